@@ -1,0 +1,1 @@
+"""AI Harness: Zero Trust for what autonomous agents do."""

@@ -1,0 +1,100 @@
+"""Every reason the engine itself may give, in one place (rules give their own ids).
+
+A reason is a word for machines and, with `EXPLAIN`, a sentence for people: what it means and what to do next.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Deny(StrEnum):
+    """Why the engine, not a rule, denied an intent."""
+
+    DEFAULT = "default"
+    RULE_ERROR = "rule_error"
+    UNKNOWN_AGENT = "unknown_agent"
+    AGENT_STATUS = "agent_status"
+    WORKLOAD = "workload"
+    CHAIN_UNKNOWN = "chain_unknown"
+    CHAIN_CLOSED = "chain_closed"
+    DELEGATION = "delegation"
+    DELEGATION_LANE = "delegation_lane"
+    LATE = "late"
+    CLOCK = "clock"
+    STALE_FACTS = "stale_facts"
+    FACTS_BEHIND = "facts_behind"
+    STATE_UNAVAILABLE = "state_unavailable"
+    TOO_LARGE = "too_large"
+    QUARANTINED = "quarantined"
+    ID_TIME = "id_time"
+    HOLD_EXPIRED = "hold_expired"
+
+
+class Reject(StrEnum):
+    """Why an input record got no verdict of its own (PROTOCOL §3 `reject`)."""
+
+    DUPLICATE = "duplicate"
+    ID_REUSED = "id_reused"
+    WRONG_PARTITION = "wrong_partition"
+
+
+class Garbage(StrEnum):
+    """Why an input record was skipped (PROTOCOL §9)."""
+
+    NOT_JSON = "not_json"
+    TOO_LARGE = "too_large"
+    DUPLICATE_KEY = "duplicate_key"
+    NUMBER = "number"
+    SURROGATE = "surrogate"
+    DEPTH = "depth"
+    SCHEMA = "schema"
+    TYPE_UNKNOWN = "type_unknown"
+    REALM = "realm"
+    TIMESTAMP = "timestamp"
+    NOT_AUTHENTIC = "not_authentic"
+    EMPTY = "empty"
+
+
+class Skip(StrEnum):
+    """Why a range of input offsets was skipped."""
+
+    GARBAGE = "garbage"
+    INPUT_LOST = "input_lost"
+
+
+EXPLAIN: dict[str, str] = {
+    Deny.DEFAULT: "no rule approved it; add an approve rule for this action, or widen the agent's allowed actions",
+    Deny.RULE_ERROR: "a rule failed while it was evaluated, so it denies; the reason names the rule and the error",
+    Deny.UNKNOWN_AGENT: "no identity row for this agent; load one with `harness tables load`",
+    Deny.AGENT_STATUS: "the agent is suspended or killed in the identity table",
+    Deny.WORKLOAD: "the agent's identity row does not allow this workload id",
+    Deny.CHAIN_UNKNOWN: "the intent names a chain that no mandate opened for this agent",
+    Deny.CHAIN_CLOSED: "the chain's mandate has expired or was closed; ask the orchestrator for a new one",
+    Deny.DELEGATION: "the named parent is not an effective approve to an agent that delegates to this one",
+    Deny.DELEGATION_LANE: "the named parent lives in another lane; delegation stays inside one lane",
+    Deny.LATE: "the deadline had passed when a worker saw the intent; the workers lag or the deadline is too short",
+    Deny.CLOCK: "the broker's append time is more than 5 s ahead of the worker's clock; synchronise clocks",
+    Deny.STALE_FACTS: "a table this decision reads was not known to be fresh; look at the worker's table lag",
+    Deny.FACTS_BEHIND: "the intent demands a table revision this worker has not read yet; send it again",
+    Deny.STATE_UNAVAILABLE: "the agent's chain could not be loaded before the deadline; look at Redis and snapshots",
+    Deny.TOO_LARGE: "the verdict would exceed its size limit; name fewer resources",
+    Deny.QUARANTINED: "workers crashed three times on this record; it was set aside unevaluated",
+    Deny.ID_TIME: "the intent id's time is more than 60 s from the broker's append time; use a fresh UUIDv7",
+    Deny.HOLD_EXPIRED: "nobody approved the hold in time",
+    Reject.DUPLICATE: "this intent was already taken in; its verdict was published earlier",
+    Reject.ID_REUSED: "this intent id was used before with other content; every intent needs its own id",
+    Reject.WRONG_PARTITION: "the record is not in its lane's partition: murmur2(lane) mod partition count",
+    Garbage.NOT_JSON: "the value is not one JSON object in UTF-8",
+    Garbage.TOO_LARGE: "the value is larger than the input topic's limit",
+    Garbage.DUPLICATE_KEY: "an object names one key twice",
+    Garbage.NUMBER: "a number is not finite or beyond ±(2^53 − 1)",
+    Garbage.SURROGATE: "a string holds a lone surrogate",
+    Garbage.DEPTH: "the value is nested deeper than 8",
+    Garbage.SCHEMA: "the record breaks its schema; the detail names the field",
+    Garbage.TYPE_UNKNOWN: "`type` is none of mandate, intent, outcome, approval",
+    Garbage.REALM: "the record was written for another realm",
+    Garbage.TIMESTAMP: "the record's timestamp is not the broker's append time",
+    Garbage.NOT_AUTHENTIC: "the record's signature does not verify",
+    Garbage.EMPTY: "the record has no value",
+}
