@@ -1,0 +1,118 @@
+"""Settings: flags over `HARNESS_*` over `harness.toml` over these defaults. Frozen once read.
+
+Reading the environment and the file happens here and nowhere else; a setting that nobody knows is an error with a suggestion.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from harness_stream.errors import ConfigError
+
+CONFIG_FILE = "harness.toml"
+ENV_PREFIX = "HARNESS_"
+
+# 24 h: the longest window a rule may ask for unless the operator keeps the log longer (PROTOCOL §2).
+MAX_TIMESPAN_MS_DEFAULT = 24 * 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything one process of a realm needs to know.
+
+    Attributes:
+        bootstrap: Kafka bootstrap servers, `host:port[,host:port]`.
+        redis_url: Redis URL, e.g. `redis://127.0.0.1:6379/0`.
+        realm: name of this deployment; topics are `<prefix>.intents` and so on.
+        prefix: first part of every topic name.
+        partitions: partition count P of intents and verdicts, fixed for a realm's life.
+        rule_set: which `active/<rule set>` this realm decides by.
+        dev: unsigned records, one replica; named in every checkpoint.
+        max_timespan_ms: longest window a rule may ask for.
+        group: consumer group of the workers.
+        metrics_port: HTTP port of liveness, readiness and Prometheus metrics; 0 turns it off.
+        hot_units_max: units of state kept in memory per worker before idle ones leave.
+    """
+
+    bootstrap: str = "127.0.0.1:9092"
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    realm: str = "default"
+    prefix: str = "harness"
+    partitions: int = 8
+    rule_set: str = "production"
+    dev: bool = False
+    max_timespan_ms: int = MAX_TIMESPAN_MS_DEFAULT
+    group: str = "harness-workers"
+    metrics_port: int = 9464
+    hot_units_max: int = 100_000
+
+
+def _coerce(name: str, value: object, where: str) -> object:
+    default = next(f.default for f in fields(Settings) if f.name == name)
+    if isinstance(default, bool):
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() in {"1", "true", "yes", "0", "false", "no"}:
+            return str(value).lower() in {"1", "true", "yes"}
+        raise ConfigError(f"{where}: `{name}` must be true or false, not `{value}`")
+    if isinstance(default, int):
+        try:
+            return int(str(value))
+        except ValueError:
+            raise ConfigError(f"{where}: `{name}` must be a whole number, not `{value}`") from None
+    return str(value)
+
+
+def _known(name: str, where: str) -> str:
+    names = [f.name for f in fields(Settings)]
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, 1)
+    raise ConfigError(
+        f"{where}: unknown setting `{name}`",
+        hint=f"did you mean `{near[0]}`?" if near else f"known settings: {', '.join(names)}",
+    )
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    return {_known(k, str(path)): _coerce(k, v, str(path)) for k, v in table.items()}
+
+
+def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    names = {f.name for f in fields(Settings)}
+    found = {k: k[len(ENV_PREFIX) :].lower() for k in env if k.startswith(ENV_PREFIX)}
+    return {name: _coerce(name, env[key], key) for key, name in found.items() if name in names}
+
+
+def load_settings(path: Path | None = None, env: Mapping[str, str] | None = None, **flags: object) -> Settings:
+    """Read settings once, at the edge.
+
+    Args:
+        path: a settings file that must exist; default `harness.toml` in the current directory, if there.
+        env: the environment; default the process's.
+        flags: what the command line said; None means not given.
+
+    Raises:
+        ConfigError: a setting is unknown or malformed, or `path` does not exist.
+    """
+    if path is not None and not path.exists():
+        raise ConfigError(f"settings file `{path}` does not exist")
+    values = _from_file(path or Path(CONFIG_FILE))
+    values |= _from_environment(os.environ if env is None else env)
+    values |= {_known(k, "flags"): _coerce(k, v, "flags") for k, v in flags.items() if v is not None}
+    settings = replace(Settings(), **values)
+    if settings.partitions < 1:
+        raise ConfigError("`partitions` must be at least 1")
+    return settings

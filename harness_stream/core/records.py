@@ -1,0 +1,178 @@
+"""The decision log's records (PROTOCOL §3), as they are read: one model a kind, no behaviour.
+
+The worker writes these bodies as plain dictionaries (`core.bodies`); a test holds both to the same schema. Readers that
+only follow the head need `Envelope` alone; what a record did to a chain stands in `Change`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256, lower-case hex")]
+WriterId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="128 random bits per process start, hex")]
+Offset = Annotated[int, Field(ge=-1)]
+Covers = Annotated[tuple[Offset, Offset], Field(description="first and last input offset, both inclusive")]
+EpochMs = Annotated[int, Field(description="milliseconds since 1970-01-01 UTC")]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    incarnation: str = Field(description="ids of the two log topics: a recreated topic is another realm's")
+    epoch: int = Field(ge=1)
+    writer: WriterId
+
+
+class _Linked(_Record):
+    prev: Digest = Field(description="the partition's head before this record")
+    covers: Covers
+
+
+class RuleRef(BaseModel):
+    """The bundle a partition decides by: `digest` names its bytes, `revision` only rises."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    digest: Digest
+    revision: int = Field(ge=1)
+
+
+class Claim(_Record):
+    """A new owner's first record: epoch = highest seen + 1."""
+
+    kind: Literal["claim"] = "claim"
+    after: Literal["clean", "crash", "resync"]
+    pending: bool = Field(description="input beyond next_input existed when this was written")
+
+
+class Switch(_Linked):
+    """From here this partition decides by another bundle; covers [n, n − 1]."""
+
+    kind: Literal["switch"] = "switch"
+    rules: RuleRef
+
+
+class Reason(BaseModel):
+    """Why a decision came out as it did: a rule that fired, or a word of the engine (`core.reasons`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code: str = Field(description="`rule`, or the engine's reason")
+    rule: str | None = None
+    effect: Literal["approve", "deny", "hold"] | None = None
+    because: str | None = None
+    detail: str | None = None
+    unknown: bool = Field(default=False, description="the window's interval did not settle the condition")
+    evidence: tuple[str, ...] = Field(default=(), max_length=16, description="intent ids that made it fire, newest last")
+    evidence_count: int = 0
+
+
+class Verdict(_Linked):
+    """Approve, deny or hold for one intent. The intent's offset is covers[1]."""
+
+    kind: Literal["verdict"] = "verdict"
+    t: EpochMs = Field(description="chain time after this record")
+    decision: Literal["approve", "deny", "hold"]
+    agent_id: str
+    intent_id: str
+    intent_digest: Digest = Field(description="of the intent's value as received")
+    arguments_digest: Digest
+    enforcer_nonce: str
+    reasons: tuple[Reason, ...]
+    shadow: tuple[Reason, ...] = Field(default=(), description="what rules in shadow mode would have said")
+    obligations: dict[str, Any] = {}
+    valid_for_ms: int = Field(ge=0)
+    hold_until: EpochMs | None = None
+    approval: dict[str, Any] | None = Field(default=None, description="the approval or denial by a person it follows")
+    rules: RuleRef
+    event: dict[str, Any] | None = Field(description="the chain event; null if the intent was not evaluated or counted")
+    inputs: dict[str, Any] = Field(description="every input of the decision that is not in a log, by value")
+
+
+class Ack(_Linked):
+    """A mandate, outcome or (invalid) approval was taken in, with what it changed."""
+
+    kind: Literal["ack"] = "ack"
+    t: EpochMs
+    agent_id: str
+    event_type: Literal["mandate", "outcome", "approval"]
+    id: str
+    digest: Digest
+    status: Literal["accepted", "refused"]
+    reason: str | None = None
+    change: dict[str, Any] | None = None
+
+
+class Rejected(_Linked):
+    """A record that touches no chain and is no terminal verdict; a waiting client raises Denied."""
+
+    kind: Literal["reject"] = "reject"
+    t: EpochMs
+    agent_id: str
+    id: str
+    digest: Digest
+    reason: str
+    detail: str | None = None
+
+
+class SkippedOffset(BaseModel):
+    """One skipped input record, so that its sender finds its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    offset: Offset
+    reason: str
+    detail: str | None = None
+
+
+class Skipped(_Linked):
+    """A range without verdicts: garbage, or input lost to retention."""
+
+    kind: Literal["skip"] = "skip"
+    reason: Literal["garbage", "input_lost"]
+    count: int = Field(ge=0)
+    digest: Digest = Field(description="SHA-256 over the skipped values' digests, in order")
+    offsets: tuple[SkippedOffset, ...] = Field(default=(), max_length=16)
+
+
+class Checkpoint(_Record):
+    """Statement of a fold that its writer has confirmed; ignored by the fold."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    partition: int = Field(ge=0)
+    verdict_offset: Offset = Field(description="offset of the last effective record folded")
+    record_digest: Digest = Field(description="digest of that record, so that another log is noticed")
+    head: Digest
+    next_input: Offset
+    rules: RuleRef | None
+    t: EpochMs
+    crash_claims: int = Field(ge=0, description="pending crash claims in a row at next_input")
+    snapshot_cut: Offset = Field(description="snapshots hold every change up to this verdict offset")
+    dev: bool = Field(description="this realm is unsigned: it was started with --dev")
+    final: bool = Field(default=False, description="written by a clean stop")
+
+
+class Resume(_Record):
+    """An operator's word that continues a halted partition; needs a higher epoch, sets the state."""
+
+    kind: Literal["resume"] = "resume"
+    checkpoint: dict[str, Any] = Field(description="the checkpoint that could not be extended")
+    head: Digest
+    next_input: Offset
+    rules: RuleRef | None
+    t: EpochMs
+    reason: str
+
+
+RECORDS: dict[str, type[BaseModel]] = {
+    "claim": Claim,
+    "switch": Switch,
+    "verdict": Verdict,
+    "ack": Ack,
+    "reject": Rejected,
+    "skip": Skipped,
+    "checkpoint": Checkpoint,
+    "resume": Resume,
+}

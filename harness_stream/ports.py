@@ -1,0 +1,245 @@
+"""Every port of the system: what a runtime may ask of a log, a state store, a clock or a signer.
+
+An adapter lives in `adapters/`, passes the contract tests of its port, and knows nothing of decisions. Nothing here
+waits longer than its argument says; what cannot be done at once is asked for and collected later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class LogRecord(NamedTuple):
+    """One record as read from any topic.
+
+    `timestamp_ms` is the broker's append time; None if the record carries a producer's time instead (garbage, PROTOCOL §2).
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int | None
+    headers: Headers = ()
+
+
+class Delivery(NamedTuple):
+    """What became of one append. `offset` is None if it failed or nobody knows (a time-out is "unknown")."""
+
+    topic: str
+    partition: int
+    token: int
+    offset: int | None
+    error: str | None
+
+
+class Ends(NamedTuple):
+    """Answer to an end-offset query: low = first kept offset, end = next offset to be written."""
+
+    topic: str
+    partition: int
+    low: int
+    end: int
+    asked_at_ms: int
+
+
+class LogReader(Protocol):
+    """Reads any partitions without a group, from offsets that the caller names (read_uncommitted)."""
+
+    def follow(self, topic: str, partition: int, offset: int) -> None:
+        """Deliver this partition from `offset` on. Following it again moves the position."""
+
+    def unfollow(self, topic: str, partition: int) -> None:
+        """Deliver nothing of this partition any more, not even what was already fetched."""
+
+    def poll(self, records_max: int) -> list[LogRecord]:
+        """At most `records_max` records, in offset order within a partition. Never waits.
+
+        A followed position that retention has overtaken is reported by `ends` (low), never by a silent jump.
+        """
+
+    def ask_ends(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
+        """Start an end-offset query; `now_ms` comes back as `asked_at_ms`. Never waits."""
+
+    def ends(self) -> list[Ends]:
+        """Answers that have arrived since the last call; a failed query has none."""
+
+    def close(self) -> None:
+        """Free everything; nothing is delivered afterwards."""
+
+
+class LogWriter(Protocol):
+    """Appends in order per partition, idempotent, acks=all. Never waits."""
+
+    def append(
+        self, topic: str, partition: int, key: bytes | None, value: bytes, headers: Headers, *, token: int = 0
+    ) -> None:
+        """Hand over one record. Its fate comes back through `deliveries` with `token` (0: the caller does not care).
+
+        Raises:
+            BufferError: the local queue is full; serve `deliveries` and try again.
+        """
+
+    def deliveries(self) -> list[Delivery]:
+        """Fates known since the last call, in append order per partition. Never waits."""
+
+    def flush(self, timeout_ms: int) -> int:
+        """Wait until everything handed over has a fate or time is up; the number still open."""
+
+    def close(self) -> None:
+        """Free everything. What is still queued may or may not land."""
+
+
+class Assignment(NamedTuple):
+    """A change of which input partitions this worker owns. `lost` ones were taken away without a chance to finish."""
+
+    gained: tuple[int, ...] = ()
+    revoked: tuple[int, ...] = ()
+    lost: tuple[int, ...] = ()
+
+
+class InputConsumer(Protocol):
+    """The worker's group membership on `harness.intents` and its positioned stream (PROTOCOL §5, group protocol)."""
+
+    def poll(self, records_max: int, wait_ms: int) -> list[LogRecord]:
+        """Records of partitions that were started. Waits up to `wait_ms` only while nothing is there."""
+
+    def assignments(self) -> list[Assignment]:
+        """Group changes since the last call, in order. A gained partition is paused until `start`."""
+
+    def finish_revoke(self, partitions: Sequence[int]) -> None:
+        """The owner has drained and checkpointed these revoked partitions: give them up."""
+
+    def start(self, partition: int, offset: int) -> None:
+        """Deliver from `offset` on (also again, after a resync)."""
+
+    def pause(self, partition: int) -> None:
+        """Deliver nothing until `resume`; keep the place."""
+
+    def resume(self, partition: int) -> None:
+        """Go on where `pause` stopped."""
+
+    def lost_ranges(self) -> list[tuple[int, int]]:
+        """(partition, first kept offset) for positions that retention has overtaken, since the last call."""
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Publish next_input per partition as group offsets, asynchronously; they only show lag."""
+
+    def close(self) -> None:
+        """Leave the group."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHead:
+    """What the state store holds of a partition: the confirmed fold it stands at."""
+
+    verdict_offset: int
+    epoch: int
+    header: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUnit:
+    """One unit of state: a base and the deltas appended since, oldest first."""
+
+    base: bytes | None
+    deltas: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One atomic, monotonic step of a partition's state: head and units together.
+
+    `expect_offset` is the verdict offset the store must stand at (None: it must be empty).
+    A unit in `bases` is replaced; one in `deltas` is appended to.
+    """
+
+    partition: int
+    expect_offset: int | None
+    head: StoredHead
+    bases: Mapping[str, bytes] = field(default_factory=dict)
+    deltas: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+
+
+class StateStore(Protocol):
+    """A cache of confirmed state; losing it costs time, never history (PROTOCOL §6).
+
+    Every call raises `StateUnavailable` when the store does not answer within the adapter's time limit (20 ms on the hot path).
+    """
+
+    def head(self, partition: int) -> StoredHead | None:
+        """Where the stored state of the partition stands; None if there is none."""
+
+    def units(self, partition: int) -> frozenset[str]:
+        """Names of all stored units of the partition."""
+
+    def load(self, partition: int, names: Sequence[str]) -> dict[str, StoredUnit | None]:
+        """The named units (at most 64); None for one that is not stored."""
+
+    def move(self, move: Move) -> StoredHead | None:
+        """Apply `move` atomically iff the store stands at `expect_offset` and the step goes forward.
+
+        Returns:
+            None if it was applied; else the head the store stands at (offset −1 and epoch 0 if it is empty).
+        """
+
+    def clear(self, partition: int) -> None:
+        """Forget everything of the partition."""
+
+    def close(self) -> None:
+        """Free connections."""
+
+
+class Clock(Protocol):
+    """Time, as the shell sees it."""
+
+    def now_ms(self) -> int:
+        """Wall clock, milliseconds since the epoch (decided_at)."""
+
+    def elapsed_ms(self) -> int:
+        """A clock for durations that also runs in suspend (CLOCK_BOOTTIME, else monotonic)."""
+
+
+class Signer(Protocol):
+    """Signs what this process writes. The unsigned `--dev` signer writes `hs-alg: none`."""
+
+    @property
+    def dev(self) -> bool:
+        """True if this realm is unsigned."""
+
+    def seal_batch(self, partition: int, digests: Sequence[str]) -> list[Headers]:
+        """Headers for each record of one micro-batch of the decision log (one signature for all)."""
+
+    def seal_input(self, topic: str, lane: str, value: bytes) -> Headers:
+        """Headers for one input record."""
+
+
+class Verifier(Protocol):
+    """Decides whether a record is authentic. The `--dev` verifier takes `hs-alg: none` and nothing else."""
+
+    def input_authentic(self, record: LogRecord, by: str, lane: str) -> bool:
+        """Was the input written by identity `by` for this lane, realm and incarnation?"""
+
+    def decision_authentic(self, record: LogRecord) -> bool:
+        """Was the decision-log record written by a certified worker?"""
+
+
+class Metrics(Protocol):
+    """Where the runtime counts; a telemetry adapter exposes it."""
+
+    def count(self, name: str, amount: int = 1, **labels: str) -> None:
+        """Add to a counter."""
+
+    def gauge(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Add to a histogram."""
+
+
+JsonObject = dict[str, Any]
