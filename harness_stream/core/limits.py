@@ -1,0 +1,124 @@
+"""Every number of the protocol and of the engine, once, with its reason.
+
+Rule of this file: a limit is a named constant with its unit last; whoever needs a number imports it from here.
+"PROTOCOL §n" and "DESIGN §n" mean that the number is normative there; all others were chosen here and say why.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# --- Sizes of records (PROTOCOL §2, §3) ---
+
+INTENT_BYTES_MAX: Final = 64 * KIB  # the input topic's max.message.bytes; also the bound of what decode may cost
+DECISION_BYTES_MAX: Final = 256 * KIB  # the decision topic's max.message.bytes: four acks, so that a skip fits easily
+VERDICT_BYTES_MAX: Final = 16 * KIB  # by construction: a verdict names ≤ EVIDENCE_MAX ids and a count
+ACK_BYTES_MAX: Final = 64 * KIB  # an ack repeats what a mandate or outcome changed, and those are ≤ 64 KiB
+ROW_BYTES_MAX: Final = 64 * KIB  # a row is parsed whole on use; the largest real ones list some hundred actions
+EVIDENCE_MAX: Final = 16  # ids of events shown as reason, the rest is a count
+SKIP_OFFSETS_MAX: Final = 16  # a sender finds its own garbage; more would let garbage grow the log
+GARBAGE_DETAIL_CHARS_MAX: Final = 200  # enough for a field path and a message, too little to smuggle content
+
+# --- Shape of input (PROTOCOL §9) ---
+
+DEPTH_MAX: Final = 8  # the deepest schema needs 6
+RESOURCES_MAX: Final = 32
+LABELS_MAX: Final = 32
+MEASURES_MAX: Final = 16
+INTEGER_MAX: Final = 2**53 - 1  # what every RFC 8785 peer keeps exactly (IEEE 754 double)
+MEASURE_DECIMALS_MAX: Final = 6
+MEASURE_SCALE: Final = 10**MEASURE_DECIMALS_MAX  # measures are kept as integers of 10⁻⁶
+MEASURE_WHOLE_DIGITS_MAX: Final = 15  # of a decimal string: 10^15 - 1 is the longest run of nines below INTEGER_MAX
+FINGERPRINT_DIGITS: Final = 16  # 64 bits, hex (PROVENANCE §1)
+DIGEST_DIGITS: Final = 64  # SHA-256, hex
+NONCE_DIGITS: Final = 32  # 128 random bits, hex (PROTOCOL §8)
+
+# --- Lengths of strings, in characters ---
+
+IDENTIFIER_CHARS_MAX: Final = 256  # SPIFFE ids and cloud resource names of real deployments stay below 200
+URI_CHARS_MAX: Final = 2048  # what browsers and proxies agree to carry
+WORD_CHARS_MAX: Final = 64  # labels, levels, zones, regions, argument and measure names
+ACTION_CHARS_MAX: Final = 128  # server name + tool name, each ≤ 64 in the tool protocols we guard
+PURPOSE_CHARS_MAX: Final = 256  # one sentence for a person
+REASON_CHARS_MAX: Final = 256  # same, by an approver or a risk feed
+
+# --- Counts inside input events; each times its length stays below INTENT_BYTES_MAX or is cut by it ---
+
+ARGUMENTS_MAX: Final = 64  # tools with more parameters were not found in 69 tools of the benchmark
+ARGUMENT_VALUES_MAX: Final = 256  # a mail to 256 recipients; larger lists are `unparsed`
+OUTCOME_VALUES_MAX: Final = 1024  # PROVENANCE §2; measured maximum 785
+OUTCOME_RECORDS_MAX: Final = 256  # a page of results
+CHAIN_VALUES_MAX: Final = 4096  # PROVENANCE §2: 9 bytes each packed = 37 KB
+CHAIN_VALUES_BYTES_MAX: Final = 40 * KIB  # DESIGN §5
+MANDATE_VALUES_MAX: Final = 1024  # a user names tens; as an outcome, so that one mandate cannot fill the chain's map
+ACTION_CLASSES_MAX: Final = 64  # operation * object pairs one task needs: ≤ 9 in the benchmark
+MANDATE_RECORDS_MAX: Final = 64  # records whose instructions may be followed
+
+# --- Counts inside table rows ---
+
+ROLES_MAX: Final = 32
+ROW_ACTIONS_MAX: Final = 1024  # one agent with several large tool servers
+ROW_WORKLOADS_MAX: Final = 256
+ROW_KEYS_MAX: Final = 8  # two kinds, two valid each during rotation, and room for history
+ROW_DELEGATES_MAX: Final = 256
+ROW_ADDRESSES_MAX: Final = 64
+ROW_REASONS_MAX: Final = 16
+DELEGATION_DEPTH_DEFAULT: Final = 3  # orchestrator, specialist, tool agent
+DELEGATION_DEPTH_MAX: Final = 16
+DELEGATION_FAN_OUT_DEFAULT: Final = 16
+DELEGATION_FAN_OUT_MAX: Final = 1024
+
+# --- Time (PROTOCOL §8) ---
+
+DEADLINE_MS_DEFAULT: Final = 5_000
+DEADLINE_MS_MAX: Final = 60_000  # = ID_AGE_MS_MAX: an id must not age out while its intent waits
+VALID_FOR_MS_DEFAULT: Final = 5_000  # an approve starts within this from being read: as long as the deadline
+HOLD_MS_DEFAULT: Final = 900_000  # 15 min for a person to answer
+CLOCK_SKEW_MS_MAX: Final = 5_000  # append time beyond decided_at: `deny: clock`
+ID_AGE_MS_MAX: Final = 60_000  # |UUIDv7 time - append time|
+ID_MEMORY_MS: Final = 130_000  # 2 * ID_AGE_MS_MAX (early id, late resend) + 2 * CLOCK_SKEW_MS_MAX
+FRESH_MS_MAX: Final = 1_000  # an older table view: rules that read it deny
+FRESH_QUERY_MS: Final = 100  # end offsets asked: ten chances before FRESH_MS_MAX
+END_QUERY_MS: Final = 100  # own decision partition's end, to notice a foreign writer (PROTOCOL §5)
+OUTCOME_GRACE_MS: Final = 60_000  # after the deadline an intent without outcome is `unreported`
+ANSWER_GRACE_MS: Final = 50  # a running enforcer answers by deadline + this (V4)
+TOKEN_MS_MAX: Final = 30_000  # PROTOCOL §9
+
+# --- The worker's loop (PROTOCOL §3, §5) ---
+
+IN_FLIGHT_BATCHES_MAX: Final = 2
+IN_FLIGHT_RECORDS_MAX: Final = 256
+IN_FLIGHT_BYTES_MAX: Final = 1 * MIB
+CHECKPOINT_INTERVAL_MS: Final = 1_000  # while busy
+CHECKPOINT_RECORDS: Final = 5_000  # bounds what a successor folds: 5,000 records ≈ 0.1 s
+QUARANTINE_CLAIMS: Final = 3  # pending crash claims in a row at one next_input
+LOOP_WAIT_MS_MAX: Final = 20  # nothing in the partition loop waits longer for anything (PROTOCOL §6)
+RECLAIM_MS_MIN: Final = 200  # random 0.2 to 2 s before claiming again, so that two owners do not chase each other
+RECLAIM_MS_MAX: Final = 2_000
+SESSION_MS: Final = 6_000  # group session: the shortest a broker allows by default
+HEARTBEAT_MS: Final = 1_500  # a quarter of the session
+DELIVERY_TIMEOUT_MS: Final = 3_000  # PROTOCOL §2: below DEADLINE_MS_DEFAULT, so that RESYNC can still answer
+DRAIN_MS_MAX: Final = 1_000  # a clean stop on SIGTERM
+
+# --- Redis and snapshots (PROTOCOL §6) ---
+
+COLD_FETCH_UNITS_MAX: Final = 64
+COLD_FETCH_BYTES_MAX: Final = 2 * MIB
+COLD_FETCH_MS_MAX: Final = LOOP_WAIT_MS_MAX
+DELTA_BYTES_MAX: Final = 300  # one chain event appended in Redis
+DELTAS_BEFORE_REBASE: Final = 64
+
+# --- Chains and windows (DESIGN §5) ---
+
+KEPT_EVENTS_MAX: Final = 512  # compact events per chain, for evidence and new rules
+KEPT_BYTES_MAX: Final = 64 * KIB  # of those
+WINDOW_EXACT_MAX: Final = 512  # count and sum: the newest so many are exact
+WINDOW_BUCKETS: Final = 64  # then buckets, the oldest of which widens the interval
+WINDOW_VALUES_MAX: Final = 1024  # distinct: last time per value
+GROUPS_PER_LANE_MAX: Final = 100_000
+HOT_BYTES_MAX: Final = 1024 * MIB  # hot set of a worker
+RETENTION_SLACK_MS: Final = 86_400_000  # PROTOCOL §2: + 24 h
+TIMESPAN_MS_MAX_DEFAULT: Final = 86_400_000  # `topics.max_timespan`, default 24 h
