@@ -38,6 +38,10 @@ OWN_CHAIN_PREFIX = "agent:"
 """Names the chain every agent has without a mandate (DESIGN §5); no mandate may claim such a name."""
 
 
+# A strict integer, because a literal 1 would also take `true` and `1.0`.
+Version = Annotated[int, Field(strict=True, ge=1, le=1)]
+
+
 class Part(BaseModel):
     """Base of every frozen piece of an event or row."""
 
@@ -54,7 +58,7 @@ class _Event(Part):
         agent_id: the agent it is about; its row gives the lane, hence the partition.
     """
 
-    v: Annotated[Literal[1], Field(strict=True)] = 1
+    v: Version = 1
     type: str
     realm: Identifier
     by: Identifier
