@@ -1,0 +1,48 @@
+"""Every key this project has in Redis, and nothing else builds one.
+
+Rule of this file: all keys of one partition carry one hash tag, `{<realm>/<partition>}`, so that a Redis Cluster keeps
+them in one slot and one script may touch them all. The realm is percent-encoded: neither a brace nor a slash in its
+name can move the tag or meet another realm's keys. Unit names end the key and stand as they are.
+
+    hs:{<realm>/<partition>}:head       HASH  offset, epoch: decimal; header: bytes. Present iff the state is whole
+    hs:{<realm>/<partition>}:units      SET   names of all units that were ever written under this head
+    hs:{<realm>/<partition>}:u:<unit>   LIST  first `b` + base, or `-` if the base is lost; then deltas, oldest first
+
+No key expires: a partition's state lives until it is cleared. `maxmemory` with any eviction policy is survived: a unit
+that is listed and has no list is lost, a head that is gone makes the whole partition count as empty.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote
+
+FIELD_OFFSET: Final = b"offset"
+FIELD_EPOCH: Final = b"epoch"
+FIELD_HEADER: Final = b"header"
+MARK_BASE: Final = b"b"  # first byte of a unit's first element: the base follows
+MARK_NO_BASE: Final = b"-"  # a unit's first element where deltas arrived for a unit without a base
+
+
+def _prefix(realm: str, partition: int) -> str:
+    return f"hs:{{{quote(realm, safe='')}/{partition}}}:"
+
+
+def head(realm: str, partition: int) -> bytes:
+    """HASH of the confirmed head."""
+    return f"{_prefix(realm, partition)}head".encode()
+
+
+def units(realm: str, partition: int) -> bytes:
+    """SET of the partition's unit names."""
+    return f"{_prefix(realm, partition)}units".encode()
+
+
+def unit_prefix(realm: str, partition: int) -> bytes:
+    """What every unit's key begins with; the unit's name follows."""
+    return f"{_prefix(realm, partition)}u:".encode()
+
+
+def unit(realm: str, partition: int, name: str) -> bytes:
+    """LIST of one unit's base and deltas."""
+    return unit_prefix(realm, partition) + name.encode()

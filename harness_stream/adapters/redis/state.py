@@ -1,0 +1,210 @@
+"""The state store on Redis or Valkey: one round trip a call, bounded waits, never the truth (PROTOCOL §6).
+
+Rule of this file: nothing is retried behind the caller's back, because the caller's loop has 20 ms. After a failure
+the store answers `StateUnavailable` at once until it may try to connect again. A failed `move` may have been applied.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from harness_stream.adapters.redis import keys
+from harness_stream.core import limits
+from harness_stream.errors import ConfigError, InvalidInput, StateUnavailable
+from harness_stream.ports import Clock, Move, StoredHead, StoredUnit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+T = TypeVar("T")
+
+# The bound of PROTOCOL §6 on every wait for an answer.
+TIMEOUT_MS: Final = limits.COLD_FETCH_MS_MAX
+# A connection is made inside the worker's loop too, so it has the same bound; a TCP handshake on one site takes 1 ms.
+CONNECT_TIMEOUT_MS: Final = limits.LOOP_WAIT_MS_MAX
+# A Redis that swallows packets then costs the loop at most 20 ms in 250 (8 %), one that refuses them nothing.
+RECONNECT_INTERVAL_MS: Final = 250
+# A micro-batch of 256 records touches ≤ 16 units each (lane, agent, chain and delegations); 4,096 units keep the
+# server busy for about 15 ms, more could not be answered in time anyway.
+MOVE_UNITS_MAX: Final = 4_096
+# Units forgotten by one slice of a clear: about 1 ms of the server's time.
+CLEAR_SLICE_UNITS: Final = 500
+# Names listed by one SSCAN step: about 1 ms of the server's time.
+SCAN_NAMES: Final = 2_000
+
+_APPLIED: Final = 1
+_LEFTOVERS: Final = 2
+_HINT: Final = "check that Redis runs at the configured `redis_url` and can be reached"
+
+
+class _Script:
+    """A Lua file of this package, run by its digest and sent whole only where the server does not know it."""
+
+    def __init__(self, name: str) -> None:
+        source = files("harness_stream.adapters.redis").joinpath("scripts", name)
+        self._text = source.read_text(encoding="utf-8")
+        self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+
+    def run(self, client: redis.Redis, key_names: Sequence[bytes], args: Sequence[Any]) -> Any:  # noqa: ANN401  an answer has the script's own shape
+        try:
+            return client.evalsha(self._sha, len(key_names), *key_names, *args)
+        except NoScriptError:
+            return client.eval(self._text, len(key_names), *key_names, *args)
+
+
+class RedisStateStore:
+    """A `StateStore` on one Redis or Valkey server.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`. Name an address or a cached host: a DNS look-up has no time limit.
+        realm: whose partitions; realms on one server do not see each other.
+        clock: only its `elapsed_ms` is read.
+        timeout_ms: longest silence of the server within a call; commands for people may wait longer than workers.
+
+    Raises:
+        ConfigError: the URL is malformed. An unreachable server is no error here.
+    """
+
+    def __init__(self, url: str, realm: str, clock: Clock, *, timeout_ms: int = TIMEOUT_MS) -> None:
+        self._realm = realm
+        self._clock = clock
+        self._client = _client(url, timeout_ms)
+        self._move = _Script("move.lua")
+        self._clear = _Script("clear.lua")
+        self._closed_until_ms: int | None = None
+
+    def head(self, partition: int) -> StoredHead | None:
+        """Where the stored state of the partition stands; None if there is none."""
+        fields = (keys.FIELD_OFFSET, keys.FIELD_EPOCH, keys.FIELD_HEADER)
+        stored: list[Any] = self._ask(lambda r: r.hmget(keys.head(self._realm, partition), fields))
+        if None in stored:
+            return None
+        offset, epoch, header = stored
+        return StoredHead(int(offset), int(epoch), header)
+
+    def units(self, partition: int) -> frozenset[str]:
+        """Names of all stored units, those whose content was lost included. Several round trips, for many units."""
+        if self.head(partition) is None:
+            return frozenset()
+        key = keys.units(self._realm, partition)
+        names = self._ask(lambda r: list(r.sscan_iter(key, count=SCAN_NAMES)))
+        return frozenset(name.decode() for name in names)
+
+    def load(self, partition: int, names: Sequence[str]) -> dict[str, StoredUnit | None]:
+        """The named units as of one head, in one round trip; None for one that is unknown or lost.
+
+        Raises:
+            InvalidInput: more than 64 names.
+            StateUnavailable: no answer in time.
+        """
+        if len(names) > limits.COLD_FETCH_UNITS_MAX:
+            raise InvalidInput(f"{len(names)} units in one load; at most {limits.COLD_FETCH_UNITS_MAX}")
+        if not names:
+            return {}
+        exists, members, *lists = self._ask(lambda r: self._read(r, partition, names))
+        known = [exists and member for member in members]
+        return {name: _unit(found) if ok else None for name, ok, found in zip(names, known, lists, strict=True)}
+
+    def move(self, move: Move) -> StoredHead | None:
+        """Apply `move` atomically iff the store stands at `expect_offset` and the step goes forward; see the port.
+
+        Raises:
+            InvalidInput: more units than `MOVE_UNITS_MAX`.
+            StateUnavailable: no answer in time; the step may have been taken.
+        """
+        names = list(dict.fromkeys([*move.bases, *move.deltas]))
+        if len(names) > MOVE_UNITS_MAX:
+            raise InvalidInput(f"{len(names)} units in one move; at most {MOVE_UNITS_MAX}")
+        key_names = [*self._partition_keys(move.partition)]
+        key_names += [keys.unit(self._realm, move.partition, name) for name in names]
+        answer = self._ask(lambda r: self._move.run(r, key_names, _move_args(move, names)))
+        if answer[0] == _LEFTOVERS:
+            self.clear(move.partition)
+            answer = self._ask(lambda r: self._move.run(r, key_names, _move_args(move, names)))
+        if answer[0] == _APPLIED:
+            return None
+        if answer[0] == _LEFTOVERS:
+            raise StateUnavailable("units of an older state came back while they were cleared", hint="try again")
+        return StoredHead(int(answer[1]), int(answer[2]), answer[3])
+
+    def clear(self, partition: int) -> None:
+        """Forget everything of the partition: its head at once, its units in slices."""
+        left = self._forget_slice(partition, first=1)
+        while left:
+            left = self._forget_slice(partition, first=0)
+
+    def close(self) -> None:
+        """Free connections."""
+        self._client.close()
+
+    def _forget_slice(self, partition: int, first: int) -> int:
+        args = (first, CLEAR_SLICE_UNITS, keys.unit_prefix(self._realm, partition))
+        return int(self._ask(lambda r: self._clear.run(r, self._partition_keys(partition), args)))
+
+    def _partition_keys(self, partition: int) -> tuple[bytes, bytes]:
+        return keys.head(self._realm, partition), keys.units(self._realm, partition)
+
+    def _read(self, client: redis.Redis, partition: int, names: Sequence[str]) -> list[Any]:
+        pipe = client.pipeline(transaction=True)
+        pipe.exists(keys.head(self._realm, partition))
+        pipe.smismember(keys.units(self._realm, partition), [name.encode() for name in names])
+        for name in names:
+            pipe.lrange(keys.unit(self._realm, partition, name), 0, -1)
+        return pipe.execute()
+
+    def _ask(self, question: Callable[[redis.Redis], T]) -> T:
+        """Ask once. After a failure nobody asks again before `RECONNECT_INTERVAL_MS` have passed."""
+        if self._closed_until_ms is not None and self._clock.elapsed_ms() < self._closed_until_ms:
+            raise StateUnavailable("Redis did not answer a moment ago", hint=_HINT)
+        try:
+            answer = question(self._client)
+        except (RedisError, OSError) as error:
+            self._closed_until_ms = self._clock.elapsed_ms() + RECONNECT_INTERVAL_MS
+            raise StateUnavailable(f"Redis does not answer: {error}", hint=_HINT) from error
+        self._closed_until_ms = None
+        return answer
+
+
+def _client(url: str, timeout_ms: int) -> redis.Redis:
+    """Every option that decides how long a call may take is written out: the library's defaults retry and wait."""
+    try:
+        return redis.Redis.from_url(
+            url,
+            socket_timeout=timeout_ms / 1000,
+            socket_connect_timeout=CONNECT_TIMEOUT_MS / 1000,
+            retry=Retry(NoBackoff(), 0),
+            retry_on_timeout=False,
+            health_check_interval=0,
+            # Fewer questions while connecting: no HELLO, no CLIENT SETINFO, no maintenance hand-shake.
+            protocol=2,
+            driver_info=None,
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        )
+    except ValueError as error:
+        raise ConfigError(f"`redis_url` is malformed: {error}", hint="e.g. `redis://127.0.0.1:6379/0`") from None
+
+
+def _move_args(move: Move, names: Sequence[str]) -> list[bytes | int | str]:
+    expect = "" if move.expect_offset is None else move.expect_offset
+    args: list[bytes | int | str] = [expect, move.head.verdict_offset, move.head.epoch, move.head.header]
+    for name in names:
+        base, deltas = move.bases.get(name), move.deltas.get(name, ())
+        args += [name.encode(), 0] if base is None else [name.encode(), 1, base]
+        args += [len(deltas), *deltas]
+    return args
+
+
+def _unit(elements: Sequence[bytes]) -> StoredUnit | None:
+    if not elements:
+        return None
+    first, *deltas = elements
+    base = first[len(keys.MARK_BASE) :] if first.startswith(keys.MARK_BASE) else None
+    return StoredUnit(base, tuple(deltas))
