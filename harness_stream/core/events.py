@@ -31,6 +31,7 @@ from harness_stream.core.scalars import (
     Uuid7,
     ValueKind,
     Word,
+    at_most,
     micro_of,
 )
 
@@ -92,9 +93,9 @@ class Argument(Part):
 
     name: Word
     role: Role = "other"
-    values: Annotated[tuple[Fingerprint, ...], Field(max_length=limits.ARGUMENT_VALUES_MAX)] = ()
+    values: Annotated[tuple[Fingerprint, ...], at_most(limits.ARGUMENT_VALUES_MAX)] = ()
     exact: Flag = False
-    links: Annotated[tuple[Fingerprint, ...], Field(max_length=limits.ARGUMENT_VALUES_MAX)] = ()
+    links: Annotated[tuple[Fingerprint, ...], at_most(limits.ARGUMENT_VALUES_MAX)] = ()
 
 
 class Intent(_Event):
@@ -119,8 +120,8 @@ class Intent(_Event):
     chain_id: Identifier | None = None
     parent: Parent | None = None
     action: Action
-    resources: Annotated[tuple[Uri, ...], Field(max_length=limits.RESOURCES_MAX)] = ()
-    arguments: Annotated[tuple[Argument, ...], Field(max_length=limits.ARGUMENTS_MAX)] = ()
+    resources: Annotated[tuple[Uri, ...], at_most(limits.RESOURCES_MAX)] = ()
+    arguments: Annotated[tuple[Argument, ...], at_most(limits.ARGUMENTS_MAX)] = ()
     unparsed: Flag = False
     arguments_digest: Digest
     measures: Measures = {}
@@ -163,10 +164,10 @@ class Mandate(_Event):
     mandate_id: Uuid7
     chain_id: Identifier
     goal_digest: Digest | None = None
-    action_classes: Annotated[tuple[ActionClass, ...], Field(max_length=limits.ACTION_CLASSES_MAX)] = ()
-    values: Annotated[tuple[Fingerprint, ...], Field(max_length=limits.MANDATE_VALUES_MAX)] = ()
-    phrases: Annotated[tuple[Fingerprint, ...], Field(max_length=limits.MANDATE_VALUES_MAX)] = ()
-    delegates_to: Annotated[tuple[Fingerprint, ...], Field(max_length=limits.MANDATE_RECORDS_MAX)] = ()
+    action_classes: Annotated[tuple[ActionClass, ...], at_most(limits.ACTION_CLASSES_MAX)] = ()
+    values: Annotated[tuple[Fingerprint, ...], at_most(limits.MANDATE_VALUES_MAX)] = ()
+    phrases: Annotated[tuple[Fingerprint, ...], at_most(limits.MANDATE_VALUES_MAX)] = ()
+    delegates_to: Annotated[tuple[Fingerprint, ...], at_most(limits.MANDATE_RECORDS_MAX)] = ()
     expires_at: EpochMs | None = None
     close: Flag = False
 
@@ -200,13 +201,13 @@ class ReturnedValues(Part):
     kind: ValueKind
     place: Place
     name: Word | None = None
-    values: Annotated[tuple[Fingerprint, ...], Field(max_length=limits.OUTCOME_VALUES_MAX)]
+    values: Annotated[tuple[Fingerprint, ...], at_most(limits.OUTCOME_VALUES_MAX)]
 
 
 class ReturnedRecord(Part):
     """One record an action returned: a mail, a row, a file."""
 
-    values: Annotated[tuple[ReturnedValues, ...], Field(max_length=limits.OUTCOME_VALUES_MAX)] = ()
+    values: Annotated[tuple[ReturnedValues, ...], at_most(limits.OUTCOME_VALUES_MAX)] = ()
 
 
 class Outcome(_Event):
@@ -227,7 +228,7 @@ class Outcome(_Event):
     verdict_digest: Digest
     status: Literal["done", "failed", "abandoned", "unknown"]
     measures: Measures = {}
-    records: Annotated[tuple[ReturnedRecord, ...], Field(max_length=limits.OUTCOME_RECORDS_MAX)] = ()
+    records: Annotated[tuple[ReturnedRecord, ...], at_most(limits.OUTCOME_RECORDS_MAX)] = ()
     overflow: Flag = False
     truncated: Flag = False
 
@@ -265,7 +266,7 @@ class Approval(_Event):
     hold_offset: Natural
     decision: Literal["approve", "deny"]
     scope: Literal["intent", "value"] = "intent"
-    values: Annotated[tuple[Fingerprint, ...], Field(max_length=limits.ARGUMENT_VALUES_MAX)] = ()
+    values: Annotated[tuple[Fingerprint, ...], at_most(limits.ARGUMENT_VALUES_MAX)] = ()
     declassify: Labels = ()
     reason: Reason = ""
 

@@ -28,6 +28,7 @@ DEPTH_MAX: Final = 8  # the deepest schema needs 6
 RESOURCES_MAX: Final = 32
 LABELS_MAX: Final = 32
 MEASURES_MAX: Final = 16
+CANONICAL_DEPTH_MAX: Final = 64  # of a tool's arguments: never published, so only our own recursion bounds it
 INTEGER_MAX: Final = 2**53 - 1  # what every RFC 8785 peer keeps exactly (IEEE 754 double)
 MEASURE_DECIMALS_MAX: Final = 6
 MEASURE_SCALE: Final = 10**MEASURE_DECIMALS_MAX  # measures are kept as integers of 10⁻⁶

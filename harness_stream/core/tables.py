@@ -12,7 +12,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from harness_stream.core import limits
 from harness_stream.core.events import Part
-from harness_stream.core.scalars import Action, EpochMs, Flag, Identifier, Labels, Reason, Role, Word
+from harness_stream.core.scalars import Action, EpochMs, Flag, Identifier, Labels, Reason, Role, Word, at_most
 
 _SUBJECT_CHARS_MAX = limits.URI_CHARS_MAX + len("resource:")
 
@@ -87,15 +87,15 @@ class IdentityRow(Row):
     owner: OptionalIdentifier = ""
     tenant: OptionalIdentifier = ""
     lane: OptionalIdentifier = ""
-    roles: Annotated[tuple[Word, ...], Field(max_length=limits.ROLES_MAX)] = ()
-    actions: Annotated[tuple[Action, ...], Field(max_length=limits.ROW_ACTIONS_MAX)] = ()
-    workloads: Annotated[tuple[Identifier, ...], Field(max_length=limits.ROW_WORKLOADS_MAX)] = ()
+    roles: Annotated[tuple[Word, ...], at_most(limits.ROLES_MAX)] = ()
+    actions: Annotated[tuple[Action, ...], at_most(limits.ROW_ACTIONS_MAX)] = ()
+    workloads: Annotated[tuple[Identifier, ...], at_most(limits.ROW_WORKLOADS_MAX)] = ()
     status: Literal["active", "suspended", "killed"] = "active"
-    keys: Annotated[tuple[PublicKey, ...], Field(max_length=limits.ROW_KEYS_MAX)] = ()
-    delegates: Annotated[tuple[Identifier, ...], Field(max_length=limits.ROW_DELEGATES_MAX)] = ()
+    keys: Annotated[tuple[PublicKey, ...], at_most(limits.ROW_KEYS_MAX)] = ()
+    delegates: Annotated[tuple[Identifier, ...], at_most(limits.ROW_DELEGATES_MAX)] = ()
     delegation: DelegationLimits = DelegationLimits()
     delegated_only: Flag = False
-    addresses: Annotated[tuple[Identifier, ...], Field(max_length=limits.ROW_ADDRESSES_MAX)] = ()
+    addresses: Annotated[tuple[Identifier, ...], at_most(limits.ROW_ADDRESSES_MAX)] = ()
 
     @property
     def key(self) -> str:
@@ -136,7 +136,7 @@ class RiskRow(Row):
     subject: RiskSubject
     score: Annotated[float, Field(strict=True, ge=0, le=1)]
     level: OptionalWord = ""
-    reasons: Annotated[tuple[Reason, ...], Field(max_length=limits.ROW_REASONS_MAX)] = ()
+    reasons: Annotated[tuple[Reason, ...], at_most(limits.ROW_REASONS_MAX)] = ()
     valid_until: EpochMs
 
     @property
@@ -166,7 +166,7 @@ class ClassificationRow(Row):
     argument_roles: Annotated[dict[Word, Role], Field(max_length=limits.ARGUMENTS_MAX)] = {}  # noqa: RUF012  pydantic copies it, the row is frozen
     operation: OptionalWord = ""
     object_class: OptionalWord = ""
-    free_text: Annotated[tuple[Word, ...], Field(max_length=limits.ARGUMENTS_MAX)] = ()
+    free_text: Annotated[tuple[Word, ...], at_most(limits.ARGUMENTS_MAX)] = ()
 
     @property
     def key(self) -> str:
