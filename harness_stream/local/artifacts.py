@@ -30,7 +30,10 @@ JAVA_ANSWER_LIMIT_S = 20.0
 DOWNLOAD_LIMIT_S = 600.0
 """43 MB in 46 files: 6 s on a fast line, 6 minutes at 1 Mbit/s."""
 
-_JAVA_HINT = f"install Java {JAVA_MAJOR_MIN} or newer (Debian: `apt install openjdk-17-jre-headless`, macOS: `brew install openjdk`)"
+_JAVA_HINT = (
+    f"install Java {JAVA_MAJOR_MIN} or newer "
+    "(Debian: `apt install openjdk-17-jre-headless`, macOS: `brew install openjdk`)"
+)
 _OFFLINE_HINT = (
     f"without Maven or network: unpack Apache Kafka {KAFKA_VERSION} from kafka.apache.org yourself and give "
     "its folder, `--kafka-libs kafka_2.13-4.1.1/libs`"

@@ -147,16 +147,8 @@ class LocalKafka:
         self._process.kill()
 
     def answers(self) -> bool:
-        """Whether the broker really serves: it lists its cluster with a broker and a controller."""
-        if not accepts_connections(self._settings.port):
-            return False
-        # log_level 0: a broker that is just coming up is expected, not worth a line on the user's terminal.
-        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-        try:
-            cluster = admin.list_topics(timeout=ANSWER_LIMIT_S)
-        except KafkaException:
-            return False
-        return bool(cluster.brokers) and cluster.controller_id >= 0
+        """Whether the broker really serves at this moment, see `broker_answers`."""
+        return broker_answers(self.bootstrap)
 
     def _launch(self, java_path: str, progress: Progress) -> None:
         given = self._settings.libs
@@ -208,3 +200,16 @@ class LocalKafka:
                 f"Kafka cannot use {self._data}: {said[-1] if said else 'no reason given'}",
                 hint="check that the folder is writable and not another cluster's",
             )
+
+
+def broker_answers(bootstrap: str) -> bool:
+    """Whether a broker really serves at `bootstrap` (one `host:port`): it lists its cluster and names a controller."""
+    if not accepts_connections(bootstrap):
+        return False
+    # log_level 0: a broker that is just coming up is expected, not worth a line on the user's terminal.
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    try:
+        cluster = admin.list_topics(timeout=ANSWER_LIMIT_S)
+    except KafkaException:
+        return False
+    return bool(cluster.brokers) and cluster.controller_id >= 0

@@ -31,6 +31,9 @@ KILL_LIMIT_S = 5.0
 POLL_S = 0.02
 """Pause between two looks at a process or port: invisible to a person, and 50 looks a second cost no CPU."""
 
+CONNECT_LIMIT_S = 1.0
+"""A connection on this machine takes microseconds; a refused one too."""
+
 LOG_TAIL_LINES = 5
 """Lines of a dead server's log shown with the error: enough for the cause, short enough to be read."""
 
@@ -230,11 +233,14 @@ def _log_tail(log_file: Path) -> str:
     return "".join(f"\n  | {line}" for line in lines[-LOG_TAIL_LINES:])
 
 
-def accepts_connections(port: int) -> bool:
-    """Whether something listens on the loopback `port`. Far cheaper than a client's attempt, and silent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex((LOOPBACK, port)) == 0
+def accepts_connections(address: str) -> bool:
+    """Whether something listens at `host:port`. Far cheaper than a client's attempt, and silent."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=CONNECT_LIMIT_S):
+            return True
+    except OSError:
+        return False
 
 
 def require_free_port(port: int, *, name: str, flag: str) -> None:
@@ -247,7 +253,7 @@ def require_free_port(port: int, *, name: str, flag: str) -> None:
         f"port {port}, wanted for {name}, is in use by another program",
         hint=f"stop that program, or choose another port: {flag} PORT",
     )
-    if accepts_connections(port):
+    if accepts_connections(f"{LOOPBACK}:{port}"):
         raise taken
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As servers do: a port whose last connections are still in TIME_WAIT is free.

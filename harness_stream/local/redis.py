@@ -19,7 +19,6 @@ from harness_stream.local.process import (
     DetachedProcess,
     ProcessRecord,
     Progress,
-    accepts_connections,
     require_free_port,
     silent,
 )
@@ -106,16 +105,8 @@ class LocalRedis:
         self._process.kill()
 
     def answers(self) -> bool:
-        """Whether the server really serves: it answers PING, which it does not while loading its data."""
-        if not accepts_connections(self._settings.port):
-            return False
-        with redis.Redis.from_url(
-            self.url, socket_timeout=ANSWER_LIMIT_S, socket_connect_timeout=ANSWER_LIMIT_S
-        ) as client:
-            try:
-                return bool(client.ping())
-            except redis.RedisError:
-                return False
+        """Whether the server really serves at this moment, see `redis_answers`."""
+        return redis_answers(self.url)
 
     def _command(self, program: str) -> list[str]:
         data = self._settings.directory / "data"
@@ -126,6 +117,15 @@ class LocalRedis:
             # Background saves fork the process at arbitrary moments; the append-only file is enough.
             *("--appendfsync", "everysec", "--save", "", "--daemonize", "no"),
         ]
+
+
+def redis_answers(url: str) -> bool:
+    """Whether the server at `url` really serves: it answers PING, which it does not while loading its data."""
+    with redis.Redis.from_url(url, socket_timeout=ANSWER_LIMIT_S, socket_connect_timeout=ANSWER_LIMIT_S) as client:
+        try:
+            return bool(client.ping())
+        except redis.RedisError:
+            return False
 
 
 def server_program() -> str:

@@ -1,0 +1,19 @@
+"""Fixtures for every lane of the suite. A test that wants a real Kafka and Redis asks for `real_stack`."""
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+from real_servers import RealStack, open_real_stack
+
+
+def pytest_configure() -> None:
+    # A CI that ends the run sends SIGTERM; as an interrupt it tears the fixtures down, so no broker is left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def real_stack() -> Iterator[RealStack]:
+    """One real broker and Redis for the whole session; tests share them and use topics and keys of their own."""
+    with open_real_stack() as stack:
+        yield stack

@@ -1,0 +1,123 @@
+"""The `harness` command: every mistake ends in one line that says what happened and one that says what to do."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from harness_stream.cli import main as cli
+from harness_stream.errors import BrokerUnavailable, CallerError, HarnessError, ProtocolError
+
+RUN = "from harness_stream.cli.main import main; main()"
+
+
+def run_with(monkeypatch: pytest.MonkeyPatch, command: object, *arguments: str) -> int:
+    """Run the command line in which `harness probe` is `command`; its exit code."""
+    monkeypatch.setitem(cli.COMMANDS, "probe", cli.Entry("probe:probe", "A command of this test."))
+    monkeypatch.setattr(cli, "_load", lambda _path, _entry: command)
+    monkeypatch.setattr(sys, "argv", ["harness", "probe", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return ended.value.code or 0
+
+
+def raising(error: BaseException):
+    def probe() -> None:
+        raise error
+
+    return probe
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (HarnessError("it broke", hint="mend it"), 1),
+        (CallerError("it broke", hint="mend it"), 2),
+        (BrokerUnavailable("it broke", hint="mend it"), 3),
+        (ProtocolError("it broke", hint="mend it"), 4),
+    ],
+)
+def test_our_errors_become_two_lines_and_their_exit_code(monkeypatch, capsys, error: HarnessError, code: int) -> None:
+    assert run_with(monkeypatch, raising(error)) == code
+    assert capsys.readouterr() == ("", "error: it broke\n→ mend it\n")
+
+
+def test_an_error_without_a_hint_is_one_line(monkeypatch, capsys) -> None:
+    run_with(monkeypatch, raising(CallerError("it broke")))
+    assert capsys.readouterr().err == "error: it broke\n"
+
+
+def test_ctrl_c_ends_with_130_and_no_traceback(monkeypatch, capsys) -> None:
+    assert run_with(monkeypatch, raising(KeyboardInterrupt())) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_bug_of_ours_is_not_hidden(monkeypatch) -> None:
+    monkeypatch.setitem(cli.COMMANDS, "probe", cli.Entry("probe:probe", ""))
+    monkeypatch.setattr(cli, "_load", lambda _path, _entry: raising(ZeroDivisionError()))
+    monkeypatch.setattr(sys, "argv", ["harness", "probe"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_a_command_decides_its_own_exit_code(monkeypatch) -> None:
+    assert run_with(monkeypatch, raising(typer.Exit(1))) == 1
+
+
+def test_a_command_takes_its_own_arguments(monkeypatch, capsys) -> None:
+    def probe(agent: str, *, rows: int = 1) -> None:
+        typer.echo(f"{agent} {rows}")
+
+    assert run_with(monkeypatch, probe, "crm-7", "--rows", "3") == 0
+    assert capsys.readouterr().out == "crm-7 3\n"
+
+
+def test_a_typer_app_may_stand_for_a_command(monkeypatch, capsys) -> None:
+    several = typer.Typer()
+    several.command("one")(lambda: typer.echo("first"))
+    several.command("two")(lambda: typer.echo("second"))
+
+    assert run_with(monkeypatch, several, "two") == 0
+    assert capsys.readouterr().out == "second\n"
+
+
+def test_a_module_that_is_missing_disturbs_only_its_own_command(monkeypatch, capsys) -> None:
+    monkeypatch.setitem(
+        cli.COMMANDS, "rules", cli.Family("Rules.", {"absent": cli.Entry("absent:absent", "Not there.")})
+    )
+    for arguments, code in ((["rules", "--help"], 0), (["--help"], 0), (["rules", "absent"], 2)):
+        monkeypatch.setattr(sys, "argv", ["harness", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert (ended.value.code or 0) == code
+    assert "`harness rules absent` is not part of this version" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("typed", "meant"), [(["staus"], "status"), (["topics", "aply"], "apply")])
+def test_a_mistyped_command_gets_a_suggestion(monkeypatch, capsys, typed: list[str], meant: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["harness", *typed])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert meant in capsys.readouterr().err
+
+
+def test_help_lists_every_command_and_loads_none_of_the_heavy_packages() -> None:
+    heavy = ["confluent_kafka", "redis", "pydantic", "cel_expr_python"]
+    probe = f"import atexit, json, sys; atexit.register(lambda: print(json.dumps([m for m in {heavy} if m in sys.modules])))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", f"{probe}; {RUN}", "--help"], capture_output=True, text=True, check=True
+    )
+
+    *text, loaded = done.stdout.splitlines()
+    assert json.loads(loaded) == []
+    assert all(any(name in line for line in text) for name in cli.COMMANDS)
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    shell = f"{sys.executable} -c '{RUN}' --help | head -n 1"
+    done = subprocess.run(["/bin/sh", "-c", shell], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
