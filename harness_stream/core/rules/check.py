@@ -1,0 +1,260 @@
+"""What a rule set means, checked before it may run: selections, conditions, windows.
+
+Rule: whatever could only fail at run time is refused here, with its place and a fix (DESIGN §6). A rule set that passes
+can still meet an absent row or a spent budget; such a rule denies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from harness_stream.core.rules.cel import Parser, Runtime, TypeChecker
+from harness_stream.core.rules.expression import Expression, Scope, understand
+from harness_stream.core.rules.language import (
+    COUNTING,
+    EXPRESSION_CHARS_MAX,
+    FIELDS,
+    GROUP_PATHS,
+    ROOTS,
+    SELECTION_ROOTS,
+    TIMESPAN_MS_MAX,
+    WIDER_THAN_LANE,
+    param_kind,
+)
+from harness_stream.core.rules.mistakes import WARNING, Findings, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cel_expr_python import cel
+
+    from harness_stream.core.rules.document import Item
+    from harness_stream.core.rules.language import Kind
+    from harness_stream.core.rules.parse import Correlation, Draft, Rule
+
+_MEASURE: Final = "measures."
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A rule set ready to run.
+
+    Attributes:
+        runtime: the CEL environment its programs belong to.
+        selections: by name, in alphabetical order.
+        conditions: each rule's `when`.
+        selection_programs: in the order of the selections.
+        programs: each rule's `when` with its selections put in.
+    """
+
+    runtime: Runtime
+    selections: Mapping[str, Expression]
+    conditions: tuple[Expression, ...]
+    selection_programs: tuple[cel.Expression, ...]
+    programs: tuple[cel.Expression, ...]
+
+
+def check(draft: Draft, *, timespan_ms_max: int = TIMESPAN_MS_MAX) -> Checked | None:
+    """Checks all expressions and windows; mistakes go to the draft's findings.
+
+    Args:
+        draft: what `parse.read` returned.
+        timespan_ms_max: `topics.max_timespan`, the longest window the log can rebuild.
+
+    Returns:
+        The programs, or None if there is any error.
+    """
+    pass_ = _Pass(draft, timespan_ms_max)
+    pass_.selections()
+    conditions = [pass_.condition(index) for index in range(len(draft.rule_set.rules))]
+    for index, rule in enumerate(draft.rule_set.rules):
+        pass_.window(index, rule)
+    pass_.whole_set()
+    return pass_.finish(conditions)
+
+
+def expanded(expression: Expression, selections: Mapping[str, Expression]) -> str:
+    """The text with every selection replaced by its own; the line break ends a comment at its end."""
+    text = expression.text
+    for offset, name in sorted(expression.uses.items(), reverse=True):
+        text = f"{text[:offset]}({selections[name].text}\n){text[offset + len(name) :]}"
+    return text
+
+
+class _Pass:
+    def __init__(self, draft: Draft, timespan_ms_max: int) -> None:
+        self._draft = draft
+        self._set = draft.rule_set
+        self._findings: Findings = draft.findings
+        self._timespan_ms_max = timespan_ms_max
+        self._parser = Parser()
+        self._runtime = Runtime()
+        self._selections: dict[str, Expression] = {}
+        self._when: Scope | None = None
+
+    def _fields(self, roots: frozenset[str]) -> dict[str, Kind]:
+        params = {f"params.{name}": param_kind(value) for name, value in self._set.params.items()}
+        return {name: kind for name, kind in FIELDS.items() if name.partition(".")[0] in roots} | params
+
+    def selections(self) -> None:
+        fields = self._fields(SELECTION_ROOTS)
+        names = frozenset(self._set.selections)
+        scope = Scope(fields, SELECTION_ROOTS, {}, TypeChecker(fields), self._parser, names)
+        for name in self._set.selections:
+            item = self._draft.places.get(("selections", name))
+            if item and (expression := understand(item, scope, self._findings)):
+                self._selections[name] = expression
+
+    def condition(self, index: int) -> Expression | None:
+        item = self._draft.places.get(("rules", index, "when"))
+        return understand(item, self._when_scope(), self._findings) if item else None
+
+    def _when_scope(self) -> Scope:
+        if self._when is None:
+            fields = self._fields(ROOTS)
+            # A selection that does not parse is a mistake once, where it stands, and not in every rule that uses it.
+            missing = {name: _stand_in(self._parser) for name in self._set.selections if name not in self._selections}
+            checker = TypeChecker(fields, tuple(self._set.selections))
+            self._when = Scope(fields, ROOTS, self._selections | missing, checker, self._parser)
+        return self._when
+
+    # --- windows ---
+
+    def window(self, index: int, rule: Rule) -> None:
+        if rule.correlation is None:
+            return
+        self._listed_selections(index, rule.correlation)
+        for position, path in enumerate(rule.correlation.group_by):
+            self._group(self._place(index, "group-by", position), path)
+        if rule.correlation.timespan_ms > self._timespan_ms_max:
+            longest = f"{self._timespan_ms_max // 1000:,} s"
+            message = f"the longest window is {longest} (`topics.max_timespan`)"
+            self._wrong(self._place(index, "timespan"), message, "shorten it, or raise the setting and its retention")
+        if rule.correlation.type in COUNTING:
+            self._counting(index, rule, rule.correlation)
+        elif rule.correlation.condition is not None:
+            message = f"a `{rule.correlation.type}` window has no condition"
+            self._wrong(self._place(index, "condition"), message, f"remove it, or use {', '.join(COUNTING)}")
+
+    def _listed_selections(self, index: int, window: Correlation) -> None:
+        if not window.selections and (place := self._draft.places.get(("rules", index, "correlation", "rules"))):
+            self._wrong(place, "`rules` lists no selection", "name at least one selection")
+        for position, name in enumerate(window.selections):
+            if name not in self._set.selections:
+                fix = did_you_mean(name, self._set.selections)
+                self._wrong(self._place(index, "rules", position), f"unknown selection `{name}`", fix)
+
+    def _group(self, item: Item, path: str) -> None:
+        if path in GROUP_PATHS:
+            return
+        if path in WIDER_THAN_LANE:
+            fix = "group by `tenant` at most, or leave `group-by` out for the whole lane"
+            self._wrong(item, f"`{path}` is wider than a lane", fix)
+        else:
+            self._path(item, path, "group by")
+
+    def _path(self, item: Item, path: str, what: str) -> None:
+        bare = path.removeprefix("event.").removeprefix("intent.")
+        if bare != path and bare in GROUP_PATHS:
+            self._wrong(item, "paths of the event have no prefix here", f"write `{bare}`")
+        elif f"event.{path}" in FIELDS:
+            kind = FIELDS[f"event.{path}"].value
+            self._wrong(item, f"`{path}` is a {kind}; one can only {what} a text", did_you_mean(path, GROUP_PATHS))
+        else:
+            self._wrong(item, f"`{path}` is not a path of the event", did_you_mean(path, GROUP_PATHS))
+
+    def _counting(self, index: int, rule: Rule, window: Correlation) -> None:
+        condition = window.condition
+        if condition is None:
+            place = self._draft.places["rules", index, "correlation"]
+            self._wrong(place, f"`{window.type}` needs a condition", "add `condition: {gt: 10}`")
+            return
+        if condition.op == "eq" and rule.effect != "approve":
+            message = f"`eq` in a {rule.effect} window lets the next number through"
+            self._wrong(self._place(index, "condition", "eq"), message, "write `gte`")
+        self._counted(index, window.type, condition.field)
+
+    def _counted(self, index: int, kind: str, path: str | None) -> None:
+        condition = self._place(index, "condition")
+        if kind == "event_count":
+            if path is not None:
+                fix = "remove `field`, or use `value_count` or `value_sum`"
+                self._wrong(self._place(index, "condition", "field"), "`event_count` counts events, not a field", fix)
+        elif path is None:
+            self._wrong(condition, f"`{kind}` needs a field", "add `field: resource.uri` or `field: measures.rows`")
+        elif not _is_measure(path):
+            self._text_field(self._place(index, "condition", "field"), kind, path)
+
+    def _text_field(self, item: Item, kind: str, path: str) -> None:
+        if kind == "value_sum":
+            self._wrong(item, f"`{path}` cannot be summed", "sum a measure, such as `measures.rows`")
+        elif path not in GROUP_PATHS:
+            self._path(item, path, "count")
+
+    def _place(self, index: int, key: str, *more: str | int) -> Item:
+        """The item behind a part of a window, else of the window."""
+        places = self._draft.places
+        exact = places.get(("rules", index, "correlation", key, *more))
+        return exact or places.get(("rules", index, "correlation", key)) or places["rules", index, "correlation"]
+
+    def _wrong(self, item: Item, message: str, fix: str) -> None:
+        self._findings.on(item, message, fix)
+
+    # --- the whole ---
+
+    def whole_set(self) -> None:
+        first: dict[str, int] = {}
+        for index, rule in enumerate(self._set.rules):
+            item = self._draft.places.get(("rules", index, "id"))
+            if item and rule.id in first:
+                message = f"the id `{rule.id}` is taken (line {first[rule.id]})"
+                self._wrong(item, message, "verdicts name rules by id: choose another")
+            elif item:
+                first[rule.id] = item.line
+        if not any(rule.effect == "approve" and rule.mode == "enforce" for rule in self._set.rules):
+            message = "no rule approves, so everything is denied"
+            self._findings.at(1, 1, message, "add a rule with `effect: approve`", WARNING)
+
+    def finish(self, conditions: list[Expression | None]) -> Checked | None:
+        if self._findings.failed:
+            return None
+        known = tuple(condition for condition in conditions if condition)
+        selections = tuple(self._program(s.text, ("selections", name)) for name, s in sorted(self._selections.items()))
+        programs = tuple(
+            self._program(expanded(condition, self._selections), ("rules", index, "when"))
+            for index, condition in enumerate(known)
+        )
+        if self._findings.failed:
+            return None
+        return Checked(
+            self._runtime,
+            dict(sorted(self._selections.items())),
+            known,
+            tuple(program for program in selections if program),
+            tuple(program for program in programs if program),
+        )
+
+    def _program(self, text: str, path: tuple[str | int, ...]) -> cel.Expression | None:
+        item = self._draft.places[path]
+        if len(text) > EXPRESSION_CHARS_MAX:
+            message = f"{len(text):,} characters with its selections put in; the limit is {EXPRESSION_CHARS_MAX:,}"
+            self._wrong(item, message, "split the rule")
+            return None
+        program = self._runtime.compile(text)
+        if not isinstance(program, tuple):
+            return program
+        for complaint in program:
+            self._wrong(item, f"with its selections put in: {complaint.message}", complaint.fix)
+        return None
+
+
+def _is_measure(path: str) -> bool:
+    return path.startswith(_MEASURE) and path.removeprefix(_MEASURE).isidentifier()
+
+
+def _stand_in(parser: Parser) -> Expression:
+    tree = parser.tree("true")
+    if isinstance(tree, tuple):
+        raise TypeError("`true` is an expression")
+    return Expression("true", tree, frozenset(), {}, loops=False)

@@ -1,0 +1,277 @@
+"""YAML (or the JSON of a bundle) as a tree that remembers where every value stood.
+
+Rule: only what a rule set can need is read. One document, plain mappings, lists and scalars; no aliases (a few lines of
+them expand to gigabytes), no tags, no merge keys, no duplicate keys. Text in, tree out; nothing here knows about rules.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from harness_stream.core.rules.language import INTEGER_MAX
+
+if TYPE_CHECKING:
+    from harness_stream.core.rules.mistakes import Findings
+
+# The deepest value of a rule set is a threshold: six levels. Twice that leaves room and keeps recursion harmless.
+DEPTH_MAX: Final = 12
+# 1,000 rules of 30 nodes, twice over; composing more takes seconds in pure Python.
+NODES_MAX: Final = 60_000
+
+_TAG: Final = "tag:yaml.org,2002:"
+_DECIMAL: Final = re.compile(r"[-+]?(0|[1-9][0-9_]*)\Z")
+_REAL: Final = re.compile(r"[-+]?[0-9][0-9_]*\.[0-9]*([eE][-+]?[0-9]+)?\Z")
+# Control characters have no business in a name, a reason or an expression; lone surrogates are not even UTF-8.
+_FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_ESCAPE: Final = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|\r?\n[ \t]*|.)", re.DOTALL)
+
+Value = Any  # str | int | float | bool | None | list[Item] | dict[str, Item]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """One value and its place.
+
+    Attributes:
+        value: a scalar, a list of items, or a dict from key to item.
+        line: of its first character, from 1.
+        column: of its first character, from 1.
+        keys: for a mapping, the item of each key.
+        raw: the source of a scalar, quotes included; empty if the value did not come from YAML.
+        style: YAML's scalar style: None (plain), ' " | or >.
+    """
+
+    value: Value
+    line: int = 1
+    column: int = 1
+    keys: dict[str, Item] = field(default_factory=dict)
+    raw: str = ""
+    style: str | None = None
+
+    def position(self, offset: int = 0) -> tuple[int, int]:
+        """Line and column of the offset-th character of a text value."""
+        if not self.raw or not isinstance(self.value, str):
+            return self.line, self.column
+        index = _source_index(self.raw, self.style, self.value, offset)
+        before = self.raw[:index]
+        newlines = before.count("\n")
+        if not newlines:
+            return self.line, self.column + index
+        return self.line + newlines, index - before.rfind("\n")
+
+
+def _source_index(raw: str, style: str | None, value: str, offset: int) -> int:
+    """Where in the source the offset-th character of the value stands.
+
+    YAML folds lines, strips indentation and reads escapes; what it drops is only white space, quotes and backslashes,
+    so the value's other characters appear in the source in order.
+    """
+    index = 0
+    if style in {"|", ">"}:
+        index = raw.find("\n") + 1
+    elif style:
+        index = 1
+    for wanted in value[:offset]:
+        index = _after(raw, style, index, wanted)
+    if offset >= len(value):
+        return index
+    return _start(raw, style, index, value[offset])
+
+
+def _start(raw: str, style: str | None, index: int, wanted: str) -> int:
+    """First place from index on where the wanted character is spelt."""
+    if wanted.isspace():
+        return index
+    while index < len(raw) and raw[index] != wanted and not (style == '"' and raw[index] == "\\"):
+        index += 1
+    return index
+
+
+def _after(raw: str, style: str | None, index: int, wanted: str) -> int:
+    """The place after the spelling of the wanted character."""
+    index = _start(raw, style, index, wanted)
+    if style == '"' and (escape := _ESCAPE.match(raw, index)):
+        folded = escape[1][-1:].isspace() and "\n" in escape[1]
+        return _after(raw, style, escape.end(), wanted) if folded else escape.end()
+    if style == "'" and wanted == "'":
+        return index + 2
+    return min(index + 1, len(raw))
+
+
+class _Refused(Exception):  # noqa: N818  never leaves this module
+    def __init__(self, message: str, fix: str, mark: yaml.Mark) -> None:
+        super().__init__(message)
+        self.message, self.fix, self.mark = message, fix, mark
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's composer with aliases, depth and size refused as they are met."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+        self._nodes = 0
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:  # noqa: ANN401  PyYAML's signature
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
+            raise _Refused("aliases (`*name`) are not part of a rule set", "write the value out", event.start_mark)
+        self._nodes += 1
+        self._depth += 1
+        if self._nodes > NODES_MAX:
+            raise _Refused(f"more than {NODES_MAX:,} values", "split the rule set", event.start_mark)
+        if self._depth > DEPTH_MAX:
+            raise _Refused(f"nested deeper than {DEPTH_MAX} levels", "no rule needs this", event.start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+def read_yaml(text: str, findings: Findings) -> Item | None:
+    """Reads one YAML document; every mistake goes to findings.
+
+    Returns:
+        The tree, or None if the text is not YAML at all or empty.
+    """
+    loader = None
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+    except _Refused as refused:
+        findings.at(refused.mark.line + 1, refused.mark.column + 1, refused.message, refused.fix)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        what = ", ".join(filter(None, (error.context, error.problem)))
+        findings.at(*place, f"not YAML: {what}", "check indentation, quotes and brackets up to here")
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, error.position - before.rfind("\n")
+        findings.at(line, column, "a character that YAML does not allow", "remove it")
+    except (ValueError, OverflowError):  # an escape beyond Unicode reaches chr() inside PyYAML
+        line = loader.line + 1 if loader else 1
+        findings.at(line, 1, "not YAML: an escape that is no character", "write the character itself")
+    else:
+        if root is None:
+            findings.at(1, 1, "the rule set is empty", "start with `rule_set: NAME` and `default: deny`")
+            return None
+        return _item(root, text, findings)
+    return None
+
+
+def _item(node: Node, text: str, findings: Findings) -> Item:
+    line, column = node.start_mark.line + 1, node.start_mark.column + 1
+    if isinstance(node, MappingNode):
+        return _mapping(node, text, findings, line, column)
+    if isinstance(node, SequenceNode):
+        _plain_tag(node, "seq", findings)
+        return Item([_item(child, text, findings) for child in node.value], line, column)
+    if not isinstance(node, ScalarNode):
+        raise TypeError(type(node))
+    raw = text[node.start_mark.index : node.end_mark.index]
+    return Item(_scalar(node, findings), line, column, raw=raw, style=node.style)
+
+
+def _mapping(node: MappingNode, text: str, findings: Findings, line: int, column: int) -> Item:
+    _plain_tag(node, "map", findings)
+    values: dict[str, Item] = {}
+    keys: dict[str, Item] = {}
+    for key_node, value_node in node.value:
+        key = _item(key_node, text, findings)
+        value = _item(value_node, text, findings)
+        name = key.value
+        if not isinstance(name, str):
+            findings.on(key, "a key must be a text", "write the key in quotes")
+        elif name in values:
+            first = keys[name].line
+            findings.on(key, f"`{name}` is given twice (first on line {first})", "keep one of them")
+        else:
+            values[name], keys[name] = value, key
+    return Item(values, line, column, keys=keys)
+
+
+def _plain_tag(node: Node, expected: str, findings: Findings) -> None:
+    if node.tag != _TAG + expected:
+        place = node.start_mark.line + 1, node.start_mark.column + 1
+        findings.at(*place, f"the tag `{node.tag}` is not part of a rule set", "remove it")
+
+
+def _scalar(node: ScalarNode, findings: Findings) -> Value:
+    place = node.start_mark.line + 1, node.start_mark.column + 1
+    text: str = node.value
+    kind = node.tag.removeprefix(_TAG)
+    if kind in {"str", "merge", "value"}:
+        if _FORBIDDEN.search(text):
+            findings.at(*place, "control characters and lone surrogates are refused", "remove them")
+            return _FORBIDDEN.sub(" ", text)
+        return text
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return yaml.SafeLoader.bool_values.get(text.lower(), False)
+    if kind in {"int", "float"}:
+        return _number(text, place, findings)
+    findings.at(*place, f"`{text[:40]}` is read as a {kind}", "write it in quotes")
+    return text
+
+
+def _number(text: str, place: tuple[int, int], findings: Findings) -> int | float:
+    if _DECIMAL.match(text) and len(text) < 20:  # noqa: PLR2004  more digits than any number in range
+        number: int | float = int(text.replace("_", ""))
+    elif _REAL.match(text):
+        number = float(text.replace("_", ""))
+    else:
+        findings.at(
+            *place, f"`{text[:40]}` is not a decimal number", "write it in decimal, or in quotes if it is a text"
+        )
+        return 0
+    if not math.isfinite(number) or (isinstance(number, int) and abs(number) > INTEGER_MAX):
+        findings.at(*place, f"`{text[:40]}` is out of range", f"use a number between ±{INTEGER_MAX}")
+        return 0
+    return number
+
+
+def read_json(data: bytes, findings: Findings) -> Item | None:
+    """Reads the bytes of a bundle into the same tree, without places."""
+    try:
+        return _from_json(json.loads(data, object_pairs_hook=_pairs, parse_constant=_no_constant), 0)
+    except (ValueError, RecursionError) as error:
+        findings.at(1, 1, f"not a bundle: {str(error)[:100]}", "make bundles with `harness rules push`")
+        return None
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
+
+
+def _from_json(value: Any, depth: int) -> Item:  # noqa: ANN401  any JSON value
+    if depth > DEPTH_MAX:
+        raise ValueError(f"nested deeper than {DEPTH_MAX} levels")
+    if isinstance(value, dict):
+        children = {key: _from_json(child, depth + 1) for key, child in value.items()}
+        return Item(children, keys={key: Item(key) for key in children})
+    if isinstance(value, list):
+        return Item([_from_json(child, depth + 1) for child in value])
+    if isinstance(value, str) and _FORBIDDEN.search(value):
+        raise ValueError("control characters and lone surrogates are refused")
+    if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= _bound(value)):
+        raise ValueError(f"a number out of range (±{INTEGER_MAX})")
+    return Item(value)
+
+
+def _bound(value: float) -> float:
+    return INTEGER_MAX if isinstance(value, int) else math.inf

@@ -1,0 +1,249 @@
+"""The words of the rule language: variables, fields, types, functions and limits.
+
+Rule: everything a rule author may write stands in a table here. What the tables do not list is a mistake.
+A field's type is what the checker assumes; at run time values arrive in nested maps without types (DESIGN §9).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Scalar = str | int | float | bool
+
+
+class Kind(Enum):
+    """What a field holds."""
+
+    STRING = "string"
+    BOOL = "bool"
+    INT = "int"
+    DOUBLE = "double"
+    STRINGS = "list of strings"
+    MEASURES = "named numbers"
+    ARGS = "named arguments"
+
+
+# --- Limits -----------------------------------------------------------------------------------------------------------
+
+# A bundle travels as one record of `harness.rules`; 256 KiB is the largest record any topic of ours takes.
+TEXT_BYTES_MAX: Final = 256 * 1024
+# 1,000 rules at 1.8 µs a condition are 1.8 ms, the most one intent may cost before deadlines of others suffer.
+RULES_MAX: Final = 1_000
+SELECTIONS_MAX: Final = 1_000
+# CEL compiles 1,500 characters in well under a millisecond and stays far from its own limits (DESIGN §9).
+EXPRESSION_CHARS_MAX: Final = 1_500
+# A literal list is searched from its start for every intent.
+LITERAL_ELEMENTS_MAX: Final = 64
+# RE2 is linear in text times pattern: a bound on the pattern bounds the cost.
+PATTERN_CHARS_MAX: Final = 200
+# The CEL parser's own recursion limit; not ours to raise.
+NESTING_MAX: Final = 32
+# Default of `topics.max_timespan`: longer windows could not be rebuilt from the log (PROTOCOL §2).
+TIMESPAN_MS_MAX: Final = 24 * 3_600_000
+# Names and texts of a rule travel in every verdict it decides, and a verdict is ≤ 16 KiB (PROTOCOL §3).
+NAME_CHARS_MAX: Final = 64
+BECAUSE_CHARS_MAX: Final = 256
+OBLIGATIONS_MAX: Final = 16
+OBLIGATION_CHARS_MAX: Final = 256
+PARAMS_MAX: Final = 256
+# A window keeps one timestamp a selection and group (DESIGN §5); 16 selections keep that under 256 bytes.
+WINDOW_SELECTIONS_MAX: Final = 16
+GROUP_BY_MAX: Final = 8
+# Integers above this lose their last digits in any other reader of the JSON (RFC 8785).
+INTEGER_MAX: Final = 2**53 - 1
+
+# --- Words ------------------------------------------------------------------------------------------------------------
+
+EFFECTS: Final = ("approve", "deny", "hold")
+MODES: Final = ("enforce", "shadow")
+SEVERITIES: Final = ("informational", "low", "medium", "high", "critical")
+COUNTING: Final = ("event_count", "value_count", "value_sum")
+WINDOW_TYPES: Final = (*COUNTING, "temporal", "temporal_ordered", "absent")
+OPERATORS: Final = ("gt", "gte", "lt", "lte", "eq", "neq")
+TIMESPAN_UNITS_MS: Final[Mapping[str, int]] = MappingProxyType(
+    {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+)
+
+# --- Variables --------------------------------------------------------------------------------------------------------
+
+_EVENT: Final[Mapping[str, Kind]] = MappingProxyType(
+    {
+        "agent_id": Kind.STRING,
+        "owner": Kind.STRING,
+        "tenant": Kind.STRING,
+        "roles": Kind.STRINGS,
+        "chain_id": Kind.STRING,
+        "parent": Kind.STRING,
+        "kind": Kind.STRING,
+        "action": Kind.STRING,
+        "resource.uri": Kind.STRING,
+        "resource.system": Kind.STRING,
+        "resource.zone": Kind.STRING,
+        "resource.labels": Kind.STRINGS,
+        "resource.sensitivity": Kind.STRING,
+        "resource.owner": Kind.STRING,
+        "measures": Kind.MEASURES,
+        "labels": Kind.STRINGS,
+        "purpose": Kind.STRING,
+        "environment": Kind.STRING,
+        "decision": Kind.STRING,
+        "by": Kind.STRING,
+        "t": Kind.INT,
+    }
+)
+
+_TABLES: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
+    {
+        "identity": {
+            "present": Kind.BOOL,
+            "agent_id": Kind.STRING,
+            "owner": Kind.STRING,
+            "tenant": Kind.STRING,
+            "lane": Kind.STRING,
+            "roles": Kind.STRINGS,
+            "actions": Kind.STRINGS,
+            "workloads": Kind.STRINGS,
+            "status": Kind.STRING,
+            "delegates": Kind.STRINGS,
+            "delegated_only": Kind.BOOL,
+        },
+        "infrastructure": {
+            "present": Kind.BOOL,
+            "workload_id": Kind.STRING,
+            "environment": Kind.STRING,
+            "region": Kind.STRING,
+            "attested": Kind.BOOL,
+            "zone": Kind.STRING,
+        },
+        "risk": {"present": Kind.BOOL, "score": Kind.DOUBLE, "level": Kind.STRING, "reasons": Kind.STRINGS},
+        "mandate": {
+            "present": Kind.BOOL,
+            "declared_by": Kind.STRING,
+            "goal_digest": Kind.STRING,
+            "expires_at": Kind.INT,
+        },
+    }
+)
+
+TABLES: Final = tuple(_TABLES)
+# An absent identity is denied before any rule runs, so only these need a guard.
+GUARDED_TABLES: Final = frozenset({"infrastructure", "risk", "mandate"})
+ROOTS: Final = frozenset({"event", "intent", *TABLES, "chain", "args", "params"})
+SELECTION_ROOTS: Final = frozenset({"event", "params"})
+ARGUMENT_FIELDS: Final = ("role", "exact")
+
+
+def _fields() -> Mapping[str, Kind]:
+    roots: dict[str, Mapping[str, Kind]] = {"event": _EVENT, "intent": _EVENT, **_TABLES}
+    flat = {f"{root}.{name}": kind for root, fields in roots.items() for name, kind in fields.items()}
+    return MappingProxyType(
+        flat | {"chain.labels": Kind.STRINGS, "chain.events": Kind.INT, "args": Kind.ARGS},
+    )
+
+
+# Every dotted name with its type, without `params`, which each rule set brings along.
+FIELDS: Final = _fields()
+
+
+def param_kind(value: Scalar) -> Kind:
+    """The type of a parameter follows from its value."""
+    if isinstance(value, bool):
+        return Kind.BOOL
+    if isinstance(value, int):
+        return Kind.INT
+    return Kind.DOUBLE if isinstance(value, float) else Kind.STRING
+
+
+# --- Paths of windows -------------------------------------------------------------------------------------------------
+
+# What a window may be grouped or counted by: one text per event. Histories never leave their lane: no group is wider.
+GROUP_PATHS: Final = frozenset(name for name, kind in _EVENT.items() if kind is Kind.STRING)
+# Words people reach for that would mean histories of several lanes in one place (PROTOCOL §1).
+WIDER_THAN_LANE: Final = frozenset(
+    {"realm", "partition", "region", "deployment", "organization", "organisation", "global", "all"}
+)
+
+# --- Tables behind a name ---------------------------------------------------------------------------------------------
+
+# Joined values of an event come from these rows; a rule that reads one needs that table fresh (PROTOCOL §8).
+_JOINED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "owner": "identity",
+        "tenant": "identity",
+        "roles": "identity",
+        "environment": "infrastructure",
+        "labels": "classification",
+        "resource.labels": "classification",
+        "resource.sensitivity": "classification",
+        "resource.zone": "classification",
+        "resource.owner": "classification",
+    }
+)
+FRESH_TABLES: Final = ("identity", "infrastructure", "risk", "classification")
+
+
+def table_of(path: str) -> str | None:
+    """The compacted table a dotted name is read from, if any; `mandate` comes from the log, not from a table."""
+    root, _, rest = path.partition(".")
+    if root in FRESH_TABLES:
+        return root
+    return _JOINED.get(rest) if root in {"event", "intent"} else None
+
+
+# --- Functions --------------------------------------------------------------------------------------------------------
+
+OPERATOR_SIGNS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "_&&_": "&&",
+        "_||_": "||",
+        "!_": "!",
+        "_==_": "==",
+        "_!=_": "!=",
+        "_<_": "<",
+        "_<=_": "<=",
+        "_>_": ">",
+        "_>=_": ">=",
+        "_+_": "+",
+        "_-_": "-",
+        "_*_": "*",
+        "_/_": "/",
+        "_%_": "%",
+        "-_": "-",
+        "_?_:_": "? :",
+        "_[_]": "[ ]",
+        "@in": "in",
+    }
+)
+COMPARISONS: Final = frozenset({"_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_"})
+ARITHMETIC: Final = frozenset({"_+_", "_-_", "_*_"})
+DIVISIONS: Final = frozenset({"_/_", "_%_"})
+CONVERSIONS: Final = frozenset({"bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "uint"})
+PREDICATES: Final = frozenset({"contains", "endsWith", "matches", "size", "startsWith", "type"})
+MACROS: Final = frozenset({"all", "exists", "exists_one", "filter", "has", "map"})
+# Names of types are values in CEL (`type(x) == string`).
+TYPE_NAMES: Final = frozenset({"bool", "bytes", "double", "int", "list", "map", "null_type", "string", "type", "uint"})
+# Not usable as names of selections or parameters: CEL's own words and its reserved ones.
+RESERVED: Final = frozenset(
+    {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop"}
+    | {"namespace", "null", "package", "return", "true", "var", "void", "while"}
+)
+# What other languages write, and CEL's word for it.
+FOREIGN_WORDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "and": "&&",
+        "AND": "&&",
+        "or": "||",
+        "OR": "||",
+        "not": "!",
+        "NOT": "!",
+        "=": "==",
+        "&": "&&",
+        "|": "||",
+        "<>": "!=",
+    }
+)

@@ -1,0 +1,473 @@
+"""A rule text as data: `RuleSet`, `Rule`, `Correlation`, `Condition`, and where each of them stood.
+
+Rule: this file knows the shape (keys, types, sizes, references to parameters), `check.py` knows the meaning. Reading
+goes on after a mistake with a harmless stand-in, so that one look finds them all; nothing with a mistake is returned.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from harness_stream.core.rules.document import Item, read_json, read_yaml
+from harness_stream.core.rules.language import (
+    BECAUSE_CHARS_MAX,
+    EFFECTS,
+    GROUP_BY_MAX,
+    INTEGER_MAX,
+    MODES,
+    NAME_CHARS_MAX,
+    OBLIGATION_CHARS_MAX,
+    OBLIGATIONS_MAX,
+    OPERATORS,
+    PARAMS_MAX,
+    RESERVED,
+    ROOTS,
+    RULES_MAX,
+    SELECTIONS_MAX,
+    SEVERITIES,
+    TEXT_BYTES_MAX,
+    TIMESPAN_UNITS_MS,
+    TYPE_NAMES,
+    WINDOW_SELECTIONS_MAX,
+    WINDOW_TYPES,
+    Scalar,
+)
+from harness_stream.core.rules.mistakes import Findings, Mistake, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Condition", "Correlation", "Draft", "Mistake", "Rule", "RuleSet", "parse", "read", "read_bundle"]
+
+Path = tuple[str | int, ...]
+
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
+_TIMESPAN: Final = re.compile(r"([1-9][0-9]{0,8})([smhd])\Z")
+_SET_KEYS: Final = ("rule_set", "default", "params", "selections", "rules")
+_RULE_KEYS: Final = ("id", "effect", "when", "mode", "because", "severity", "correlation", "obligations")
+_WINDOW_KEYS: Final = ("type", "rules", "group-by", "timespan", "include", "condition")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A comparison of what a window counted.
+
+    Attributes:
+        op: gt, gte, lt, lte, eq or neq.
+        threshold: parameters are already put in.
+        field: path of the event that is counted or summed, without prefix; None for `event_count`.
+    """
+
+    op: str
+    threshold: int | float
+    field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """A window over the history (DESIGN §6).
+
+    Attributes:
+        type: event_count, value_count, value_sum, temporal, temporal_ordered or absent.
+        selections: names of the selections it listens to.
+        group_by: paths of the event, without prefix; empty means the lane.
+        timespan_ms: length, both ends included.
+        include_attempts: whether denied events count as well.
+        condition: None for temporal, temporal_ordered and absent.
+    """
+
+    type: str
+    selections: tuple[str, ...]
+    group_by: tuple[str, ...]
+    timespan_ms: int
+    include_attempts: bool
+    condition: Condition | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        id: unique in its set.
+        effect: approve, deny or hold.
+        when: condition on the intent, as written.
+        mode: enforce or shadow (recorded only).
+        because: what the agent's owner reads; may be empty.
+        severity: informational, low, medium, high or critical.
+        correlation: the window, if any; the rule fires if `when` and the window's condition hold.
+        obligations: what an approve asks of the enforcement point.
+    """
+
+    id: str
+    effect: str
+    when: str
+    mode: str = "enforce"
+    because: str = ""
+    severity: str = "medium"
+    correlation: Correlation | None = None
+    obligations: Mapping[str, Scalar] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """A rule set with its parameters put in.
+
+    Attributes:
+        name: of the set.
+        default: always deny.
+        params: the knobs, overrides applied.
+        selections: name to expression, in the order of the text.
+        rules: in the order of the text.
+        source: the text it was read from.
+    """
+
+    name: str
+    default: str
+    params: Mapping[str, Scalar]
+    selections: Mapping[str, str]
+    rules: tuple[Rule, ...]
+    source: str = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What could be read of a text, for `check.py`: whole only if findings holds no error.
+
+    Attributes:
+        rule_set: with stand-ins where the text was wrong.
+        places: the item behind ("selections", name), ("rules", index, "when"), ("rules", index, "correlation", key), …
+        findings: mistakes so far.
+    """
+
+    rule_set: RuleSet
+    places: Mapping[Path, Item]
+    findings: Findings
+
+
+def parse(
+    text: str, file: str = "<rules>", overrides: Mapping[str, Scalar] | None = None
+) -> tuple[RuleSet | None, tuple[Mistake, ...]]:
+    """Reads the shape of a rule text; expressions and windows are checked by `compile.load`.
+
+    Args:
+        text: YAML, at most 256 KiB.
+        file: name used in mistakes.
+        overrides: parameters to set instead of the text's values.
+
+    Returns:
+        The rule set, or None if any mistake is an error; and every mistake. Never raises for any text.
+    """
+    findings = Findings(text, file)
+    draft = read(text, findings, overrides or {})
+    return (draft.rule_set if draft and not findings.failed else None), findings.all()
+
+
+def read(text: str, findings: Findings, overrides: Mapping[str, Scalar]) -> Draft | None:
+    """Like `parse`, for the checks that follow. None: nothing of the text is usable."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > TEXT_BYTES_MAX:
+        findings.at(1, 1, f"{size:,} bytes; a rule set has at most {TEXT_BYTES_MAX:,}", "split the rule set")
+        return None
+    root = read_yaml(text, findings)
+    return None if root is None else _Reader(findings, overrides).rule_set(root, text)
+
+
+def read_bundle(bundle: bytes, findings: Findings) -> Draft | None:
+    """Reads the canonical bytes of a bundle by the same rules as a text."""
+    if len(bundle) > TEXT_BYTES_MAX:
+        findings.at(1, 1, f"{len(bundle):,} bytes; a bundle has at most {TEXT_BYTES_MAX:,}", "split the rule set")
+        return None
+    root = read_json(bundle, findings)
+    return None if root is None else _Reader(findings, {}).rule_set(root, bundle.decode())
+
+
+class _Reader:
+    """Turns items into data; whatever is wrong becomes a finding and a stand-in."""
+
+    def __init__(self, findings: Findings, overrides: Mapping[str, Scalar]) -> None:
+        self._findings = findings
+        self._overrides = overrides
+        self._params: dict[str, Scalar] = {}
+        self._places: dict[Path, Item] = {}
+
+    # --- the set ---
+
+    def rule_set(self, root: Item, source: str) -> Draft:
+        keys = self._mapping(root, _SET_KEYS, ("rule_set", "default", "rules"), "the rule set")
+        name = self._name(keys.get("rule_set"), "rule_set") or "unnamed"
+        self._default(keys.get("default"))
+        self._read_params(keys.get("params"), root)
+        selections = self._selections(keys.get("selections"))
+        rules = self._rules(keys.get("rules"))
+        proxy = MappingProxyType(dict(self._params))
+        rule_set = RuleSet(name, "deny", proxy, MappingProxyType(selections), rules, source)
+        return Draft(rule_set, self._places, self._findings)
+
+    def _default(self, item: Item | None) -> None:
+        if item is not None and item.value != "deny":
+            self._wrong(item, "`default` is always `deny`", "write `default: deny` and approve by rules")
+
+    def _read_params(self, item: Item | None, root: Item) -> None:
+        entries = self._entries(item, "params", PARAMS_MAX)
+        for name, value in entries.items():
+            if self._usable(item, name, "a parameter", frozenset()):
+                self._params[name] = self._scalar(value, f"params.{name}")
+                self._places["params", name] = value
+        for name, override in self._overrides.items():
+            self._override(name, override, entries.get(name), item or root)
+
+    def _override(self, name: str, value: Scalar, declared: Item | None, where: Item) -> None:
+        if declared is None or name not in self._params:
+            message = f"`--set {name}`: there is no parameter `{name}`"
+            self._wrong(where, message, did_you_mean(name, self._params))
+            return
+        default = self._params[name]
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if _sort(value) != _sort(default):
+            message = f"`--set {name}`: `params.{name}` is a {_sort(default)}, and this is a {_sort(value)}"
+            self._wrong(declared, message, f"give a {_sort(default)}, like {default!r}")
+        elif isinstance(value, int | float) and not abs(value) <= INTEGER_MAX:
+            self._wrong(declared, f"`--set {name}`: out of range", f"use a number between ±{INTEGER_MAX}")
+        else:
+            self._params[name] = value
+
+    def _selections(self, item: Item | None) -> dict[str, str]:
+        found = {}
+        for name, value in self._entries(item, "selections", SELECTIONS_MAX).items():
+            if self._usable(item, name, "a selection", ROOTS | TYPE_NAMES):
+                found[name] = self._expression(value, ("selections", name))
+        return found
+
+    def _usable(self, item: Item | None, name: str, what: str, taken: frozenset[str]) -> bool:
+        """Whether a name can stand in an expression."""
+        key = item.keys[name] if item else Item(name)
+        if not _IDENTIFIER.match(name) or len(name) > NAME_CHARS_MAX:
+            fix = f"use letters, digits and `_`, at most {NAME_CHARS_MAX}, such as `reads_pii`"
+            self._wrong(key, f"`{name[:NAME_CHARS_MAX]}` cannot name {what}", fix)
+            return False
+        if name in RESERVED or name in taken:
+            self._wrong(key, f"`{name}` cannot name {what}: the word has a meaning already", "choose another name")
+            return False
+        return True
+
+    # --- rules ---
+
+    def _rules(self, item: Item | None) -> tuple[Rule, ...]:
+        if item is None:
+            return ()
+        elements = self._list(item, "`rules` is a list of rules", "start each rule with `- id: NAME`")
+        if len(elements) > RULES_MAX:
+            self._wrong(item, f"{len(elements):,} rules; the limit is {RULES_MAX:,}", "split the rule set")
+            return ()
+        return tuple(self._rule(element, index) for index, element in enumerate(elements))
+
+    def _rule(self, item: Item, index: int) -> Rule:
+        keys = self._mapping(item, _RULE_KEYS, ("id", "effect", "when"), "a rule")
+        for key, value in keys.items():
+            self._places["rules", index, key] = value
+        when = keys.get("when")
+        effect = self._word(keys.get("effect"), EFFECTS, "effect", "deny")
+        return Rule(
+            id=self._name(keys.get("id"), "id"),
+            effect=effect,
+            when="true" if when is None else self._expression(when, ("rules", index, "when")),
+            mode=self._word(keys.get("mode"), MODES, "mode", "enforce"),
+            because=self._because(keys.get("because")),
+            severity=self._word(keys.get("severity"), SEVERITIES, "severity", "medium"),
+            correlation=self._correlation(keys.get("correlation"), index),
+            obligations=self._obligations(keys.get("obligations"), effect),
+        )
+
+    def _because(self, item: Item | None) -> str:
+        if item is None:
+            return ""
+        text = self._text(item, "because")
+        if len(text) > BECAUSE_CHARS_MAX:
+            message = f"`because` has {len(text)} characters; the limit is {BECAUSE_CHARS_MAX}"
+            self._wrong(item, message, "verdicts carry it: say it in one line")
+        return text
+
+    def _obligations(self, item: Item | None, effect: str) -> Mapping[str, Scalar]:
+        if item is not None and effect != "approve":
+            self._wrong(item, f"a {effect} rule carries no obligations", "move them to the rule that approves")
+        found: dict[str, Scalar] = {}
+        for name, value in self._entries(item, "obligations", OBLIGATIONS_MAX).items():
+            scalar = self._scalar(value, f"obligations.{name}")
+            if len(name) > NAME_CHARS_MAX or (isinstance(scalar, str) and len(scalar) > OBLIGATION_CHARS_MAX):
+                message = (
+                    f"an obligation has at most {NAME_CHARS_MAX} characters of name, {OBLIGATION_CHARS_MAX} of text"
+                )
+                self._wrong(value, message, "verdicts carry it: shorten it")
+            found[name] = scalar
+        return MappingProxyType(found)
+
+    # --- windows ---
+
+    def _correlation(self, item: Item | None, index: int) -> Correlation | None:
+        if item is None:
+            return None
+        keys = self._mapping(item, _WINDOW_KEYS, ("type", "rules", "timespan"), "a correlation")
+        for key, value in keys.items():
+            self._places["rules", index, "correlation", key] = value
+        return Correlation(
+            type=self._word(keys.get("type"), WINDOW_TYPES, "type", "temporal"),
+            selections=self._names(keys.get("rules"), "rules", WINDOW_SELECTIONS_MAX, index),
+            group_by=self._names(keys.get("group-by"), "group-by", GROUP_BY_MAX, index),
+            timespan_ms=self._timespan(keys.get("timespan")),
+            include_attempts=self._include(keys.get("include")),
+            condition=self._condition(keys.get("condition"), index),
+        )
+
+    def _names(self, item: Item | None, key: str, most: int, index: int) -> tuple[str, ...]:
+        if item is None:
+            return ()
+        elements = self._list(item, f"`{key}` is a list of names", f"write `{key}: [NAME, …]`")
+        if len(elements) > most:
+            self._wrong(item, f"`{key}` lists {len(elements)} names; the limit is {most}", "split the rule")
+        names: list[str] = []
+        for element in elements[:most]:
+            name = self._text(element, key)
+            if name in names:
+                self._wrong(element, f"`{name}` is listed twice", "list it once")
+            elif name:
+                self._places["rules", index, "correlation", key, len(names)] = element
+                names.append(name)
+        return tuple(names)
+
+    def _timespan(self, item: Item | None) -> int:
+        found = _TIMESPAN.match(item.value) if item and isinstance(item.value, str) else None
+        if found:
+            return int(found[1]) * TIMESPAN_UNITS_MS[found[2]]
+        if item:
+            fix = "write a whole number with s, m, h or d: `30s`, `5m`, `24h`, `1d`"
+            self._wrong(item, "`timespan` is not a duration", fix)
+        return TIMESPAN_UNITS_MS["s"]
+
+    def _include(self, item: Item | None) -> bool:
+        if item is not None and item.value != "attempts":
+            fix = "write `include: attempts` to count denied events too, or leave it out"
+            self._wrong(item, "`include` knows one word: `attempts`", fix)
+        return item is not None
+
+    def _condition(self, item: Item | None, index: int) -> Condition | None:
+        if item is None:
+            return None
+        keys = self._mapping(item, ("field", *OPERATORS), (), "a condition")
+        for key, value in keys.items():
+            self._places["rules", index, "correlation", "condition", key] = value
+        path = self._text(keys["field"], "field") if "field" in keys else None
+        operators = [key for key in keys if key in OPERATORS]
+        if len(operators) != 1:
+            fix = "write one of gt, gte, lt, lte, eq, neq, such as `condition: {gt: 10}`"
+            self._wrong(item, f"a condition has exactly one operator, this one has {len(operators)}", fix)
+        op = operators[0] if operators else "gt"
+        return Condition(op, self._threshold(keys[op]) if operators else 0, path or None)
+
+    def _threshold(self, item: Item) -> int | float:
+        value = item.value
+        if isinstance(value, str) and value.startswith("params."):
+            return self._param_threshold(item, value.removeprefix("params."))
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return value
+        self._wrong(item, "a threshold is a number or `params.NAME`", "write `gt: 10` or `gt: params.max_rows`")
+        return 0
+
+    def _param_threshold(self, item: Item, name: str) -> int | float:
+        value = self._params.get(name)
+        if name not in self._params:
+            fix = did_you_mean(name, self._params, prefix="params.")
+            self._wrong(item, f"unknown parameter `params.{name}`", fix)
+        elif isinstance(value, bool) or not isinstance(value, int | float):
+            self._wrong(item, f"`params.{name}` is a {_sort(value)}, not a number", "compare with a number")
+        else:
+            return value
+        return 0
+
+    # --- values ---
+
+    def _wrong(self, item: Item, message: str, fix: str) -> None:
+        self._findings.on(item, message, fix)
+
+    def _mapping(self, item: Item, known: tuple[str, ...], required: tuple[str, ...], what: str) -> dict[str, Item]:
+        if not isinstance(item.value, dict):
+            self._wrong(item, f"{what} is written as `key: value`", f"its keys are {', '.join(known)}")
+            return {}
+        for name in item.value.keys() - set(known):
+            self._wrong(item.keys[name], f"unknown key `{name[:NAME_CHARS_MAX]}` in {what}", did_you_mean(name, known))
+        for name in required:
+            if name not in item.value:
+                self._wrong(item, f"{what} needs `{name}`", f"add `{name}: …`")
+        return {name: item.value[name] for name in known if name in item.value}
+
+    def _entries(self, item: Item | None, what: str, most: int) -> dict[str, Item]:
+        if item is None:
+            return {}
+        if not isinstance(item.value, dict):
+            self._wrong(item, f"`{what}` is written as `name: value`", f"write `{what}: {{name: value}}`")
+            return {}
+        if len(item.value) > most:
+            self._wrong(item, f"{len(item.value):,} {what}; the limit is {most:,}", "split the rule set")
+            return {}
+        return item.value
+
+    def _list(self, item: Item, message: str, fix: str) -> list[Item]:
+        if isinstance(item.value, list):
+            return item.value
+        self._wrong(item, message, fix)
+        return []
+
+    def _text(self, item: Item, key: str) -> str:
+        if isinstance(item.value, str):
+            return item.value
+        self._wrong(item, f"`{key}` is a text", "write it in quotes")
+        return ""
+
+    def _expression(self, item: Item, path: Path) -> str:
+        """An expression keeps its place only if it is a text, so that nothing checks a stand-in."""
+        if isinstance(item.value, str):
+            self._places[path] = item
+            return item.value
+        self._places.pop(path, None)
+        if isinstance(item.value, bool):
+            fix = f'write "{str(item.value).lower()}" in quotes'
+        else:
+            fix = 'write a condition, such as `intent.action == "crm.read"`'
+        self._wrong(item, "a condition is a text in CEL", fix)
+        return "true"
+
+    def _name(self, item: Item | None, key: str) -> str:
+        if item is None:
+            return ""
+        text = self._text(item, key)
+        if isinstance(item.value, str) and not (_NAME.match(text) and len(text) <= NAME_CHARS_MAX):
+            fix = f"use letters, digits, `-`, `_` and `.`, at most {NAME_CHARS_MAX}, such as `bulk-export`"
+            self._wrong(item, f"`{text[:NAME_CHARS_MAX]}` is not a name", fix)
+        return text
+
+    def _word(self, item: Item | None, known: tuple[str, ...], key: str, otherwise: str) -> str:
+        if item is None:
+            return otherwise
+        if isinstance(item.value, str) and item.value in known:
+            return item.value
+        self._wrong(
+            item, f"`{key}` is one of {', '.join(known)}", did_you_mean(str(item.value)[:NAME_CHARS_MAX], known)
+        )
+        return otherwise
+
+    def _scalar(self, item: Item, key: str) -> Scalar:
+        if isinstance(item.value, str | int | float):  # bool is an int
+            return item.value
+        self._wrong(item, f"`{key}` is a text, a number, true or false", "write one value")
+        return 0
+
+
+def _sort(value: object) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    return "number" if isinstance(value, int | float) else "text"
