@@ -1,0 +1,42 @@
+"""When a worker may say that it is ready (DESIGN §4). A pure record: the loop fills it in, the HTTP thread reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What a worker still waits for. The default is the state of a process that has just started.
+
+    Attributes:
+        tables_behind: tables not yet read up to the end they had when this worker started; None before that is known.
+        rules_verified: the active rule bundle was fetched, its digest checked and compiled.
+        claims_unread: assigned partitions whose own claim was not read back yet; None before the first assignment.
+            A worker that was assigned no partition stands by and is ready.
+    """
+
+    tables_behind: frozenset[str] | None = None
+    rules_verified: bool = False
+    claims_unread: frozenset[int] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """True if nothing is waited for."""
+        return not self.waiting_for
+
+    @property
+    def waiting_for(self) -> list[str]:
+        """One sentence per thing, in a fixed order; empty if ready."""
+        waiting: list[str] = []
+        if self.tables_behind is None:
+            waiting.append("the end of the tables is not known yet")
+        elif self.tables_behind:
+            waiting.append(f"tables not caught up: {', '.join(sorted(self.tables_behind))}")
+        if not self.rules_verified:
+            waiting.append("the active rule set is not verified; has one been pushed with `harness rules push`?")
+        if self.claims_unread is None:
+            waiting.append("no partition assignment yet")
+        elif self.claims_unread:
+            waiting.append(f"claims not read back: partitions {', '.join(map(str, sorted(self.claims_unread)))}")
+        return waiting
