@@ -87,7 +87,11 @@ def _unique(items: tuple[str, ...]) -> tuple[str, ...]:
     return items
 
 
-Labels = Annotated[tuple[Word, ...], at_most(limits.LABELS_MAX), AfterValidator(_unique)]
+Labels = Annotated[
+    tuple[Word, ...],
+    Field(max_length=limits.LABELS_MAX, fail_fast=True, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_unique),
+]
 
 TableName = Literal["identity", "infrastructure", "risk", "classification"]
 Role = Literal["destination", "object", "secret", "content", "other"]

@@ -1,0 +1,209 @@
+"""Record headers: CloudEvents 1.0 Kafka binding (binary mode), W3C trace context, and the signature's four.
+
+Rule of this file: headers are hints and proofs, never an input of a decision (PROTOCOL §3). Reading them therefore
+never fails: what is malformed is absent, and what is absent fails verification where that is asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CE_ID: Final = "ce_id"
+CE_SOURCE: Final = "ce_source"
+CE_TYPE: Final = "ce_type"
+CE_SPECVERSION: Final = "ce_specversion"
+CE_TIME: Final = "ce_time"
+CONTENT_TYPE: Final = "content-type"
+TRACEPARENT: Final = "traceparent"
+HS_ALG: Final = "hs-alg"
+HS_KID: Final = "hs-kid"
+HS_SIG: Final = "hs-sig"
+HS_PROOF: Final = "hs-proof"
+
+ALG_NONE: Final = "none"
+"""Unsigned; exists only in a realm started with `--dev`."""
+
+SPECVERSION: Final = "1.0"
+JSON_CONTENT_TYPE: Final = "application/json"
+TYPE_PREFIX: Final = "harness."
+"""`ce_type` is this and the body's `type` or `kind`: `harness.intent`, `harness.verdict`."""
+
+# A proof of a micro-batch of 256 has 8 hashes of 32 bytes: 342 characters. Larger headers are not ours.
+HEADER_BYTES_MAX: Final = 4096
+# Some clients add headers of their own; beyond this nobody reads on.
+HEADERS_MAX: Final = 64
+
+# W3C Trace Context: version, trace id, parent id, flags; all zero ids are invalid there and useless here.
+_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+
+Header = tuple[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What proves who wrote a record (PROTOCOL §9).
+
+    Attributes:
+        alg: `none` only with `--dev`.
+        kid: the key's id.
+        sig: raw bytes; base64url on the wire.
+        proof: raw inclusion proof of a decision record in its micro-batch.
+    """
+
+    alg: str = ALG_NONE
+    kid: str = ""
+    sig: bytes = b""
+    proof: bytes = b""
+
+
+UNSIGNED: Final = Signature()
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """Headers as read; an absent or malformed one is None.
+
+    Attributes:
+        id: CloudEvents id.
+        source: CloudEvents source.
+        type: CloudEvents type.
+        time: CloudEvents time, RFC 3339, as written.
+        content_type: of the value.
+        traceparent: well-formed W3C trace parent.
+        signature: None without `hs-alg`, or if a part of it is not base64url.
+    """
+
+    id: str | None = None
+    source: str | None = None
+    type: str | None = None
+    time: str | None = None
+    content_type: str | None = None
+    traceparent: str | None = None
+    signature: Signature | None = None
+
+
+def build_headers(
+    *,
+    event_id: str,
+    source: str,
+    event_type: str,
+    time_ms: int,
+    signature: Signature = UNSIGNED,
+    traceparent: str | None = None,
+) -> list[Header]:
+    """Headers of one record.
+
+    Args:
+        event_id: unique within `source`: an event's own UUIDv7, or a decision record's digest.
+        source: URI reference of the writer, see `source_of`.
+        event_type: the body's `type` or `kind`; `harness.` is put before it.
+        time_ms: when it happened, epoch ms.
+        signature: default unsigned.
+        traceparent: passed through if well-formed, else left out.
+    """
+    headers = [
+        (CE_ID, event_id.encode()),
+        (CE_SOURCE, source.encode()),
+        (CE_TYPE, f"{TYPE_PREFIX}{event_type}".encode()),
+        (CE_SPECVERSION, SPECVERSION.encode()),
+        (CE_TIME, rfc3339(time_ms).encode()),
+        (CONTENT_TYPE, JSON_CONTENT_TYPE.encode()),
+        *_signature_headers(signature),
+    ]
+    if traceparent is not None and is_traceparent(traceparent):
+        headers.append((TRACEPARENT, traceparent.encode()))
+    return headers
+
+
+def read_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> Headers:
+    """What a record's headers say. The first of a repeated header counts. Raises nothing."""
+    texts = _texts(headers or ())
+    trace = texts.get(TRACEPARENT)
+    return Headers(
+        id=texts.get(CE_ID),
+        source=texts.get(CE_SOURCE),
+        type=texts.get(CE_TYPE),
+        time=texts.get(CE_TIME),
+        content_type=texts.get(CONTENT_TYPE),
+        traceparent=trace if trace is not None and is_traceparent(trace) else None,
+        signature=_read_signature(texts),
+    )
+
+
+def source_of(realm: str, writer: str) -> str:
+    """CloudEvents `source` of an identity or worker in a realm: a URI reference without a host."""
+    return f"/{realm}/{writer}"
+
+
+def is_traceparent(text: str) -> bool:
+    """Whether it has the form of W3C Trace Context."""
+    return _TRACEPARENT.fullmatch(text) is not None
+
+
+def rfc3339(time_ms: int) -> str:
+    """Epoch ms → `2026-11-01T12:00:00.123Z`."""
+    moment = datetime.fromtimestamp(time_ms // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
+
+
+def _signature_headers(signature: Signature) -> list[Header]:
+    headers = [(HS_ALG, signature.alg.encode())]
+    if signature.kid:
+        headers.append((HS_KID, signature.kid.encode()))
+    if signature.sig:
+        headers.append((HS_SIG, _base64url(signature.sig)))
+    if signature.proof:
+        headers.append((HS_PROOF, _base64url(signature.proof)))
+    return headers
+
+
+def _texts(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for count, (name, value) in enumerate(headers):
+        if count >= HEADERS_MAX:
+            break
+        if value is None or name in texts or len(value) > HEADER_BYTES_MAX:
+            continue
+        try:
+            texts[name] = value.decode()
+        except UnicodeDecodeError:
+            continue
+    return texts
+
+
+def _read_signature(texts: dict[str, str]) -> Signature | None:
+    alg = texts.get(HS_ALG)
+    if alg is None:
+        return None
+    try:
+        sig, proof = (_from_base64url(texts.get(name, "")) for name in (HS_SIG, HS_PROOF))
+    except ValueError:
+        return None
+    return Signature(alg=alg, kid=texts.get(HS_KID, ""), sig=sig, proof=proof)
+
+
+def _base64url(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def _from_base64url(text: str) -> bytes:
+    """Strict: one text for one value, so that a signature cannot be respelled.
+
+    Raises:
+        ValueError: not base64url without padding in its only form.
+    """
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from None
+    if _base64url(data).decode() != text:
+        raise ValueError("not in canonical form")
+    return data
