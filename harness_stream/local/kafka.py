@@ -195,9 +195,9 @@ class LocalKafka:
                 f"formatting {self._data} took longer than {FORMAT_LIMIT_S:g} s", hint="repeat"
             ) from error
         if answer.returncode != 0:
-            said = (answer.stdout + answer.stderr).strip().splitlines()
+            said = next((line for line in answer.stderr.splitlines() if "xception" in line), answer.stderr.strip())
             raise CallerError(
-                f"Kafka cannot use {self._data}: {said[-1] if said else 'no reason given'}",
+                f"Kafka cannot use {self._data}: {said or answer.stdout.strip()}",
                 hint="check that the folder is writable and not another cluster's",
             )
 

@@ -74,7 +74,7 @@ def birth_mark(pid: int) -> str | None:
     """The system's mark of when process `pid` started, or None if no such process runs.
 
     Linux: boot id and start time in clock ticks, `/proc/PID/stat` field 22 (proc(5)). Elsewhere: `ps -o lstart`.
-    A zombie does not run.
+    A zombie does not run, unless threads of it are still ending: until the last has gone its ports stay taken.
     """
     if sys.platform != "linux":
         return _birth_mark_by_ps(pid)
@@ -85,7 +85,8 @@ def birth_mark(pid: int) -> str | None:
         return None
     # The command's name stands in parentheses and may contain both spaces and parentheses.
     state, *fields = stat.rpartition(")")[2].split()
-    return None if state in "ZX" else f"{boot}/{fields[18]}"
+    threads, start_time = int(fields[16]), fields[18]
+    return None if state == "X" or (state == "Z" and threads <= 1) else f"{boot}/{start_time}"
 
 
 def _birth_mark_by_ps(pid: int) -> str | None:
@@ -230,7 +231,9 @@ def _log_tail(log_file: Path) -> str:
             lines = log.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
-    return "".join(f"\n  | {line}" for line in lines[-LOG_TAIL_LINES:])
+    # Java's stack traces are for the log; the lines between them say what happened.
+    told = [line for line in lines if line and not line[0].isspace()]
+    return "".join(f"\n  | {line}" for line in told[-LOG_TAIL_LINES:])
 
 
 def accepts_connections(address: str) -> bool:
