@@ -28,6 +28,7 @@ from harness_stream.core.tables import (
     RiskRow,
     Row,
     lane_of,
+    lane_of_fields,
 )
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "Row",
     "TableName",
     "lane_of",
+    "lane_of_fields",
     "measure_of",
     "micro_of",
 ]

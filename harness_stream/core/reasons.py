@@ -27,8 +27,8 @@ class Deny(StrEnum):
     STATE_UNAVAILABLE = "state_unavailable"
     TOO_LARGE = "too_large"
     QUARANTINED = "quarantined"
-    ID_TIME = "id_time"
     HOLD_EXPIRED = "hold_expired"
+    HOLD_DENIED = "hold_denied"
 
 
 class Reject(StrEnum):
@@ -54,6 +54,27 @@ class Garbage(StrEnum):
     TIMESTAMP = "timestamp"
     NOT_AUTHENTIC = "not_authentic"
     EMPTY = "empty"
+    ID_TIME = "id_time"
+
+
+class Refuse(StrEnum):
+    """Why a mandate, outcome or approval was taken in but changed nothing (PROTOCOL §3 `ack`)."""
+
+    NOT_ORCHESTRATOR = "not_orchestrator"
+    CHAIN_EXISTS = "chain_exists"
+    CHAIN_UNKNOWN = "chain_unknown"
+    CHAIN_CLOSED = "chain_closed"
+    MANDATE_EXPIRED = "mandate_expired"
+    NOT_SIGNER = "not_signer"
+    NOT_REPORTER = "not_reporter"
+    OUTCOME_EXPIRED = "outcome_expired"
+    OUTCOME_KNOWN = "outcome_known"
+    VERDICT_MISMATCH = "verdict_mismatch"
+    BYPASS = "bypass"
+    NOT_ENFORCER = "not_enforcer"
+    NOT_APPROVER = "not_approver"
+    NO_HOLD = "no_hold"
+    HOLD_EXPIRED = "hold_expired"
 
 
 class Skip(StrEnum):
@@ -80,11 +101,25 @@ EXPLAIN: dict[str, str] = {
     Deny.STATE_UNAVAILABLE: "the agent's chain could not be loaded before the deadline; look at Redis and snapshots",
     Deny.TOO_LARGE: "the verdict would exceed its size limit; name fewer resources",
     Deny.QUARANTINED: "workers crashed three times on this record; it was set aside unevaluated",
-    Deny.ID_TIME: "the intent id's time is more than 60 s from the broker's append time; use a fresh UUIDv7",
+    Garbage.ID_TIME: "the intent id's time is more than 60 s from the broker's append time; use a fresh UUIDv7",
     Deny.HOLD_EXPIRED: "nobody approved the hold in time",
+    Deny.HOLD_DENIED: "an approver said no",
     Reject.DUPLICATE: "this intent was already taken in; its verdict was published earlier",
     Reject.ID_REUSED: "this intent id was used before with other content; every intent needs its own id",
     Reject.WRONG_PARTITION: "the record is not in its lane's partition: murmur2(lane) mod partition count",
+    Refuse.NOT_ORCHESTRATOR: "only an identity with role orchestrator in the agent's lane may open or close a chain",
+    Refuse.CHAIN_EXISTS: "this chain id is taken; a chain is opened once",
+    Refuse.CHAIN_CLOSED: "the chain was closed before",
+    Refuse.MANDATE_EXPIRED: "the mandate's expires_at has passed",
+    Refuse.NOT_SIGNER: "only the mandate's signer may close its chain",
+    Refuse.NOT_REPORTER: "an outcome is reported by the agent itself or by an identity with role enforcer",
+    Refuse.OUTCOME_EXPIRED: "the intent is no longer kept; it counted as done",
+    Refuse.OUTCOME_KNOWN: "an outcome was reported before; the first one wins",
+    Refuse.VERDICT_MISMATCH: "verdict_digest is not that of the intent's verdict",
+    Refuse.BYPASS: "the intent was not approved, yet an outcome was reported: something ran without a verdict",
+    Refuse.NOT_ENFORCER: "only an identity with role enforcer that is not the agent may report `abandoned`",
+    Refuse.NOT_APPROVER: "an approver needs role approver and is neither the agent nor its owner",
+    Refuse.NO_HOLD: "no open hold with this digest",
     Garbage.NOT_JSON: "the value is not one JSON object in UTF-8",
     Garbage.TOO_LARGE: "the value is larger than the input topic's limit",
     Garbage.DUPLICATE_KEY: "an object names one key twice",

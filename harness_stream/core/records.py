@@ -86,6 +86,8 @@ class Verdict(_Linked):
     valid_for_ms: int = Field(ge=0)
     hold_until: EpochMs | None = None
     approval: dict[str, Any] | None = Field(default=None, description="the approval or denial by a person it follows")
+    remember_until: EpochMs = Field(description="chain time up to which a second record with this id is refused")
+    intent: dict[str, Any] | None = Field(default=None, description="a held intent, so that an approval can re-run it")
     rules: RuleRef
     event: dict[str, Any] | None = Field(description="the chain event; null if the intent was not evaluated or counted")
     inputs: dict[str, Any] = Field(description="every input of the decision that is not in a log, by value")
@@ -131,6 +133,7 @@ class Skipped(_Linked):
     """A range without verdicts: garbage, or input lost to retention."""
 
     kind: Literal["skip"] = "skip"
+    t: EpochMs
     reason: Literal["garbage", "input_lost"]
     count: int = Field(ge=0)
     digest: Digest = Field(description="SHA-256 over the skipped values' digests, in order")

@@ -6,7 +6,8 @@ text, so that a rule can compare it. `key` is the row's Kafka key.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -195,3 +196,8 @@ TABLES: dict[str, type[Row]] = {
 def lane_of(row: IdentityRow) -> str:
     """The lane of an agent: its `lane`, by default its tenant, else the agent itself (PROTOCOL §1)."""
     return row.lane or row.tenant or row.agent_id
+
+
+def lane_of_fields(fields: Mapping[str, Any], agent_id: str) -> str:
+    """`lane_of` from a row's plain fields; without a row the lane is the agent itself."""
+    return str(fields.get("lane") or fields.get("tenant") or agent_id)

@@ -1,0 +1,42 @@
+"""Combining what the rules said: deny over hold over approve; an error denies; order never matters (DESIGN §6)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Reason = Mapping[str, Any]
+
+
+def combine(findings: Sequence[Reason]) -> tuple[str, tuple[dict[str, Any], ...]]:
+    """The decision and the reasons that made it, sorted by rule id.
+
+    Args:
+        findings: reasons of enforced rules that fired (`code` rule) or failed (any other code).
+    """
+    denying = [f for f in findings if f["code"] != "rule" or f["effect"] == "deny"]
+    holding = [f for f in findings if f["effect"] == "hold"]
+    approving = [f for f in findings if f["effect"] == "approve"]
+    for decision, found in (("deny", denying), ("hold", holding), ("approve", approving)):
+        if found:
+            return decision, tuple(dict(f) for f in sorted(found, key=lambda f: str(f["rule"])))
+    return "deny", ()
+
+
+def merge_obligations(all_of: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """One set of obligations that fulfils all: the smaller number, the union of lists, else the first by its JSON text."""
+    merged: dict[str, Any] = {}
+    for obligations in all_of:
+        for name, value in obligations.items():
+            merged[name] = _stricter(merged[name], value) if name in merged else value
+    return dict(sorted(merged.items()))
+
+
+def _stricter(a: Any, b: Any) -> Any:
+    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (a, b))
+    if numbers:
+        return min(a, b)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return sorted({*a, *b}, key=repr)
+    return min(a, b, key=lambda x: json.dumps(x, sort_keys=True, default=str))

@@ -1,0 +1,264 @@
+"""The decision (DESIGN §5, §6): one pure function of an intent, its joined facts, its chain and the rules.
+
+Rule of this file: everything fails closed. The engine's own checks come first, in a fixed order; then the rules, whose order
+never matters; deny wins over hold, hold over approve, and without an approve the answer is deny.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from harness_stream.core import chain as chains
+from harness_stream.core import limits, window
+from harness_stream.core.combine import combine, merge_obligations
+from harness_stream.core.model import Intent, lane_of_fields
+from harness_stream.core.reasons import Deny
+from harness_stream.core.rules.windows import Windows
+from harness_stream.core.state import State
+from harness_stream.core.views import views_of
+
+Reason = dict[str, Any]
+Inputs = Mapping[str, Any]
+
+
+class Arrival(NamedTuple):
+    """How the log received an intent.
+
+    Attributes:
+        digest: SHA-256 of its value, hex.
+        append_ms: the broker's append time.
+        t: chain time after it.
+    """
+
+    digest: str
+    append_ms: int
+    t: int
+
+
+class Decided(NamedTuple):
+    """The answer, before it is linked into the log. `event` is None if the intent was not evaluated or counted."""
+
+    decision: str
+    reasons: tuple[Reason, ...]
+    shadow: tuple[Reason, ...] = ()
+    obligations: Mapping[str, Any] = {}
+    hold_until: int | None = None
+    event: dict[str, Any] | None = None
+
+
+def engine_reason(code: str, detail: str | None = None) -> Reason:
+    """A reason of the engine."""
+    return {"code": str(code)} if detail is None else {"code": str(code), "detail": detail}
+
+
+def refused(code: Deny, detail: str | None = None) -> Decided:
+    """A denial that was neither evaluated nor counted."""
+    return Decided("deny", (engine_reason(code, detail),))
+
+
+def decide(
+    intent: Intent,
+    arrival: Arrival,
+    inputs: Inputs,
+    state: State,
+    windows: Windows,
+    *,
+    satisfied: frozenset[str] = frozenset(),
+    settles: bool = False,
+) -> Decided:
+    """Judge one intent.
+
+    Args:
+        intent: the validated intent.
+        arrival: its digest and times.
+        inputs: what `join` found.
+        state: the partition's state; it is read, and windows of its units may be made for this bundle.
+        windows: the compiled rules with their windows.
+        satisfied: hold rules that a person has answered.
+        settles: this re-runs a held intent, so its deadline has been replaced.
+    """
+    unread = _unevaluated(intent, arrival, inputs, settles=settles)
+    if unread is not None:
+        return unread
+    event = event_of(intent, arrival.t, inputs, settles=settles)
+    for home in (chains.agent_unit(intent.agent_id), chains.lane_unit(event["lane"])):
+        chains.warm(state, home, windows)
+    barred = _barred(intent, arrival.t, inputs, event, state)
+    if barred is not None:
+        return Decided("deny", (barred,), event={**event, "decision": "deny"})
+    return _by_rules(intent, inputs, event, state, windows, satisfied)
+
+
+def event_of(intent: Intent, t: int, inputs: Inputs, *, settles: bool = False) -> dict[str, Any]:
+    """The compact chain event, as history will keep it if the intent is approved."""
+    identity, infrastructure = inputs["identity"], inputs["infrastructure"]
+    return {
+        "id": intent.intent_id,
+        "lane": lane_of_fields(identity, intent.agent_id),
+        "agent_id": intent.agent_id,
+        "owner": identity.get("owner", ""),
+        "tenant": identity.get("tenant", ""),
+        "roles": identity.get("roles", []),
+        "chain_id": intent.chain,
+        "parent": None if intent.parent is None else intent.parent.model_dump(mode="json"),
+        "kind": "intent",
+        "action": intent.action,
+        "resources": inputs["resources"],
+        "measures": intent.measures_micro(),
+        "labels": sorted({*intent.labels, *inputs["tool_labels"]}),
+        "purpose": intent.purpose,
+        "environment": infrastructure.get("environment", ""),
+        "decision": "approve",
+        "by": intent.by,
+        "t": t,
+        "hold_until": None,
+        "settles": settles,
+    }
+
+
+def _unevaluated(intent: Intent, arrival: Arrival, inputs: Inputs, *, settles: bool) -> Decided | None:
+    decided_at = inputs["decided_at"]
+    if not settles and arrival.append_ms - decided_at > limits.CLOCK_SKEW_MS_MAX:
+        return refused(Deny.CLOCK, f"append time {arrival.append_ms - decided_at} ms ahead of the worker")
+    if not settles and decided_at - arrival.append_ms > intent.deadline_ms:
+        return refused(Deny.LATE, f"{decided_at - arrival.append_ms} ms after append, deadline {intent.deadline_ms} ms")
+    for table, demanded in intent.min_revision.items():
+        if inputs["tables"][table][0] < demanded:
+            return refused(Deny.FACTS_BEHIND, f"{table} is at {inputs['tables'][table][0]}, demanded {demanded}")
+    if "identity" in stale_tables(inputs):
+        return refused(Deny.STALE_FACTS, "identity")
+    return None if inputs["identity"]["present"] else refused(Deny.UNKNOWN_AGENT)
+
+
+def stale_tables(inputs: Inputs) -> frozenset[str]:
+    """Tables whose view was not known to be fresh at decided_at, or held an unreadable row (V8)."""
+    oldest = inputs["decided_at"] - limits.FRESH_MS_MAX
+    old = {name for name, (_, fresh_as_of) in inputs["tables"].items() if fresh_as_of < oldest}
+    return frozenset(old | set(inputs.get("broken", ())))
+
+
+def _barred(intent: Intent, t: int, inputs: Inputs, event: dict[str, Any], state: State) -> Reason | None:
+    """The engine's own checks on an intent that counts as an attempt; an unknown chain's attempt stands in the own chain."""
+    identity = inputs["identity"]
+    if identity["status"] != "active":
+        return engine_reason(Deny.AGENT_STATUS, identity["status"])
+    if intent.workload_id not in identity["workloads"]:
+        return engine_reason(Deny.WORKLOAD, intent.workload_id)
+    chain = chains.chain_of(state, intent.agent_id, intent.chain)
+    if chain is None:
+        event["chain_id"] = chains.OWN_CHAIN_PREFIX + intent.agent_id
+        return engine_reason(Deny.CHAIN_UNKNOWN, intent.chain)
+    ended = chain.closed_at is not None or (chain.mandate is not None and t > chain.mandate["expires_at"])
+    if ended:
+        return engine_reason(Deny.CHAIN_CLOSED, intent.chain)
+    return _delegation(intent, t, inputs, event, state)
+
+
+def _delegation(intent: Intent, t: int, inputs: Inputs, event: dict[str, Any], state: State) -> Reason | None:
+    if intent.parent is None:
+        needed = inputs["identity"]["delegated_only"]
+        return engine_reason(Deny.DELEGATION, "this agent may act only for a parent") if needed else None
+    parent = inputs["parent"]
+    if not parent["present"] or intent.agent_id not in parent["delegates"]:
+        return engine_reason(Deny.DELEGATION, f"{intent.parent.agent_id} does not delegate to this agent")
+    if lane_of_fields(parent, intent.parent.agent_id) != event["lane"]:
+        return engine_reason(Deny.DELEGATION_LANE, intent.parent.agent_id)
+    known = chains.remembered(state, intent.parent.agent_id, intent.parent.intent_id, t)
+    if known is None or known.decision != "approve":
+        return engine_reason(Deny.DELEGATION, "the parent intent is not an effective approve")
+    return None
+
+
+def _by_rules(
+    intent: Intent, inputs: Inputs, event: dict[str, Any], state: State, windows: Windows, satisfied: frozenset[str]
+) -> Decided:
+    judged = _Judged(intent, inputs, event, state, windows)
+    findings = [judged.finding(index) for index in range(len(windows.program.rules))]
+    enforced = [f for f, rule in zip(findings, windows.program.rules, strict=True) if f and rule.mode == "enforce"]
+    shadow = [f for f, rule in zip(findings, windows.program.rules, strict=True) if f and rule.mode == "shadow"]
+    enforced = [f for f in enforced if not (f["effect"] == "hold" and f["rule"] in satisfied and f["code"] == "rule")]
+    decision, reasons = combine(enforced)
+    approved = {f["rule"] for f in reasons} if decision == "approve" else frozenset()
+    hold_until = event["t"] + limits.HOLD_MS_DEFAULT if decision == "hold" else None
+    return Decided(
+        decision,
+        reasons or (engine_reason(Deny.DEFAULT),),
+        tuple(sorted(shadow, key=lambda f: str(f["rule"]))),
+        merge_obligations(r.obligations for r in windows.program.rules if r.id in approved),
+        hold_until,
+        {**event, "decision": decision, "hold_until": hold_until},
+    )
+
+
+class _Judged:
+    """One intent's evaluation: conditions per resource view once, windows only where a condition held."""
+
+    def __init__(
+        self, intent: Intent, inputs: Inputs, event: dict[str, Any], state: State, windows: Windows
+    ) -> None:
+        self._event, self._state, self._windows = event, state, windows
+        self._views = views_of(event)
+        self._stale = stale_tables(inputs)
+        shared = _variables(intent, inputs, chains.chain_of(state, intent.agent_id, intent.chain), windows)
+        self._results = [windows.program.judge({**shared, "event": view, "intent": view}) for view in self._views]
+        self._matched = {
+            (spec.id, group): mask for spec, _, group, mask in chains.matches(event, windows, self._views)
+        }
+
+    def finding(self, index: int) -> Reason | None:
+        """The rule's reason if it fires or errs, else None."""
+        rule = self._windows.program.rules[index]
+        base = {"rule": rule.id, "effect": rule.effect, **({"because": rule.because} if rule.because else {})}
+        unread = self._stale & self._windows.program.tables_read[index]
+        if unread:
+            return {"code": str(Deny.STALE_FACTS), **base, "detail": ", ".join(sorted(unread))}
+        results = [result[index] for result in self._results]
+        error = next((r for r in results if isinstance(r, str)), None)
+        held = [view for view, result in zip(self._views, results, strict=True) if result is True]
+        fires = len(held) == len(results) if rule.effect == "approve" else bool(held)
+        if error is not None and not (held and rule.effect != "approve"):
+            return {"code": str(Deny.RULE_ERROR), **base, "detail": error}
+        if not fires:
+            return None
+        spec = self._windows.by_rule[index]
+        if spec is None:
+            return {"code": "rule", **base}
+        return self._correlated(index, spec, held, base)
+
+    def _correlated(
+        self, index: int, spec: window.Spec, held: list[dict[str, Any]], base: Reason
+    ) -> Reason | None:
+        groups = dict.fromkeys(chains.group_of(spec, view) for view in held)
+        outcomes = [self._outcome(index, spec, group) for group in groups]
+        if base["effect"] == "approve":
+            return {"code": "rule", **base} if all(o.holds is True for o in outcomes) else None
+        fired = [o for o in outcomes if o.holds is not False]
+        if not fired:
+            return None
+        first = next((o for o in fired if o.holds), fired[0])
+        unknown = {"unknown": True} if first.holds is None else {}
+        evidence = [i for i in first.evidence if i != self._event["id"]]
+        return {"code": "rule", **base, **unknown, "evidence": evidence, "evidence_count": first.count}
+
+    def _outcome(self, index: int, spec: window.Spec, group: chains.Group) -> window.Outcome:
+        home = chains.home_of(spec, self._event)
+        before = chains.window_of(self._state, spec, home, group)
+        mask = self._matched.get((spec.id, group))
+        entry = window.Entry(self._event["t"], self._event["id"])
+        now = before if mask is None else window.observe(spec, before, entry, mask)
+        return window.evaluate(spec, now, self._event["t"], self._windows.conditions[index])
+
+
+def _variables(intent: Intent, inputs: Inputs, chain: chains.Chain | None, windows: Windows) -> dict[str, Any]:
+    chain = chain or chains.Chain()
+    mandate = {"present": False} if chain.mandate is None else {"present": True, **chain.mandate}
+    return {
+        "identity": inputs["identity"],
+        "infrastructure": inputs["infrastructure"],
+        "risk": inputs["risk"],
+        "mandate": mandate,
+        "chain": {"labels": list(chain.labels), "events": chain.events},
+        "args": {a.name: {"role": a.role, "exact": a.exact} for a in intent.arguments},
+        "params": windows.program.rule_set.params,
+    }

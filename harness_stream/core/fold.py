@@ -1,0 +1,191 @@
+"""The fold: which records of the decision log count, and where a partition stands (PROTOCOL §4).
+
+The rule, once: a `claim` is effective iff its epoch is greater than the state's; any other record iff epoch and writer are
+the state's, `prev` is the head and `covers` begins at next_input. Everything else is void and changes nothing.
+Worker, client, gateway, auditor and tests call this same function. It reads untrusted bytes' contents: it never raises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from harness_stream.core import limits
+
+Body = Mapping[str, Any]
+
+
+class Header(NamedTuple):
+    """Where a partition stands: everything a reader must know to judge the next record.
+
+    Attributes:
+        incarnation: ids of the two log topics.
+        partition: of intents and verdicts alike.
+        epoch: number of the claim in force, 0 before the first.
+        writer: who claimed it.
+        head: digest of the last effective record.
+        next_input: first input offset no effective record covers yet.
+        rules: (digest, revision) of the bundle in force, None before the first switch.
+        t: chain time, epoch ms.
+        crash_claims: pending crash claims in a row at next_input (query of death, PROTOCOL §5).
+    """
+
+    incarnation: str
+    partition: int
+    epoch: int
+    writer: str
+    head: str
+    next_input: int
+    rules: tuple[str, int] | None
+    t: int
+    crash_claims: int
+
+
+def genesis(incarnation: str, partition: int) -> Header:
+    """The state before the first record: head = SHA-256("harness-genesis" ‖ incarnation ‖ partition in decimal)."""
+    head = hashlib.sha256(f"harness-genesis{incarnation}{partition}".encode()).hexdigest()
+    return Header(incarnation, partition, 0, "", head, 0, None, 0, 0)
+
+
+def chained(head: str, digest: str) -> str:
+    """Head after a claim: SHA-256 over both digests' bytes. A claim names no `prev`, yet history stays one chain."""
+    return hashlib.sha256(bytes.fromhex(head) + bytes.fromhex(digest)).hexdigest()
+
+
+def fold_header(state: Header, body: Body, digest: str) -> Header | None:
+    """The state after `body`, or None if the record is void (or a checkpoint, which the fold ignores).
+
+    Args:
+        state: where the partition stood.
+        body: the record's parsed value.
+        digest: SHA-256 of the value as received, hex.
+    """
+    if body.get("incarnation") != state.incarnation:
+        return None
+    kind = body.get("kind")
+    if kind == "claim":
+        return _claim(state, body, digest)
+    if kind == "resume":
+        return _resume(state, body, digest)
+    if kind in _LINKED:
+        return _linked(state, body, digest, kind)
+    return None
+
+
+def is_own(state: Header, body: Body) -> bool:
+    """Was this written under the claim in force?"""
+    return body.get("epoch") == state.epoch and body.get("writer") == state.writer
+
+
+_LINKED = frozenset({"switch", "verdict", "ack", "reject", "skip"})
+
+
+def _whole(value: object) -> int | None:
+    """`value` if it is a real integer in range: JSON `true` and 1.0 compare equal to 1 and must not pass."""
+    return value if type(value) is int and -1 <= value <= limits.INTEGER_MAX else None
+
+
+def _claim(state: Header, body: Body, digest: str) -> Header | None:
+    epoch, writer, after = _whole(body.get("epoch")), body.get("writer"), body.get("after")
+    if epoch is None or epoch <= state.epoch or not isinstance(writer, str):
+        return None
+    crashes = state.crash_claims + (after == "crash" and body.get("pending") is True) if after != "clean" else 0
+    return state._replace(epoch=epoch, writer=writer, head=chained(state.head, digest), crash_claims=crashes)
+
+
+def _linked(state: Header, body: Body, digest: str, kind: str) -> Header | None:
+    if not is_own(state, body) or body.get("prev") != state.head:
+        return None
+    covers = body.get("covers")
+    if not isinstance(covers, list | tuple) or len(covers) != 2:  # noqa: PLR2004  first and last
+        return None
+    first, last = _whole(covers[0]), _whole(covers[1])
+    if first != state.next_input or last is None or last < first - (kind == "switch"):
+        return None
+    rules = _rules_of(body)
+    if kind == "switch":
+        if last != first - 1 or rules is None or (state.rules is not None and rules[1] <= state.rules[1]):
+            return None
+    elif kind == "verdict" and (rules is None or rules != state.rules):
+        return None
+    t = _whole(body.get("t")) or 0
+    return state._replace(
+        head=digest,
+        next_input=last + 1,
+        rules=rules if kind == "switch" else state.rules,
+        t=max(state.t, t),
+        crash_claims=state.crash_claims if kind == "switch" else 0,
+    )
+
+
+def _resume(state: Header, body: Body, digest: str) -> Header | None:
+    epoch, next_input, t = _whole(body.get("epoch")), _whole(body.get("next_input")), _whole(body.get("t"))
+    writer, head, rules = body.get("writer"), body.get("head"), _rules_of(body)
+    if epoch is None or epoch <= state.epoch or not isinstance(writer, str) or not isinstance(head, str):
+        return None
+    if next_input is None or next_input < 0 or t is None or len(head) != limits.DIGEST_DIGITS:
+        return None
+    return Header(state.incarnation, state.partition, epoch, writer, head, next_input, rules, t, 0)
+
+
+def _rules_of(body: Body) -> tuple[str, int] | None:
+    rules = body.get("rules")
+    if not isinstance(rules, Mapping):
+        return None
+    digest, revision = rules.get("digest"), _whole(rules.get("revision"))
+    return (digest, revision) if isinstance(digest, str) and revision is not None and revision >= 1 else None
+
+
+class Place(NamedTuple):
+    """A header and the record it came from: what a checkpoint states and where a reader goes on.
+
+    Attributes:
+        header: the state.
+        offset: decision-log offset of the last effective record, −1 at genesis.
+        digest: that record's digest; the genesis head at genesis.
+    """
+
+    header: Header
+    offset: int
+    digest: str
+
+    @classmethod
+    def genesis(cls, incarnation: str, partition: int) -> Place:
+        """Before the first record."""
+        header = genesis(incarnation, partition)
+        return cls(header, -1, header.head)
+
+    def after(self, offset: int, body: Body, digest: str) -> Place | None:
+        """The place after an effective record, None if it is void. Offsets already folded are void."""
+        if offset <= self.offset:
+            return None
+        header = fold_header(self.header, body, digest)
+        return None if header is None else Place(header, offset, digest)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, the inverse of `from_json`."""
+        h = self.header
+        rules = None if h.rules is None else {"digest": h.rules[0], "revision": h.rules[1]}
+        return {**h._asdict(), "rules": rules, "verdict_offset": self.offset, "record_digest": self.digest}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Place:
+        """Read what `to_json` or a checkpoint's body says.
+
+        Raises:
+            KeyError, TypeError: it says something else.
+        """
+        rules = data["rules"]
+        header = Header(
+            incarnation=data["incarnation"],
+            partition=data["partition"],
+            epoch=data["epoch"],
+            writer=data["writer"],
+            head=data["head"],
+            next_input=data["next_input"],
+            rules=None if rules is None else (rules["digest"], rules["revision"]),
+            t=data["t"],
+            crash_claims=data["crash_claims"],
+        )
+        return cls(header, data["verdict_offset"], data["record_digest"])

@@ -1,0 +1,284 @@
+"""What each authentic input record gets in the decision log: a verdict, an ack or a reject (PROTOCOL §3, §8).
+
+Rule of this file: exactly one answer per record, decided from the record, the tables and the partition's state alone. The
+answer is the record's body without its link into the log (incarnation, epoch, writer, prev, covers), which the owner adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness_stream.core import chain as chains
+from harness_stream.core import limits
+from harness_stream.core.decide import Arrival, Decided, decide, engine_reason, event_of, refused
+from harness_stream.core.join import ABSENT, ENGINE, Tables, join
+from harness_stream.core.lanes import partition_of
+from harness_stream.core.model import Approval, IdentityRow, Intent, Mandate, Outcome, lane_of
+from harness_stream.core.reasons import Deny, Refuse, Reject
+from harness_stream.core.rules.windows import Windows
+from harness_stream.core.state import State, agent_unit, lane_unit
+
+Answer = dict[str, Any]
+Input = Intent | Mandate | Outcome | Approval
+
+ORCHESTRATOR, ENFORCER, APPROVER = "orchestrator", "enforcer", "approver"
+_UUID_TIME_DIGITS = 12  # a UUIDv7's first 48 bits are its Unix time in ms (RFC 9562 §5.7)
+
+
+def id_time_ms(uuid: str) -> int:
+    """The time inside a UUIDv7, epoch ms."""
+    return int(uuid.replace("-", "")[:_UUID_TIME_DIGITS], 16)
+
+
+def units_needed(event: Input, tables: Tables) -> tuple[str, ...]:
+    """Units that must be in memory before `Intake.answer` may be asked."""
+    row = _identity(tables, event.agent_id)
+    units = [agent_unit(event.agent_id), lane_unit(event.agent_id if row is None else lane_of(row))]
+    if isinstance(event, Intent) and event.parent is not None:
+        units.append(agent_unit(event.parent.agent_id))
+    return tuple(units)
+
+
+@dataclass(slots=True)
+class Intake:
+    """Answers the inputs of one partition.
+
+    Attributes:
+        partition: this partition; None turns the partition check off (`harness replay`).
+        partitions: P.
+        state: the partition's newest state.
+        tables: the four views.
+        windows: the compiled rules in force.
+        rules: (digest, revision) as the log names them.
+    """
+
+    partition: int | None
+    partitions: int
+    state: State
+    tables: Tables
+    windows: Windows
+    rules: tuple[str, int]
+
+    def answer(self, event: Input, arrival: Arrival, decided_at: int) -> Answer:
+        """The body of the record that covers this input."""
+        misplaced = self._misplaced(event)
+        if misplaced is not None:
+            return _reject(event, arrival, Reject.WRONG_PARTITION, misplaced)
+        if isinstance(event, Intent):
+            return self._intent(event, arrival, decided_at)
+        if isinstance(event, Mandate):
+            return self._mandate(event, arrival)
+        if isinstance(event, Outcome):
+            return self._outcome(event, arrival)
+        return self._approval(event, arrival, decided_at)
+
+    def minimal(self, intent: Intent, arrival: Arrival, code: Deny, decided_at: int) -> Answer:
+        """A denial that names nothing but its reason: the verdict would be too large, or nobody may evaluate this."""
+        inputs = {"decided_at": decided_at, "engine": ENGINE, "tables": {}}
+        return self._verdict(intent, arrival, refused(code), inputs)
+
+    def _misplaced(self, event: Input) -> str | None:
+        row = _identity(self.tables, event.agent_id)
+        if row is None or self.partition is None:
+            return None
+        home = partition_of(lane_of(row), self.partitions)
+        return None if home == self.partition else f"lane {lane_of(row)} belongs to partition {home}"
+
+    # --- intents ---
+
+    def _intent(self, intent: Intent, arrival: Arrival, decided_at: int) -> Answer:
+        known: chains.Remembered | None = chains.remembered(
+            self.state, intent.agent_id, intent.intent_id, arrival.t
+        )
+        if known is not None:
+            same = known.digest == arrival.digest
+            return _reject(intent, arrival, Reject.DUPLICATE if same else Reject.ID_REUSED)
+        inputs = join(intent, self.tables, decided_at, self.windows.program.fields_read)
+        decided = decide(intent, arrival, inputs, self.state, self.windows)
+        return self._verdict(intent, arrival, decided, inputs)
+
+    def _verdict(
+        self,
+        intent: Intent,
+        arrival: Arrival,
+        decided: Decided,
+        inputs: Mapping[str, Any],
+        approval: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        approved = decided.decision == "approve"
+        return {
+            "kind": "verdict",
+            "t": arrival.t,
+            "decision": decided.decision,
+            "agent_id": intent.agent_id,
+            "intent_id": intent.intent_id,
+            "intent_digest": arrival.digest,
+            "arguments_digest": intent.arguments_digest,
+            "enforcer_nonce": intent.enforcer_nonce,
+            "reasons": list(decided.reasons),
+            "shadow": list(decided.shadow),
+            "obligations": dict(decided.obligations),
+            "valid_for_ms": limits.VALID_FOR_MS_DEFAULT if approved else 0,
+            "hold_until": decided.hold_until,
+            "approval": approval,
+            "remember_until": _remember_until(intent, arrival, decided),
+            "intent": intent.model_dump(mode="json", exclude_defaults=True) if decided.decision == "hold" else None,
+            "rules": {"digest": self.rules[0], "revision": self.rules[1]},
+            "event": decided.event,
+            "inputs": {name: value for name, value in inputs.items() if name != "resources"},
+        }
+
+    # --- mandates ---
+
+    def _mandate(self, mandate: Mandate, arrival: Arrival) -> Answer:
+        chain: chains.Chain | None = self.state.get(agent_unit(mandate.agent_id), ("chain", mandate.chain_id))
+        refusal = self._bad_close(mandate, chain) if mandate.close else self._bad_open(mandate, chain, arrival.t)
+        if refusal is not None:
+            return _ack(mandate, arrival, refusal, None)
+        if mandate.close:
+            return _ack(mandate, arrival, None, {"op": "close", "chain_id": mandate.chain_id})
+        content = mandate.model_dump(mode="json", exclude={"v", "type", "realm", "agent_id", "chain_id", "close"})
+        content["declared_by"] = "agent" if mandate.by == mandate.agent_id else ORCHESTRATOR
+        return _ack(mandate, arrival, None, {"op": "open", "chain_id": mandate.chain_id, "mandate": content})
+
+    def _bad_open(self, mandate: Mandate, chain: chains.Chain | None, t: int) -> Refuse | None:
+        if chain is not None:
+            return Refuse.CHAIN_EXISTS
+        if mandate.by != mandate.agent_id and not self._has_role(mandate.by, ORCHESTRATOR, mandate.agent_id):
+            return Refuse.NOT_ORCHESTRATOR
+        expired = mandate.expires_at is not None and mandate.expires_at <= t
+        return Refuse.MANDATE_EXPIRED if expired else None
+
+    def _bad_close(self, mandate: Mandate, chain: chains.Chain | None) -> Refuse | None:
+        if chain is None or chain.mandate is None:
+            return Refuse.CHAIN_UNKNOWN
+        if chain.mandate["by"] != mandate.by:
+            return Refuse.NOT_SIGNER
+        return Refuse.CHAIN_CLOSED if chain.closed_at is not None else None
+
+    # --- outcomes ---
+
+    def _outcome(self, outcome: Outcome, arrival: Arrival) -> Answer:
+        known = chains.remembered(self.state, outcome.agent_id, outcome.intent_id, arrival.t)
+        refusal = self._bad_outcome(outcome, known)
+        if refusal is not None or known is None:
+            return _ack(outcome, arrival, refusal or Refuse.OUTCOME_EXPIRED, None)
+        measures = self._raised(outcome, known)
+        change = {"op": "outcome", "intent_id": outcome.intent_id, "status": outcome.status, "measures": measures}
+        return _ack(outcome, arrival, None, change)
+
+    def _bad_outcome(self, outcome: Outcome, known: chains.Remembered | None) -> Refuse | None:
+        if known is None:
+            return Refuse.OUTCOME_EXPIRED
+        if known.decision != "approve":
+            return Refuse.BYPASS
+        if known.verdict_digest != outcome.verdict_digest:
+            return Refuse.VERDICT_MISMATCH
+        if known.outcome is not None:
+            return Refuse.OUTCOME_KNOWN
+        enforcer = outcome.by != outcome.agent_id and self._has_role(outcome.by, ENFORCER, outcome.agent_id)
+        if outcome.by != outcome.agent_id and not enforcer:
+            return Refuse.NOT_REPORTER
+        return Refuse.NOT_ENFORCER if outcome.status == "abandoned" and not enforcer else None
+
+    def _raised(self, outcome: Outcome, known: chains.Remembered) -> dict[str, int]:
+        """`done`: each measure becomes max(approved, reported); anything else leaves what was approved."""
+        chain: chains.Chain | None = self.state.get(agent_unit(outcome.agent_id), ("chain", known.chain_id))
+        kept = () if chain is None else chain.kept
+        approved: dict[str, int] = next((dict(e["measures"]) for e in kept if e["id"] == outcome.intent_id), {})
+        if outcome.status == "done":
+            for name, micro in outcome.measures_micro().items():
+                approved[name] = max(approved.get(name, 0), micro)
+        return approved
+
+    # --- approvals ---
+
+    def _approval(self, approval: Approval, arrival: Arrival, decided_at: int) -> Answer:
+        unit = agent_unit(approval.agent_id)
+        intent_id = self.state.get(unit, ("held", approval.hold_digest))
+        hold = None if intent_id is None else self.state.get(unit, ("hold", intent_id))
+        refusal = self._bad_approval(approval, hold, arrival.t)
+        if refusal is not None or hold is None:
+            return _ack(approval, arrival, refusal or Refuse.NO_HOLD, None)
+        intent = Intent.model_validate(hold["intent"])
+        held = Arrival(hold["intent_digest"], arrival.append_ms, arrival.t)
+        inputs = join(intent, self.tables, decided_at, self.windows.program.fields_read)
+        satisfied = frozenset(hold["rules"]) if approval.decision == "approve" else frozenset()
+        decided = decide(intent, held, inputs, self.state, self.windows, satisfied=satisfied, settles=True)
+        if approval.decision == "deny":
+            event = event_of(intent, arrival.t, inputs, settles=True) if inputs["identity"]["present"] else None
+            denied = event and {**event, "decision": "deny"}
+            decided = Decided("deny", (engine_reason(Deny.HOLD_DENIED, approval.by),), event=denied)
+        by = {"id": approval.approval_id, "by": approval.by, "decision": approval.decision, "reason": approval.reason}
+        body = self._verdict(intent, held, decided, inputs, by)
+        if decided.decision == "approve":
+            body["hold_until"] = hold["until"]
+        return body
+
+    def _bad_approval(self, approval: Approval, hold: Mapping[str, Any] | None, t: int) -> Refuse | None:
+        if hold is None:
+            return Refuse.NO_HOLD
+        if t > hold["until"]:
+            return Refuse.HOLD_EXPIRED
+        row = _identity(self.tables, approval.agent_id)
+        own = {approval.agent_id, "" if row is None else row.owner}
+        allowed = approval.by not in own and self._has_role(approval.by, APPROVER, None)
+        return None if allowed else Refuse.NOT_APPROVER
+
+    def _has_role(self, identity: str, role: str, same_lane_as: str | None) -> bool:
+        """Is `identity` active with this role (and in the lane of that agent)?"""
+        row = _identity(self.tables, identity)
+        if row is None or row.status != "active" or role not in row.roles:
+            return False
+        other = None if same_lane_as is None else _identity(self.tables, same_lane_as)
+        return same_lane_as is None or (other is not None and lane_of(other) == lane_of(row))
+
+
+def _identity(tables: Tables, agent_id: str) -> IdentityRow | None:
+    try:
+        row = tables["identity"].row(agent_id)
+    except ValueError:
+        return None
+    return row if isinstance(row, IdentityRow) else None
+
+
+def _remember_until(intent: Intent, arrival: Arrival, decided: Decided) -> int:
+    """Long enough that neither a second record nor an outcome of this intent can come later (PROTOCOL §8)."""
+    ids = id_time_ms(intent.intent_id) + limits.ID_MEMORY_MS
+    end = decided.hold_until or arrival.t + intent.deadline_ms
+    return max(ids, end + limits.OUTCOME_GRACE_MS)
+
+
+def _reject(event: Input, arrival: Arrival, reason: Reject, detail: str | None = None) -> Answer:
+    return {
+        "kind": "reject",
+        "t": arrival.t,
+        "agent_id": event.agent_id,
+        "id": event.own_id,
+        "digest": arrival.digest,
+        "reason": str(reason),
+        "detail": detail,
+    }
+
+
+def _ack(event: Input, arrival: Arrival, reason: Refuse | None, change: Mapping[str, Any] | None) -> Answer:
+    return {
+        "kind": "ack",
+        "t": arrival.t,
+        "agent_id": event.agent_id,
+        "event_type": event.type,
+        "id": event.own_id,
+        "digest": arrival.digest,
+        "status": "accepted" if reason is None else "refused",
+        "reason": None if reason is None else str(reason),
+        "change": change,
+    }
+
+
+def inputs_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The `inputs` a verdict was decided on, whole again: resource facts stand in its event."""
+    event = body["event"] or {"resources": []}
+    inputs = {"identity": ABSENT, "infrastructure": ABSENT, "risk": ABSENT, "tool_labels": [], **body["inputs"]}
+    return {**inputs, "resources": event["resources"]}

@@ -1,0 +1,183 @@
+"""The join of one intent with the four tables: what is known of who, where, how dangerous and which data (DESIGN §3).
+
+Rule of this file: an absent row is a fact and is recorded; a row that cannot be read is never taken for an absent one.
+The result is plain data, so that a verdict carries exactly what it was decided on and can be decided again from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness_stream.core.model import TABLES, Intent, Row
+
+ENGINE = "harness-stream/1"
+"""Names the semantics of decide; part of every verdict's inputs (V1)."""
+
+ENGINE_FIELDS: Mapping[str, frozenset[str]] = {
+    "identity": frozenset({"owner", "tenant", "lane", "roles", "status", "workloads", "delegates", "delegated_only"}),
+    "infrastructure": frozenset({"environment"}),
+    "risk": frozenset({"score"}),
+}
+"""Row fields the engine itself reads or writes into the event."""
+
+ABSENT: Mapping[str, Any] = {"present": False}
+_RESOURCE_FIELDS = ("zone", "labels", "sensitivity", "owner")
+
+
+class Table:
+    """One table as this process has read it: bytes by key, parsed on use.
+
+    Attributes:
+        revision: offset of the newest record taken in, −1 if none.
+        fresh_as_of: start (epoch ms) of the last end-offset query that this view has reached; 0 if none.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._model = TABLES[name]
+        self._rows: dict[str, bytes] = {}
+        self._parsed: dict[str, Row | None] = {}
+        self._prefix_lengths: tuple[int, ...] = ()
+        self.revision = -1
+        self.fresh_as_of = 0
+
+    def put(self, key: str, value: bytes | None, revision: int) -> None:
+        """Take in one record of the topic; None deletes."""
+        self.revision = revision
+        self._parsed.pop(key, None)
+        if value is None:
+            self._rows.pop(key, None)
+        else:
+            self._rows[key] = value
+        if key.endswith("*"):
+            self._prefix_lengths = tuple(sorted({len(k) - 1 for k in self._rows if k.endswith("*")}, reverse=True))
+
+    def row(self, key: str) -> Row | None:
+        """The row, or None if there is none.
+
+        Raises:
+            ValueError: the row is there but breaks its schema.
+        """
+        raw = self._rows.get(key)
+        if raw is None:
+            return None
+        if key not in self._parsed:
+            self._parsed[key] = self._parse(raw)
+        parsed = self._parsed[key]
+        if parsed is None:
+            raise ValueError(f"unreadable row `{key}`")
+        return parsed
+
+    def _parse(self, raw: bytes) -> Row | None:
+        try:
+            return self._model.model_validate_json(raw)
+        except ValidationError:
+            return None
+
+    def longest(self, subject: str) -> Row | None:
+        """The exact row, else that of the longest matching prefix (raises as `row`)."""
+        if subject in self._rows:
+            return self.row(subject)
+        for length in self._prefix_lengths:
+            if length <= len(subject) and subject[:length] + "*" in self._rows:
+                return self.row(subject[:length] + "*")
+        return None
+
+    def keys(self) -> list[str]:
+        """Every key, sorted."""
+        return sorted(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+Tables = Mapping[str, Table]
+
+
+def empty_tables() -> dict[str, Table]:
+    """The four tables, without rows."""
+    return {name: Table(name) for name in TABLES}
+
+
+def join(intent: Intent, tables: Tables, decided_at: int, fields: Mapping[str, frozenset[str]]) -> dict[str, Any]:
+    """Everything `decide` reads that is in no log, as plain data: the `inputs` of a verdict.
+
+    Args:
+        intent: what is to be judged.
+        tables: the four views.
+        decided_at: epoch ms.
+        fields: per table the row fields that rules read; those of the engine are added.
+    """
+    broken: set[str] = set()
+    rows: dict[str, Row | None] = {
+        "identity": _read(tables, "identity", intent.agent_id, broken),
+        "infrastructure": _read(tables, "infrastructure", intent.workload_id, broken),
+    }
+    tool = _classified(tables, f"tool:{intent.action}", broken)
+    tenant = getattr(rows["identity"], "tenant", "")
+    rows["risk"] = _highest_risk(tables, _subjects(intent, tenant), decided_at, broken)
+    inputs: dict[str, Any] = {
+        "decided_at": decided_at,
+        "engine": ENGINE,
+        "tables": {name: [table.revision, table.fresh_as_of] for name, table in tables.items()},
+        "resources": [_resource(tables, uri, broken) for uri in intent.resources],
+        "tool_labels": list(getattr(tool, "labels", ())),
+    }
+    for name, row in rows.items():
+        inputs[name] = _project(row, ENGINE_FIELDS[name] | fields.get(name, frozenset()))
+    if intent.parent is not None:
+        parent = _read(tables, "identity", intent.parent.agent_id, broken)
+        inputs["parent"] = _project(parent, frozenset({"tenant", "lane", "agent_id", "delegates"}))
+    if broken:
+        inputs["broken"] = sorted(broken)
+    return inputs
+
+
+def _read(tables: Tables, name: str, key: str, broken: set[str]) -> Row | None:
+    try:
+        return tables[name].row(key)
+    except ValueError:
+        broken.add(name)
+        return None
+
+
+def _classified(tables: Tables, subject: str, broken: set[str]) -> Row | None:
+    try:
+        return tables["classification"].longest(subject)
+    except ValueError:
+        broken.add("classification")
+        return None
+
+
+def _project(row: Row | None, fields: frozenset[str]) -> Mapping[str, Any]:
+    if row is None:
+        return ABSENT
+    dumped = row.model_dump(mode="json", include=set(fields))
+    return {"present": True, **{name: dumped[name] for name in sorted(dumped)}}
+
+
+def _resource(tables: Tables, uri: str, broken: set[str]) -> dict[str, Any]:
+    row = _classified(tables, f"resource:{uri}", broken)
+    facts = {} if row is None else row.model_dump(mode="json", include=set(_RESOURCE_FIELDS))
+    return {
+        "uri": uri,
+        "system": uri.partition(":")[0].lower(),
+        "zone": facts.get("zone", ""),
+        "labels": list(facts.get("labels", ())),
+        "sensitivity": facts.get("sensitivity", ""),
+        "owner": facts.get("owner", ""),
+    }
+
+
+def _subjects(intent: Intent, tenant: str) -> Sequence[str]:
+    own = [f"agent:{intent.agent_id}", f"tool:{intent.action}", *(f"resource:{uri}" for uri in intent.resources)]
+    return [*own, f"tenant:{tenant}"] if tenant else own
+
+
+def _highest_risk(tables: Tables, subjects: Sequence[str], now_ms: int, broken: set[str]) -> Row | None:
+    """The valid row with the highest score; of equal ones the first subject's, so that the answer is one."""
+    found = [_read(tables, "risk", subject, broken) for subject in subjects]
+    valid = [row for row in found if row is not None and getattr(row, "valid_until") >= now_ms]  # noqa: B009  rows are told apart by table
+    return max(valid, key=lambda row: float(getattr(row, "score")), default=None)  # noqa: B009  same

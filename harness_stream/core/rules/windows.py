@@ -1,0 +1,59 @@
+"""A compiled rule set seen from history: its distinct windows, and which rule asks which of them.
+
+Rule of this file: a window is named by what it counts, never by the rule that asks, so that an edited threshold or a renamed
+rule keeps its counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from harness_stream.core import window
+from harness_stream.core.rules.compile import Program
+
+Condition = Callable[[int, int | None], bool | None]
+
+
+class Windows:
+    """A program and its windows.
+
+    Attributes:
+        program: the compiled rules.
+        digest: names the bundle.
+        specs: distinct windows, in order of first use.
+        by_rule: per rule index its window, None for a rule without one.
+        conditions: per rule index the window condition over an interval.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.digest = program.digest
+        self.by_rule = tuple(None if c is None else self._spec(c) for c in program.correlations)
+        self.specs = tuple({spec.id: spec for spec in self.by_rule if spec is not None}.values())
+        self.conditions = tuple(_condition(c) for c in program.correlations)
+
+    def _spec(self, correlation: Any) -> window.Spec:
+        names = self.program.selection_names
+        rule_set = self.program.rule_set
+        texts = [rule_set.selections[name] for name in correlation.selections]
+        if any("params." in text for text in texts):
+            texts.append(repr(sorted(rule_set.params.items())))
+        shape = (correlation.group_by, correlation.timespan_ms, correlation.include_attempts)
+        return window.Spec(
+            window.window_id(correlation.type, texts, *shape),
+            correlation.type,
+            tuple(names.index(name) for name in correlation.selections),
+            *shape,
+        )
+
+    def select(self, view: Mapping[str, Any]) -> int:
+        """Selections that match one view of an event; one that fails counts as a match, since then nobody knows."""
+        matched, failed = self.program.select(view)
+        return matched | failed
+
+
+def _condition(correlation: Any) -> Condition:
+    if correlation is None or correlation.condition is None:
+        return lambda lo, hi: True  # noqa: ARG005  a temporal window has no condition of its own
+    return window.condition_of(correlation.condition.op, correlation.condition.threshold)

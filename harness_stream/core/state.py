@@ -1,0 +1,96 @@
+"""Versions of one partition's state: a confirmed base and, over it, one layer per micro-batch in flight (PROTOCOL §5).
+
+Rule of this file: values are immutable, so a layer costs only what it changed, confirming is moving references and rolling
+back is dropping them. A *unit* (an agent, a lane, the partition) is what is stored, fetched and evicted as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+Key = Hashable
+Unit = dict[Key, Any]
+
+
+def agent_unit(agent_id: str) -> str:
+    """Name of the unit that holds an agent with its chains."""
+    return f"a:{agent_id}"
+
+
+def lane_unit(lane: str) -> str:
+    """Name of the unit that holds a lane's own windows."""
+    return f"l:{lane}"
+
+
+PARTITION_UNIT = "p"
+"""Holds what belongs to the partition: since when each window is known, and the place of a snapshot."""
+
+
+class State:
+    """Units in memory. Reads see the newest layer that has the key; writes go to the newest layer.
+
+    `complete` means that memory holds every unit of the partition, so one that is not here does not exist.
+    """
+
+    def __init__(self, *, complete: bool) -> None:
+        self._base: dict[str, Unit] = {}
+        self._layers: list[dict[str, Unit]] = []
+        self.complete = complete
+
+    def get(self, unit: str, key: Key, default: Any = None) -> Any:
+        """The newest value of `key` in `unit`."""
+        for layer in reversed(self._layers):
+            changed = layer.get(unit)
+            if changed is not None and key in changed:
+                return changed[key]
+        return self._base.get(unit, {}).get(key, default)
+
+    def put(self, unit: str, key: Key, value: Any) -> None:
+        """Set `key` in the newest layer (in the base if nothing is in flight)."""
+        target = self._layers[-1] if self._layers else self._base
+        target.setdefault(unit, {})[key] = value
+
+    def has(self, unit: str) -> bool:
+        """Is the unit in memory (or known not to exist anywhere else)?"""
+        return self.complete or unit in self._base
+
+    def push(self) -> None:
+        """Open a layer for the next micro-batch."""
+        self._layers.append({})
+
+    def confirm(self) -> frozenset[str]:
+        """Make the oldest layer part of the base; the units it changed."""
+        layer = self._layers.pop(0)
+        for unit, changed in layer.items():
+            self._base.setdefault(unit, {}).update(changed)
+        return frozenset(layer)
+
+    def rollback(self) -> None:
+        """Drop everything that is not confirmed."""
+        self._layers.clear()
+
+    @property
+    def in_flight(self) -> int:
+        """Open layers."""
+        return len(self._layers)
+
+    def install(self, unit: str, values: Mapping[Key, Any]) -> None:
+        """Bring a stored unit into memory."""
+        self._base[unit] = dict(values)
+
+    def evict(self, unit: str) -> None:
+        """Let a confirmed unit leave memory; it must be stored elsewhere."""
+        if self._base.pop(unit, None) is not None:
+            self.complete = False
+
+    def confirmed(self, unit: str) -> Unit:
+        """The confirmed values of a unit (not to be changed)."""
+        return self._base.get(unit, {})
+
+    def units(self) -> Iterator[str]:
+        """Names of the confirmed units in memory, least recently installed first."""
+        return iter(self._base)
+
+    def __len__(self) -> int:
+        return len(self._base)

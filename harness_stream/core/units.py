@@ -1,0 +1,132 @@
+"""A unit of state as bytes and back: what Redis and snapshots hold (PROTOCOL §6).
+
+Rule of this file: what is left out when a unit is written can never be seen by a decision: forgotten ids, answered holds,
+windows nobody can reach into any more. So a unit read back decides exactly as the one in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from harness_stream.core import window
+from harness_stream.core.chain import Agent, Chain, Change, Remembered, apply
+from harness_stream.core.rules.windows import Windows
+from harness_stream.core.state import PARTITION_UNIT, Key, State, Unit
+
+VERSION = 1
+
+
+def encode_unit(values: Mapping[Key, Any], as_of: int, t: int) -> bytes:
+    """A confirmed unit's bytes.
+
+    Args:
+        values: the unit.
+        as_of: decision-log offset up to which every change is in it.
+        t: chain time; what can no longer matter then is left out.
+    """
+    items = [[list(_tuple(key)), _PLAIN[_kind(key)](value)] for key, value in values.items() if _matters(key, value, t)]
+    return orjson.dumps({"v": VERSION, "as_of": as_of, "items": items}, default=list, option=orjson.OPT_NON_STR_KEYS)
+
+
+def decode_unit(data: bytes) -> tuple[Unit, int]:
+    """(unit, as_of), the inverse of `encode_unit`.
+
+    Raises:
+        ValueError: the bytes are none of ours.
+    """
+    try:
+        content = orjson.loads(data)
+        if content["v"] != VERSION:
+            raise ValueError(f"unit of version {content['v']}")
+        return {_key(key): _RICH[key[0]](value) for key, value in content["items"]}, content["as_of"]
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"not a unit of state: {error!r}") from None
+
+
+def encode_change(change: Change, offset: int) -> bytes:
+    """A delta: the change and the decision-log offset it came from."""
+    return orjson.dumps([offset, change])
+
+
+def replay_unit(
+    name: str, base: bytes | None, deltas: Iterable[bytes], partition: Mapping[Key, Any], windows: Windows
+) -> Unit:
+    """A stored unit as it stands: its base and the deltas after it, through the one `apply`.
+
+    Args:
+        name: the unit's name.
+        base: its bytes, None if it began with a delta.
+        deltas: oldest first.
+        partition: the partition's own unit, which windows need.
+        windows: the compiled rules in force.
+
+    Raises:
+        ValueError: the bytes are none of ours.
+    """
+    values, as_of = decode_unit(base) if base is not None else ({}, -1)
+    scratch = State(complete=True)
+    scratch.install(PARTITION_UNIT, partition)
+    scratch.install(name, values)
+    for delta in deltas:
+        offset, change = orjson.loads(delta)
+        if offset > as_of:
+            apply(scratch, change, windows)
+    return dict(scratch.confirmed(name))
+
+
+def _kind(key: Key) -> str:
+    return str(_tuple(key)[0])
+
+
+def _tuple(key: Key) -> tuple[Any, ...]:
+    if not isinstance(key, tuple):
+        raise TypeError(f"state keys are tuples, not {key!r}")
+    return key
+
+
+def _key(key: list[Any]) -> Key:
+    return tuple(tuple(part) if isinstance(part, list) else part for part in key)
+
+
+def _matters(key: Key, value: Any, t: int) -> bool:
+    """A `since` of None says "everything was seen", which its absence does not."""
+    if value is None:
+        return _kind(key) == "since"
+    return not isinstance(value, Remembered) or value.until >= t
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _agent(value: list[Any]) -> Agent:
+    return Agent(tuple(value[0]), value[1])
+
+
+def _chain(value: list[Any]) -> Chain:
+    chain = Chain(*value)
+    return chain._replace(labels=tuple(chain.labels), kept=tuple(chain.kept))
+
+
+_PLAIN: Mapping[str, Callable[[Any], Any]] = {
+    "agent": list,
+    "chain": list,
+    "id": list,
+    "hold": _same,
+    "held": _same,
+    "window": window.to_json,
+    "since": _same,
+    "overflow": _same,
+    "place": _same,
+}
+_RICH: Mapping[str, Callable[[Any], Any]] = {
+    **_PLAIN,
+    "agent": _agent,
+    "chain": _chain,
+    "id": lambda value: Remembered(*value),
+    "window": window.from_json,
+}
+"""What a key's first word says its value is; keys are documented where they are written, in `core.chain`."""
