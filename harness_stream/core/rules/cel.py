@@ -1,7 +1,7 @@
 """The CEL environments, and CEL's errors as findings.
 
-Rule: an expression is read three times. `Parser` reads its structure and places. `TypeChecker` checks it among flat,
-typed names, where `identity.rols` does not exist. `Runtime` compiles it for nested maps without types, as values arrive.
+Rule: an expression is read three times. `Parser` reads its structure and places. `TypeChecker` checks it among flat
+typed names, where `identity.rols` does not exist. `Runtime` compiles it for nested maps without types, as they arrive.
 Numbers compare across int and double: CEL does so at run time, its checker does not, so that one complaint is dropped.
 """
 
@@ -40,6 +40,7 @@ _ANY_NUMBER: Final = {
 _ERROR: Final = re.compile(r"^ERROR: <input>:(\d+):(\d+): (.*)$", re.MULTILINE)
 _OVERLOAD: Final = re.compile(r"found no matching overload for '([^']+)' applied to '(.*)'")
 _NUMBERS: Final = re.compile(r"\((int|double), (int|double)\)")
+_ARGUMENT: Final = re.compile(r"\*error\*|\w+(?:\([^)]*\))?")
 _QUOTED: Final = re.compile(r"'([^']*)'")
 
 
@@ -94,7 +95,7 @@ class TypeChecker:
             return tuple(found for found in kind if found.message) or (_mixed_literals(kind),)
         if kind == cel.Type.BOOL:
             return ()
-        return (Complaint(0, f"this is a {_type_words(kind.name())}, not true or false", "compare it with something"),)
+        return (Complaint(0, f"this is {_type_words(kind.name())}, not true or false", "compare it with something"),)
 
     @staticmethod
     def _result(env: cel.Env, text: str) -> cel.Type | tuple[Complaint, ...]:
@@ -164,7 +165,7 @@ def _no_overload(offset: int, function: str, arguments: str) -> Complaint:
     if function in COMPARISONS and _NUMBERS.fullmatch(arguments):
         return Complaint(offset, "", "write both numbers the same way, as 1 and 2 or as 1.0 and 2.0")
     sign = OPERATOR_SIGNS.get(function, function)
-    kinds = " and ".join(f"a {_type_words(kind)}" for kind in re.split(r", (?![^(]*\))", arguments[1:-1]))
+    kinds = " and ".join(_type_words(kind) for kind in _ARGUMENT.findall(arguments[1:-1]) if kind != "*error*")
     number = "double" in arguments and "int" in arguments
     fix = "write whole numbers with a point beside a double (`2.0`)" if number else "use values of one type"
     return Complaint(offset, f"`{sign}` does not take {kinds}", fix)
@@ -178,7 +179,7 @@ def _mixed_literals(complaints: tuple[Complaint, ...]) -> Complaint:
 def _syntax_error(offset: int, what: str) -> Complaint:
     problem = what.removeprefix("Syntax error: ").split(" expecting ")[0].removesuffix(" [INVALID_ARGUMENT]")
     token = _QUOTED.search(problem)
-    word = token[1] if token else ""
+    word = token[1].strip() if token else ""
     if word == "<EOF>":
         return Complaint(
             offset, "syntax error: the expression ends too early", "finish it, or remove the last operator"
@@ -190,4 +191,6 @@ def _syntax_error(offset: int, what: str) -> Complaint:
 
 
 def _type_words(name: str) -> str:
-    return name.lower().replace("dyn", "value of any type").replace("<", " of ").replace(">", "")
+    plain = name.lower().replace("<", " of ").replace("(", " of ").replace(">", "").replace(")", "")
+    plain = plain.replace("dyn", "value of any type")
+    return f"{'an' if plain[:1] in 'aeiou' else 'a'} {plain}"

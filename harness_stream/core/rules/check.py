@@ -212,7 +212,8 @@ class _Pass:
                 self._wrong(item, message, "verdicts name rules by id: choose another")
             elif item:
                 first[rule.id] = item.line
-        if not any(rule.effect == "approve" and rule.mode == "enforce" for rule in self._set.rules):
+        approves = any(rule.effect == "approve" and rule.mode == "enforce" for rule in self._set.rules)
+        if not approves and not self._findings.failed:
             message = "no rule approves, so everything is denied"
             self._findings.at(1, 1, message, "add a rule with `effect: approve`", WARNING)
 

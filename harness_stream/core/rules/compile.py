@@ -33,11 +33,11 @@ class Program:
         digest: SHA-256 of the bundle in hex; its name.
         rules: in the order of the text.
         correlations: each rule's window or None.
-        selection_names: bit i of a selection mask stands for selection_names[i]; in alphabetical order, so that a bundle
-            gives the same bits as the text it came from.
+        selection_names: bit i of a selection mask stands for selection_names[i]. Alphabetical, so that a bundle gives
+            the same bits as the text it came from.
         fields_read: for identity, infrastructure, risk and mandate: the fields any `when` names, `present` included.
-        tables_read: for each rule, which of identity, infrastructure, risk and classification it reads, be it in
-            `when`, in a selection of either, or by a path of its window; joined values of an event count for their table.
+        tables_read: for each rule, which of identity, infrastructure, risk and classification it reads: in `when`, in a
+            selection of `when` or window, by a path of its window. Joined values of an event count for their table.
         warnings: findings that do not keep the set from loading.
     """
 

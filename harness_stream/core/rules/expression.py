@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from harness_stream.core.rules.document import Item
 
 _FUNCTIONS: Final = PREDICATES | CONVERSIONS | MACROS
+_WORD_CHARS: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 _INTERNAL: Final = frozenset({"@not_strictly_false", "@result"})
 
 
@@ -291,7 +292,7 @@ class _Walk:
             fix = f'fields of `{table}` are always there: compare with `""`, or ask `size()`'
         else:
             fix = "only keys of `measures` and `args` can be missing"
-        self._mistake(self._word_before(node.offset, "has"), "`has()` is refused here", fix)
+        self._mistake(self._word(node.offset), "`has()` is refused here", fix)
 
     # --- calls ---
 
@@ -332,11 +333,12 @@ class _Walk:
             message, fix = f"`{node.function}` is not called like this", "write `list.exists(x, condition on x)`"
         else:
             message, fix = f"unknown function `{node.function}`", did_you_mean(node.function, _FUNCTIONS)
-        self._mistake(self._word_before(node.offset, node.function), message, fix)
+        self._mistake(self._word(node.offset), message, fix)
 
-    def _word_before(self, offset: int, word: str) -> int:
-        found = self._item.value.rfind(word, 0, offset + 1)
-        return found if found >= 0 else offset
+    def _word(self, offset: int) -> int:
+        """Start of the name before the bracket that CEL points at."""
+        before = str(self._item.value)[:offset].rstrip()
+        return len(before.rstrip(_WORD_CHARS)) if before[-1:] in _WORD_CHARS else offset
 
     def _division(self, node: Call) -> None:
         divisor = node.args[-1]
@@ -357,7 +359,7 @@ class _Walk:
                         return
 
     def _conversion(self, node: Call) -> None:
-        where = self._word_before(node.offset, node.function)
+        where = self._word(node.offset)
         arguments = [arg for arg in node.args if isinstance(arg, Const)]
         if len(arguments) < len(node.args) or node.target is not None:
             fix = "compare without converting: numbers compare across int and double"
@@ -398,7 +400,7 @@ class _Walk:
             return
         name = node.variable
         if name in ROOTS or name in self._scope.selections or name in self._scope.reserved:
-            self._mistake(node.offset, f"`{name}` already names something else", "call the variable `x`")
+            self._mistake(self._word(node.offset), f"`{name}` already names something else", "call the variable `x`")
         self._bound = (name,)
         if self._kind(node.over) in {Kind.MEASURES, Kind.ARGS} or isinstance(node.over, MapOf):
             facts = facts | {guards.key_in(node.over, Ident(0, name))}
@@ -408,7 +410,7 @@ class _Walk:
 
     def _nested(self, offset: int) -> None:
         fix = "use one loop, or split the rule"
-        self._mistake(offset, "a loop inside a loop is refused: its cost is the product of both", fix)
+        self._mistake(self._word(offset), "a loop inside a loop is refused: its cost is the product of both", fix)
 
 
 def _start(node: Node) -> int:

@@ -1,0 +1,296 @@
+"""The meaning of a rule set: what is refused, where, and what to write instead."""
+
+# ruff: noqa: E501  a table of cases reads better with one case a line
+from __future__ import annotations
+
+import pytest
+
+from harness_stream.core.rules import inspect
+
+HEAD = """\
+rule_set: x
+default: deny
+params: {n: 5, ratio: 0.5, word: high, flag: true}
+selections:
+  egress: event.action == "email.send"
+  has_rows: '"rows" in event.measures'
+  loops: event.labels.exists(x, x == "pii")
+"""
+RULE = HEAD + "rules:\n  - id: a\n    effect: approve\n    when: "
+WHEN_LINE, WHEN_COLUMN = 11, 12  # the first character inside the quotes
+
+
+def findings(when):
+    """What is found in a condition: (offset in it, severity, message, fix)."""
+    quoted = "'" + when.replace("'", "''") + "'"
+    _, mistakes = inspect(RULE + quoted + "\n")
+    assert all(mistake.line == WHEN_LINE for mistake in mistakes), mistakes
+    doubled = "'" in when  # then columns do not count one to one
+    return [(-1 if doubled else m.column - WHEN_COLUMN, m.severity, m.message, m.fix) for m in mistakes]
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "egress",
+        "!egress && intent.purpose != ''",
+        "intent.action in identity.actions && 'support' in identity.roles",
+        "risk.present && risk.score > 1",
+        "!risk.present || risk.score < 0.5",
+        "risk.present ? risk.score < params.n : true",
+        "risk.present && (risk.level == params.word || risk.score >= params.ratio)",
+        "mandate.present && intent.t < mandate.expires_at",
+        "'rows' in intent.measures && intent.measures.rows > params.n",
+        "has(intent.measures.rows) && intent.measures['rows'] > 1.5",
+        "has_rows && intent.measures.rows > 5",
+        "'rows' in event.measures && intent.measures.rows > 5",
+        "!('rows' in intent.measures) || intent.measures.rows <= 5",
+        "intent.measures.exists(k, intent.measures[k] > 100)",
+        "'to' in args && args['to'].role == 'destination' && args.to.exact",
+        "has(args.to) && args.to.role == 'secret'",
+        "intent.action in {'a': 1} && {'a': 1}[intent.action] > 0",
+        "intent.labels.filter(x, x != 'a').exists(x, x == 'b')",
+        "size(intent.labels) / 2 > 1",
+        "chain.events % 10 == 0",
+        "intent.action.matches('^crm[.](read|export)$')",
+        "params.flag && chain.events > params.ratio",
+        "intent.resource.zone == 'external' // a comment",
+    ],
+)
+def test_a_sound_condition_has_no_findings(when):
+    assert findings(when) == []
+
+
+@pytest.mark.parametrize(
+    ("when", "offset", "message", "fix"),
+    [
+        # names
+        ('"a" in identity.rols', 16, "unknown field `identity.rols`", "did you mean `identity.roles`?"),
+        ("event.resource.zon == params.word", 15, "unknown field `event.resource.zon`", "`event.resource.zone`?"),
+        ("chain.label == intent.labels", 6, "unknown field `chain.label`", "did you mean `chain.labels`?"),
+        ("chain.events > params.m", 22, "unknown field `params.m`", "known: `params.flag`, `params.n`"),
+        ("egres", 0, "unknown name `egres`", "did you mean `egress`?"),
+        ("user.name == params.word", 0, "unknown name `user`", "known:"),
+        ("identity", 0, "`identity` is a table, not a value", "such as `identity.present`"),
+        ("event.resource == intent.resource", 0, "`event.resource` is a table", "such as `event.resource.uri`"),
+        ("intent.action.startWith(params.word)", 14, "unknown function `startWith`", "did you mean `startsWith`?"),
+        ('"to" in args && args["to"].rol == "x"', 27, "unknown field `rol`", "did you mean `role`?"),
+        ("intent.labels.exists(event, event == params.word)", 14, "`event` already names", "call the variable `x`"),
+        ("intent.labels.exists(egress, egress == params.word)", 14, "`egress` already names", "call the variable"),
+        # presence
+        ("has(risk.score)", 0, "`has()` is refused", "use `risk.present`"),
+        ("has(intent.purpose)", 0, "`has()` is refused", 'compare with `""`'),
+        ("intent.measures.rows > 5", 15, "`intent.measures.rows` fails", '`"rows" in intent.measures && …` before'),
+        ('intent.measures["rows"] > 5', 15, '`intent.measures["rows"]` fails', '`"rows" in intent.measures && …`'),
+        ('intent.measures.rows > 5 && "rows" in intent.measures', 15, "fails when the key is missing", "before it"),
+        ('"rows" in intent.measures || intent.measures.rows > 5', 44, "fails when the key is missing", "before it"),
+        ('"row" in intent.measures && intent.measures.rows > 5', 43, "fails when the key is missing", "before it"),
+        ('args["to"].role == params.word', 4, '`args["to"]` fails', '`"to" in args && …`'),
+        ("intent.labels[0] == params.word", 13, "an index into a list", "in list"),
+        # arithmetic and conversion
+        ("10 / chain.events > 1", 3, "`/` fails when the divisor is 0", "other than 0"),
+        ("10 / 0 > 1", 3, "`/` fails", "other than 0"),
+        ("10 % params.n > 1", 3, "`%` fails", "other than 0"),
+        ("int(intent.action) > 1", 0, "`int()` of an input", "compare without converting"),
+        ("timestamp(intent.t) > timestamp(0)", 0, "`timestamp()` of an input", "compare without"),
+        ('int("x") > 1', 0, "`int()` of this literal fails", "correct the literal"),
+        ("has_rows && intent.measures.rows * 2 > 5", 33, "a measure may be whole or not", "compare the measure itself"),
+        # types
+        ("risk.present && risk.score * 2 > 1", 27, "`*` does not take a double and an int", "`2.0`"),
+        ("risk.present && risk.score > params.word", 27, "`>` does not take a double and a string", "one type"),
+        ('has_rows && intent.measures.rows > "5"', 33, "`>` does not take a double and a string", "one type"),
+        ("intent.action", 0, "this is a string, not true or false", "compare it"),
+        ("chain.events && egress", 13, "`&&` does not take an int", "one type"),
+        ("size(intent.labels) > 0.5", 20, "a whole number and a double", "1.0 and 2.0"),
+        # syntax
+        ("egress &&", 9, "ends too early", "remove the last operator"),
+        ("egress and has_rows", 7, "`and` is not CEL", "write `&&`"),
+        ("intent.action = params.word", 14, "", "write `==`"),
+        ("", 0, "ends too early", "finish it"),
+        # cost
+        ("intent.labels.exists(x, intent.roles.exists(y, x == y))", 37, "a loop inside a loop", "one loop"),
+        ("intent.roles.exists(y, loops)", 23, "a loop inside a loop", "split the rule"),
+        ("intent.action.matches(intent.purpose)", 14 + 7, "literal pattern only", "in quotes"),
+        ('intent.action.matches("(")', 22, "not a regular expression", "RE2"),
+    ],
+)
+def test_a_condition_is_refused_at_its_place_with_a_fix(when, offset, message, fix):
+    found = [entry for entry in findings(when) if message in entry[2] and fix in entry[3] and entry[1] == "error"]
+    assert [entry[0] for entry in found] == [offset], findings(when)
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        (f"intent.action in [{', '.join(['1'] * 65)}]".replace("1", '"a"'), "a literal of 65 elements"),
+        (f'intent.action.matches("{"a" * 201}")', "a pattern of 201 characters"),
+        (f'intent.action == "{"a" * 1_500}"', "the limit is 1,500"),
+        ("(" * 40 + "true" + ")" * 40, "nests deeper than 32"),
+        ("1" + "+1" * 60 + " > 1", "nests deeper than 32"),
+    ],
+)
+def test_cost_is_bounded(when, message):
+    assert [entry for entry in findings(when) if message in entry[2]], findings(when)
+
+
+def test_the_limit_also_holds_with_selections_put_in():
+    long = f'event.action == "{"a" * 900}"'
+    text = f"rule_set: x\ndefault: deny\nselections:\n  s: '{long}'\nrules:\n  - {{id: a, effect: approve, when: 's || s'}}\n"
+    _, mistakes = inspect(text)
+    assert "with its selections put in" in mistakes[0].message
+
+
+@pytest.mark.parametrize("table", ["risk.score > 1.0", "infrastructure.attested", 'mandate.declared_by == "x"'])
+def test_reading_a_row_that_may_be_absent_is_a_warning(table):
+    name = table.split(".")[0]
+    assert [(e[0], e[1]) for e in findings(table)] == [(0, "warning")]
+    assert findings(f"{name}.present && {table}") == []
+    assert findings(f"{table} && {name}.present") != []
+
+
+def test_a_mistake_in_a_block_of_lines_stands_where_it_was_written():
+    text = RULE + "|\n      egress &&\n        identity.rols == identity.roles\n"
+    _, mistakes = inspect(text)
+    assert [(m.line, m.column) for m in mistakes] == [(13, 18)]
+    assert mistakes[0].text[17:] == "rols == identity.roles"
+
+
+@pytest.mark.parametrize(
+    ("quoted", "column"),
+    [
+        ("'event.purpose == ''a'' && egres'", 38),
+        (r'"event.purpose == \"a\" && egres"', 38),
+        ("true   &&\n      egres", 7),
+    ],
+)
+def test_quotes_escapes_and_folded_lines_do_not_shift_columns(quoted, column):
+    _, mistakes = inspect(RULE + quoted + "\n")
+    assert [m.text[m.column - 1 : m.column + 4] for m in mistakes] == ["egres"]
+    assert mistakes[0].column == column
+
+
+@pytest.mark.parametrize(
+    ("selection", "message", "fix"),
+    [
+        ("intent.action == 'x'", "reads only `event` and `params`", "write `event` for `intent`"),
+        ("identity.present", "reads only `event` and `params`", "in the rule's `when`"),
+        ("egress", "a selection cannot use another one", "write out what `egress` says"),
+        ("event.t > 5 && event.tt", "unknown field `event.tt`", "`event.t`"),
+    ],
+)
+def test_selections_read_only_the_event(selection, message, fix):
+    text = f'{HEAD}  bad: "{selection}"\nrules:\n  - {{id: a, effect: approve, when: bad}}\n'
+    _, mistakes = inspect(text)
+    assert [m for m in mistakes if m.line == 8 and message in m.message and fix in m.fix], mistakes
+
+
+def windowed(effect, window):
+    return (
+        f"{HEAD}rules:\n  - {{id: ok, effect: approve, when: 'true'}}\n"
+        f"  - id: a\n    effect: {effect}\n    when: egress\n    correlation: {window}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("window", "column", "message", "fix"),
+    [
+        ("{type: temporal, rules: [egres], timespan: 1m}", 43, "unknown selection `egres`", "did you mean `egress`?"),
+        ("{type: temporal, rules: [], timespan: 1m}", 42, "lists no selection", "at least one"),
+        ("{type: temporal, rules: [egress], timespan: 25h}", 62, "the longest window is 86,400 s", "shorten it"),
+        ("{type: temporal, rules: [egress], timespan: 1m, condition: {gt: 1}}", 77, "has no condition", "remove it"),
+        ("{type: absent, rules: [egress], timespan: 1m, condition: {gt: 1}}", 75, "has no condition", "remove it"),
+        ("{type: event_count, rules: [egress], timespan: 1m}", 18, "needs a condition", "add `condition"),
+        ("{type: event_count, rules: [egress], timespan: 1m, condition: {eq: 1}}", 85, "`eq` in a deny", "write `gte`"),
+        (
+            "{type: event_count, rules: [egress], timespan: 1m, condition: {gt: 1, field: action}}",
+            95,
+            "counts events",
+            "remove",
+        ),
+        ("{type: value_sum, rules: [egress], timespan: 1m, condition: {gt: 1}}", 78, "needs a field", "add `field"),
+        (
+            "{type: value_sum, rules: [egress], timespan: 1m, condition: {gt: 1, field: action}}",
+            93,
+            "be summed",
+            "measure",
+        ),
+        (
+            "{type: value_count, rules: [egress], timespan: 1m, condition: {gt: 1, field: labels}}",
+            95,
+            "only count a text",
+            "known",
+        ),
+        (
+            "{type: temporal, rules: [egress], group-by: [realm], timespan: 1m}",
+            63,
+            "wider than a lane",
+            "`tenant` at most",
+        ),
+        (
+            "{type: temporal, rules: [egress], group-by: [event.action], timespan: 1m}",
+            63,
+            "no prefix",
+            "write `action`",
+        ),
+        ("{type: temporal, rules: [egress], group-by: [agentid], timespan: 1m}", 63, "not a path", "`agent_id`?"),
+        ("{type: temporal, rules: [egress], group-by: [labels], timespan: 1m}", 63, "only group by a text", "known"),
+    ],
+)
+def test_a_window_is_refused_at_its_place_with_a_fix(window, column, message, fix):
+    _, mistakes = inspect(windowed("deny", window))
+    assert [(m.line, m.column) for m in mistakes if message in m.message and fix in m.fix] == [(13, column)], mistakes
+
+
+@pytest.mark.parametrize(
+    ("effect", "window"),
+    [
+        ("deny", "{type: temporal_ordered, rules: [egress, has_rows], timespan: 1d}"),
+        ("deny", "{type: absent, rules: [egress], group-by: [chain_id], timespan: 30s}"),
+        ("hold", "{type: event_count, rules: [egress], group-by: [], timespan: 1m, condition: {lt: 2}}"),
+        (
+            "hold",
+            "{type: value_count, rules: [egress], group-by: [tenant], timespan: 1m, condition: {gt: 2, field: resource.uri}}",
+        ),
+        ("deny", "{type: value_sum, rules: [egress], timespan: 1m, condition: {gte: params.n, field: measures.rows}}"),
+        ("approve", "{type: event_count, rules: [egress], timespan: 1m, condition: {eq: 1}}"),
+    ],
+)
+def test_every_type_of_window_is_accepted(effect, window):
+    program, mistakes = inspect(windowed(effect, window))
+    assert program, mistakes
+    assert mistakes == ()
+
+
+def test_the_longest_window_is_a_setting():
+    text = windowed("deny", "{type: temporal, rules: [egress], timespan: 2d}")
+    assert inspect(text)[0] is None
+    assert inspect(text, timespan_ms_max=48 * 3_600_000)[0]
+
+
+def test_ids_are_unique():
+    _, mistakes = inspect(HEAD + "rules:\n" + "  - {id: a, effect: approve, when: 'true'}\n" * 2)
+    assert [(m.line, m.column, m.message) for m in mistakes] == [(10, 10, "the id `a` is taken (line 9)")]
+
+
+def test_a_set_that_approves_nothing_loads_with_a_warning():
+    program, mistakes = inspect(HEAD + "rules:\n  - {id: a, effect: deny, when: 'true'}\n")
+    assert program
+    assert [m.severity for m in mistakes] == ["warning"]
+
+
+def test_all_mistakes_are_reported_at_once_in_the_order_of_the_text():
+    text = """\
+rule_set: x
+default: allow
+selections:
+  a: event.acton == "x"
+rules:
+  - id: one
+    effect: deny
+    when: a && identity.rols == ""
+  - id: one
+    effect: denny
+    when: infrastructur.present
+"""
+    _, mistakes = inspect(text)
+    assert [m.line for m in mistakes if m.severity == "error"] == [2, 4, 8, 9, 10, 11]
