@@ -44,7 +44,7 @@ rules:
     mode: shadow                  # recorded, not enforced
     when: anything
     correlation: {type: value_count, rules: [anything], group-by: [tenant], timespan: 5m, condition: {field: resource.system, gt: params.fan_out}}
-"""  # noqa: E501  copied as it stands in DESIGN
+"""
 
 
 def event(**changes):
