@@ -115,7 +115,7 @@ def _from_containers() -> Iterator[RealStack]:
         except docker.errors.APIError as error:
             raise NotHereError(f"the Docker engine has no image: {error.explanation}") from error
         end = time.monotonic() + CONTAINER_LIMIT_S
-        while not (broker_answers(bootstrap) and redis_answers(redis_url)):
+        while not (broker_answers(bootstrap) and redis_answers(f"127.0.0.1:{redis_port}")):
             assert time.monotonic() < end, f"the containers did not answer within {CONTAINER_LIMIT_S:g} s"
             time.sleep(0.1)
         yield RealStack(bootstrap, redis_url, "containers")
