@@ -1,0 +1,185 @@
+"""Membership in the workers' group on Apache Kafka: classic protocol, cooperative.
+
+Rule: librdkafka's assignment holds exactly what was started, at the offset the owner named, and a revoked partition is
+given up only when its owner has finished it or the drain limit has passed.
+
+How a revocation is held: librdkafka waits for one `incremental_unassign` after its revoke callback, but the Python
+client makes that call itself unless the callback made one. A call that names a partition nobody has fails without
+effect and counts as made, so the rebalance waits for our real one. Meanwhile librdkafka delivers nothing of any partition of
+this member, which is why the hold is short and bounded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from harness_stream.adapters.clock import SystemClock
+from harness_stream.adapters.kafka import settings
+from harness_stream.adapters.kafka.ends import EndsQueries
+from harness_stream.adapters.kafka.positions import Positions
+from harness_stream.core.limits import DRAIN_MS_MAX, END_QUERY_MS
+from harness_stream.ports import Assignment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness_stream.ports import Clock, Ends, LogRecord
+
+# Kafka numbers partitions from 0 up; no topic has this many.
+_NOBODYS_PARTITION: Final = 2**31 - 1
+
+
+class KafkaInputConsumer:
+    """One worker's share of the input topic (implements `ports.InputConsumer`); joins at the first `poll`.
+
+    Args:
+        bootstrap: Kafka bootstrap servers.
+        group: consumer group.
+        topic: the input topic.
+        clock: bounds how long a revocation is held.
+    """
+
+    def __init__(self, bootstrap: str, group: str, topic: str, clock: Clock | None = None) -> None:
+        self._topic = topic
+        self._clock = clock or SystemClock()
+        self._consumer = Consumer(settings.input_consumer(bootstrap, group))
+        self._positions = Positions(self._consumer)
+        self._queries = EndsQueries(bootstrap)
+        self._owned: set[int] = set()  # without those being given up
+        self._held: frozenset[int] = frozenset()  # revoked in one callback, given up in one call
+        self._unfinished: set[int] = set()
+        self._held_until_ms = 0
+        self._outside: dict[int, int] = {}  # partition → when its bounds were last asked for
+        self._news: list[Assignment] = []
+        self._lost: list[tuple[int, int]] = []
+        self._closed = False
+        self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+
+    @property
+    def errors(self) -> Mapping[str, int]:
+        """Name of librdkafka's error → how often, since the start."""
+        return self._positions.errors
+
+    def poll(self, records_max: int, wait_ms: int) -> list[LogRecord]:
+        """Records of started partitions. Waits up to `wait_ms` only while nothing is there."""
+        if self._closed:
+            return []
+        if self._held and self._clock.elapsed_ms() >= self._held_until_ms:
+            self._release()
+        records = self._positions.take(records_max, wait_ms)
+        self._look_outside()
+        return records
+
+    def assignments(self) -> list[Assignment]:
+        """Group changes that `poll` has seen since the last call, in order."""
+        news, self._news = self._news, []
+        return news
+
+    def finish_revoke(self, partitions: Sequence[int]) -> None:
+        """These are drained; what was revoked together is given up once all of it is."""
+        if not self._held:
+            return
+        self._unfinished -= set(partitions)
+        if not self._unfinished:
+            self._release()
+
+    def start(self, partition: int, offset: int) -> None:
+        """Deliver from `offset` on, not paused; without effect for a partition that is not owned (any more)."""
+        if partition in self._owned:
+            self._outside.pop(partition, None)
+            self._positions.place(self._topic, partition, offset)
+
+    def pause(self, partition: int) -> None:
+        """Deliver nothing until `resume`; keep the place."""
+        self._positions.pause(self._topic, partition)
+
+    def resume(self, partition: int) -> None:
+        """Go on where `pause` stopped."""
+        self._positions.resume(self._topic, partition)
+
+    def lost_ranges(self) -> list[tuple[int, int]]:
+        """(partition, first kept offset) of positions outside of the log; such a partition stands until `start`."""
+        lost, self._lost = self._lost, []
+        return lost
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Publish next_input as group offsets, asynchronously; only of owned partitions, failures are counted."""
+        owned = self._owned | self._held
+        places = [TopicPartition(self._topic, p, offset) for p, offset in offsets.items() if p in owned]
+        if not places:
+            return
+        try:
+            self._consumer.commit(offsets=places, asynchronous=True)
+        except KafkaException as error:
+            self._positions.count(error.args[0])
+
+    def close(self) -> None:
+        """Leave the group."""
+        if self._closed:
+            return
+        self._closed = True
+        self._release()
+        self._consumer.close()
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.incremental_assign([])  # taken note of; each is fetched from when it is started
+        if partitions:
+            gained = tuple(sorted(p.partition for p in partitions))
+            self._owned |= set(gained)
+            self._news.append(Assignment(gained=gained))
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._closed:
+            self._positions.drop(self._positions.assigned())
+            return
+        self._held = frozenset(p.partition for p in partitions)
+        self._unfinished = set(self._held)
+        self._held_until_ms = self._clock.elapsed_ms() + DRAIN_MS_MAX
+        self._owned -= self._held
+        self._positions.silence((self._topic, p) for p in self._held)
+        self._positions.freeze()
+        self._news.append(Assignment(revoked=tuple(sorted(self._held))))
+        try:
+            consumer.incremental_unassign([TopicPartition(self._topic, _NOBODYS_PARTITION)])
+        except KafkaException as error:
+            self._positions.count(error.args[0])
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:  # noqa: ARG002  the client's signature
+        lost = {p.partition for p in partitions} | self._held
+        self._held = frozenset()
+        self._owned -= lost
+        self._positions.drop((self._topic, p) for p in lost)
+        self._positions.thaw()
+        self._news.append(Assignment(lost=tuple(sorted(lost))))
+
+    def _release(self) -> None:
+        if not self._held:
+            return
+        held, self._held = self._held, frozenset()
+        self._unfinished.clear()
+        self._positions.drop((self._topic, p) for p in held)
+        self._positions.thaw()
+
+    def _look_outside(self) -> None:
+        """Find out, without waiting, where the log of partitions begins whose offset is not in it."""
+        for _, partition in self._positions.outside():
+            self._outside.setdefault(partition, -END_QUERY_MS)
+        if not self._outside:
+            return
+        for ends in self._queries.collect():
+            self._judge(ends)
+        now_ms = self._clock.elapsed_ms()
+        due = [p for p, asked_ms in self._outside.items() if now_ms - asked_ms >= END_QUERY_MS]
+        self._queries.ask([(self._topic, p) for p in due], now_ms)
+        self._outside |= dict.fromkeys(due, now_ms)
+
+    def _judge(self, ends: Ends) -> None:
+        expected = self._positions.expected(ends.topic, ends.partition)
+        if self._outside.pop(ends.partition, None) is None or expected is None:
+            return
+        if ends.low <= expected <= ends.end:  # a broker that was behind when it was asked
+            self._positions.place(ends.topic, ends.partition, expected)
+        else:
+            self._lost.append((ends.partition, ends.low))

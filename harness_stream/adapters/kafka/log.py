@@ -1,0 +1,162 @@
+"""Reader and writer on Apache Kafka.
+
+Rule: neither ever waits or raises because a broker is away; they count and go on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import TYPE_CHECKING
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
+
+from harness_stream.adapters.kafka import settings
+from harness_stream.adapters.kafka.ends import EndsQueries
+from harness_stream.adapters.kafka.positions import Positions
+from harness_stream.ports import Delivery
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from harness_stream.ports import Ends, Headers, LogRecord
+
+
+class KafkaReader:
+    """Reads any partitions without a group (implements `ports.LogReader`).
+
+    Args:
+        bootstrap: Kafka bootstrap servers.
+    """
+
+    def __init__(self, bootstrap: str) -> None:
+        self._consumer = Consumer(settings.reader(bootstrap))
+        self._positions = Positions(self._consumer)
+        self._queries = EndsQueries(bootstrap)
+        self._closed = False
+
+    @property
+    def errors(self) -> Mapping[str, int]:
+        """Name of librdkafka's error → how often, since the start."""
+        return self._positions.errors
+
+    def follow(self, topic: str, partition: int, offset: int) -> None:
+        """Deliver this partition from `offset` on. Following it again moves the position."""
+        self._positions.place(topic, partition, offset)
+
+    def unfollow(self, topic: str, partition: int) -> None:
+        """Deliver nothing of this partition any more, not even what was already fetched."""
+        self._positions.drop([(topic, partition)])
+
+    def poll(self, records_max: int) -> list[LogRecord]:
+        """At most `records_max` records; a position outside of the log delivers nothing until it is followed anew."""
+        return [] if self._closed else self._positions.take(records_max)
+
+    def ask_ends(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
+        """Start an end-offset query; partitions that do not exist get no answer."""
+        self._queries.ask(partitions, now_ms)
+
+    def ends(self) -> list[Ends]:
+        """Answers since the last call."""
+        return [] if self._closed else self._queries.collect()
+
+    def close(self) -> None:
+        """Free everything; nothing is delivered afterwards."""
+        if not self._closed:
+            self._closed = True
+            self._consumer.close()
+
+
+class _Slot:
+    """One append waiting for its fate."""
+
+    __slots__ = ("delivery", "partition", "token", "topic")
+
+    def __init__(self, topic: str, partition: int, token: int) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.token = token
+        self.delivery: Delivery | None = None
+
+    def report(self, error: KafkaError | None, message: Message) -> None:
+        """Take librdkafka's delivery report."""
+        if error is None:
+            self.delivery = Delivery(self.topic, self.partition, self.token, message.offset(), None)
+        else:
+            self.fail(error.name(), error.str())
+
+    def fail(self, name: str, detail: str) -> None:
+        """It failed, or nobody knows."""
+        if self.delivery is None:
+            self.delivery = Delivery(self.topic, self.partition, self.token, None, f"{name}: {detail}")
+
+
+class KafkaWriter:
+    """Appends in order per partition, idempotent, acks=all (implements `ports.LogWriter`).
+
+    A producer that failed fatally is replaced; what it still held is reported as failed, which means unknown.
+
+    Args:
+        bootstrap: Kafka bootstrap servers.
+    """
+
+    def __init__(self, bootstrap: str) -> None:
+        self._settings = settings.producer(bootstrap) | {"error_cb": self._count}
+        self.errors: Counter[str] = Counter()
+        self._producer = Producer(self._settings)
+        self._slots: dict[tuple[str, int], deque[_Slot]] = {}
+
+    def append(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers = (),
+        *,
+        token: int = 0,
+    ) -> None:
+        """Hand over one record; `value` None is a tombstone. What librdkafka refuses is reported as failed.
+
+        Raises:
+            BufferError: the local queue is full; serve `deliveries` and try again.
+        """
+        slot = _Slot(topic, partition, token)
+        try:
+            self._producer.produce(topic, value, key, partition, on_delivery=slot.report, headers=list(headers))
+        except KafkaException as error:
+            refused: KafkaError = error.args[0]
+            slot.fail(refused.name(), refused.str())
+            if refused.fatal():
+                self._renew(refused)
+        self._slots.setdefault((topic, partition), deque()).append(slot)
+
+    def deliveries(self) -> list[Delivery]:
+        """Fates known since the last call, in append order per partition."""
+        self._producer.poll(0)
+        known: list[Delivery] = []
+        for slots in self._slots.values():
+            while slots and (delivery := slots[0].delivery) is not None:
+                known.append(delivery)
+                slots.popleft()
+        return known
+
+    def flush(self, timeout_ms: int) -> int:
+        """Wait until everything handed over has a fate or time is up; the number still open."""
+        self._producer.flush(timeout_ms / 1000)
+        return sum(slot.delivery is None for slots in self._slots.values() for slot in slots)
+
+    def close(self) -> None:
+        """Free everything. What is still queued may or may not land."""
+        self._slots.clear()
+        self._producer.flush(0)
+        del self._producer  # its `close` would wait for the delivery time-out
+
+    def _renew(self, error: KafkaError) -> None:
+        """After a fatal error (a broker lost our sequence numbers) this producer would refuse everything for ever."""
+        for slots in self._slots.values():
+            for slot in slots:
+                slot.fail(error.name(), error.str())
+        self._producer = Producer(self._settings)
+
+    def _count(self, error: KafkaError) -> None:
+        self.errors[error.name()] += 1

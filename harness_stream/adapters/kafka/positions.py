@@ -1,0 +1,171 @@
+"""A librdkafka consumer whose partitions stand at exact offsets.
+
+Rule: moving a partition is always taking it out of the assignment and putting it back at the new offset. Both calls
+raise librdkafka's version of the partition, so what was fetched before never comes through; `seek` does not work after
+an out-of-range position. What still arrives below the expected offset is dropped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from harness_stream.adapters.kafka.record import to_record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harness_stream.ports import LogRecord
+
+PlaceName = tuple[str, int]  # topic, partition
+
+# What librdkafka says when the wanted offset is not in the log (with `auto.offset.reset=error`).
+_OUTSIDE: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE})  # noqa: SLF001  public names of librdkafka's local errors
+
+
+@dataclass(slots=True)
+class _Place:
+    offset: int  # the next one to deliver
+    paused: bool = False
+    dropped: bool = False  # a record came while it was paused
+    waiting: bool = False  # not yet put into librdkafka's assignment
+
+
+class Positions:
+    """Places partitions of one consumer and lets only expected records through.
+
+    Args:
+        consumer: used by nobody else for assignment and reading.
+
+    Attributes:
+        errors: librdkafka's error name → how often; transient ones are only counted.
+    """
+
+    def __init__(self, consumer: Consumer) -> None:
+        self.errors: Counter[str] = Counter()
+        self._consumer = consumer
+        self._places: dict[PlaceName, _Place] = {}
+        self._assigned: set[PlaceName] = set()
+        self._outside: list[PlaceName] = []
+        self._frozen = False
+
+    def place(self, topic: str, partition: int, offset: int) -> None:
+        """Deliver from `offset` on; while frozen, as soon as thawed."""
+        self._places[topic, partition] = _Place(offset, waiting=True)
+        self._settle((topic, partition))
+
+    def drop(self, names: Iterable[PlaceName]) -> None:
+        """Deliver nothing of these any more; librdkafka forgets them in one call (also an empty one, see group.py)."""
+        names = set(names)
+        for name in names:
+            self._places.pop(name, None)
+        gone = [TopicPartition(*name) for name in names & self._assigned]
+        self._assigned -= names
+        self._consumer.incremental_unassign(gone)
+
+    def silence(self, names: Iterable[PlaceName]) -> None:
+        """Deliver nothing of these any more, without touching librdkafka's assignment."""
+        for name in names:
+            self._places.pop(name, None)
+
+    def expected(self, topic: str, partition: int) -> int | None:
+        """The next offset to deliver; None if the partition is not placed."""
+        place = self._places.get((topic, partition))
+        return None if place is None else place.offset
+
+    def assigned(self) -> frozenset[PlaceName]:
+        """What librdkafka fetches."""
+        return frozenset(self._assigned)
+
+    def freeze(self) -> None:
+        """Put off every change of librdkafka's assignment until `thaw`."""
+        self._frozen = True
+
+    def thaw(self) -> None:
+        """Make the changes that were put off."""
+        self._frozen = False
+        for name, place in list(self._places.items()):
+            if place.waiting:
+                self._settle(name)
+
+    def pause(self, topic: str, partition: int) -> None:
+        """Deliver nothing until `resume`."""
+        place = self._places.get((topic, partition))
+        if place is not None and not place.paused:
+            place.paused = True
+            if not place.waiting:
+                self._consumer.pause([TopicPartition(topic, partition)])
+
+    def resume(self, topic: str, partition: int) -> None:
+        """Go on at the next offset not delivered."""
+        place = self._places.get((topic, partition))
+        if place is None or not place.paused:
+            return
+        if place.dropped:
+            self.place(topic, partition, place.offset)
+            return
+        place.paused = False
+        if not place.waiting:
+            self._consumer.resume([TopicPartition(topic, partition)])
+
+    def take(self, records_max: int, wait_ms: int = 0) -> list[LogRecord]:
+        """At most `records_max` records; waits up to `wait_ms` only while nothing is there. Serves callbacks."""
+        return [r for message in self._messages(records_max, wait_ms) if (r := self._accept(message)) is not None]
+
+    def outside(self) -> list[PlaceName]:
+        """Placed partitions whose offset turned out not to be in the log, since the last call; they stand still."""
+        found, self._outside = self._outside, []
+        return [name for name in dict.fromkeys(found) if name in self._places]
+
+    def _settle(self, name: PlaceName) -> None:
+        if self._frozen:
+            return
+        place = self._places[name]
+        if name in self._assigned:
+            self._consumer.incremental_unassign([TopicPartition(*name)])
+        self._consumer.incremental_assign([TopicPartition(*name, place.offset)])
+        self._assigned.add(name)
+        place.waiting = False
+        if place.paused:
+            self._consumer.pause([TopicPartition(*name)])
+
+    def _messages(self, records_max: int, wait_ms: int) -> list[Message]:
+        try:
+            if wait_ms <= 0:
+                return self._consumer.consume(records_max, 0)
+            first = self._consumer.poll(wait_ms / 1000)
+            if first is None or records_max == 1:
+                return [] if first is None else [first]
+            return [first, *self._consumer.consume(records_max - 1, 0)]
+        except KafkaException as error:
+            self.count(error.args[0])
+            return []
+
+    def _accept(self, message: Message) -> LogRecord | None:
+        error = message.error()
+        if error is not None:
+            self._note(error, message)
+            return None
+        record = to_record(message)
+        place = self._places.get((record.topic, record.partition))
+        if place is None or place.waiting or record.offset < place.offset:
+            return None
+        if place.paused:
+            place.dropped = True
+            return None
+        place.offset = record.offset + 1
+        return record
+
+    def _note(self, error: KafkaError, message: Message) -> None:
+        self.count(error)
+        name = (message.topic() or "", message.partition() or 0)
+        place = self._places.get(name)
+        if error.code() in _OUTSIDE and place is not None and not place.waiting:
+            self._outside.append(name)
+
+    def count(self, error: KafkaError) -> None:
+        """Count an error that is not worth an exception."""
+        self.errors[error.name()] += 1

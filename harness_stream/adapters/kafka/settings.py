@@ -1,0 +1,116 @@
+"""Every librdkafka setting this package relies on, written out once, each with its reason.
+
+Rule of this file: no client is built from anything but these functions, and nothing that matters is left to a default
+(several defaults lose data silently: see `auto.offset.reset`, `isolation.level`, `batch.size`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from harness_stream.core import limits
+from harness_stream.wire.topics import LARGE_BYTES_MAX
+
+ClientSettings = dict[str, Any]
+
+# Idle brokers answer a fetch after this; a newly placed partition waits for the fetch before it, so it bounds how long
+# a resync or a first position takes. 20 empty fetches a second cost 0.2 % of a core.
+FETCH_WAIT_MS: Final = 50
+# Below the smallest limit of a topic we write (64 KiB, intents), framing included: a batch never fails where each of
+# its records would pass.
+BATCH_BYTES: Final = 48 * limits.KIB
+# A restarted broker serves after 5 s; ten times a second costs nothing, the default backs off to 10 s.
+RECONNECT_MS_MAX: Final = 500
+RETRY_MS: Final = 100
+# A broker that holds a request longer is given up and asked elsewhere; twice the delivery time-out.
+SOCKET_TIMEOUT_MS: Final = 2 * limits.DELIVERY_TIMEOUT_MS
+# The broker's own wait for its replicas: must end before the delivery time-out does.
+REQUEST_TIMEOUT_MS: Final = limits.DELIVERY_TIMEOUT_MS - 500
+# Half a second of the goal's 20,000/s and 1 KiB each; beyond it `append` raises BufferError.
+QUEUE_RECORDS_MAX: Final = 100_000
+QUEUE_KIB_MAX: Final = 64 * limits.KIB
+# Prefetched input a worker may hold: seconds of work, bounded memory.
+PREFETCH_KIB_MAX: Final = 16 * limits.KIB
+# The loop polls every 20 ms; one that hangs this long (heartbeats go on in the background) must lose its partitions.
+# Not below the session, and within the 10 s a takeover may take.
+POLL_INTERVAL_MS_MAX: Final = 10_000
+# Consumers without a group still need the name of one; it is never joined nor committed to.
+NO_GROUP: Final = "harness-no-group"
+
+
+def common(bootstrap: str) -> ClientSettings:
+    """What every client shares."""
+    return {
+        "bootstrap.servers": bootstrap,
+        "client.id": "harness",
+        # Errors come back as values and are counted; a broker restart must not flood a terminal.
+        "log_level": 0,
+        "log.connection.close": False,
+        "socket.keepalive.enable": True,
+        "socket.nagle.disable": True,
+        "socket.timeout.ms": SOCKET_TIMEOUT_MS,
+        "reconnect.backoff.ms": RETRY_MS,
+        "reconnect.backoff.max.ms": RECONNECT_MS_MAX,
+        "retry.backoff.ms": RETRY_MS,
+        # Topics are made by `harness topics apply`, never by asking for them.
+        "allow.auto.create.topics": False,
+    }
+
+
+def admin(bootstrap: str) -> ClientSettings:
+    """Settings of an admin client."""
+    return common(bootstrap)
+
+
+def producer(bootstrap: str) -> ClientSettings:
+    """Settings of the writer: acknowledged by all in-sync replicas, in order, without duplicates."""
+    return common(bootstrap) | {
+        "acks": "all",
+        "enable.idempotence": True,
+        # Five is the most with which a broker still orders an idempotent producer's batches.
+        "max.in.flight.requests.per.connection": 5,
+        "delivery.timeout.ms": limits.DELIVERY_TIMEOUT_MS,
+        "request.timeout.ms": REQUEST_TIMEOUT_MS,
+        "linger.ms": 0,
+        "batch.size": BATCH_BYTES,
+        # One record of the largest topic must fit.
+        "message.max.bytes": LARGE_BYTES_MAX,
+        # The input topic is uncompressed, so the broker would only unpack it again.
+        "compression.type": "none",
+        "queue.buffering.max.messages": QUEUE_RECORDS_MAX,
+        "queue.buffering.max.kbytes": QUEUE_KIB_MAX,
+        # Only for keys without an explicit partition, which we never send; the same as Java's, in case.
+        "partitioner": "murmur2",
+    }
+
+
+def reader(bootstrap: str) -> ClientSettings:
+    """Settings of a consumer that is told its positions."""
+    return common(bootstrap) | {
+        "group.id": NO_GROUP,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        # An agent's open transaction must not hide other agents' records.
+        "isolation.level": "read_uncommitted",
+        # A silent jump to the other end of the log would be data loss.
+        "auto.offset.reset": "error",
+        "enable.partition.eof": False,
+        "check.crcs": True,
+        "fetch.min.bytes": 1,
+        "fetch.wait.max.ms": FETCH_WAIT_MS,
+        "fetch.error.backoff.ms": RETRY_MS,
+        "fetch.queue.backoff.ms": RETRY_MS,
+        "queued.max.messages.kbytes": PREFETCH_KIB_MAX,
+    }
+
+
+def input_consumer(bootstrap: str, group: str) -> ClientSettings:
+    """Settings of a worker's group membership (PROTOCOL §5): classic protocol, cooperative, short session."""
+    return reader(bootstrap) | {
+        "group.id": group,
+        "group.protocol": "classic",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": limits.SESSION_MS,
+        "heartbeat.interval.ms": limits.HEARTBEAT_MS,
+        "max.poll.interval.ms": POLL_INTERVAL_MS_MAX,
+    }

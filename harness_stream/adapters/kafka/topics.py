@@ -1,0 +1,199 @@
+"""Compares a realm's topics with PROTOCOL §2 and creates what is missing.
+
+Rule: nothing that exists is changed unless asked for, and partition counts and replication never are: that would move
+agents to other partitions, or data between brokers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from harness_stream.adapters.kafka.admin import ADMIN_S_MAX, KafkaAdmin
+from harness_stream.errors import ProtocolError
+from harness_stream.wire.topics import topic_specs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from confluent_kafka.admin import TopicDescription  # type: ignore[attr-defined]  # re-exported without saying so
+
+    from harness_stream.config import Settings
+    from harness_stream.wire.topics import TopicSpec
+
+PARTITIONS: Final = "partitions"
+REPLICATION: Final = "replication factor"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a broker says of one topic."""
+
+    partitions: int
+    replication: int
+    configs: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing in which an existing topic is not what the protocol asks for.
+
+    Attributes:
+        topic: full topic name.
+        setting: `partitions`, `replication factor`, or Kafka's name of a setting.
+        expected: what it must be; "≥ n" for a floor.
+        found: what it is.
+        fixable: True if `--fix` can change it.
+    """
+
+    topic: str
+    setting: str
+    expected: str
+    found: str
+    fixable: bool
+
+    def __str__(self) -> str:
+        return f"`{self.topic}`: {self.setting} is {self.found}, must be {self.expected}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would have to happen to the realm's topics."""
+
+    missing: tuple[TopicSpec, ...]
+    differences: tuple[Difference, ...]
+
+
+def compare(spec: TopicSpec, found: Found) -> list[Difference]:
+    """Every difference of one existing topic."""
+    differences = []
+    if found.partitions != spec.partitions:
+        differences.append(Difference(spec.name, PARTITIONS, str(spec.partitions), str(found.partitions), False))
+    if found.replication < spec.replication:
+        expected = f"≥ {spec.replication}"
+        differences.append(Difference(spec.name, REPLICATION, expected, str(found.replication), False))
+    for need in spec.requirements:
+        value = found.configs.get(need.name)
+        if not need.met_by(value):
+            expected = f"≥ {need.value}" if need.floor else need.value
+            differences.append(Difference(spec.name, need.name, expected, str(value), True))
+    return differences
+
+
+def plan(admin: KafkaAdmin, settings: Settings) -> Plan:
+    """Compare the realm's topics with what they must be.
+
+    Raises:
+        BrokerUnavailable: nobody answered in time.
+    """
+    specs = _specs(settings)
+    described = admin.describe([spec.name for spec in specs])
+    configs = _configs(admin, [name for name, found in described.items() if found is not None])
+    missing, differences = [], []
+    for spec in specs:
+        description = described[spec.name]
+        if description is None:
+            missing.append(spec)
+        else:
+            differences += compare(spec, _found(description, configs[spec.name]))
+    return Plan(tuple(missing), tuple(differences))
+
+
+def create(admin: KafkaAdmin, specs: Sequence[TopicSpec]) -> None:
+    """Create topics; one that another process creates meanwhile is left to the next comparison.
+
+    Raises:
+        BrokerUnavailable: nobody answered in time.
+        ProtocolError: the broker refuses, for instance for want of replicas.
+    """
+    if not specs:
+        return
+    topics = [
+        NewTopic(s.name, s.partitions, s.replication, config={need.name: need.value for need in s.requirements})
+        for s in specs
+    ]
+    futures = admin.client.create_topics(topics, operation_timeout=ADMIN_S_MAX, request_timeout=ADMIN_S_MAX)
+    for name, future in futures.items():
+        try:
+            admin.result(future)
+        except KafkaException as error:
+            if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
+                raise _refused(f"create `{name}`", error) from error
+
+
+def fix(admin: KafkaAdmin, settings: Settings, differences: Sequence[Difference]) -> None:
+    """Set the settings that differ; what is not fixable is left.
+
+    Raises:
+        BrokerUnavailable: nobody answered in time.
+        ProtocolError: the broker refuses.
+    """
+    wanted = {(s.name, need.name): need.value for s in _specs(settings) for need in s.requirements}
+    resources: dict[str, list[ConfigEntry]] = {}
+    for d in differences:
+        if d.fixable:
+            entry = ConfigEntry(d.setting, wanted[d.topic, d.setting], incremental_operation=AlterConfigOpType.SET)
+            resources.setdefault(d.topic, []).append(entry)
+    if not resources:
+        return
+    futures = admin.client.incremental_alter_configs(
+        [ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries) for name, entries in resources.items()],
+        request_timeout=ADMIN_S_MAX,
+    )
+    for resource, future in futures.items():
+        try:
+            admin.result(future)
+        except KafkaException as error:
+            raise _refused(f"change `{resource.name}`", error) from error
+
+
+def verify(settings: Settings) -> None:
+    """Make sure that every topic is what PROTOCOL §2 asks for; a worker calls this before anything else.
+
+    Raises:
+        BrokerUnavailable: nobody answered in time.
+        ProtocolError: lists every topic that is missing and every difference.
+    """
+    found = plan(KafkaAdmin(settings.bootstrap), settings)
+    mistakes = [f"`{spec.name}` does not exist" for spec in found.missing] + [str(d) for d in found.differences]
+    if mistakes:
+        raise ProtocolError(
+            "the realm's topics are not what the protocol asks for:\n  " + "\n  ".join(mistakes),
+            hint="`harness topics apply` creates what is missing, with `--fix` it also changes settings",
+        )
+
+
+def _specs(settings: Settings) -> tuple[TopicSpec, ...]:
+    return topic_specs(settings.prefix, settings.partitions, settings.max_timespan_ms, dev=settings.dev)
+
+
+def _configs(admin: KafkaAdmin, names: list[str]) -> dict[str, dict[str, str | None]]:
+    if not names:
+        return {}
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    futures = admin.client.describe_configs(resources, request_timeout=ADMIN_S_MAX)
+    return {
+        resource.name: {entry.name: entry.value for entry in admin.result(future).values()}
+        for resource, future in futures.items()
+    }
+
+
+def _found(description: TopicDescription, configs: Mapping[str, str | None]) -> Found:
+    replication = min((len(p.replicas) for p in description.partitions), default=0)
+    return Found(len(description.partitions), replication, configs)
+
+
+def _refused(what: str, error: KafkaException) -> ProtocolError:
+    return ProtocolError(
+        f"Kafka refuses to {what}: {error.args[0].str()}",
+        hint="`--dev` asks for one replica, where there is only one broker",
+    )

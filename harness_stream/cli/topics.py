@@ -1,0 +1,86 @@
+"""`harness topics apply`: make a realm's topics what PROTOCOL §2 asks for, as far as that loses nothing.
+
+Rule of this file: the report goes to standard output; what remains to be done by hand ends in exit code 4.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness_stream.config import load_settings
+from harness_stream.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness_stream.adapters.kafka.topics import Difference, Plan
+
+Bootstrap = Annotated[str | None, typer.Option(help="Kafka bootstrap servers, `host:port[,host:port]`.")]
+Partitions = Annotated[int | None, typer.Option(min=1, help="Partition count P of a new realm; fixed for its life.")]
+Dev = Annotated[bool, typer.Option("--dev", help="One replica, unsigned records: for one machine, not for production.")]
+Fix = Annotated[bool, typer.Option("--fix", help="Also change settings that differ (never partitions or replicas).")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+def apply(
+    *,
+    bootstrap: Bootstrap = None,
+    partitions: Partitions = None,
+    dev: Dev = False,
+    fix: Fix = False,
+    as_json: Json = False,
+) -> None:
+    """Create the realm's topics that are missing, and list every setting that is not what it must be.
+
+    Repeating it is harmless. Nothing that exists is changed without --fix; partition counts and replicas never are.
+    Exit code 4 while differences remain.
+
+    Example: harness topics apply --dev --partitions 8
+    """
+    from harness_stream.adapters.kafka import topics  # noqa: PLC0415  the Kafka client is slow to load, `--help` is not
+    from harness_stream.adapters.kafka.admin import KafkaAdmin  # noqa: PLC0415  same
+
+    settings = load_settings(bootstrap=bootstrap, partitions=partitions, dev=dev or None)
+    admin = KafkaAdmin(settings.bootstrap)
+    before = topics.plan(admin, settings)
+    topics.create(admin, before.missing)
+    if fix:
+        topics.fix(admin, settings, before.differences)
+    after = topics.plan(admin, settings)
+    fixed = [d for d in before.differences if d not in after.differences]
+    _report(before, fixed, after.differences, as_json=as_json)
+    if after.missing or after.differences:
+        raise ProtocolError(
+            f"{len(after.missing) + len(after.differences)} differences remain", hint=_advice(after.differences)
+        )
+
+
+def _report(before: Plan, fixed: Sequence[Difference], remaining: Sequence[Difference], *, as_json: bool) -> None:
+    if as_json:
+        report = {
+            "created": [spec.name for spec in before.missing],
+            "fixed": [asdict(d) for d in fixed],
+            "differences": [asdict(d) for d in remaining],
+        }
+        typer.echo(json.dumps(report, ensure_ascii=False))
+        return
+    for spec in before.missing:
+        typer.echo(f"created `{spec.name}` ({spec.partitions} partitions)")
+    for d in fixed:
+        typer.echo(f"changed `{d.topic}`: {d.setting} from {d.found} to {d.expected}")
+    for d in remaining:
+        typer.echo(f"differs {d}")
+    if not (before.missing or fixed or remaining):
+        typer.echo("every topic is as it must be")
+
+
+def _advice(remaining: Sequence[Difference]) -> str:
+    if any(d.fixable for d in remaining):
+        return "`harness topics apply --fix` changes settings"
+    return (
+        "partition counts and replicas are never changed in place: name those that exist, or take a new HARNESS_PREFIX"
+    )
