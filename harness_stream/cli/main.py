@@ -62,7 +62,7 @@ COMMANDS: dict[str, Entry | Family] = {
     "rules": Family(
         "Rule sets.",
         {
-            "check": Entry("rules:check", "Find every mistake in a rule set."),
+            "check": Entry("rules_check:check", "Find every mistake in a rule set."),
             "push": Entry("rules:push", "Publish a rule set and put it in force."),
             "status": Entry("rules:status", "Show which rule set each partition decides by."),
         },
