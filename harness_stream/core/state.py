@@ -6,7 +6,7 @@ back is dropping them. A *unit* (an agent, a lane, the partition) is what is sto
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 Key = Hashable
@@ -30,13 +30,19 @@ PARTITION_UNIT = "p"
 class State:
     """Units in memory. Reads see the newest layer that has the key; writes go to the newest layer.
 
-    `complete` means that memory holds every unit of the partition, so one that is not here does not exist.
+    Args:
+        elsewhere: names of the units that are stored but not in memory; any other unit that is not here does not exist.
     """
 
-    def __init__(self, *, complete: bool) -> None:
+    def __init__(self, elsewhere: Iterable[str] = ()) -> None:
         self._base: dict[str, Unit] = {}
         self._layers: list[dict[str, Unit]] = []
-        self.complete = complete
+        self._elsewhere = set(elsewhere)
+
+    @property
+    def complete(self) -> bool:
+        """Does memory hold every unit there is?"""
+        return not self._elsewhere
 
     def get(self, unit: str, key: Key, default: Any = None) -> Any:
         """The newest value of `key` in `unit`."""
@@ -53,7 +59,7 @@ class State:
 
     def has(self, unit: str) -> bool:
         """Is the unit in memory (or known not to exist anywhere else)?"""
-        return self.complete or unit in self._base
+        return unit not in self._elsewhere
 
     def push(self) -> None:
         """Open a layer for the next micro-batch."""
@@ -63,7 +69,9 @@ class State:
         """Make the oldest layer part of the base; the units it changed."""
         layer = self._layers.pop(0)
         for unit, changed in layer.items():
-            self._base.setdefault(unit, {}).update(changed)
+            values = self._base.pop(unit, {})
+            values.update(changed)
+            self._base[unit] = values
         return frozenset(layer)
 
     def rollback(self) -> None:
@@ -78,19 +86,24 @@ class State:
     def install(self, unit: str, values: Mapping[Key, Any]) -> None:
         """Bring a stored unit into memory."""
         self._base[unit] = dict(values)
+        self._elsewhere.discard(unit)
 
     def evict(self, unit: str) -> None:
-        """Let a confirmed unit leave memory; it must be stored elsewhere."""
+        """Let a confirmed unit leave memory; it must be stored elsewhere, as it is."""
         if self._base.pop(unit, None) is not None:
-            self.complete = False
+            self._elsewhere.add(unit)
 
     def confirmed(self, unit: str) -> Unit:
         """The confirmed values of a unit (not to be changed)."""
         return self._base.get(unit, {})
 
     def units(self) -> Iterator[str]:
-        """Names of the confirmed units in memory, least recently installed first."""
+        """Names of the confirmed units in memory, the longest unchanged first."""
         return iter(self._base)
+
+    def is_open(self, unit: str) -> bool:
+        """Has a layer in flight changed it?"""
+        return any(unit in layer for layer in self._layers)
 
     def __len__(self) -> int:
         return len(self._base)

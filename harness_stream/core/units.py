@@ -67,7 +67,7 @@ def replay_unit(
         ValueError: the bytes are none of ours.
     """
     values, as_of = decode_unit(base) if base is not None else ({}, -1)
-    scratch = State(complete=True)
+    scratch = State()
     scratch.install(PARTITION_UNIT, partition)
     scratch.install(name, values)
     for delta in deltas:
