@@ -63,6 +63,12 @@ class LogReader(Protocol):
         A followed position that retention has overtaken is reported by `ends` (low), never by a silent jump.
         """
 
+    def position(self, topic: str, partition: int) -> int | None:
+        """Next offset to be delivered of a followed partition, None if it is not followed.
+
+        Offsets without a record (transaction markers, compaction) count as delivered once the adapter knows of them.
+        """
+
     def ask_ends(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
         """Start an end-offset query; `now_ms` comes back as `asked_at_ms`. Never waits."""
 

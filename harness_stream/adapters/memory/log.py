@@ -54,6 +54,15 @@ class MemoryReader:
             taken += self._take(place, offset, records_max - len(taken))
         return taken
 
+    def position(self, topic: str, partition: int) -> int | None:
+        """Next offset to be delivered, holes at the end of the log passed over."""
+        offset = self._positions.get((topic, partition))
+        if offset is None or not self._broker.has(topic, partition):
+            return offset
+        with self._broker.lock:
+            _, end = self._broker.bounds(topic, partition)
+            return offset if self._broker.read(topic, partition, offset, 1) else max(offset, end)
+
     def ask_ends(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
         """Note the bounds as of now; partitions that do not exist get no answer."""
         for topic, partition in partitions:

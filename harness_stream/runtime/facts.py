@@ -1,0 +1,130 @@
+"""The worker's views of the tables and of the rules, read in full and kept fresh (DESIGN §3, PROTOCOL §8).
+
+Rule of this file: a view is fresh as of the start of the last end-offset query that it has reached; how old that may be is
+decided with each intent, never here. A bundle counts only if its bytes have the digest that names it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import orjson
+
+from harness_stream.core.join import Table
+from harness_stream.core.rules.compile import from_bundle
+from harness_stream.core.rules.windows import Windows
+from harness_stream.errors import InvalidInput
+from harness_stream.ports import Ends, LogRecord
+from harness_stream.wire.decisions import digest_of
+
+# Ten seconds of end-offset queries; a view that far behind is stale by any measure, so older ones may be forgotten.
+_PENDING_MAX = 100
+
+
+class View:
+    """Freshness of one followed partition.
+
+    Attributes:
+        fresh_as_of: epoch ms, 0 before the first end was reached.
+    """
+
+    def __init__(self) -> None:
+        self.fresh_as_of = 0
+        self._next = 0
+        self._pending: deque[tuple[int, int]] = deque(maxlen=_PENDING_MAX)
+
+    def passed(self, offset: int) -> None:
+        """Everything before `offset` was taken in."""
+        self._next = max(self._next, offset)
+        while self._pending and self._pending[0][0] <= self._next:
+            self.fresh_as_of = max(self.fresh_as_of, self._pending.popleft()[1])
+
+    def asked(self, ends: Ends, position: int | None) -> None:
+        """An end-offset query was answered; `position` counts offsets without records as passed."""
+        self._pending.append((ends.end, ends.asked_at_ms))
+        self.passed(position or 0)
+
+
+class TableView:
+    """Keeps one `Table` up to date (a `Follower`)."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self._view = View()
+
+    def take(self, record: LogRecord) -> None:
+        """Put one row; a key that is no UTF-8 names no row."""
+        key = (record.key or b"").decode("utf-8", "replace")
+        self.table.put(key, record.value, record.offset)
+        self._view.passed(record.offset + 1)
+        self.table.fresh_as_of = self._view.fresh_as_of
+
+    def bounds(self, ends: Ends, position: int | None) -> None:
+        """Note how fresh the view is."""
+        self._view.asked(ends, position)
+        self.table.fresh_as_of = self._view.fresh_as_of
+
+
+class RulesView:
+    """Bundles by digest and the active one (a `Follower` of the rules topic).
+
+    Attributes:
+        active: (digest, revision) named by `active/<rule set>`, None if there is none or its bundle is not here or broken.
+        problem: why the newest active record does not count, for people; empty if it does.
+    """
+
+    def __init__(self, rule_set: str) -> None:
+        self.active: tuple[str, int] | None = None
+        self.problem = ""
+        self._key = f"active/{rule_set}".encode()
+        self._bundles: dict[str, bytes] = {}
+        self._windows: dict[str, Windows] = {}
+        self._wanted: tuple[str, int] | None = None
+        self._view = View()
+
+    @property
+    def fresh_as_of(self) -> int:
+        """When the topic was last known to be read to its end; 0 before."""
+        return self._view.fresh_as_of
+
+    def take(self, record: LogRecord) -> None:
+        """A bundle, or which one is active."""
+        key = record.key or b""
+        if key.startswith(b"bundle/") and record.value is not None:
+            self._bundles.setdefault(digest_of(record.value), record.value)
+        elif key == self._key:
+            self._wanted = _active(record.value) or self._wanted
+        self._view.passed(record.offset + 1)
+        self._activate()
+
+    def bounds(self, ends: Ends, position: int | None) -> None:
+        """Note how fresh the view is."""
+        self._view.asked(ends, position)
+
+    def windows(self, digest: str) -> Windows | None:
+        """The compiled bundle, None if its bytes are not here or do not load."""
+        if digest not in self._windows and digest in self._bundles:
+            try:
+                self._windows[digest] = Windows(from_bundle(self._bundles[digest]))
+            except InvalidInput as error:
+                self.problem = f"bundle {digest[:12]} does not load: {error.message}"
+        return self._windows.get(digest)
+
+    def _activate(self) -> None:
+        if self._wanted is None or (self.active is not None and self._wanted[1] <= self.active[1]):
+            return
+        if self.windows(self._wanted[0]) is not None:
+            self.active, self.problem = self._wanted, ""
+        elif not self.problem:
+            self.problem = f"bundle {self._wanted[0][:12]} is not in the rules topic"
+
+
+def _active(value: bytes | None) -> tuple[str, int] | None:
+    try:
+        body: Any = orjson.loads(value or b"")
+        digest, revision = body["digest"], body["revision"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return None
+    whole = type(revision) is int and revision >= 1
+    return (digest, revision) if isinstance(digest, str) and whole else None

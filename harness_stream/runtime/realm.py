@@ -1,0 +1,49 @@
+"""What a worker is given once: the realm it serves, and the ports it does so through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness_stream.ports import Clock, InputConsumer, LogReader, LogWriter, Metrics, Signer, StateStore, Verifier
+from harness_stream.wire.topics import Topics
+
+
+@dataclass(frozen=True, slots=True)
+class Realm:
+    """One deployment and domain of trust (PROTOCOL §1).
+
+    Attributes:
+        name: as inputs name it.
+        incarnation: ids of the two log topics.
+        partitions: P.
+        topics: their names.
+        rule_set: which active bundle it decides by.
+        dev: it is unsigned.
+        snapshot_interval_ms: how often changed units are written to the chains topic.
+        hot_units_max: units of one partition kept in memory before idle ones leave.
+    """
+
+    name: str
+    incarnation: str
+    partitions: int
+    topics: Topics
+    rule_set: str
+    dev: bool
+    snapshot_interval_ms: int
+    hot_units_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything outside of the process. `jitter` gives a number in [0, 1) for the wait before claiming again."""
+
+    consumer: InputConsumer
+    writer: LogWriter
+    reader: LogReader
+    store: StateStore
+    clock: Clock
+    signer: Signer
+    verifier: Verifier
+    metrics: Metrics
+    jitter: Callable[[], float]

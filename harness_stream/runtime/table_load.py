@@ -1,0 +1,223 @@
+"""Bring table topics to what an operator's rows say: read what is there, plan, write only what differs.
+
+Rule of this file: it sees the log through its ports and files not at all. Facts are written before grants
+(classification, risk, infrastructure, then identity), so that no agent is let in before what is known of its data.
+Repeating a load is harmless: rows that already stand are left alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from harness_stream.core import limits
+from harness_stream.core.join import Table
+from harness_stream.core.tables import IdentityRow, Row, lane_of
+from harness_stream.errors import BrokerUnavailable
+from harness_stream.wire.codec import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from harness_stream.ports import Clock, Ends, LogReader, LogRecord, LogWriter
+
+WRITE_ORDER: Final = ("classification", "risk", "infrastructure", "identity")
+PARTITION: Final = 0  # a table topic has one partition, so that a revision is an offset (PROTOCOL §2)
+# A broker that is restarting serves again after 5 to 13 s.
+SILENCE_MS_MAX: Final = 15_000
+# Nobody's deadline hangs on a table load; two looks per fetch wait of the Kafka reader.
+LOOK_MS: Final = 20
+# Records taken at once: bounds memory, not speed.
+POLL_RECORDS: Final = 10_000
+# All deliveries are known one after the other; each is decided within the delivery time-out.
+FLUSH_MS: Final = 2 * limits.DELIVERY_TIMEOUT_MS
+
+
+@dataclass(slots=True)
+class TableView:
+    """One table topic as read to its end.
+
+    Attributes:
+        table: its rows in force.
+        lanes: agent → lane, deleted agents included as far back as the topic still tells.
+    """
+
+    table: Table
+    lanes: dict[str, str] = field(default_factory=dict)
+
+    def take(self, record: LogRecord) -> None:
+        """One record of the topic, in order."""
+        try:
+            key = (record.key or b"").decode()
+        except UnicodeDecodeError:
+            key = ""
+        if not key:  # no row has such a key; a foreign record must not stop the operator
+            self.table.revision = record.offset
+            return
+        self.table.put(key, record.value, record.offset)
+        row = self.row(key)
+        if isinstance(row, IdentityRow):
+            self.lanes[key] = lane_of(row)
+
+    def row(self, key: str) -> Row | None:
+        """The row in force; None if there is none or nobody can read it."""
+        try:
+            return self.table.row(key)
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One record to be written; a `row` of None deletes."""
+
+    table: str
+    key: str
+    row: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a load will do.
+
+    Attributes:
+        changes: in the order they are written.
+        unchanged: table → rows that already stand.
+    """
+
+    changes: tuple[Change, ...]
+    unchanged: Mapping[str, int]
+
+
+def read_tables(
+    reader: LogReader, topics: Mapping[str, str], clock: Clock, wait: Callable[[int], None]
+) -> dict[str, TableView]:
+    """Read each table to the end it has now.
+
+    Args:
+        reader: not used for anything else meanwhile.
+        topics: table name → topic.
+        clock: measures silence.
+        wait: sleeps for so many milliseconds.
+
+    Raises:
+        BrokerUnavailable: nothing arrived for `SILENCE_MS_MAX`, or a topic does not exist.
+    """
+    ends = _ask_ends(reader, topics, clock, wait)
+    views = {name: TableView(Table(name)) for name in topics}
+    by_topic = {topic: views[name] for name, topic in topics.items()}
+    behind = {topic for topic, end in ends.items() if end.low < end.end}
+    for topic in behind:
+        reader.follow(topic, PARTITION, ends[topic].low)
+    heard_ms = clock.elapsed_ms()
+    while behind:
+        records = reader.poll(POLL_RECORDS)
+        for record in records:
+            if record.topic in behind and record.offset < ends[record.topic].end:
+                by_topic[record.topic].take(record)
+            if record.offset >= ends[record.topic].end - 1:
+                behind.discard(record.topic)
+        heard_ms = _patience(clock, wait, heard_ms, sorted(behind), heard=bool(records))
+    for topic in ends:
+        reader.unfollow(topic, PARTITION)
+    return views
+
+
+def _ask_ends(
+    reader: LogReader, topics: Mapping[str, str], clock: Clock, wait: Callable[[int], None]
+) -> dict[str, Ends]:
+    asked_ms = clock.elapsed_ms()
+    ends: dict[str, Ends] = {}
+    reader.ask_ends([(topic, PARTITION) for topic in topics.values()], clock.now_ms())
+    while missing := sorted(set(topics.values()) - ends.keys()):
+        ends |= {end.topic: end for end in reader.ends()}
+        _patience(clock, wait, asked_ms, missing, heard=not set(missing) - ends.keys())
+    return ends
+
+
+def _patience(clock: Clock, wait: Callable[[int], None], heard_ms: int, topics: Sequence[str], *, heard: bool) -> int:
+    """When something was last heard; waits a little if nothing was just now."""
+    now_ms = clock.elapsed_ms()
+    if heard:
+        return now_ms
+    if now_ms - heard_ms > SILENCE_MS_MAX:
+        raise BrokerUnavailable(
+            f"no answer about {', '.join(f'`{topic}`' for topic in topics)} for {SILENCE_MS_MAX // 1000} s",
+            hint="check `bootstrap`, and that `harness topics apply` has made the topics",
+        )
+    wait(LOOK_MS)
+    return heard_ms
+
+
+def lane_mistake(views: Mapping[str, TableView], row: Row) -> str | None:
+    """Why this row may not replace the one in force (PROTOCOL §1: an agent's lane never changes), or None."""
+    if not isinstance(row, IdentityRow):
+        return None
+    before = views["identity"].lanes.get(row.key)
+    if before is None or before == lane_of(row):
+        return None
+    return f"`{row.key}` is in lane `{before}`; this row would move it to `{lane_of(row)}`, away from its history"
+
+
+def plan(views: Mapping[str, TableView], rows: Iterable[tuple[str, Row]], prune: frozenset[str] = frozenset()) -> Plan:
+    """What to write so that `rows` are in force.
+
+    Args:
+        views: the tables as they are.
+        rows: table and row, one per key.
+        prune: tables whose rows that are not in `rows` shall be deleted.
+    """
+    wanted: dict[str, dict[str, Row]] = {name: {} for name in WRITE_ORDER}
+    for name, row in rows:
+        wanted[name][row.key] = row
+    changes: list[Change] = []
+    unchanged: dict[str, int] = {}
+    for name in WRITE_ORDER:
+        differing = [Change(name, key, row) for key, row in wanted[name].items() if views[name].row(key) != row]
+        gone = sorted(set(views[name].table.keys()) - wanted[name].keys()) if name in prune else []
+        changes += [*differing, *(Change(name, key, None) for key in gone)]
+        unchanged[name] = len(wanted[name]) - len(differing)
+    return Plan(tuple(changes), unchanged)
+
+
+def apply(writer: LogWriter, topics: Mapping[str, str], changes: Sequence[Change]) -> dict[str, int]:
+    """Write the changes and wait until the broker has confirmed each.
+
+    Returns:
+        Table → offset of its last record written; tables without a change are left out.
+
+    Raises:
+        BrokerUnavailable: some records were not confirmed; they may or may not be there.
+    """
+    offsets: dict[int, int | None] = {}
+    for token, change in enumerate(changes, 1):
+        value = None if change.row is None else encode(change.row)
+        _append(writer, topics[change.table], change.key.encode(), value, token)
+        _collect(writer, offsets)
+    writer.flush(FLUSH_MS)
+    _collect(writer, offsets)
+    confirmed = {token: offset for token, offset in offsets.items() if offset is not None}
+    if len(confirmed) < len(changes):
+        raise BrokerUnavailable(
+            f"{len(changes) - len(confirmed)} of {len(changes)} rows were not confirmed",
+            hint="load again: rows that did arrive are left alone",
+        )
+    revisions: dict[str, int] = {}
+    for token, change in enumerate(changes, 1):
+        revisions[change.table] = max(confirmed[token], revisions.get(change.table, -1))
+    return revisions
+
+
+def _append(writer: LogWriter, topic: str, key: bytes, value: bytes | None, token: int) -> None:
+    try:
+        writer.append(topic, PARTITION, key, value, (), token=token)  # type: ignore[arg-type]  # a tombstone; both writers take it
+    except BufferError:
+        writer.flush(FLUSH_MS)
+        try:
+            writer.append(topic, PARTITION, key, value, (), token=token)  # type: ignore[arg-type]  # as above
+        except BufferError:
+            raise BrokerUnavailable("the broker takes no more rows", hint="load again when it answers") from None
+
+
+def _collect(writer: LogWriter, offsets: dict[int, int | None]) -> None:
+    offsets.update((delivery.token, delivery.offset) for delivery in writer.deliveries())

@@ -1,0 +1,36 @@
+"""Decision-log records ⇄ bytes (PROTOCOL §3). Rule of this file: reading never raises, what cannot be read is void."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from harness_stream.core import limits
+
+UNREADABLE: Mapping[str, Any] = {"kind": "unreadable"}
+"""The body of a value that is no JSON object: no fold takes it."""
+
+
+def digest_of(value: bytes) -> str:
+    """SHA-256 over the value as received, hex."""
+    return hashlib.sha256(value).hexdigest()
+
+
+def encode_body(body: Mapping[str, Any]) -> bytes:
+    """Compact UTF-8 JSON."""
+    return orjson.dumps(body)
+
+
+def read_body(value: bytes | None) -> tuple[Mapping[str, Any], str]:
+    """(parsed body, digest) of a decision-log value."""
+    raw = value or b""
+    if len(raw) > limits.DECISION_BYTES_MAX:
+        return UNREADABLE, digest_of(raw)
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return UNREADABLE, digest_of(raw)
+    return (body if isinstance(body, dict) else UNREADABLE), digest_of(raw)
