@@ -367,7 +367,8 @@ def _type_of(schema: Mapping[str, Any], path: Sequence[str]) -> str | None:
     """The JSON Schema type of a field by its path; None if there is no such plain field."""
     node: Mapping[str, Any] = schema
     for name in path:
-        inner = node.get("properties", {}).get(name) or node.get("additionalProperties") or None
+        free = next(iter(node.get("patternProperties", {}).values()), None)  # a mapping with names of one's own
+        inner = node.get("properties", {}).get(name, free)
         if not isinstance(inner, dict):
             return None
         node = schema["$defs"][inner["$ref"].rpartition("/")[2]] if "$ref" in inner else inner

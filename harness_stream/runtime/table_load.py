@@ -113,10 +113,8 @@ def read_tables(
     while behind:
         records = reader.poll(POLL_RECORDS)
         for record in records:
-            if record.topic in behind and record.offset < ends[record.topic].end:
-                by_topic[record.topic].take(record)
-            if record.offset >= ends[record.topic].end - 1:
-                behind.discard(record.topic)
+            by_topic[record.topic].take(record)
+        behind = {topic for topic in behind if (reader.position(topic, PARTITION) or 0) < ends[topic].end}
         heard_ms = _patience(clock, wait, heard_ms, sorted(behind), heard=bool(records))
     for topic in ends:
         reader.unfollow(topic, PARTITION)

@@ -1,0 +1,248 @@
+"""`harness tables load` and `harness tables get`: the facts an operator keeps in files, and those in force.
+
+Rule of this file: it composes files, plan and broker, and prints; what is a mistake is decided by those.
+"""
+
+from __future__ import annotations
+
+import json as json_format
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+# typer reads the annotations of commands at run time.
+from pathlib import Path  # noqa: TC003  isort: skip
+
+from harness_stream.adapters.clock import SystemClock
+from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
+from harness_stream.adapters.tables_source import Source, SourceRow, read_folder
+from harness_stream.cli.rules_check import show
+from harness_stream.config import Settings, load_settings
+from harness_stream.core.rules.mistakes import Mistake, did_you_mean
+from harness_stream.core.tables import TABLES
+from harness_stream.errors import ConfigError
+from harness_stream.runtime.table_load import Plan, TableView, apply, lane_mistake, plan, read_tables
+from harness_stream.wire.topics import Topics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness_stream.core.tables import Row
+    from harness_stream.ports import Clock, LogReader, LogWriter
+
+EXIT_MISTAKES: Final = ConfigError.exit_code
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="The facts decisions are made on.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Bootstrap = Annotated[str | None, typer.Option(help="Kafka bootstrap servers.")]
+Prefix = Annotated[str | None, typer.Option(help="First part of every topic name.")]
+
+
+@dataclass(frozen=True, slots=True)
+class TableReport:
+    """What a load did to one table, or would do; `revision` is the offset of its newest record, -1 if it has none."""
+
+    written: int
+    unchanged: int
+    deleted: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """The answer of a load.
+
+    Attributes:
+        applied: False if nothing was written, because of mistakes or a dry run.
+        tables: only tables that have a file.
+    """
+
+    applied: bool
+    tables: Mapping[str, TableReport]
+    mistakes: Sequence[Mistake]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to load.
+
+    Attributes:
+        partial: write the good rows although there are bad ones.
+        prune: delete rows that are not in the files.
+        dry_run: write nothing.
+    """
+
+    partial: bool = False
+    prune: bool = False
+    dry_run: bool = False
+
+
+@app.command("load")
+def load(
+    *,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds identity.yaml, risk.csv and so on.")],
+    partial: Annotated[bool, typer.Option("--partial", help="Write the good rows although some are bad.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete rows the files do not have.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be written.")] = False,
+    json: Json = False,
+    bootstrap: Bootstrap = None,
+    prefix: Prefix = None,
+) -> None:
+    """Load rows from DIR/<table>.yaml, .yml, .jsonl or .csv. Nothing is written if any row is bad.
+
+    Only rows that differ are written, and a table without a file is left alone.
+
+    Example: harness tables load examples/tables --dry-run
+    """
+    settings = load_settings(bootstrap=bootstrap, prefix=prefix)
+    with closing(KafkaReader(settings.bootstrap)) as reader, closing(KafkaWriter(settings.bootstrap)) as writer:
+        report = load_folder(
+            folder,
+            reader,
+            writer,
+            topics=topics_of(settings),
+            clock=SystemClock(),
+            options=Options(partial, prune, dry_run),
+        )
+    typer.echo(_report_json(report) if json else _report_text(report))
+    if report.mistakes:
+        raise typer.Exit(EXIT_MISTAKES)
+
+
+@app.command("get")
+def get(
+    *,
+    table: Annotated[str, typer.Argument(help=f"One of {', '.join(TABLES)}.")],
+    key: Annotated[str | None, typer.Argument(help="Only this row.")] = None,
+    json: Json = False,
+    bootstrap: Bootstrap = None,
+    prefix: Prefix = None,
+) -> None:
+    """Show the rows in force and the table's revision. Exit code 1 if KEY has no row.
+
+    Example: harness tables get identity support-1
+    """
+    if table not in TABLES:
+        raise ConfigError(f"there is no table `{table}`", hint=did_you_mean(table, TABLES))
+    settings = load_settings(bootstrap=bootstrap, prefix=prefix)
+    topic = {table: topics_of(settings)[table]}
+    with closing(KafkaReader(settings.bootstrap)) as reader:
+        view = read_tables(reader, topic, SystemClock(), _sleep)[table]
+    rows = rows_of(view, key)
+    typer.echo(_rows_json(table, view, rows) if json else _rows_text(table, view, rows))
+    if key is not None and not rows:
+        raise typer.Exit(1)
+
+
+def topics_of(settings: Settings) -> dict[str, str]:
+    """Table name → topic."""
+    topics = Topics(settings.prefix)
+    return {name: topics.table(name) for name in TABLES}
+
+
+def load_folder(
+    folder: Path,
+    reader: LogReader,
+    writer: LogWriter,
+    *,
+    topics: Mapping[str, str],
+    clock: Clock,
+    options: Options,
+) -> LoadReport:
+    """Load a folder through any log; `harness tables load` and the demo are this.
+
+    Raises:
+        ConfigError: no table in the folder, or options that contradict each other.
+        BrokerUnavailable: the log does not answer.
+    """
+    if options.partial and options.prune:
+        raise ConfigError(
+            "`--partial` and `--prune` together could delete a row because its line has a mistake",
+            hint="correct the mistakes first, then prune",
+        )
+    source = read_folder(folder)
+    views = read_tables(reader, topics, clock, _sleep)
+    rows, moved = _without_lane_moves(source, views)
+    mistakes = (*source.mistakes, *moved)
+    intended = plan(views, [(row.table, row.row) for row in rows], source.tables if options.prune else frozenset())
+    applied = not options.dry_run and (options.partial or not mistakes)
+    revisions = {name: view.table.revision for name, view in views.items()}
+    if applied:
+        revisions |= apply(writer, topics, intended.changes)
+    return LoadReport(applied, _tables(source, intended, revisions), mistakes)
+
+
+def _without_lane_moves(source: Source, views: Mapping[str, TableView]) -> tuple[list[SourceRow], list[Mistake]]:
+    good: list[SourceRow] = []
+    bad: list[Mistake] = []
+    for row in source.rows:
+        reason = lane_mistake(views, row.row)
+        if reason is None:
+            good.append(row)
+        else:
+            bad.append(row.mistake(reason, "keep the lane (by default the tenant), or enroll another agent id"))
+    return good, bad
+
+
+def _tables(source: Source, intended: Plan, revisions: Mapping[str, int]) -> dict[str, TableReport]:
+    reports = {}
+    for name in TABLES:
+        changes = [change for change in intended.changes if change.table == name]
+        deleted = sum(change.row is None for change in changes)
+        if name in source.tables:
+            written = len(changes) - deleted
+            reports[name] = TableReport(written, intended.unchanged[name], deleted, revisions[name])
+    return reports
+
+
+def _sleep(wait_ms: int) -> None:
+    time.sleep(wait_ms / 1000)
+
+
+def _report_json(report: LoadReport) -> str:
+    return json_format.dumps(asdict(report), ensure_ascii=False)
+
+
+def _report_text(report: LoadReport) -> str:
+    parts = [show(mistake) for mistake in report.mistakes]
+    width = max(map(len, report.tables), default=0)
+    verb = "written" if report.applied else "to write"
+    parts += [
+        f"{name:{width}}  {done.written} {verb}, {done.unchanged} unchanged, {done.deleted} deleted, "
+        f"revision {done.revision}"
+        for name, done in report.tables.items()
+    ]
+    if not report.applied:
+        parts.append("nothing was written" + (": correct the mistakes, or use `--partial`" if report.mistakes else ""))
+    return "\n".join(parts)
+
+
+def rows_of(view: TableView, key: str | None) -> dict[str, Row | None]:
+    """Key → row in force, only of `key` if given; None for a row nobody can read."""
+    names = view.table.keys()
+    return {name: view.row(name) for name in names if key in {None, name}}
+
+
+def _dumped(row: Row | None) -> dict[str, Any] | None:
+    return None if row is None else row.model_dump(mode="json", exclude_defaults=True)
+
+
+def _rows_json(table: str, view: TableView, rows: Mapping[str, Row | None]) -> str:
+    shown = {"table": table, "revision": view.table.revision, "rows": {k: _dumped(row) for k, row in rows.items()}}
+    return json_format.dumps(shown, ensure_ascii=False)
+
+
+def _rows_text(table: str, view: TableView, rows: Mapping[str, Row | None]) -> str:
+    lines = [f"{key}  {_row_text(row)}" for key, row in rows.items()]
+    count = f"{len(lines)} row{'' if len(lines) == 1 else 's'}"
+    return "\n".join([*lines, f"{table}: {count} at revision {view.table.revision}"])
+
+
+def _row_text(row: Row | None) -> str:
+    if row is None:
+        return "unreadable: it breaks the schema, and rules that read it deny; load it again"
+    return json_format.dumps(_dumped(row), ensure_ascii=False)
