@@ -158,7 +158,7 @@ def test_clearing_an_empty_partition_is_fine(store):
 
 
 def test_a_large_partition_is_written_listed_and_cleared_whole(store):
-    names = {f"agent:{i}" for i in range(3_000)}
+    names = {f"agent:{i}" for i in range(1_000)}
     store.move(step(None, 0, bases=dict.fromkeys(names, b"x" * 100)))
     assert store.units(0) == names
     store.clear(0)

@@ -39,14 +39,17 @@ for i = 3, #KEYS do
   if has_base then
     redis.call('RPUSH', key, 'b' .. ARGV[at])
     at = at + 1
-  elseif is_new or redis.call('EXISTS', key) == 0 then
+  elseif is_new then
     redis.call('RPUSH', key, '-')
   end
-  local deltas = tonumber(ARGV[at])
-  for d = at + 1, at + deltas do
-    redis.call('RPUSH', key, ARGV[d])
+  local last = at + tonumber(ARGV[at])
+  for d = at + 1, last do
+    -- RPUSHX answers 0 if the unit's list was evicted: its base is lost, and the mark says so.
+    if redis.call('RPUSHX', key, ARGV[d]) == 0 then
+      redis.call('RPUSH', key, '-', ARGV[d])
+    end
   end
-  at = at + deltas + 1
+  at = last + 1
 end
 redis.call('HSET', KEYS[1], 'offset', ARGV[2], 'epoch', ARGV[3], 'header', ARGV[4])
 return {1}
