@@ -50,7 +50,7 @@ def apply(
     topics.create(admin, before.missing)
     if fix:
         topics.fix(admin, settings, before.differences)
-    after = topics.plan(admin, settings)
+    after = topics.plan_when_visible(admin, settings, fixed=fix)
     fixed = [d for d in before.differences if d not in after.differences]
     _report(before, fixed, after.differences, as_json=as_json)
     if after.missing or after.differences:

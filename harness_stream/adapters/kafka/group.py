@@ -5,8 +5,8 @@ given up only when its owner has finished it or the drain limit has passed.
 
 How a revocation is held: librdkafka waits for one `incremental_unassign` after its revoke callback, but the Python
 client makes that call itself unless the callback made one. A call that names a partition nobody has fails without
-effect and counts as made, so the rebalance waits for our real one. Meanwhile librdkafka delivers nothing of any partition of
-this member, which is why the hold is short and bounded.
+effect and counts as made, so the rebalance waits for our real one. Meanwhile librdkafka delivers nothing of any
+partition of this member, which is why the hold is short and bounded.
 """
 
 from __future__ import annotations
@@ -121,6 +121,8 @@ class KafkaInputConsumer:
             return
         self._closed = True
         self._release()
+        if not self._owned:
+            self._consumer.unsubscribe()  # librdkafka leaves a group silently, as a crash, if it holds nothing
         self._consumer.close()
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

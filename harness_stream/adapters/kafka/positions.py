@@ -54,14 +54,14 @@ class Positions:
 
     def place(self, topic: str, partition: int, offset: int) -> None:
         """Deliver from `offset` on; while frozen, as soon as thawed."""
+        self._unpause((topic, partition))
         self._places[topic, partition] = _Place(offset, waiting=True)
         self._settle((topic, partition))
 
     def drop(self, names: Iterable[PlaceName]) -> None:
         """Deliver nothing of these any more; librdkafka forgets them in one call (also an empty one, see group.py)."""
         names = set(names)
-        for name in names:
-            self._places.pop(name, None)
+        self.silence(names)
         gone = [TopicPartition(*name) for name in names & self._assigned]
         self._assigned -= names
         self._consumer.incremental_unassign(gone)
@@ -69,6 +69,7 @@ class Positions:
     def silence(self, names: Iterable[PlaceName]) -> None:
         """Deliver nothing of these any more, without touching librdkafka's assignment."""
         for name in names:
+            self._unpause(name)
             self._places.pop(name, None)
 
     def expected(self, topic: str, partition: int) -> int | None:
@@ -107,9 +108,8 @@ class Positions:
         if place.dropped:
             self.place(topic, partition, place.offset)
             return
+        self._unpause((topic, partition))
         place.paused = False
-        if not place.waiting:
-            self._consumer.resume([TopicPartition(topic, partition)])
 
     def take(self, records_max: int, wait_ms: int = 0) -> list[LogRecord]:
         """At most `records_max` records; waits up to `wait_ms` only while nothing is there. Serves callbacks."""
@@ -119,6 +119,12 @@ class Positions:
         """Placed partitions whose offset turned out not to be in the log, since the last call; they stand still."""
         found, self._outside = self._outside, []
         return [name for name in dict.fromkeys(found) if name in self._places]
+
+    def _unpause(self, name: PlaceName) -> None:
+        """Clear librdkafka's flag, which would outlive a quick unassignment."""
+        place = self._places.get(name)
+        if place is not None and place.paused and not place.waiting:
+            self._consumer.resume([TopicPartition(*name)])
 
     def _settle(self, name: PlaceName) -> None:
         if self._frozen:

@@ -23,7 +23,10 @@ def to_record(message: Message) -> LogRecord:
 
 
 def _headers(message: Message) -> Headers:
-    headers = message.headers()
+    try:
+        headers = message.headers()
+    except (SystemError, UnicodeDecodeError):  # a name that is not UTF-8: legal on the wire, fatal to the client
+        return ()  # no record without its headers is authentic, so this one ends as garbage
     if not headers:
         return ()
     # A null value is legal on the wire; received names are str and values bytes, whatever the stubs also allow to send.

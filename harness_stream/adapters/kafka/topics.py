@@ -6,6 +6,7 @@ agents to other partitions, or data between brokers.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 PARTITIONS: Final = "partitions"
 REPLICATION: Final = "replication factor"
+# A busy controller publishes a change within a second; after five, what still differs was not taken.
+VISIBLE_S_MAX: Final = 5.0
+VISIBLE_PAUSE_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,26 @@ def fix(admin: KafkaAdmin, settings: Settings, differences: Sequence[Difference]
             admin.result(future)
         except KafkaException as error:
             raise _refused(f"change `{resource.name}`", error) from error
+
+
+def plan_when_visible(admin: KafkaAdmin, settings: Settings, *, fixed: bool) -> Plan:
+    """The plan after a change: brokers learn of it within milliseconds, so what still differs is asked for again.
+
+    Args:
+        admin: the realm's.
+        settings: the realm's.
+        fixed: whether settings were changed too.
+
+    Raises:
+        BrokerUnavailable: nobody answered in time.
+    """
+    give_up_s = time.monotonic() + VISIBLE_S_MAX
+    while True:
+        found = plan(admin, settings)
+        pending = found.missing or (fixed and any(d.fixable for d in found.differences))
+        if not pending or time.monotonic() >= give_up_s:
+            return found
+        time.sleep(VISIBLE_PAUSE_S)
 
 
 def verify(settings: Settings) -> None:

@@ -1,0 +1,112 @@
+"""`harness topics apply` against a real broker: it creates, repeats harmlessly, reports, and mends only when asked."""
+
+import json
+import sys
+import uuid
+from dataclasses import replace
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from harness_stream.adapters.kafka.admin import incarnation, partitions
+from harness_stream.adapters.kafka.topics import verify
+from harness_stream.cli import main as cli
+from harness_stream.config import Settings
+from harness_stream.errors import BrokerUnavailable, ProtocolError
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def realm(real_stack, monkeypatch):
+    """Settings of a realm that has no topics yet; the command sees the same ones."""
+    realm = Settings(bootstrap=real_stack.bootstrap, prefix=f"realm-{uuid.uuid4().hex[:8]}", partitions=3, dev=True)
+    monkeypatch.setenv("HARNESS_BOOTSTRAP", realm.bootstrap)
+    monkeypatch.setenv("HARNESS_PREFIX", realm.prefix)
+    return realm
+
+
+@pytest.fixture
+def apply(monkeypatch, capsys):
+    """Runs `harness topics apply` with these flags: (exit code, its JSON report, what it said on standard error)."""
+
+    def run(*flags):
+        monkeypatch.setattr(sys, "argv", ["harness", "topics", "apply", "--json", *flags])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return ended.value.code or 0, json.loads(said.out) if said.out else None, said.err
+
+    return run
+
+
+FLAGS = ("--dev", "--partitions", "3")
+
+
+def test_a_new_realm_is_created_whole_and_repeating_changes_nothing(realm, apply):
+    code, report, _ = apply(*FLAGS)
+    assert code == 0
+    assert len(report["created"]) == 10
+    verify(realm)
+    assert partitions(realm, f"{realm.prefix}.intents") == 3
+    assert apply(*FLAGS)[:2] == (0, {"created": [], "fixed": [], "differences": []})
+
+
+def test_before_that_a_worker_is_told_what_is_missing(realm):
+    with pytest.raises(ProtocolError, match="intents` does not exist") as told:
+        verify(realm)
+    assert "harness topics apply" in told.value.hint
+    with pytest.raises(ProtocolError, match="does not exist"):
+        incarnation(realm)
+
+
+def test_differences_end_in_exit_code_4_and_only_fix_mends_settings(realm, apply):
+    apply(*FLAGS)
+    longer = replace(realm, max_timespan_ms=7 * 86_400_000)
+    with pytest.raises(ProtocolError, match=r"retention\.ms is \d+, must be ≥ \d+"):
+        verify(longer)
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as env:
+        env.setenv("HARNESS_MAX_TIMESPAN_MS", str(longer.max_timespan_ms))
+        code, report, said = apply(*FLAGS)
+        assert (code, len(report["differences"])) == (4, 2)
+        assert "--fix" in said
+        code, report, _ = apply(*FLAGS, "--fix")
+        assert (code, len(report["fixed"]), report["differences"]) == (0, 2, [])
+    verify(longer)
+
+
+def test_partition_counts_are_never_changed(realm, apply):
+    apply(*FLAGS)
+    code, report, said = apply("--dev", "--partitions", "5", "--fix")
+    assert code == 4
+    assert {d["setting"] for d in report["differences"]} == {"partitions"}
+    assert "never changed in place" in said
+    assert partitions(realm, f"{realm.prefix}.verdicts") == 3
+
+
+def test_production_settings_are_refused_by_a_single_broker_with_advice(realm, apply):  # noqa: ARG001  sets the environment
+    code, _, said = apply("--partitions", "3")
+    assert code == 4
+    assert "--dev" in said
+
+
+def test_a_recreated_log_is_another_incarnation(realm, apply):
+    assert apply(*FLAGS)[0] == 0
+    first = incarnation(realm)
+    assert incarnation(realm) == first
+    [deleted] = AdminClient({"bootstrap.servers": realm.bootstrap}).delete_topics([f"{realm.prefix}.verdicts"]).values()
+    deleted.result(30)
+    apply(*FLAGS)
+    second = incarnation(realm)
+    assert second != first
+    assert second.split(".")[0] == first.split(".")[0]
+
+
+def test_no_broker_is_exit_code_3_with_its_address_and_what_to_do(apply):
+    code, _, said = apply("--bootstrap", "127.0.0.1:1")
+    assert code == 3
+    assert "127.0.0.1:1" in said
+    assert "harness up" in said
+    with pytest.raises(BrokerUnavailable):
+        incarnation(Settings(bootstrap="127.0.0.1:1"))
