@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from harness_stream.core import chain as chains
 from harness_stream.core import limits, window
 from harness_stream.core.combine import combine, merge_obligations
-from harness_stream.core.model import Intent, lane_of_fields
+from harness_stream.core.model import OWN_CHAIN_PREFIX, Intent, lane_of_fields
 from harness_stream.core.reasons import Deny
 from harness_stream.core.rules.windows import Windows
-from harness_stream.core.state import State
+from harness_stream.core.state import State, agent_unit, lane_unit
 from harness_stream.core.views import views_of
 
 Reason = dict[str, Any]
@@ -82,7 +82,7 @@ def decide(
     if unread is not None:
         return unread
     event = event_of(intent, arrival.t, inputs, settles=settles)
-    for home in (chains.agent_unit(intent.agent_id), chains.lane_unit(event["lane"])):
+    for home in (agent_unit(intent.agent_id), lane_unit(event["lane"])):
         chains.warm(state, home, windows)
     barred = _barred(intent, arrival.t, inputs, event, state)
     if barred is not None:
@@ -147,7 +147,7 @@ def _barred(intent: Intent, t: int, inputs: Inputs, event: dict[str, Any], state
         return engine_reason(Deny.WORKLOAD, intent.workload_id)
     chain = chains.chain_of(state, intent.agent_id, intent.chain)
     if chain is None:
-        event["chain_id"] = chains.OWN_CHAIN_PREFIX + intent.agent_id
+        event["chain_id"] = OWN_CHAIN_PREFIX + intent.agent_id
         return engine_reason(Deny.CHAIN_UNKNOWN, intent.chain)
     ended = chain.closed_at is not None or (chain.mandate is not None and t > chain.mandate["expires_at"])
     if ended:
@@ -239,7 +239,7 @@ class _Judged:
         first = next((o for o in fired if o.holds), fired[0])
         unknown = {"unknown": True} if first.holds is None else {}
         evidence = [i for i in first.evidence if i != self._event["id"]]
-        return {"code": "rule", **base, **unknown, "evidence": evidence, "evidence_count": first.count}
+        return {"code": "rule", **base, **unknown, "evidence": evidence, "evidence_count": first.counted}
 
     def _outcome(self, index: int, spec: window.Spec, group: chains.Group) -> window.Outcome:
         home = chains.home_of(spec, self._event)

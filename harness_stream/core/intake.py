@@ -63,9 +63,9 @@ class Intake:
 
     def answer(self, event: Input, arrival: Arrival, decided_at: int) -> Answer:
         """The body of the record that covers this input."""
-        misplaced = self._misplaced(event)
-        if misplaced is not None:
-            return _reject(event, arrival, Reject.WRONG_PARTITION, misplaced)
+        refusal = self._rejected(event, arrival)
+        if refusal is not None:
+            return refusal
         if isinstance(event, Intent):
             return self._intent(event, arrival, decided_at)
         if isinstance(event, Mandate):
@@ -74,10 +74,29 @@ class Intake:
             return self._outcome(event, arrival)
         return self._approval(event, arrival, decided_at)
 
+    def unavailable(self, event: Input, arrival: Arrival) -> Answer:
+        """The chain cannot be had. No verdict: without the chain's memory this may be a copy of one that has a verdict."""
+        return _reject(event, arrival, Reject.STATE_UNAVAILABLE)
+
+    def quarantined(self, intent: Intent, arrival: Arrival, decided_at: int) -> Answer:
+        """A denial without a look at what crashed workers before."""
+        return self._rejected(intent, arrival) or self.minimal(intent, arrival, Deny.QUARANTINED, decided_at)
+
     def minimal(self, intent: Intent, arrival: Arrival, code: Deny, decided_at: int) -> Answer:
-        """A denial that names nothing but its reason: the verdict would be too large, or nobody may evaluate this."""
+        """A denial that names nothing but its reason."""
         inputs = {"decided_at": decided_at, "engine": ENGINE, "tables": {}}
         return self._verdict(intent, arrival, refused(code), inputs)
+
+    def _rejected(self, event: Input, arrival: Arrival) -> Answer | None:
+        misplaced = self._misplaced(event)
+        if misplaced is not None:
+            return _reject(event, arrival, Reject.WRONG_PARTITION, misplaced)
+        if not isinstance(event, Intent):
+            return None
+        known = chains.remembered(self.state, event.agent_id, event.intent_id, arrival.t)
+        if known is None:
+            return None
+        return _reject(event, arrival, Reject.DUPLICATE if known.digest == arrival.digest else Reject.ID_REUSED)
 
     def _misplaced(self, event: Input) -> str | None:
         row = _identity(self.tables, event.agent_id)
@@ -89,12 +108,6 @@ class Intake:
     # --- intents ---
 
     def _intent(self, intent: Intent, arrival: Arrival, decided_at: int) -> Answer:
-        known: chains.Remembered | None = chains.remembered(
-            self.state, intent.agent_id, intent.intent_id, arrival.t
-        )
-        if known is not None:
-            same = known.digest == arrival.digest
-            return _reject(intent, arrival, Reject.DUPLICATE if same else Reject.ID_REUSED)
         inputs = join(intent, self.tables, decided_at, self.windows.program.fields_read)
         decided = decide(intent, arrival, inputs, self.state, self.windows)
         return self._verdict(intent, arrival, decided, inputs)

@@ -24,7 +24,6 @@ class Deny(StrEnum):
     CLOCK = "clock"
     STALE_FACTS = "stale_facts"
     FACTS_BEHIND = "facts_behind"
-    STATE_UNAVAILABLE = "state_unavailable"
     TOO_LARGE = "too_large"
     QUARANTINED = "quarantined"
     HOLD_EXPIRED = "hold_expired"
@@ -37,6 +36,7 @@ class Reject(StrEnum):
     DUPLICATE = "duplicate"
     ID_REUSED = "id_reused"
     WRONG_PARTITION = "wrong_partition"
+    STATE_UNAVAILABLE = "state_unavailable"
 
 
 class Garbage(StrEnum):
@@ -54,6 +54,7 @@ class Garbage(StrEnum):
     TIMESTAMP = "timestamp"
     NOT_AUTHENTIC = "not_authentic"
     EMPTY = "empty"
+    QUARANTINED = "quarantined"
     ID_TIME = "id_time"
 
 
@@ -84,6 +85,24 @@ class Skip(StrEnum):
     INPUT_LOST = "input_lost"
 
 
+class Client(StrEnum):
+    """Why an enforcement point runs nothing, though no record in the log says so."""
+
+    RULE = "rule"
+    HOLD = "hold"
+    OBLIGATION = "obligation"
+    RAN_OUT = "ran_out"
+    NOT_PUBLISHED = "not_published"
+    UNCONFIRMED = "unconfirmed"
+    NO_WORKER = "no_worker"
+    WORKER_SILENT = "worker_silent"
+    BEHIND = "behind"
+    NO_ANSWER = "no_answer"
+    FOREIGN_ANSWER = "foreign_answer"
+    LOG_CONTRADICTS = "log_contradicts"
+    CLOSED = "closed"
+
+
 EXPLAIN: dict[str, str] = {
     Deny.DEFAULT: "no rule approved it; add an approve rule for this action, or widen the agent's allowed actions",
     Deny.RULE_ERROR: "a rule failed while it was evaluated, so it denies; the reason names the rule and the error",
@@ -98,9 +117,9 @@ EXPLAIN: dict[str, str] = {
     Deny.CLOCK: "the broker's append time is more than 5 s ahead of the worker's clock; synchronise clocks",
     Deny.STALE_FACTS: "a table this decision reads was not known to be fresh; look at the worker's table lag",
     Deny.FACTS_BEHIND: "the intent demands a table revision this worker has not read yet; send it again",
-    Deny.STATE_UNAVAILABLE: "the agent's chain could not be loaded before the deadline; look at Redis and snapshots",
     Deny.TOO_LARGE: "the verdict would exceed its size limit; name fewer resources",
     Deny.QUARANTINED: "workers crashed three times on this record; it was set aside unevaluated",
+    Garbage.QUARANTINED: "workers crashed three times on this record; it was set aside unevaluated",
     Garbage.ID_TIME: "the intent id's time is more than 60 s from the broker's append time; use a fresh UUIDv7",
     Deny.HOLD_EXPIRED: "nobody approved the hold in time",
     Deny.HOLD_DENIED: "an approver said no",
@@ -120,6 +139,7 @@ EXPLAIN: dict[str, str] = {
     Refuse.NOT_ENFORCER: "only an identity with role enforcer that is not the agent may report `abandoned`",
     Refuse.NOT_APPROVER: "an approver needs role approver and is neither the agent nor its owner",
     Refuse.NO_HOLD: "no open hold with this digest",
+    Reject.STATE_UNAVAILABLE: "the agent's chain could not be loaded in time; look at Redis, then send a new intent",
     Garbage.NOT_JSON: "the value is not one JSON object in UTF-8",
     Garbage.TOO_LARGE: "the value is larger than the input topic's limit",
     Garbage.DUPLICATE_KEY: "an object names one key twice",
@@ -132,4 +152,19 @@ EXPLAIN: dict[str, str] = {
     Garbage.TIMESTAMP: "the record's timestamp is not the broker's append time",
     Garbage.NOT_AUTHENTIC: "the record's signature does not verify",
     Garbage.EMPTY: "the record has no value",
+    Skip.GARBAGE: "the record was skipped as garbage among many; the dead-letter topic has a copy with the reason",
+    Skip.INPUT_LOST: "retention deleted the record before a worker read it; the workers were away too long",
+    Client.RULE: "change what the rule looks at, or ask the rule's owner; `verdict.evidence` names the events that made it fire",
+    Client.HOLD: "an approver has to answer; `wait_for_hold=True` waits for it",
+    Client.OBLIGATION: "the approval comes with a duty this program does not know; give a handler in `obligations=`",
+    Client.RAN_OUT: "the action must begin before the deadline and within valid_for_ms; begin earlier or ask for a longer deadline",
+    Client.NOT_PUBLISHED: "nothing was published; is the broker up (`harness status`) and the address right?",
+    Client.UNCONFIRMED: "unknown whether the record landed; nothing was run. An action needs a new intent",
+    Client.NO_WORKER: "no worker has ever claimed this partition; start one with `harness worker`",
+    Client.WORKER_SILENT: "no worker has written to this partition for a while; is one running?",
+    Client.BEHIND: "a worker is there and has not come to this record yet; add workers or ask for a longer deadline",
+    Client.NO_ANSWER: "the record is covered, but no answer to it was seen in time; look at the worker's log",
+    Client.FOREIGN_ANSWER: "a verdict names this intent id but not this intent; somebody else uses the same ids",
+    Client.LOG_CONTRADICTS: "the decision log is not the one its checkpoint states: truncated or recreated; ask the operator",
+    Client.CLOSED: "this harness was closed; connect anew",
 }

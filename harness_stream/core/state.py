@@ -74,6 +74,10 @@ class State:
             self._base[unit] = values
         return frozenset(layer)
 
+    def pop(self) -> None:
+        """Drop the newest layer: nothing came of its micro-batch."""
+        self._layers.pop()
+
     def rollback(self) -> None:
         """Drop everything that is not confirmed."""
         self._layers.clear()

@@ -72,8 +72,9 @@ def replay_unit(
     scratch.install(name, values)
     for delta in deltas:
         offset, change = orjson.loads(delta)
-        if offset > as_of:
+        if offset > as_of:  # a step whose answer was lost is sent again
             apply(scratch, change, windows)
+            as_of = offset
     return dict(scratch.confirmed(name))
 
 

@@ -32,7 +32,7 @@ class Outcome(NamedTuple):
 
     holds: bool | None
     evidence: tuple[str, ...]
-    count: int
+    counted: int
 
 
 class Spec(NamedTuple):

@@ -7,6 +7,7 @@ decided with each intent, never here. A bundle counts only if its bytes have the
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -72,9 +73,14 @@ class RulesView:
     Attributes:
         active: (digest, revision) named by `active/<rule set>`, None if there is none or its bundle is not here or broken.
         problem: why the newest active record does not count, for people; empty if it does.
+
+    Args:
+        rule_set: whose active record counts.
+        compiled: makes windows of a bundle's bytes, default by compiling them; raises InvalidInput.
     """
 
-    def __init__(self, rule_set: str) -> None:
+    def __init__(self, rule_set: str, compiled: Callable[[bytes], Windows] | None = None) -> None:
+        self._compiled = compiled or _compile
         self.active: tuple[str, int] | None = None
         self.problem = ""
         self._key = f"active/{rule_set}".encode()
@@ -106,7 +112,7 @@ class RulesView:
         """The compiled bundle, None if its bytes are not here or do not load."""
         if digest not in self._windows and digest in self._bundles:
             try:
-                self._windows[digest] = Windows(from_bundle(self._bundles[digest]))
+                self._windows[digest] = self._compiled(self._bundles[digest])
             except InvalidInput as error:
                 self.problem = f"bundle {digest[:12]} does not load: {error.message}"
         return self._windows.get(digest)
@@ -118,6 +124,10 @@ class RulesView:
             self.active, self.problem = self._wanted, ""
         elif not self.problem:
             self.problem = f"bundle {self._wanted[0][:12]} is not in the rules topic"
+
+
+def _compile(bundle: bytes) -> Windows:
+    return Windows(from_bundle(bundle))
 
 
 def _active(value: bytes | None) -> tuple[str, int] | None:

@@ -51,6 +51,10 @@ class Reading:
         self._reader.unfollow(topic, partition)
         self._followers.pop((topic, partition), None)
 
+    def position(self, topic: str, partition: int) -> int:
+        """Next offset the partition's follower will be given."""
+        return self._reader.position(topic, partition) or 0
+
     def ask(self, topic: str, partition: int, now_ms: int) -> None:
         """Ask for the bounds now, without waiting for the next round."""
         self._reader.ask_ends([(topic, partition)], now_ms)

@@ -1,0 +1,165 @@
+"""One micro-batch: from input records to linked decision-log records (PROTOCOL §3, §5). No I/O, no waiting.
+
+Rule of this file: inputs are answered strictly in offset order, each exactly once; a record whose state is not in memory ends
+the batch before it. Garbage next to garbage becomes one `skip`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple
+
+from harness_stream.core import limits
+from harness_stream.core.chain import Change, apply, change_of
+from harness_stream.core.decide import Arrival
+from harness_stream.core.fold import Header, fold_header
+from harness_stream.core.intake import Answer, Input, Intake
+from harness_stream.core.model import Intent
+from harness_stream.core.reasons import Deny, Garbage, Skip
+from harness_stream.errors import GarbageRecord
+from harness_stream.ports import LogRecord
+from harness_stream.wire.decisions import digest_of, encode_body
+
+
+@dataclass(slots=True)
+class Taken:
+    """One input record in a partition's inbox, decoded once.
+
+    Attributes:
+        event: the input event, None if it is garbage.
+        garbage: why it is.
+        waited: it already waited one micro-batch for cold state.
+    """
+
+    record: LogRecord
+    event: Input | None = None
+    garbage: GarbageRecord | None = None
+    waited: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the value."""
+        return len(self.record.value or b"")
+
+
+class Handling(Enum):
+    """How far an input may be looked at."""
+
+    EVALUATE = "evaluate"
+    UNAVAILABLE = "unavailable"
+    """Its chain cannot be had."""
+    QUARANTINE = "quarantine"
+    """Workers crashed on it."""
+
+
+class Linked(NamedTuple):
+    """One decision-log record, ready to publish.
+
+    Attributes:
+        value: its bytes.
+        digest: their SHA-256.
+        header: the fold after it.
+        change: what it does to chains, None if nothing.
+        source: the input record it answers (the last one of a skip).
+    """
+
+    body: Mapping[str, Any]
+    value: bytes
+    digest: str
+    header: Header
+    change: Change | None
+    source: LogRecord
+
+
+@dataclass(slots=True)
+class Batch:
+    """Builds one micro-batch on top of `header`, writing effects into the newest layer of the intake's state."""
+
+    header: Header
+    intake: Intake
+    decided_at: int
+    records: list[Linked] = field(default_factory=list)
+    _garbage: list[Taken] = field(default_factory=list)
+
+    def take(self, taken: Taken, handling: Handling) -> None:
+        """Answer one input."""
+        event, record = taken.event, taken.record
+        if handling is Handling.QUARANTINE and not isinstance(event, Intent):
+            event, taken.garbage = None, GarbageRecord(Garbage.QUARANTINED)
+        if event is None:
+            self._garbage.append(taken)
+            return
+        self.finish()
+        arrival = Arrival(digest_of(record.value or b""), record.timestamp_ms or 0, self._chain_time(record))
+        body, value = self._encoded(self._answer(event, arrival, handling), record)
+        if isinstance(event, Intent) and body["kind"] == "verdict" and len(value) > limits.VERDICT_BYTES_MAX:
+            minimal = self.intake.minimal(event, arrival, Deny.TOO_LARGE, self.decided_at)
+            body, value = self._encoded(minimal, record)
+        self._append(body, value, record)
+
+    def _answer(self, event: Input, arrival: Arrival, handling: Handling) -> Answer:
+        if handling is Handling.UNAVAILABLE:
+            return self.intake.unavailable(event, arrival)
+        if handling is Handling.QUARANTINE and isinstance(event, Intent):
+            return self.intake.quarantined(event, arrival, self.decided_at)
+        return self.intake.answer(event, arrival, self.decided_at)
+
+    def finish(self) -> None:
+        """Close a run of garbage with its one skip."""
+        if not self._garbage:
+            return
+        run, self._garbage = self._garbage, []
+        source = run[-1].record
+        self._append(*self._encoded(_skip(run, self.header.t), source), source)
+
+    def input_lost(self, up_to: int) -> None:
+        """Retention overtook us: nobody was approved there, so skipping is safe."""
+        source = LogRecord("", self.header.partition, up_to, None, None, None)
+        count = up_to + 1 - self.header.next_input
+        empty = digest_of(b"")
+        lost = {"kind": "skip", "t": self.header.t, "reason": str(Skip.INPUT_LOST), "count": count}
+        self._append(*self._encoded({**lost, "digest": empty, "offsets": []}, source), source)
+
+    def _chain_time(self, record: LogRecord) -> int:
+        """Append time never steps back, and an append time from the future (`deny: clock`) does not advance it."""
+        append_ms = record.timestamp_ms or 0
+        if append_ms - self.decided_at > limits.CLOCK_SKEW_MS_MAX:
+            return self.header.t
+        return max(self.header.t, append_ms)
+
+    def _append(self, body: Answer, value: bytes, source: LogRecord) -> None:
+        digest = digest_of(value)
+        after = fold_header(self.header, body, digest)
+        if after is None:
+            raise AssertionError(f"own record would be void: {body['kind']} covering {body['covers']}")
+        change = change_of(body, digest)
+        if change is not None:
+            apply(self.intake.state, change, self.intake.windows)
+        self.records.append(Linked(body, value, digest, after, change, source))
+        self.header = after
+
+    def _encoded(self, answer: Answer, source: LogRecord) -> tuple[Answer, bytes]:
+        header = self.header
+        body = {
+            "kind": answer["kind"],
+            "incarnation": header.incarnation,
+            "epoch": header.epoch,
+            "writer": header.writer,
+            "prev": header.head,
+            "covers": [header.next_input, source.offset],
+            **answer,
+        }
+        return body, encode_body(body)
+
+
+def _skip(run: Sequence[Taken], t: int) -> Answer:
+    digests = hashlib.sha256(b"".join(hashlib.sha256(x.record.value or b"").digest() for x in run)).hexdigest()
+    shown = [
+        {"offset": x.record.offset, "reason": x.garbage.reason, "detail": x.garbage.detail or None}
+        for x in run[: limits.SKIP_OFFSETS_MAX]
+        if x.garbage is not None
+    ]
+    return {"kind": "skip", "t": t, "reason": str(Skip.GARBAGE), "count": len(run), "digest": digests, "offsets": shown}

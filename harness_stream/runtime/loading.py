@@ -1,0 +1,347 @@
+"""LOADING: from a checkpoint and stored state to the end of the decision log (PROTOCOL §5, §6).
+
+Rule of this file: every source is only a place to start from; the log decides. State comes from the store if it stands on
+this very log, else from snapshots, else from the log's first record; if none of them reaches, the partition halts. Steps are
+generators that yield whenever they would have to wait, so that one partition's loading never holds up another.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from harness_stream.core import chain as chains
+from harness_stream.core import limits
+from harness_stream.core.chain import apply, change_of, units_of
+from harness_stream.core.fold import Place
+from harness_stream.core.partition import Signal
+from harness_stream.core.rules.windows import Windows
+from harness_stream.core.state import PARTITION_UNIT, State, Unit
+from harness_stream.core.units import decode_unit, replay_unit
+from harness_stream.errors import StateUnavailable
+from harness_stream.ports import Ends, LogRecord, StateStore
+from harness_stream.runtime.facts import RulesView
+from harness_stream.runtime.mover import FILLING
+from harness_stream.runtime.reading import Reading
+from harness_stream.runtime.realm import Ports, Realm
+from harness_stream.runtime.snapshots import PLACE_KEY
+from harness_stream.wire.decisions import read_body
+
+Body = Mapping[str, Any]
+
+
+class CannotLoadError(Exception):
+    """Loading ends with this signal; `why` is for people."""
+
+    def __init__(self, signal: Signal, why: str) -> None:
+        super().__init__(why)
+        self.signal, self.why = signal, why
+
+
+class Tail:
+    """Buffers one followed partition and its newest bounds (a `Follower`)."""
+
+    def __init__(self) -> None:
+        self.records: deque[LogRecord] = deque()
+        self.ends: Ends | None = None
+
+    def take(self, record: LogRecord) -> None:
+        """Keep it until it is drained; `Reading` bounds what arrives per turn."""
+        self.records.append(record)
+
+    def bounds(self, ends: Ends, position: int | None) -> None:  # noqa: ARG002  the loader asks for it when it needs it
+        """Keep the newest bounds."""
+        self.ends = ends
+
+    def drain(self) -> list[LogRecord]:
+        """What has arrived."""
+        records = list(self.records)
+        self.records.clear()
+        return records
+
+
+@dataclass(slots=True)
+class Folded:
+    """A partition's fold under construction.
+
+    Attributes:
+        place: where it stands.
+        state: chains and windows.
+        stored: verdict offset of the store it started from, None if it started elsewhere.
+        epoch_seen: highest epoch of any claim read, effective or not.
+        void: records that did not count.
+        last: body of the newest record read, to tell a clean stop from a crash.
+        ahead: as of which record a snapshot unit already stands.
+        checkpoint: newest checkpoint known.
+        touched: units that folding changed.
+    """
+
+    place: Place
+    state: State
+    stored: int | None = None
+    epoch_seen: int = 0
+    void: int = 0
+    last: Body | None = None
+    ahead: dict[str, int] | None = None
+    checkpoint: Body | None = None
+    touched: set[str] = field(default_factory=set)
+
+    def take(self, offset: int, body: Body, digest: str, rules: RulesView) -> None:
+        """Fold one record; units it touches must be in memory, its bundle loaded."""
+        self.last = body
+        if body.get("kind") in {"claim", "resume"} and type(body.get("epoch")) is int:
+            self.epoch_seen = max(self.epoch_seen, body["epoch"])
+        place = self.place.after(offset, body, digest)
+        if place is None:
+            self.void += body.get("kind") != "checkpoint"
+            return
+        before, self.place = self.place, place
+        self._apply(offset, body, digest, before, rules)
+
+    def _apply(self, offset: int, body: Body, digest: str, before: Place, rules: RulesView) -> None:
+        if body["kind"] == "switch":
+            old = None if before.header.rules is None else rules.windows(before.header.rules[0])
+            chains.switched(self.state, old, _windows(rules, self.place), self.place.header.t)
+            self.touched.add(PARTITION_UNIT)
+            return
+        change = change_of(body, digest) if body["kind"] in {"verdict", "ack"} else None
+        if change is None:
+            return
+        kept = {u: dict(self.state.confirmed(u)) for u in units_of(change) if (self.ahead or {}).get(u, -1) >= offset}
+        apply(self.state, change, _windows(rules, self.place))
+        self.touched.update(units_of(change))
+        for unit, values in kept.items():
+            self.state.install(unit, values)
+
+
+def _windows(rules: RulesView, place: Place) -> Windows:
+    windows = None if place.header.rules is None else rules.windows(place.header.rules[0])
+    if windows is None:
+        raise CannotLoadError(Signal.FAULT, "a bundle that the log names is not in the rules topic")
+    return windows
+
+
+class Loader:
+    """Loads one partition.
+
+    Args:
+        partition: which.
+        realm: this realm.
+        ports: its ports.
+        reading: the worker's reader.
+        rules: the rules topic's view.
+        tail: follows this partition's decision log.
+    """
+
+    def __init__(self, partition: int, realm: Realm, ports: Ports, reading: Reading, rules: RulesView, tail: Tail) -> None:
+        self._partition, self._realm, self._ports = partition, realm, ports
+        self._reading, self._rules, self._tail = reading, rules, tail
+
+    def load(self, *, trust_store: bool) -> Generator[None, None, Folded]:
+        """The fold at the log's end.
+
+        Raises:
+            CannotLoadError: UNEXTENDABLE if the log contradicts a checkpoint or history is gone; FAULT to try again.
+        """
+        verdicts = self._realm.topics.verdicts
+        while self._rules.fresh_as_of == 0:
+            yield
+        checkpoint = yield from self._newest_checkpoint()
+        ends = yield from self._bounds(verdicts, self._tail)
+        if checkpoint is not None and checkpoint["verdict_offset"] >= ends.end:
+            raise CannotLoadError(Signal.UNEXTENDABLE, f"the log ends at {ends.end}, before checkpoint {_name(checkpoint)}")
+        folded = yield from self._start(checkpoint, ends, trust_store=trust_store)
+        folded.checkpoint = checkpoint
+        try:
+            yield from self._fold_to(folded, ends.end, checkpoint)
+        finally:
+            self._reading.stop(verdicts, self._partition)
+            self._tail.drain()
+        return folded
+
+    def fold_from(self, folded: Folded, end: int) -> Generator[None, None, None]:
+        """Fold what was appended up to `end`, after a fault."""
+        self._tail.drain()
+        self._reading.follow(self._realm.topics.verdicts, self._partition, folded.place.offset + 1, self._tail)
+        try:
+            yield from self._drain_to(folded, end, {})
+        finally:
+            self._reading.stop(self._realm.topics.verdicts, self._partition)
+            self._tail.drain()
+
+    def units_between(self, first: int, last: int) -> Generator[None, None, frozenset[str]]:
+        """Units that records from `first` to `last` may have changed (effective or not)."""
+        verdicts, units = self._realm.topics.verdicts, set[str]()
+        self._tail.drain()
+        self._reading.follow(verdicts, self._partition, first, self._tail)
+        while self._reading.position(verdicts, self._partition) <= last:
+            for record in self._tail.drain():
+                units.update(_units_named(read_body(record.value)[0]))
+            yield
+        for record in self._tail.drain():
+            units.update(_units_named(read_body(record.value)[0]))
+        self._reading.stop(verdicts, self._partition)
+        return frozenset(units)
+
+    def bounds(self) -> Generator[None, None, Ends]:
+        """The decision log's bounds, asked for now."""
+        return (yield from self._bounds(self._realm.topics.verdicts, self._tail))
+
+    def fetch(self, state: State, units: Sequence[str], windows: Windows) -> None:
+        """Bring units into memory from the store, 64 a call.
+
+        Raises:
+            StateUnavailable: the store does not answer.
+            CannotLoadError: STATE_GONE if the store lost one of them.
+        """
+        missing = [u for u in dict.fromkeys(units) if not state.has(u)]
+        partition = state.confirmed(PARTITION_UNIT)
+        for start in range(0, len(missing), limits.COLD_FETCH_UNITS_MAX):
+            names = missing[start : start + limits.COLD_FETCH_UNITS_MAX]
+            for name, unit in self._ports.store.load(self._partition, names).items():
+                if unit is None:
+                    raise CannotLoadError(Signal.STATE_GONE, f"the store lost unit {name}")
+                state.install(name, replay_unit(name, unit.base, unit.deltas, partition, windows))
+
+    # --- where to start ---
+
+    def _newest_checkpoint(self) -> Generator[None, None, Body | None]:
+        """The last record of this partition of the heads topic; compaction always keeps that one."""
+        heads, tail = self._realm.topics.heads, Tail()
+        self._reading.watch(heads, self._partition, tail)
+        try:
+            ends = yield from self._bounds(heads, tail)
+            if ends.end == ends.low:
+                return None
+            self._reading.follow(heads, self._partition, max(ends.low, ends.end - 1), tail)
+            while not tail.records:
+                yield
+            body, _ = read_body(tail.records[0].value)
+            ours = body.get("kind") == "checkpoint" and body.get("incarnation") == self._realm.incarnation
+            return body if ours and body.get("partition") == self._partition else None
+        finally:
+            self._reading.drop(heads, self._partition)
+
+    def _bounds(self, topic: str, tail: Tail) -> Generator[None, None, Ends]:
+        """Bounds asked for after this call began."""
+        tail.ends = None
+        asked_ms = self._ports.clock.now_ms()
+        self._reading.ask(topic, self._partition, asked_ms)
+        while tail.ends is None or tail.ends.asked_at_ms < asked_ms:
+            yield
+        return tail.ends
+
+    def _start(self, checkpoint: Body | None, ends: Ends, *, trust_store: bool) -> Generator[None, None, Folded]:
+        if trust_store and (folded := self._from_store(ends)) is not None:
+            return folded
+        if checkpoint is not None and checkpoint["snapshot_cut"] >= ends.low - 1:
+            found = yield from self._from_snapshots(ends)
+            if found is not None:
+                return found
+        if ends.low > 0:
+            why = f"the log begins at {ends.low} and no snapshot reaches it"
+            raise CannotLoadError(Signal.UNEXTENDABLE, why)
+        return Folded(Place.genesis(self._realm.incarnation, self._partition), State())
+
+    def _from_store(self, ends: Ends) -> Folded | None:
+        store: StateStore = self._ports.store
+        try:
+            head = store.head(self._partition)
+            if head is None or head.header == FILLING:
+                return None
+            place = Place.from_json(orjson.loads(head.header))
+            if place.header.incarnation != self._realm.incarnation or not ends.low - 1 <= place.offset < ends.end:
+                return None
+            state = State(elsewhere=store.units(self._partition))
+            windows = self._rules.windows(place.header.rules[0]) if place.header.rules else None
+            if windows is not None:
+                self.fetch(state, [PARTITION_UNIT], windows)
+        except (StateUnavailable, CannotLoadError, ValueError, KeyError, TypeError):
+            return None
+        return Folded(place, state, stored=place.offset, epoch_seen=place.header.epoch)
+
+    def _from_snapshots(self, ends: Ends) -> Generator[None, None, Folded | None]:
+        chain_topic, tail = self._realm.topics.chains, Tail()
+        self._reading.watch(chain_topic, self._partition, tail)
+        try:
+            bounds = yield from self._bounds(chain_topic, tail)
+            self._reading.follow(chain_topic, self._partition, bounds.low, tail)
+            units: dict[str, tuple[Unit, int]] = {}
+            while self._reading.position(chain_topic, self._partition) < bounds.end or tail.records:
+                for record in tail.drain():
+                    units[(record.key or b"").decode()] = decode_unit(record.value or b"")
+                yield
+        finally:
+            self._reading.drop(chain_topic, self._partition)
+        values, cut = units.pop(PARTITION_UNIT, ({}, -1))
+        if PLACE_KEY not in values or not ends.low - 1 <= cut < ends.end:
+            return None
+        place = Place.from_json(values.pop(PLACE_KEY))
+        state = State()
+        state.install(PARTITION_UNIT, values)
+        for name, (unit, _) in units.items():
+            state.install(name, unit)
+        ahead = {name: as_of for name, (_, as_of) in units.items() if as_of > cut}
+        return Folded(place, state, epoch_seen=place.header.epoch, ahead=ahead)
+
+    # --- folding ---
+
+    def _fold_to(self, folded: Folded, end: int, checkpoint: Body | None) -> Generator[None, None, None]:
+        """Fold to `end`; what was started from and the checkpoint must stand in this very log."""
+        expected: dict[int, str] = {}
+        if folded.place.offset >= 0:
+            expected[folded.place.offset] = folded.place.digest
+        if checkpoint is not None and checkpoint["verdict_offset"] >= 0:
+            expected[checkpoint["verdict_offset"]] = checkpoint["record_digest"]
+        start = min([*expected, folded.place.offset + 1])
+        self._tail.drain()
+        self._reading.follow(self._realm.topics.verdicts, self._partition, start, self._tail)
+        yield from self._drain_to(folded, end, expected)
+
+    def _drain_to(self, folded: Folded, end: int, expected: dict[int, str]) -> Generator[None, None, None]:
+        verdicts, done = self._realm.topics.verdicts, False
+        while not done:
+            done = self._reading.position(verdicts, self._partition) >= end
+            records = [(r, *read_body(r.value)) for r in self._tail.drain()]
+            self._prefetch(folded, [body for _, body, _ in records])
+            for record, body, digest in records:
+                if record.offset in expected and expected[record.offset] != digest:
+                    self._contradicted(folded, record.offset)
+                if record.offset > folded.place.offset:
+                    folded.take(record.offset, body, digest, self._rules)
+            if not done:
+                yield
+
+    def _contradicted(self, folded: Folded, offset: int) -> None:
+        if folded.stored == offset:
+            raise CannotLoadError(Signal.STATE_GONE, f"the store does not stand on this log (offset {offset})")
+        raise CannotLoadError(Signal.UNEXTENDABLE, f"the record at {offset} is not the one the checkpoint names")
+
+    def _prefetch(self, folded: Folded, bodies: Sequence[Body]) -> None:
+        """Units of a run of records, fetched together; then make sure that the store did not move meanwhile."""
+        if folded.state.complete:
+            return
+        units = [unit for body in bodies for unit in _units_named(body)]
+        if all(folded.state.has(u) for u in units):
+            return
+        self.fetch(folded.state, units, _windows(self._rules, folded.place))
+        head = self._ports.store.head(self._partition)
+        if head is None or head.verdict_offset != folded.stored:
+            raise CannotLoadError(Signal.FAULT, "another worker moved the store while this one was loading")
+
+
+def _units_named(body: Body) -> tuple[str, ...]:
+    """Units a record touches if it is effective; one that does not even name them is void."""
+    try:
+        change = change_of(body, "") if body["kind"] in {"verdict", "ack"} else None
+        return () if change is None else units_of(change)
+    except (KeyError, TypeError):
+        return ()
+
+
+def _name(checkpoint: Body) -> str:
+    return f"{checkpoint['verdict_offset']} (epoch {checkpoint['epoch']})"

@@ -1,0 +1,160 @@
+"""Moves confirmed state to the store, one atomic step per micro-batch (PROTOCOL §6).
+
+Rule of this file: the store is a cache. A step that fails costs time: what changed since the last step that is known to have
+worked is sent again, and a delta that arrives twice counts once. A store that turns out to be another one than we left is
+filled anew if memory holds everything, else the partition is loaded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+
+import orjson
+
+from harness_stream.core import limits
+from harness_stream.core.chain import Change, units_of
+from harness_stream.core.fold import Place
+from harness_stream.core.state import State
+from harness_stream.core.units import encode_change, encode_unit
+from harness_stream.errors import StateUnavailable
+from harness_stream.ports import Metrics, Move, StateStore, StoredHead
+
+# One server-side call that moves 200 states takes about 1 ms (measured, FACTS), far below the 20 ms bound.
+REFILL_UNITS = 200
+FILLING = b""
+"""The header of a store that is being filled: no reader may start from it."""
+
+
+class Step(Enum):
+    """What became of one step."""
+
+    DONE = "done"
+    UNKNOWN = "unknown"
+    GONE = "gone"
+
+
+class Mover:
+    """Keeps the store behind one partition's confirmed state.
+
+    Args:
+        store: the state store.
+        partition: whose.
+        metrics: where failures count.
+        stored: the verdict offset the store stands at, None if it is empty.
+    """
+
+    def __init__(self, store: StateStore, partition: int, metrics: Metrics, stored: int | None) -> None:
+        self._store, self._partition, self._metrics = store, partition, metrics
+        self._stored = stored
+        self._attempted: int | None = None
+        self._dirty: dict[str, list[bytes] | None] = {}
+        self._deltas: dict[str, int] = {}
+        self._refill: list[str] | None = None
+        self._filled = 0
+        self._emptied = False
+
+    def changed(self, touched: frozenset[str], changes: Iterable[tuple[Change, int]]) -> None:
+        """Units that a confirmed micro-batch changed, and by what (in order)."""
+        explained: set[str] = set()
+        for change, offset in changes:
+            delta = encode_change(change, offset)
+            for unit in units_of(change):
+                if unit in touched:
+                    explained.add(unit)
+                    self._append(unit, delta)
+        for unit in touched - explained:
+            self._dirty[unit] = None
+
+    def refill(self, state: State) -> None:
+        """Write everything that memory holds into an emptied store."""
+        self._refill, self._filled, self._emptied = list(state.units()), 0, False
+        self._stored = self._attempted = None
+
+    def is_clean(self, unit: str) -> bool:
+        """Does the store hold the unit as it is confirmed?"""
+        return self._stored is not None and self._refill is None and unit not in self._dirty
+
+    def flush(self, place: Place, state: State) -> bool:
+        """One step towards `place`.
+
+        Returns:
+            False if the store lost what memory does not hold: the partition must be loaded again.
+        """
+        if self._refill is not None:
+            step = self._fill(place, state)
+        elif self._dirty and place.offset != self._stored:
+            step = self._move(place.offset, place, state, self._dirty)
+            if step is Step.DONE:
+                self._dirty = {}
+        else:
+            return True
+        return step is not Step.GONE
+
+    def _append(self, unit: str, delta: bytes) -> None:
+        count = self._deltas.get(unit, limits.DELTAS_BEFORE_REBASE) + 1
+        queued = self._dirty.get(unit, [])
+        if queued is None or count > limits.DELTAS_BEFORE_REBASE:
+            self._dirty[unit] = None
+        else:
+            self._deltas[unit] = count
+            self._dirty[unit] = [*queued, delta]
+
+    def _move(self, offset: int, place: Place, state: State, dirty: Mapping[str, list[bytes] | None]) -> Step:
+        header = orjson.dumps(place.to_json()) if offset == place.offset else FILLING
+        bases = {u: encode_unit(state.confirmed(u), place.offset, place.header.t) for u, d in dirty.items() if d is None}
+        deltas = {u: d for u, d in dirty.items() if d is not None}
+        move = Move(self._partition, self._stored, StoredHead(offset, place.header.epoch, header), bases, deltas)
+        self._attempted = offset
+        try:
+            at = self._store.move(move)
+        except StateUnavailable:
+            self._failed()
+            return Step.UNKNOWN
+        self._metrics.gauge("harness_redis_up", 1)
+        if at is not None:
+            return self._refused(at, place, state)
+        self._stored, self._attempted = offset, None
+        self._deltas.update(dict.fromkeys(bases, 0))
+        return Step.DONE
+
+    def _failed(self) -> None:
+        self._metrics.count("harness_state_failures_total", call="move")
+        self._metrics.gauge("harness_redis_up", 0)
+
+    def _refused(self, at: StoredHead, place: Place, state: State) -> Step:
+        """The store stands elsewhere: at a step whose answer was lost, at another owner's, or it is not the one we left."""
+        before = -1 if self._stored is None else self._stored
+        forward = before < at.verdict_offset <= place.offset and at.header != FILLING
+        if forward or at.verdict_offset == self._attempted:
+            self._stored = at.verdict_offset
+            return Step.UNKNOWN
+        if at.verdict_offset > place.offset:
+            return Step.UNKNOWN  # a newer owner moved it; the log will tell us so
+        if not state.complete:
+            return Step.GONE
+        self.refill(state)
+        return Step.UNKNOWN
+
+    def _fill(self, place: Place, state: State) -> Step:
+        """The next part of a refill. Its heads are counted, so they rise, and only the last one names a place."""
+        if not self._emptied:
+            self._empty()
+            return Step.UNKNOWN
+        todo = self._refill or []
+        part, rest = todo[:REFILL_UNITS], todo[REFILL_UNITS:]
+        dirty = dict.fromkeys(part if rest else [*part, *self._dirty])
+        step = self._move(self._filled if rest else place.offset, place, state, dirty)
+        if step is Step.DONE:
+            self._filled += 1
+            self._refill = rest or None
+            self._dirty = self._dirty if rest else {}
+        return step
+
+    def _empty(self) -> None:
+        try:
+            self._store.clear(self._partition)
+        except StateUnavailable:
+            self._failed()
+        else:
+            self._emptied = True

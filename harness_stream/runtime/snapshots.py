@@ -1,0 +1,116 @@
+"""Snapshots of changed units to the chains topic, off the path (PROTOCOL §6).
+
+Rule of this file: a cycle first notes where the confirmed fold stands, then writes every unit changed since the last cycle
+(each says as of which record), and when all are delivered the partition's own unit with that place. Only then the cut moves:
+snapshots hold every change up to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness_stream.core.fold import Place
+from harness_stream.core.state import PARTITION_UNIT, State
+from harness_stream.core.units import encode_unit
+from harness_stream.ports import Delivery, LogWriter, Metrics
+
+PLACE_KEY = ("place",)
+"""In the partition's snapshot: the place of the fold at the cut."""
+
+# What one turn of the loop may write: 16 units of at most ~150 KiB take about 3 ms to encode.
+UNITS_PER_TURN = 16
+
+
+class Snapshots:
+    """Writes one partition's snapshots.
+
+    Args:
+        topic: the chains topic.
+        partition: co-numbered with the decision log's.
+        writer: the log.
+        next_token: gives the tokens by which deliveries are told apart.
+        interval_ms: time between cycles.
+        metrics: where cycles count.
+        cut: verdict offset the snapshots hold everything up to, −1 if there are none.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        writer: LogWriter,
+        next_token: Callable[[], int],
+        interval_ms: int,
+        metrics: Metrics,
+        cut: int,
+    ) -> None:
+        self.cut = cut
+        self._topic, self._partition, self._writer = topic, partition, writer
+        self._next_token, self._interval_ms, self._metrics = next_token, interval_ms, metrics
+        self._changed: set[str] = set()
+        self._cycle: list[str] | None = None
+        self._place: Place | None = None
+        self._sealing = False
+        self._open: set[int] = set()
+        self._started_ms: int | None = None
+        self._written: set[str] = set()
+        self.aware = True
+        """False while it is not known which units changed since the cut: then no cycle begins and nothing is clean."""
+
+    def changed(self, units: frozenset[str]) -> None:
+        """Units that a confirmed micro-batch changed."""
+        self._changed |= units
+
+    def is_clean(self, unit: str) -> bool:
+        """Does the newest snapshot hold the unit as it is confirmed?"""
+        return self.aware and unit not in self._changed and (self._cycle is None or unit not in self._cycle)
+
+    def step(self, now_ms: int, place: Place, state: State, fetch: Callable[[list[str]], bool]) -> None:
+        """Write a little; `fetch` brings cold units into memory and says whether it could."""
+        if self._cycle is None:
+            self._begin(now_ms, place)
+        elif self._cycle:
+            part, rest = self._cycle[:UNITS_PER_TURN], self._cycle[UNITS_PER_TURN:]
+            if not fetch(part):
+                return
+            self._cycle = rest
+            for unit in part:
+                self._write(unit, encode_unit(state.confirmed(unit), place.offset, place.header.t))
+        elif not self._open:
+            self._seal(state)
+
+    def delivered(self, delivery: Delivery) -> None:
+        """A unit was written, or not: then the cycle starts over with what it had and what came since."""
+        if delivery.token not in self._open:
+            return
+        self._open.discard(delivery.token)
+        if delivery.offset is None:
+            self._changed |= self._written
+            self._cycle, self._sealing = None, False
+            self._open.clear()
+
+    def _begin(self, now_ms: int, place: Place) -> None:
+        started = self._started_ms if self._started_ms is not None else now_ms
+        self._started_ms = started
+        if now_ms - started < self._interval_ms or not self._changed or not self.aware:
+            return
+        self._started_ms, self._place = now_ms, place
+        self._written, self._changed = self._changed, set()
+        self._cycle = sorted(self._written - {PARTITION_UNIT})
+
+    def _seal(self, state: State) -> None:
+        if self._place is None:
+            return
+        if self._sealing:
+            self.cut = self._place.offset
+            self._cycle, self._sealing = None, False
+            self._metrics.count("harness_snapshots_total")
+            return
+        values = {**state.confirmed(PARTITION_UNIT), PLACE_KEY: self._place.to_json()}
+        self._write(PARTITION_UNIT, encode_unit(values, self._place.offset, self._place.header.t))
+        self._sealing = True
+
+    def _write(self, unit: str, value: bytes) -> None:
+        token = self._next_token()
+        self._open.add(token)
+        self._writer.append(self._topic, self._partition, unit.encode(), value, (), token=token)

@@ -1,0 +1,176 @@
+"""The only loop: one thread that moves bytes between the ports and its partitions' owners (DESIGN §9, PROTOCOL §5).
+
+Rule of this file: one turn polls input, hands out what arrived, and lets every owner do one step; nothing in it waits except
+for new input while there is nothing else to do. Group membership says what to own; safety never depends on it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping
+
+from harness_stream.core import limits
+from harness_stream.core.join import Table, empty_tables
+from harness_stream.core.partition import Phase
+from harness_stream.ports import Assignment, Delivery
+from harness_stream.runtime.facts import RulesView, TableView
+from harness_stream.runtime.owner import Owner
+from harness_stream.runtime.readiness import Readiness
+from harness_stream.runtime.reading import Reading
+from harness_stream.runtime.realm import Ports, Realm
+
+log = logging.getLogger(__name__)
+
+POLL_RECORDS = 500  # two micro-batches of every-day size; more would only wait in an inbox
+WAIT_IDLE_MS = 20  # LOOP_WAIT_MS_MAX: how long one turn may wait for input when nothing is open
+WAIT_OPEN_MS = 1  # while own records are in flight: their confirmation is looked for between waits
+COMMIT_INTERVAL_MS = 1_000  # group offsets only show lag
+GAUGE_INTERVAL_MS = 1_000
+
+
+class Worker:
+    """Decides for the partitions the group gives it.
+
+    Args:
+        realm: this realm.
+        ports: its ports.
+        writer_id: 128 random bits of this process, hex.
+        rules: the rules topic's view; default a new one.
+    """
+
+    def __init__(self, realm: Realm, ports: Ports, writer_id: str, rules: RulesView | None = None) -> None:
+        self._realm, self._ports, self._writer_id = realm, ports, writer_id
+        self._tokens = itertools.count(1)
+        self._reading = Reading(ports.reader)
+        self.tables: Mapping[str, Table] = empty_tables()
+        self.rules = rules or RulesView(realm.rule_set)
+        self.owners: dict[int, Owner] = {}
+        self._leaving: set[int] = set()
+        self._assigned = False
+        self._committed_ms = self._gauged_ms = ports.clock.elapsed_ms()
+        self.turned_ms = ports.clock.elapsed_ms()
+        for name, table in self.tables.items():
+            self._reading.follow(realm.topics.table(name), 0, 0, TableView(table))
+        self._reading.follow(realm.topics.rules, 0, 0, self.rules)
+
+    def step(self, wait_ms: int | None = None) -> None:
+        """One turn of the loop; waits for input at most `wait_ms` (default: as long as nothing is open)."""
+        wait_ms = self._wait_ms() if wait_ms is None else wait_ms
+        for record in self._ports.consumer.poll(POLL_RECORDS, wait_ms):
+            owner = self.owners.get(record.partition)
+            if owner is not None:
+                owner.offer(record)
+        for assignment in self._ports.consumer.assignments():
+            self._assign(assignment)
+        self._lost_input()
+        self._deliver()
+        self._reading.step(self._ports.clock.now_ms())
+        for owner in self.owners.values():
+            owner.step()
+        self._release_finished()
+        self._report()
+        self.turned_ms = self._ports.clock.elapsed_ms()
+
+    def readiness(self) -> Readiness:
+        """What is still waited for."""
+        behind = frozenset(name for name, table in self.tables.items() if table.fresh_as_of == 0)
+        unread = frozenset(p for p, owner in self.owners.items() if owner.phase is not Phase.DECIDING)
+        return Readiness(behind, self.rules.active is not None, unread if self._assigned else None)
+
+    def stop(self) -> None:
+        """Begin a clean stop: no new decisions, drain what is in flight, final checkpoints."""
+        for partition, owner in self.owners.items():
+            owner.release()
+            self._leaving.add(partition)
+
+    @property
+    def stopped(self) -> bool:
+        """Is everything drained after `stop`?"""
+        return all(owner.finished for owner in self.owners.values())
+
+    def close(self) -> None:
+        """Leave the group and free everything."""
+        self._ports.consumer.close()
+        self._ports.writer.flush(limits.DRAIN_MS_MAX)
+        self._ports.writer.close()
+        self._ports.reader.close()
+        self._ports.store.close()
+
+    def _wait_ms(self) -> int:
+        if any(owner.ready_to_decide for owner in self.owners.values()):
+            return 0
+        open_work = any(owner.busy or owner.in_flight for owner in self.owners.values()) or not self.rules.fresh_as_of
+        return WAIT_OPEN_MS if open_work else WAIT_IDLE_MS
+
+    def _assign(self, assignment: Assignment) -> None:
+        self._assigned = True
+        for partition in assignment.gained:
+            log.info("partition %d: assigned", partition)
+            self.owners[partition] = self._new_owner(partition)
+        for partition in assignment.revoked:
+            if partition in self.owners:
+                self.owners[partition].release()
+                self._leaving.add(partition)
+            else:
+                self._ports.consumer.finish_revoke([partition])
+        for partition in assignment.lost:
+            log.warning("partition %d: lost to the group without warning", partition)
+            self._drop(partition)
+
+    def _new_owner(self, partition: int) -> Owner:
+        self._drop(partition)
+        next_token = self._tokens.__next__
+        return Owner(
+            partition, self._realm, self._ports, self._reading, self.tables, self.rules, self._writer_id, next_token
+        )
+
+    def _drop(self, partition: int) -> None:
+        self._leaving.discard(partition)
+        owner = self.owners.pop(partition, None)
+        if owner is not None:
+            owner.close()
+
+    def _release_finished(self) -> None:
+        done = [p for p in self._leaving if self.owners[p].finished]
+        for partition in done:
+            self._drop(partition)
+        if done:
+            self._ports.consumer.finish_revoke(done)
+
+    def _lost_input(self) -> None:
+        for partition, low in self._ports.consumer.lost_ranges():
+            if partition in self.owners:
+                self.owners[partition].input_lost(low)
+
+    def _deliver(self) -> None:
+        for delivery in self._ports.writer.deliveries():
+            owner = self.owners.get(delivery.partition)
+            if owner is not None:
+                self._hand(owner, delivery)
+
+    def _hand(self, owner: Owner, delivery: Delivery) -> None:
+        if delivery.topic == self._realm.topics.verdicts:
+            owner.delivered(delivery)
+        elif delivery.topic == self._realm.topics.chains:
+            owner.snapshot_delivered(delivery)
+
+    def _report(self) -> None:
+        now_ms = self._ports.clock.elapsed_ms()
+        if now_ms - self._committed_ms >= COMMIT_INTERVAL_MS:
+            self._committed_ms = now_ms
+            deciding = [o for o in self.owners.values() if o.phase is Phase.DECIDING]
+            self._ports.consumer.commit({o.partition: o.place.header.next_input for o in deciding})
+        if now_ms - self._gauged_ms >= GAUGE_INTERVAL_MS:
+            self._gauged_ms = now_ms
+            self._gauge()
+
+    def _gauge(self) -> None:
+        metrics, now_ms = self._ports.metrics, self._ports.clock.now_ms()
+        metrics.gauge("harness_ready", float(self.readiness().ready))
+        metrics.gauge("harness_hot_units", sum(len(o.state) for o in self.owners.values()))
+        for name, table in self.tables.items():
+            metrics.gauge("harness_table_age_seconds", (now_ms - table.fresh_as_of) / 1000, table=name)
+            metrics.gauge("harness_table_revision", table.revision, table=name)
+        for owner in self.owners.values():
+            metrics.gauge("harness_in_flight_records", owner.in_flight, partition=str(owner.partition))

@@ -1,0 +1,108 @@
+"""What must hold of the logs afterwards, whatever happened: V2, V3, V5 (PROTOCOL §10), by one fold from the first record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness_stream.adapters.memory.log import MemoryBroker
+from harness_stream.core import chain as chains
+from harness_stream.core.decide import Arrival, decide
+from harness_stream.core.fold import Place
+from harness_stream.core.intake import inputs_of
+from harness_stream.core.rules.windows import Windows
+from harness_stream.core.state import State
+from harness_stream.core.units import decode_unit, encode_unit, replay_unit
+from harness_stream.ports import StateStore
+from harness_stream.wire.codec import decode_input
+from harness_stream.wire.decisions import digest_of, read_body
+
+
+@dataclass
+class Report:
+    """One partition's fold from genesis."""
+
+    place: Place
+    state: State
+    windows: Windows | None
+    effective: list[dict[str, Any]] = field(default_factory=list)
+    void: int = 0
+
+
+def fold_partition(broker: MemoryBroker, topics: Any, partition: int, incarnation: str, bundles: dict[str, Windows]) -> Report:
+    """Fold everything, and hold every verdict to what `decide` says on the folded history before it (V1, V3)."""
+    report = Report(Place.genesis(incarnation, partition), State(), None)
+    inputs = {r.offset: r for r in broker.read(topics.intents, partition, 0, 10**9)}
+    for record in broker.read(topics.verdicts, partition, 0, 10**9):
+        body, digest = read_body(record.value)
+        place = report.place.after(record.offset, body, digest)
+        if place is None:
+            report.void += body["kind"] != "checkpoint"
+            continue
+        if body["kind"] == "verdict" and body["approval"] is None:
+            check_verdict(body, inputs[body["covers"][1]], report)
+        if body["kind"] == "switch":
+            old, report.windows = report.windows, bundles[body["rules"]["digest"]]
+            chains.switched(report.state, old, report.windows, place.header.t)
+        elif (change := chains.change_of(body, digest)) is not None:
+            assert report.windows is not None
+            chains.apply(report.state, change, report.windows)
+        report.place = place
+        report.effective.append(dict(body))
+    return report
+
+
+def check_verdict(body: Any, record: Any, report: Report) -> None:
+    assert report.windows is not None
+    intent = decode_input(record.value)
+    decided_at = body["inputs"]["decided_at"]
+    skewed = record.timestamp_ms - decided_at > 5_000
+    t = report.place.header.t if skewed else max(report.place.header.t, record.timestamp_ms)
+    assert body["t"] == t
+    arrival = Arrival(digest_of(record.value), record.timestamp_ms, t)
+    decided = decide(intent, arrival, inputs_of(body), report.state, report.windows)
+    if body["reasons"][0]["code"] not in {"quarantined", "too_large"}:
+        assert decided.decision == body["decision"], body["intent_id"]
+        assert decided.event == body["event"]
+
+
+def check_coverage(report: Report, end: int) -> None:
+    """V5: every input offset is covered by exactly one effective record."""
+    covered: Counter[int] = Counter()
+    for body in report.effective:
+        if "covers" in body:
+            covered.update(range(body["covers"][0], body["covers"][1] + 1))
+    assert covered == Counter(range(end))
+
+
+def check_terminal(reports: list[Report], sent: set[str]) -> None:
+    """V2: at most one effective terminal verdict an intent; without engine rejects, exactly one."""
+    terminal = Counter(
+        b["intent_id"] for r in reports for b in r.effective if b["kind"] == "verdict" and b["decision"] != "hold"
+    )
+    assert not [i for i, n in terminal.items() if n > 1]
+    answered = {b["intent_id"] for r in reports for b in r.effective if b["kind"] == "verdict"}
+    rejected = {b["id"] for r in reports for b in r.effective if b["kind"] == "reject"}
+    assert sent <= answered | rejected, sent - answered - rejected
+
+
+def check_store(report: Report, store: StateStore, partition: int) -> None:
+    """Chains in the store equal the fold of the log."""
+    assert report.windows is not None
+    head = store.head(partition)
+    if head is None:
+        assert report.place.header.next_input == 0
+        return
+    t = report.place.header.t
+    names = store.units(partition)
+    folded = {name for name in report.state.units() if report.state.confirmed(name)}
+    assert folded <= set(names)
+    base = store.load(partition, ["p"])["p"]
+    partition_values = {} if base is None or base.base is None else decode_unit(base.base)[0]
+    for name in sorted(folded - {"p"}):
+        stored = store.load(partition, [name])[name]
+        assert stored is not None, name
+        values = replay_unit(name, stored.base, stored.deltas, partition_values, report.windows)
+        ours = sorted(map(repr, decode_unit(encode_unit(values, 0, t))[0].items()))
+        assert ours == sorted(map(repr, decode_unit(encode_unit(report.state.confirmed(name), 0, t))[0].items())), name

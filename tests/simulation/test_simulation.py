@@ -1,0 +1,61 @@
+"""The whole worker under seeded faults: whatever crashes, pauses or gets lost, the history is right (V1, V2, V3, V5)."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.simulation.checker import check_coverage, check_store, check_terminal, fold_partition
+from tests.simulation.world import PARTITIONS, RULES, TOPICS, Faults, World, bundle, compiled
+
+SEEDS = int(os.environ.get("HARNESS_SIMULATION_SEEDS", "500"))
+FIRST_SEED = int(os.environ.get("HARNESS_SIMULATION_FIRST_SEED", "0"))
+CHUNKS = 20
+
+
+def run(seed: int, faults: Faults | None = None, turns: int = 400) -> World:
+    world = World(seed, faults or Faults(), workers=1 + seed % 3)
+    for _ in range(turns):
+        if world.random.random() < 0.3:
+            world.send()
+        if world.random.random() < 0.01 and world.sent:
+            value = world.random.choice(list(world.sent.values()))
+            world.publish(__import__("orjson").loads(value)["agent_id"], value)
+        if world.random.random() < 0.01:
+            world.publish("agent-1", b"not json")
+        world.turn()
+    world.heal()
+    return world
+
+
+def check(world: World) -> list[object]:
+    bundles = {__import__("hashlib").sha256(bundle()).hexdigest(): compiled(bundle())}
+    reports = [fold_partition(world.broker, TOPICS, p, "i1", bundles) for p in range(PARTITIONS)]
+    for partition, report in enumerate(reports):
+        check_coverage(report, world.broker.bounds(TOPICS.intents, partition)[1])
+        check_store(report, world.store, partition)
+    check_terminal(reports, set(world.sent))
+    return list(reports)
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_history_is_right_whatever_happens(chunk: int) -> None:
+    for seed in range(FIRST_SEED + chunk, FIRST_SEED + SEEDS, CHUNKS):
+        world = run(seed)
+        try:
+            check(world)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}\n" + "\n".join(world.trace)) from error
+
+
+def test_without_faults_nothing_is_void_and_one_claim_a_partition_is_enough() -> None:
+    world = World(1, Faults(0, 0, 0, 0, 0, 0), workers=1)
+    world.healed = True
+    for _ in range(50):
+        world.send()
+        world.turn()
+    world.heal()
+    reports = check(world)
+    assert all(r.void == 0 for r in reports)
+    assert sum(b["kind"] == "claim" for r in reports for b in r.effective) == PARTITIONS
