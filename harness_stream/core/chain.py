@@ -317,6 +317,7 @@ def warm(state: State, unit: str, windows: Windows) -> None:
     agent: Agent = state.get(unit, AGENT_KEY) or Agent()
     if agent.windows_for == windows.digest:
         return
+    _drop_dead_windows(state, unit, windows)
     fresh = [spec for spec in windows.specs if generation(state, spec.id)]
     if agent.windows_for and fresh:
         chains = [state.get(unit, ("chain", c)) or Chain() for c in agent.chains]
@@ -327,6 +328,19 @@ def warm(state: State, unit: str, windows: Windows) -> None:
                 state.put(unit, key, dropped if chains else generation(state, spec.id))
                 _rebuild(state, unit, spec, chains, windows)
     state.put(unit, AGENT_KEY, agent._replace(windows_for=windows.digest))
+
+
+def _drop_dead_windows(state: State, unit: str, windows: Windows) -> None:
+    """Windows that the bundle in force does not have are never read again: if they come back, it is as new ones."""
+    live = live_windows(state, windows)
+    for key in list(state.confirmed(unit)):
+        if isinstance(key, tuple) and key[0] in {"window", "since"} and (key[1], key[2]) not in live:
+            state.put(unit, key, None)
+
+
+def live_windows(state: State, windows: Windows) -> frozenset[tuple[str, int]]:
+    """(window id, generation) of every window that is read under the bundle in force."""
+    return frozenset((spec.id, generation(state, spec.id)) for spec in windows.specs)
 
 
 _UNSET = object()

@@ -203,7 +203,7 @@ class Loader:
         for start in range(0, len(missing), limits.COLD_FETCH_UNITS_MAX):
             names = missing[start : start + limits.COLD_FETCH_UNITS_MAX]
             for name, unit in self._ports.store.load(self._partition, names).items():
-                if unit is None:
+                if unit is None or unit.base is None:  # deltas alone: the server evicted what they were appended to
                     raise CannotLoadError(Signal.STATE_GONE, f"the store lost unit {name}")
                 state.install(name, replay_unit(name, unit.base, unit.deltas, partition, windows))
 

@@ -630,11 +630,11 @@ class Owner:
         self._next_offset += 1
         if sent.kind == "checkpoint":
             self._publish_head(sent)
-        if sent.header is not None:
-            self._folded.place = Place(sent.header, delivery.offset, sent.digest)
         if sent.change is not None:
             self._changes.append((sent.change, delivery.offset))
-        if sent.closes_layer:
+        if sent.closes_layer and sent.header is not None:
+            # Only whole micro-batches are confirmed: a rollback drops layers, so the place may never be inside of one.
+            self._folded.place = Place(sent.header, delivery.offset, sent.digest)
             touched = self.state.confirm()
             self._mover.changed(touched, self._changes)
             self._snapshots.changed(touched)

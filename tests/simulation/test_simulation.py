@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 
+import orjson
 import pytest
 
 from tests.simulation.checker import check_coverage, check_store, check_terminal, fold_partition
-from tests.simulation.world import PARTITIONS, RULES, TOPICS, Faults, World, bundle, compiled
+from tests.simulation.world import NEW_RULES, PARTITIONS, TOPICS, Faults, World, bundle, compiled
 
 SEEDS = int(os.environ.get("HARNESS_SIMULATION_SEEDS", "500"))
 FIRST_SEED = int(os.environ.get("HARNESS_SIMULATION_FIRST_SEED", "0"))
@@ -15,13 +17,17 @@ CHUNKS = 20
 
 
 def run(seed: int, faults: Faults | None = None, turns: int = 400) -> World:
-    world = World(seed, faults or Faults(), workers=1 + seed % 3)
-    for _ in range(turns):
+    hot = 3 if seed % 4 == 0 else 1_000
+    world = World(seed, faults or Faults(), workers=1 + seed % 3, hot_units_max=hot)
+    switch_at = world.random.randrange(turns) if seed % 2 else turns
+    for turn in range(turns):
+        if turn == switch_at:
+            world.push_rules(2, NEW_RULES)
         if world.random.random() < 0.3:
             world.send()
         if world.random.random() < 0.01 and world.sent:
             value = world.random.choice(list(world.sent.values()))
-            world.publish(__import__("orjson").loads(value)["agent_id"], value)
+            world.publish(orjson.loads(value)["agent_id"], value)
         if world.random.random() < 0.01:
             world.publish("agent-1", b"not json")
         world.turn()
@@ -30,7 +36,7 @@ def run(seed: int, faults: Faults | None = None, turns: int = 400) -> World:
 
 
 def check(world: World) -> list[object]:
-    bundles = {__import__("hashlib").sha256(bundle()).hexdigest(): compiled(bundle())}
+    bundles = {hashlib.sha256(data).hexdigest(): compiled(data) for data in (bundle(), bundle(NEW_RULES))}
     reports = [fold_partition(world.broker, TOPICS, p, "i1", bundles) for p in range(PARTITIONS)]
     for partition, report in enumerate(reports):
         check_coverage(report, world.broker.bounds(TOPICS.intents, partition)[1])

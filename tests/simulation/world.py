@@ -55,6 +55,15 @@ rules:
 """
 
 
+NEW_RULES = RULES.replace("{gt: 4}", "{gt: 2}").replace("timespan: 2s", "timespan: 3s") + """
+  - id: reads-then-queries
+    effect: deny
+    when: queries
+    correlation: {type: temporal, rules: [reads, queries], group-by: [agent_id], timespan: 1s}
+"""
+"""One threshold is changed (its counts go on), one window is new by its timespan, one rule is new."""
+
+
 @functools.cache
 def bundle(text: str = RULES) -> bytes:
     return load(text).bundle
@@ -72,9 +81,9 @@ class Faults:
     lost: float = 0.01
     delayed: float = 0.05
     falsely_failed: float = 0.01
-    crash: float = 0.002
-    pause: float = 0.002
-    store: float = 0.001
+    crash: float = 0.004
+    pause: float = 0.004
+    store: float = 0.003
 
 
 @dataclass
