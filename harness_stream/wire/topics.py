@@ -22,7 +22,7 @@ MIN_INSYNC_DEV: Final = 1
 SNAPSHOT_INTERVAL_MS: Final = 3_600_000
 # A reader of heads reads the active segment whole: at one checkpoint of 1 KiB a second these are 600 KiB.
 HEADS_SEGMENT_MS: Final = 600_000
-# Rows, bundles and copies of garbage carry key, headers and framing besides their value.
+# Rows carry key, headers and framing besides their value.
 FRAMING_BYTES: Final = 4 * limits.KIB
 # A unit of state: kept events (64 KiB), value map (40 KiB) and windows; bundles have the same room. Kafka's default.
 LARGE_BYTES_MAX: Final = limits.MIB
@@ -193,6 +193,6 @@ _ROWS: Final = (_COMPACT, _at_most(limits.ROW_BYTES_MAX + FRAMING_BYTES))
 _LARGE_ROWS: Final = (_COMPACT, _at_most(LARGE_BYTES_MAX))
 _DEADLETTER: Final = (
     _DELETE,
-    _at_most(limits.INTENT_BYTES_MAX + FRAMING_BYTES),
+    _at_most(limits.DECISION_BYTES_MAX),  # as the decision log, so that a worker's batches fit
     Requirement("retention.bytes", str(DEADLETTER_BYTES_MAX)),
 )

@@ -4,9 +4,19 @@ import socket
 import struct
 import time
 
+NOT_THERE_YET = (3, 6)  # unknown topic, not its leader: for a moment after a topic was created
+
 
 def append_raw(bootstrap, topic, partition, value, headers):
     """Append one record; header names and values are bytes, a value may be None."""
+    end = time.monotonic() + 10
+    while (error := _produce(bootstrap, topic, partition, value, headers)) in NOT_THERE_YET:
+        assert time.monotonic() < end, f"the broker answers {error}"
+        time.sleep(0.02)
+    assert error == 0, f"the broker answered {error}"
+
+
+def _produce(bootstrap, topic, partition, value, headers):
     batch = _batch(_record(value, headers))
     request = (
         struct.pack(">hhi", 0, 3, 1)  # Produce, version, correlation
@@ -22,8 +32,7 @@ def append_raw(bootstrap, topic, partition, value, headers):
         reader = connection.makefile("rb")
         answer = reader.read(struct.unpack(">i", reader.read(4))[0])
     name_end = 4 + 4 + 2 + len(topic)
-    (error,) = struct.unpack_from(">h", answer, name_end + 4 + 4)
-    assert error == 0, f"the broker answered {error}"
+    return struct.unpack_from(">h", answer, name_end + 4 + 4)[0]
 
 
 def _batch(record):

@@ -95,7 +95,8 @@ def test_a_recreated_log_is_another_incarnation(realm, apply):
     assert apply(*FLAGS)[0] == 0
     first = incarnation(realm)
     assert incarnation(realm) == first
-    [deleted] = AdminClient({"bootstrap.servers": realm.bootstrap}).delete_topics([f"{realm.prefix}.verdicts"]).values()
+    client = AdminClient({"bootstrap.servers": realm.bootstrap})
+    [deleted] = client.delete_topics([f"{realm.prefix}.verdicts"]).values()
     deleted.result(30)
     apply(*FLAGS)
     second = incarnation(realm)

@@ -126,7 +126,7 @@ def test_a_fate_cannot_confirm_what_was_lost():
         Fate(lands=False, reports="ok")
 
 
-def test_append_time_never_steps_back(broker, clock):
+def test_append_time_never_steps_back():
     now = [5_000]
     stepping = MemoryBroker({"t": 1}, lambda: now[0])
     stepping.append("t", 0, None, b"a")

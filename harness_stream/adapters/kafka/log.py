@@ -97,10 +97,11 @@ class KafkaWriter:
 
     Args:
         bootstrap: Kafka bootstrap servers.
+        batch_bytes: largest batch; a worker, which writes only large topics, takes `settings.DECISION_BATCH_BYTES`.
     """
 
-    def __init__(self, bootstrap: str) -> None:
-        self._settings = settings.producer(bootstrap) | {"error_cb": self._count}
+    def __init__(self, bootstrap: str, batch_bytes: int = settings.BATCH_BYTES) -> None:
+        self._settings = settings.producer(bootstrap, batch_bytes) | {"error_cb": self._count}
         self.errors: Counter[str] = Counter()
         self._producer = Producer(self._settings)
         self._slots: dict[tuple[str, int], deque[_Slot]] = {}
