@@ -22,6 +22,10 @@ ENV_PREFIX = "HARNESS_"
 MAX_TIMESPAN_MS_DEFAULT = 24 * 3_600_000
 
 
+# 1 min: bounds what a worker that lost Redis folds again, and is far below the hour that retention counts on.
+SNAPSHOT_INTERVAL_MS_DEFAULT = 60_000
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything one process of a realm needs to know.
@@ -37,6 +41,8 @@ class Settings:
         max_timespan_ms: longest window a rule may ask for.
         group: consumer group of the workers.
         metrics_port: HTTP port of liveness, readiness and Prometheus metrics; 0 turns it off.
+        metrics_host: address that port binds; loopback unless probes come from elsewhere.
+        snapshot_interval_ms: how often changed chains are written to the chains topic.
         hot_units_max: units of state kept in memory per worker before idle ones leave.
     """
 
@@ -51,6 +57,8 @@ class Settings:
     group: str = "harness-workers"
     metrics_port: int = 9464
     hot_units_max: int = 100_000
+    snapshot_interval_ms: int = SNAPSHOT_INTERVAL_MS_DEFAULT
+    metrics_host: str = "127.0.0.1"
 
 
 def _coerce(name: str, value: object, where: str) -> object:

@@ -83,9 +83,16 @@ class LogWriter(Protocol):
     """Appends in order per partition, idempotent, acks=all. Never waits."""
 
     def append(
-        self, topic: str, partition: int, key: bytes | None, value: bytes, headers: Headers, *, token: int = 0
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers = (),
+        *,
+        token: int = 0,
     ) -> None:
-        """Hand over one record. Its fate comes back through `deliveries` with `token` (0: the caller does not care).
+        """Hand over one record (None: a tombstone). Its fate comes back through `deliveries` with `token` (0: the caller does not care).
 
         Raises:
             BufferError: the local queue is full; serve `deliveries` and try again.

@@ -208,11 +208,11 @@ def apply(writer: LogWriter, topics: Mapping[str, str], changes: Sequence[Change
 
 def _append(writer: LogWriter, topic: str, key: bytes, value: bytes | None, token: int) -> None:
     try:
-        writer.append(topic, PARTITION, key, value, (), token=token)  # type: ignore[arg-type]  # a tombstone; both writers take it
+        writer.append(topic, PARTITION, key, value, (), token=token)
     except BufferError:
         writer.flush(FLUSH_MS)
         try:
-            writer.append(topic, PARTITION, key, value, (), token=token)  # type: ignore[arg-type]  # as above
+            writer.append(topic, PARTITION, key, value, (), token=token)
         except BufferError:
             raise BrokerUnavailable("the broker takes no more rows", hint="load again when it answers") from None
 

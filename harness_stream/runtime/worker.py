@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from harness_stream.core import limits
 from harness_stream.core.join import Table, empty_tables
 from harness_stream.core.partition import Phase
-from harness_stream.ports import Assignment, Delivery
+from harness_stream.ports import Assignment, Clock, Delivery
 from harness_stream.runtime.facts import RulesView, TableView
 from harness_stream.runtime.owner import Owner
 from harness_stream.runtime.readiness import Readiness
@@ -53,6 +53,11 @@ class Worker:
         for name, table in self.tables.items():
             self._reading.follow(realm.topics.table(name), 0, 0, TableView(table))
         self._reading.follow(realm.topics.rules, 0, 0, self.rules)
+
+    @property
+    def clock(self) -> Clock:
+        """The worker's clock."""
+        return self._ports.clock
 
     def step(self, wait_ms: int | None = None) -> None:
         """One turn of the loop; waits for input at most `wait_ms` (default: as long as nothing is open)."""

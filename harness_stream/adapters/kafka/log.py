@@ -51,6 +51,10 @@ class KafkaReader:
         """At most `records_max` records; a position outside of the log delivers nothing until it is followed anew."""
         return [] if self._closed else self._positions.take(records_max)
 
+    def position(self, topic: str, partition: int) -> int | None:
+        """Next offset to be delivered, offsets without a record at the end of the log passed over."""
+        return self._positions.position(topic, partition)
+
     def ask_ends(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
         """Start an end-offset query; partitions that do not exist get no answer."""
         self._queries.ask(partitions, now_ms)

@@ -32,6 +32,7 @@ class _Place:
     paused: bool = False
     dropped: bool = False  # a record came while it was paused
     waiting: bool = False  # not yet put into librdkafka's assignment
+    end: int = 0  # where the log ended when it was last read to its end
 
 
 class Positions:
@@ -76,6 +77,11 @@ class Positions:
         """The next offset to deliver; None if the partition is not placed."""
         place = self._places.get((topic, partition))
         return None if place is None else place.offset
+
+    def position(self, topic: str, partition: int) -> int | None:
+        """As `expected`, but past offsets without a record at the end of the log."""
+        place = self._places.get((topic, partition))
+        return None if place is None else max(place.offset, place.end)
 
     def assigned(self) -> frozenset[PlaceName]:
         """What librdkafka fetches."""
@@ -166,9 +172,13 @@ class Positions:
         return record
 
     def _note(self, error: KafkaError, message: Message) -> None:
-        self.count(error)
         name = (message.topic() or "", message.partition() or 0)
         place = self._places.get(name)
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  public name of librdkafka's local error
+            if place is not None and not place.waiting and not place.paused:
+                place.end = message.offset() or 0
+            return
+        self.count(error)
         if error.code() in _OUTSIDE and place is not None and not place.waiting:
             self._outside.append(name)
 

@@ -101,7 +101,8 @@ def reader(bootstrap: str) -> ClientSettings:
         "isolation.level": "read_uncommitted",
         # A silent jump to the other end of the log would be data loss.
         "auto.offset.reset": "error",
-        "enable.partition.eof": False,
+        # Says how far the log goes where its last offsets hold no record (transaction markers, compaction).
+        "enable.partition.eof": True,
         "check.crcs": True,
         "fetch.min.bytes": 1,
         "fetch.wait.max.ms": FETCH_WAIT_MS,
@@ -115,6 +116,7 @@ def input_consumer(bootstrap: str, group: str) -> ClientSettings:
     """Settings of a worker's group membership (PROTOCOL §5): classic protocol, cooperative, short session."""
     return reader(bootstrap) | {
         "group.id": group,
+        "enable.partition.eof": False,
         "group.protocol": "classic",
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": limits.SESSION_MS,

@@ -1,0 +1,83 @@
+"""Which adapters a command uses: the one place where ports meet Kafka and Redis.
+
+Rule of this file: it builds and hands over; nothing here decides. Signed realms come with a later issue, so without `--dev`
+nothing is built yet.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from typing import TYPE_CHECKING
+
+from harness_stream.adapters.clock import SystemClock
+from harness_stream.adapters.kafka.admin import KafkaAdmin, incarnation
+from harness_stream.adapters.kafka.group import KafkaInputConsumer
+from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
+from harness_stream.adapters.kafka.topics import verify
+from harness_stream.adapters.redis.state import RedisStateStore
+from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier
+from harness_stream.errors import ConfigError
+from harness_stream.runtime.realm import Ports, Realm
+from harness_stream.runtime.worker import Worker
+from harness_stream.wire.topics import Topics
+
+if TYPE_CHECKING:
+    from harness_stream.config import Settings
+    from harness_stream.ports import Metrics
+
+
+def realm_of(settings: Settings, incarnation_id: str) -> Realm:
+    """The realm that settings describe."""
+    return Realm(
+        name=settings.realm,
+        incarnation=incarnation_id,
+        partitions=settings.partitions,
+        topics=Topics(settings.prefix),
+        rule_set=settings.rule_set,
+        dev=settings.dev,
+        snapshot_interval_ms=settings.snapshot_interval_ms,
+        hot_units_max=max(1, settings.hot_units_max // settings.partitions),
+    )
+
+
+def require_dev(settings: Settings) -> None:
+    """Refuse what would have to be signed.
+
+    Raises:
+        ConfigError: the realm is not started with `--dev`.
+    """
+    if not settings.dev:
+        raise ConfigError(
+            "this version writes unsigned records only",
+            hint="add `--dev` (or set HARNESS_DEV=1) to accept that; every checkpoint will say so",
+        )
+
+
+def kafka_worker(settings: Settings, metrics: Metrics) -> Worker:
+    """A worker on Kafka and Redis.
+
+    Raises:
+        ConfigError: the realm would have to be signed.
+        BrokerUnavailable: Kafka does not answer.
+        ProtocolError: a topic is not what the protocol demands.
+    """
+    require_dev(settings)
+    verify(settings)
+    clock = SystemClock()
+    topics = Topics(settings.prefix)
+    ports = Ports(
+        consumer=KafkaInputConsumer(settings.bootstrap, settings.group, topics.intents, clock),
+        writer=KafkaWriter(settings.bootstrap),
+        reader=KafkaReader(settings.bootstrap),
+        store=RedisStateStore(settings.redis_url, f"{settings.realm}/{settings.prefix}", clock),
+        clock=clock,
+        signer=UnsignedSigner(),
+        verifier=UnsignedVerifier(),
+        metrics=metrics,
+        jitter=random.SystemRandom().random,
+    )
+    return Worker(realm_of(settings, incarnation(settings)), ports, secrets.token_hex(16))
+
+
+__all__ = ["KafkaAdmin", "kafka_worker", "realm_of", "require_dev"]

@@ -1,0 +1,187 @@
+"""`harness rules push | status`: put a rule set in force, and see which one each partition decides by.
+
+Rule of this file: a bundle is published under its digest before anything names it, so a broken push changes nothing. What is
+in force is what the partitions' newest checkpoints say, not what was pushed.
+"""
+
+from __future__ import annotations
+
+import json as json_format
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+import typer
+
+from harness_stream.cli.rules_check import check, overrides, read_rules
+from harness_stream.config import load_settings
+from harness_stream.errors import BrokerUnavailable, CallerError
+
+if TYPE_CHECKING:
+    from harness_stream.config import Settings
+    from harness_stream.core.rules.compile import Program
+    from harness_stream.ports import Clock, LogReader, LogWriter, LogRecord
+
+__all__ = ["check", "push", "status"]
+
+# A broker that has not answered by then is away; the same bound as every other command's.
+ANSWER_MS_MAX = 10_000
+POLL_MS = 20
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Bootstrap = Annotated[str | None, typer.Option(help="Kafka bootstrap servers.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What the rules topic names as active."""
+
+    digest: str
+    revision: int
+
+
+def push(
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The rule set, YAML.")],
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a param.")] = None,
+    json: Json = False,
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Check a rule set and put it in force; each partition switches at its next micro-batch.
+
+    Windows that the former set had too keep their counts. A set with mistakes changes nothing. Rolling back is pushing the
+    former file again: it gets a higher revision.
+
+    Example: harness rules push examples/rules/production.yaml --set max_rows=500
+    """
+    settings = load_settings(bootstrap=bootstrap)
+    program = _program(file, set_ or [], settings)
+    from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
+    from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter  # noqa: PLC0415  same
+
+    with closing(KafkaReader(settings.bootstrap)) as reader, closing(KafkaWriter(settings.bootstrap)) as writer:
+        pushed, changed = publish(program, settings, reader, writer, SystemClock())
+    if json:
+        typer.echo(json_format.dumps({"digest": pushed.digest, "revision": pushed.revision, "changed": changed}))
+    elif changed:
+        typer.echo(f"pushed `{settings.rule_set}` revision {pushed.revision}, digest {pushed.digest[:12]}")
+        typer.echo("see `harness rules status` for the partitions that have switched")
+    else:
+        typer.echo(f"`{settings.rule_set}` is already at this digest: revision {pushed.revision}, nothing to do")
+
+
+def status(*, json: Json = False, bootstrap: Bootstrap = None) -> None:
+    """Show the active rule set and what each partition's newest checkpoint decides by.
+
+    Example: harness rules status
+    """
+    settings = load_settings(bootstrap=bootstrap)
+    from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
+    from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
+
+    with closing(KafkaReader(settings.bootstrap)) as reader:
+        topics, clock = _topics(settings), SystemClock()
+        active = _active(read_all(reader, topics.rules, 0, clock), settings.rule_set)
+        heads = {p: _last(read_all(reader, topics.heads, p, clock)) for p in range(settings.partitions)}
+    report: dict[str, Any] = {
+        "rule_set": settings.rule_set,
+        "active": None if active is None else {"digest": active.digest, "revision": active.revision},
+        "partitions": {str(p): None if head is None else head.get("rules") for p, head in heads.items()},
+    }
+    typer.echo(json_format.dumps(report) if json else _status_text(report))
+
+
+def publish(
+    program: Program, settings: Settings, reader: LogReader, writer: LogWriter, clock: Clock
+) -> tuple[Pushed, bool]:
+    """Write the bundle, then the record that names it active; False if that set is active already.
+
+    Raises:
+        BrokerUnavailable: the broker did not take it.
+    """
+    topics = _topics(settings)
+    before = _active(read_all(reader, topics.rules, 0, clock), settings.rule_set)
+    if before is not None and before.digest == program.digest:
+        return before, False
+    now = Pushed(program.digest, 1 if before is None else before.revision + 1)
+    body = orjson.dumps({"digest": now.digest, "revision": now.revision})
+    for key, value in ((f"bundle/{now.digest}", program.bundle), (f"active/{settings.rule_set}", body)):
+        writer.append(topics.rules, 0, key.encode(), value, (), token=1)
+        if writer.flush(ANSWER_MS_MAX) or any(d.offset is None for d in writer.deliveries()):
+            raise BrokerUnavailable(f"the broker did not take `{key[:24]}`", hint="nothing was activated; push again")
+    return now, True
+
+
+def read_all(reader: LogReader, topic: str, partition: int, clock: Clock) -> list[LogRecord]:
+    """Every record of a partition up to its end as of now.
+
+    Raises:
+        BrokerUnavailable: it took longer than ANSWER_MS_MAX without progress.
+    """
+    import time  # noqa: PLC0415  only commands wait by sleeping
+
+    reader.ask_ends([(topic, partition)], clock.now_ms())
+    started_ms, end, records = clock.elapsed_ms(), -1, list[Any]()
+    while end < 0 or (reader.position(topic, partition) or 0) < end:
+        for ends in reader.ends():
+            if (ends.topic, ends.partition) == (topic, partition) and end < 0:
+                end = ends.end
+                reader.follow(topic, partition, ends.low)
+        found = reader.poll(1_000)
+        records += found
+        if not found:
+            time.sleep(POLL_MS / 1000)
+        if clock.elapsed_ms() - started_ms > ANSWER_MS_MAX:
+            raise BrokerUnavailable(f"`{topic}` could not be read", hint="is Kafka up? `harness status`, `harness topics apply`")
+    reader.unfollow(topic, partition)
+    return records
+
+
+def _program(file: Path, sets: list[str], settings: Settings) -> Program:
+    from harness_stream.core.rules.compile import load  # noqa: PLC0415  CEL is slow to load
+    from harness_stream.core.rules.windows import Windows  # noqa: PLC0415  same
+
+    program = load(read_rules(file), str(file), overrides(sets), timespan_ms_max=settings.max_timespan_ms)
+    if program.rule_set.name != settings.rule_set:
+        raise CallerError(
+            f"{file} is the rule set `{program.rule_set.name}`, this realm decides by `{settings.rule_set}`",
+            hint="rename it in the file, or set HARNESS_RULE_SET",
+        )
+    Windows(program)
+    return program
+
+
+def _topics(settings: Settings) -> Any:  # noqa: ANN401  imported lazily
+    from harness_stream.wire.topics import Topics  # noqa: PLC0415  keeps `--help` light
+
+    return Topics(settings.prefix)
+
+
+def _active(records: list[LogRecord], rule_set: str) -> Pushed | None:
+    found = [r.value for r in records if r.key == f"active/{rule_set}".encode() and r.value]
+    if not found:
+        return None
+    body = orjson.loads(found[-1])
+    return Pushed(body["digest"], body["revision"])
+
+
+def _last(records: list[LogRecord]) -> dict[str, Any] | None:
+    return orjson.loads(records[-1].value or b"{}") if records else None
+
+
+def _status_text(report: dict[str, Any]) -> str:
+    active = report["active"]
+    lines = [f"rule set `{report['rule_set']}`: " + ("none pushed" if active is None else _rules_text(active))]
+    for partition, rules in report["partitions"].items():
+        if rules is None:
+            state = "no checkpoint yet (is a worker running?)"
+        else:
+            state = _rules_text(rules) + ("" if rules == active else "  ← not switched yet")
+        lines.append(f"  partition {partition}: {state}")
+    return "\n".join(lines)
+
+
+def _rules_text(rules: dict[str, Any]) -> str:
+    return f"revision {rules['revision']}, digest {rules['digest'][:12]}"

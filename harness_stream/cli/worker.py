@@ -1,0 +1,121 @@
+"""`harness worker`: one process that decides. Several share the partitions.
+
+Rule of this file: start, loop, stop. SIGTERM and Ctrl-C stop cleanly: what is in flight is drained within a second, a final
+checkpoint is written, the group is left.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness_stream.config import load_settings
+from harness_stream.core import limits
+
+if TYPE_CHECKING:
+    from harness_stream.config import Settings
+    from harness_stream.runtime.worker import Worker
+
+# A loop that has not turned for this long is stuck: 50 times the longest turn allowed (LOOP_WAIT_MS_MAX).
+ALIVE_MS_MAX = 1_000
+READY_LINE = "ready"
+
+log = logging.getLogger(__name__)
+
+
+def worker(
+    *,
+    dev: Annotated[bool, typer.Option("--dev", help="Accept unsigned records; every checkpoint says so.")] = False,
+    bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers, `host:port[,host:port]`.")] = None,
+    redis: Annotated[str | None, typer.Option(help="Redis URL.")] = None,
+    partitions: Annotated[int | None, typer.Option(min=1, help="Partition count P of the realm.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Port of /livez, /readyz, /metrics; 0: none.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Log one JSON object a line.")] = False,
+) -> None:
+    """Judge intents until stopped. Start several to share the work; each takes its part of the partitions.
+
+    It refuses to start while a topic is not what the protocol demands, and says what it waits for until it is ready.
+
+    Example: harness worker --dev
+    """
+    settings = load_settings(
+        dev=dev or None, bootstrap=bootstrap, redis_url=redis, partitions=partitions, metrics_port=metrics_port
+    )
+    _log_to_stderr(as_json=json)
+    run(settings)
+
+
+def run(settings: Settings) -> None:
+    """Build a worker on Kafka and Redis and run it until SIGTERM or SIGINT."""
+    from harness_stream.cli.compose import kafka_worker  # noqa: PLC0415  the clients are slow to load, `--help` is not
+    from harness_stream.runtime.telemetry import PrometheusMetrics, TelemetryServer  # noqa: PLC0415  same
+
+    metrics = PrometheusMetrics()
+    built = kafka_worker(settings, metrics)
+    clock = built.clock
+    server = TelemetryServer(
+        metrics,
+        built.readiness,
+        lambda: clock.elapsed_ms() - built.turned_ms < ALIVE_MS_MAX,
+        port=settings.metrics_port,
+        host=settings.metrics_host,
+    )
+    try:
+        loop(built)
+    finally:
+        server.close()
+
+
+def loop(built: Worker) -> None:
+    """Turn until a signal comes, then drain."""
+    stop = _Stop()
+    # Rows, rules and units live long; a full collection over them costs milliseconds in the middle of a turn.
+    gc.collect()
+    gc.freeze()
+    announced = ""
+    while not stop.asked:
+        built.step()
+        announced = _announce(built, announced)
+    log.info("stopping: draining for at most %d ms", limits.DRAIN_MS_MAX)
+    built.stop()
+    end = time.monotonic() + limits.DRAIN_MS_MAX / 1000
+    while not built.stopped and time.monotonic() < end:
+        built.step(1)
+    built.close()
+    log.info("stopped")
+
+
+def _announce(built: Worker, before: str) -> str:
+    """Say once what is waited for, and once that it is ready."""
+    waiting = built.readiness().waiting_for
+    now = "; ".join(waiting) or READY_LINE
+    if now != before:
+        log.info("%s", now if now == READY_LINE else f"waiting: {now}")
+    return now
+
+
+@dataclass(slots=True)
+class _Stop:
+    """Becomes true with the first SIGTERM or SIGINT; a second Ctrl-C ends at once."""
+
+    asked: bool = False
+
+    def __post_init__(self) -> None:
+        signal.signal(signal.SIGTERM, self._ask)
+        signal.signal(signal.SIGINT, self._ask)
+
+    def _ask(self, number: int, frame: Any) -> None:  # noqa: ANN401, ARG002  the signal module's signature
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def _log_to_stderr(*, as_json: bool) -> None:
+    pattern = '{"at":"%(asctime)s","level":"%(levelname)s","message":"%(message)s"}' if as_json else "%(asctime)s %(message)s"
+    logging.basicConfig(level=logging.INFO, format=pattern)
