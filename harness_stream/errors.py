@@ -68,13 +68,72 @@ class StateUnavailable(Unavailable):
     """Redis does not answer. The worker goes on from the log; only commands that read Redis see this."""
 
 
+class TimedOut(Unavailable):
+    """No valid verdict by the deadline, which means no; or an approval ran out before the action began.
+
+    Attributes:
+        reasons: what is known of why, see `Refused`.
+        verdict: an approval that ran out, else None.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", reasons: tuple[Any, ...] = (), verdict: Any = None) -> None:  # noqa: ANN401  see Refused
+        super().__init__(message, hint=hint)
+        self.reasons = reasons
+        self.verdict = verdict
+
+
+class Unreachable(Unavailable):
+    """The broker does not answer or did not confirm. It is unknown whether what was sent has landed; nothing was run.
+
+    Attributes:
+        reasons: what is known of why, see `Refused`.
+        verdict: always None.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", reasons: tuple[Any, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.reasons = reasons
+        self.verdict = None
+
+
+class Overloaded(Unavailable):
+    """This process already waits for as many answers as it may; nothing was published."""
+
+
+class Refused(HarnessError):  # noqa: N818  reads as what it is
+    """The pipeline answered, and the answer was not "run it". Nothing was run.
+
+    Attributes:
+        reasons: `client.answer.Reason`s, strongest first: why. Any, since this file imports nothing.
+        verdict: the `client.answer.Answer` behind it; None if a record was rejected or skipped instead.
+    """
+
+    exit_code = 5
+
+    def __init__(self, message: str, *, hint: str = "", reasons: tuple[Any, ...] = (), verdict: Any = None) -> None:  # noqa: ANN401  see the docstring
+        super().__init__(message, hint=hint)
+        self.reasons = reasons
+        self.verdict = verdict
+
+
+class Denied(Refused):
+    """The verdict is deny, or the record was rejected, skipped or refused."""
+
+
+class Held(Refused):
+    """The verdict is hold: a person has to say yes, until `verdict.hold_until` (epoch ms).
+
+    An approver names `verdict.digest` and `verdict.offset`. Only who waits (`wait_for_hold=True`) can act on the yes.
+    """
+
+
 class ProtocolError(HarnessError):
     """A peer broke PROTOCOL.md: a foreign topic layout, a record that cannot be folded, a truncated log."""
 
     exit_code = 4
 
 
-class GarbageRecord(ProtocolError):
+class GarbageRecord(ProtocolError):  # noqa: N818  reads as what it is
     """An input record that must not be judged (PROTOCOL §3 `skip: garbage`).
 
     Attributes:

@@ -1,0 +1,196 @@
+"""What the pipeline answered, and the one moment in which an approval may be used (PROTOCOL §8, V2, V4).
+
+Rule of this file: an approval begins at most one action, in the process that asked, before its deadline and within
+valid_for_ms of being read. Bodies are untrusted: a field that is not what it must be makes a verdict unreadable.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+from harness_stream.core.reasons import EXPLAIN, Client
+from harness_stream.errors import CallerError, TimedOut
+
+if TYPE_CHECKING:
+    from harness_stream.ports import Clock
+
+Decision = Literal["approve", "deny", "hold"]
+Handlers = Mapping[str, Callable[[Any], object]]
+"""Obligation name → what fulfils it, called with the obligation's value right before the action; raising stops it."""
+
+_DECISIONS: Final = frozenset({"approve", "deny", "hold"})
+
+
+class Reason(NamedTuple):
+    """One reason: a rule that fired, or a word of `core.reasons`.
+
+    Attributes:
+        code: `rule`, or the engine's or client's word.
+        detail: what exactly.
+        rule: the rule's id.
+        effect: the rule's effect.
+        because: the rule author's words.
+        evidence: ids of the intents that made it fire, newest last.
+        unknown: the window did not settle the condition.
+    """
+
+    code: str
+    detail: str | None = None
+    rule: str | None = None
+    effect: str | None = None
+    because: str | None = None
+    evidence: tuple[str, ...] = ()
+    unknown: bool = False
+
+    def __str__(self) -> str:
+        name = self.code if self.rule is None else f"rule `{self.rule}`"
+        if self.rule is not None and self.code != Client.RULE:
+            name = f"{name}: {self.code}"
+        more = self.because or self.detail
+        return f"{name} ({more})" if more else name
+
+    @property
+    def hint(self) -> str:
+        """What it means and what to do next; empty for an unknown word."""
+        return EXPLAIN.get(self.code, "")
+
+
+def hint_of(reasons: tuple[Reason, ...]) -> str:
+    """The first explanation there is."""
+    return next((r.hint for r in reasons if r.hint), "")
+
+
+class Terms(NamedTuple):
+    """Where and how long an answer may be used.
+
+    Attributes:
+        clock: its `elapsed_ms` judges.
+        ends_ms: elapsed time from which on nothing may begin.
+    """
+
+    clock: Clock
+    ends_ms: int
+
+
+class Answer:
+    """A verdict as its enforcer read it.
+
+    Attributes:
+        decision: approve, deny or hold.
+        intent_id: which intent.
+        reasons: why.
+        shadow: what rules in shadow mode would have said.
+        obligations: what must be done with the approval.
+        digest: of the verdict's value; an outcome names it.
+        offset: of the verdict in its partition of the decision log.
+        valid_for_ms: how long after being read an action may begin.
+        hold_until: chain time, epoch ms, until which a person may answer; None without a hold.
+        t: chain time of the verdict, epoch ms.
+    """
+
+    def __init__(self, body: Mapping[str, Any], digest: str, offset: int) -> None:
+        """Take what `readable` has found readable."""
+        self.decision: Decision = body["decision"]
+        self.intent_id: str = body["intent_id"]
+        self.reasons = _reasons(body.get("reasons"))
+        self.shadow = _reasons(body.get("shadow"))
+        self.obligations: Mapping[str, Any] = body["obligations"]
+        self.digest = digest
+        self.offset = offset
+        self.valid_for_ms: int = body["valid_for_ms"]
+        self.hold_until: int | None = body.get("hold_until")
+        self.t: int = body["t"]
+        self._process_id = os.getpid()
+        self._lock = threading.Lock()
+        self._terms: Terms | None = None
+        self._handlers: Handlers = {}
+        self._used = False
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """Ids of all events that reasons name, each once."""
+        return tuple(dict.fromkeys(i for reason in self.reasons for i in reason.evidence))
+
+    @property
+    def valid(self) -> bool:
+        """Could an action begin now?"""
+        return self._refusal() is None
+
+    def grant(self, terms: Terms, handlers: Handlers) -> None:
+        """Make the approval usable; only the enforcer that asked does this."""
+        self._terms, self._handlers = terms, handlers
+
+    def start(self) -> None:
+        """Use the approval, right before the action: fulfils the obligations, then begins it.
+
+        Raises:
+            TimedOut: the deadline or valid_for_ms has passed.
+            CallerError: used before, no approval, or another process than the one that asked.
+            Exception: whatever an obligation's handler raised; the approval is used up.
+        """
+        with self._lock:
+            refusal = self._refusal()
+            if refusal is not None:
+                raise refusal
+            self._used = True
+        for name, value in self.obligations.items():
+            self._handlers[name](value)
+        if self._ran_out():
+            raise self._too_late()
+
+    def _refusal(self) -> CallerError | TimedOut | None:
+        if os.getpid() != self._process_id:
+            return CallerError("an approval is used in the process that asked for it", hint="connect in this process")
+        if self.decision != "approve" or self._terms is None:
+            return CallerError(f"this verdict is `{self.decision}`: nothing may be run on it")
+        if self._used:
+            return CallerError("an approval is used once", hint="ask again: every action needs its own intent")
+        return self._too_late() if self._ran_out() else None
+
+    def _ran_out(self) -> bool:
+        return self._terms is None or self._terms.clock.elapsed_ms() >= self._terms.ends_ms
+
+    def _too_late(self) -> TimedOut:
+        reason = Reason(Client.RAN_OUT)
+        message = "the approval has run out before the action began; nothing was run"
+        return TimedOut(message, hint=reason.hint, reasons=(reason,), verdict=self)
+
+    def __repr__(self) -> str:
+        reasons = ", ".join(map(str, self.reasons))
+        return f"<{type(self).__name__} {self.decision} of {self.intent_id}: {reasons}>"
+
+
+def readable(body: Mapping[str, Any]) -> bool:
+    """Is everything that enforcement rests on of the right kind?"""
+    hold_until = body.get("hold_until")
+    return (
+        isinstance(body.get("decision"), str)
+        and body["decision"] in _DECISIONS
+        and isinstance(body.get("intent_id"), str)
+        and isinstance(body.get("obligations"), dict)
+        and _is_time(body.get("valid_for_ms"))
+        and _is_time(body.get("t"))
+        and (_is_time(hold_until) if body["decision"] == "hold" else hold_until is None or _is_time(hold_until))
+    )
+
+
+def _is_time(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _reasons(found: object) -> tuple[Reason, ...]:
+    return tuple(_reason(r) for r in found if isinstance(r, dict)) if isinstance(found, list) else ()
+
+
+def _reason(found: Mapping[str, Any]) -> Reason:
+    code, detail, rule, effect, because = (_text(found.get(k)) for k in ("code", "detail", "rule", "effect", "because"))
+    evidence = found.get("evidence")
+    ids = tuple(i for i in evidence if isinstance(i, str)) if isinstance(evidence, list) else ()
+    return Reason(code or "", detail, rule, effect, because, ids, found.get("unknown") is True)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

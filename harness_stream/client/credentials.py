@@ -1,0 +1,90 @@
+"""Who a client is and where its realm lives: one JSON file, or the same words as arguments.
+
+Rule of this file: every mistake is named with its place before anything is connected.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness_stream.core.scalars import Identifier  # noqa: TC001  pydantic reads it at run time
+from harness_stream.errors import ConfigError
+
+# What is read of a file that claims to hold credentials; real ones are below 1 KiB.
+_FILE_CHARS_MAX = 65_536
+
+
+class Credentials(BaseModel):
+    """What a client must know of itself and its realm.
+
+    Attributes:
+        realm: name of the deployment.
+        agent_id: the agent that acts.
+        lane: whose history its own is kept with: the identity row's lane, else its tenant, else the agent (default).
+        workload_id: where it runs; default the agent's id.
+        bootstrap: Kafka bootstrap servers, `host:port[,host:port]`.
+        prefix: first part of every topic name.
+        partitions: P, if it shall be checked; else the broker is asked.
+        incarnation: ids of the two log topics, if they shall be checked; else the broker is asked.
+        enforcer: identity with role `enforcer` that reports outcomes; default the agent, whose `abandoned` is refused.
+        dev: the realm is unsigned.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    realm: Identifier = "default"
+    agent_id: Identifier
+    lane: Identifier = ""
+    workload_id: Identifier = ""
+    bootstrap: Annotated[str, Field(min_length=1)] = "127.0.0.1:9092"
+    prefix: Annotated[str, Field(min_length=1)] = "harness"
+    partitions: Annotated[int, Field(ge=1)] | None = None
+    incarnation: str | None = None
+    enforcer: Identifier | None = None
+    dev: bool = False
+
+    def home(self) -> str:
+        """The lane."""
+        return self.lane or self.agent_id
+
+    def place(self) -> str:
+        """The workload."""
+        return self.workload_id or self.agent_id
+
+    @classmethod
+    def of(cls, source: str | Path | Self | None, **given: object) -> Self:
+        """Credentials from a file or from words; words win. None means not given.
+
+        Raises:
+            ConfigError: the file is missing or not JSON, or a field is missing, unknown or malformed.
+        """
+        found = {name: value for name, value in given.items() if value is not None}
+        if isinstance(source, cls):
+            found = source.model_dump(exclude_unset=True) | found
+        elif source is not None:
+            found = _read(Path(str(source))) | found
+        try:
+            return cls.model_validate(found)
+        except ValidationError as error:
+            raise ConfigError(_mistakes(error, source), hint="see `harness_stream.client.credentials`") from None
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        text = path.read_text(encoding="utf-8")[:_FILE_CHARS_MAX]
+        content = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"credentials file `{path}` cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"credentials file `{path}` must hold one JSON object")
+    return content
+
+
+def _mistakes(error: ValidationError, source: object) -> str:
+    where = f"credentials file `{source}`" if isinstance(source, str | Path) else "credentials"
+    listed = "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in error.errors(include_url=False))
+    return f"{where}: {listed}"

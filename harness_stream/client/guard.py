@@ -1,0 +1,128 @@
+"""Guarded functions: judged before they run, run once as approved, reported afterwards (DESIGN §10, V2, V4, V7).
+
+Rule of this file: the function's body runs in exactly one place, inside `_reported`, after `Answer.start`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from harness_stream.client.binding import Binding, Call, Encoders, Places, Resources
+from harness_stream.client.session import Ask, Measures, Session
+from harness_stream.client.waiting import waited
+from harness_stream.core import limits
+from harness_stream.errors import CallerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from concurrent.futures import Future
+
+    from harness_stream.client.answer import Answer, Handlers
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Guarding:
+    """How a function is guarded. Attributes: see `harness.Chain.guard`."""
+
+    action: str
+    roles: Mapping[str, str] = field(default_factory=dict)
+    resources: Resources = ()
+    measures: Callable[[Mapping[str, Any]], Measures] | None = None
+    labels: Iterable[str] = ()
+    purpose: str = ""
+    parent: tuple[str, str] | None = None
+    deadline_ms: int = limits.DEADLINE_MS_DEFAULT
+    min_revision: Mapping[str, int] | None = None
+    wait_for_hold: bool = False
+    obligations: Handlers = field(default_factory=dict)
+    encode: Encoders | None = None
+
+
+def guarded(session: Session, chain_id: str | None, how: Guarding, function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, run only when approved. A plain one stays plain and blocks its thread; an async one stays async.
+
+    Raises:
+        CallerError: `how` does not fit the function.
+    """
+    binding = Binding(function, how.encode)
+    unknown = sorted(set(how.roles) - set(binding.names))
+    if unknown:
+        raise CallerError(f"`roles` names `{unknown[0]}`, which is no parameter of `{function.__name__}`")
+    places = Places(how.resources, binding.names)
+
+    def asked(call: Call) -> Future[Answer]:
+        return session.ask(chain_id, how.action, _ask(how, places, call), call.digest)
+
+    if inspect.iscoroutinefunction(function):
+        return cast("Callable[P, R]", _async(session, binding, asked, function))
+    return _plain(session, binding, asked, function)
+
+
+def _async(
+    session: Session, binding: Binding, asked: Callable[[Call], Future[Answer]], function: Callable[P, Any]
+) -> Callable[P, Any]:
+    @functools.wraps(function)
+    async def run(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401  whatever the function returns
+        call = binding.call(args, kwargs)
+        answer = await asyncio.wrap_future(asked(call))
+        with _reported(session, answer, call) as (approved, named):
+            return await function(*approved, **named)
+
+    return run
+
+
+def _plain(
+    session: Session, binding: Binding, asked: Callable[[Call], Future[Answer]], function: Callable[P, R]
+) -> Callable[P, R]:
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        call = binding.call(args, kwargs)
+        answer = waited(asked(call))
+        with _reported(session, answer, call) as (approved, named):
+            return function(*approved, **named)
+
+    return run
+
+
+@contextmanager
+def _reported(session: Session, answer: Answer, call: Call) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Use the approval, let the body run, report how it ended."""
+    try:
+        approved = call.run_with()
+        answer.start()
+    except BaseException:
+        session.post(answer, "abandoned")
+        raise
+    try:
+        yield approved
+    except Exception:
+        session.post(answer, "failed")
+        raise
+    except BaseException:  # cancelled or interrupted: how far it came is not known
+        session.post(answer, "unknown")
+        raise
+    session.post(answer, "done")
+
+
+def _ask(how: Guarding, places: Places, call: Call) -> Ask:
+    ask = Ask(
+        labels=how.labels,
+        purpose=how.purpose,
+        parent=how.parent,
+        deadline_ms=how.deadline_ms,
+        min_revision=how.min_revision,
+        wait_for_hold=how.wait_for_hold,
+        obligations=how.obligations,
+        roles=how.roles,
+        arguments=call.arguments,
+    )
+    measures = None if how.measures is None else how.measures(call.arguments)
+    return replace(ask, resources=places.of(call.arguments), measures=measures)

@@ -1,0 +1,243 @@
+"""One agent's speech: builds its events, asks its enforcer, reports its outcomes. Shared by asyncio and blocking form.
+
+Rule of this file: an event that breaks the schema raises before anything is published; nothing here waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from harness_stream.client.enforcer import Enforcer
+from harness_stream.client.ids import Ids
+from harness_stream.client.request import Kind, Request
+from harness_stream.core import limits
+from harness_stream.core.canonical import arguments_digest
+from harness_stream.core.model import Intent, Mandate, Outcome
+from harness_stream.errors import CallerError, GarbageRecord, HarnessError, InvalidInput
+from harness_stream.wire.cloudevents import HS_ALG, build_headers, source_of
+from harness_stream.wire.codec import decode_input, encode
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from harness_stream.client.answer import Answer, Handlers
+    from harness_stream.client.credentials import Credentials
+    from harness_stream.client.wiring import Wiring
+    from harness_stream.ports import Headers
+
+M = TypeVar("M", bound=BaseModel)
+Measure = int | float | str | Decimal
+Measures = Mapping[str, Measure]
+Status = Literal["done", "failed", "abandoned", "unknown"]
+MandateSource = str | Path | bytes | Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is asked of one action, besides its name. Attributes: see `harness.Chain.decide`."""
+
+    resources: Iterable[str] = ()
+    measures: Measures | None = None
+    arguments: Mapping[str, Any] | None = None
+    roles: Mapping[str, str] | None = None
+    labels: Iterable[str] = ()
+    purpose: str = ""
+    parent: tuple[str, str] | None = None
+    deadline_ms: int = limits.DEADLINE_MS_DEFAULT
+    min_revision: Mapping[str, int] | None = None
+    wait_for_hold: bool = False
+    obligations: Handlers = field(default_factory=dict)
+
+
+class Session:
+    """Speaks for one agent in one process.
+
+    Args:
+        credentials: who.
+        wiring: to which log; closed with the session.
+    """
+
+    def __init__(self, credentials: Credentials, wiring: Wiring) -> None:
+        self.credentials = credentials
+        self.enforcer = Enforcer(wiring, self._abandoned)
+        self._clock = wiring.clock
+        self._realm = wiring.realm.name
+        self._ids = Ids(wiring.clock)
+
+    def ask(self, chain_id: str | None, action: str, ask: Ask, digest: str | None = None) -> Future[Answer]:
+        """Publish an intent; the future gives its approval or raises.
+
+        Args:
+            chain_id: None is the agent's own chain.
+            action: dotted verb.
+            ask: everything else.
+            digest: of the arguments, if the caller has serialised them already.
+
+        Raises:
+            InvalidInput: the intent breaks the schema or a limit.
+            TypeError: an argument is not JSON.
+            Overloaded, Unreachable, CallerError: as `Enforcer.submit`.
+        """
+        arguments = dict(ask.arguments or {})
+        digest = arguments_digest(arguments) if digest is None else digest
+        fields = {
+            **self._common(self.credentials.agent_id),
+            "intent_id": self._ids.new(),
+            "workload_id": self.credentials.place(),
+            "chain_id": chain_id,
+            "parent": None if ask.parent is None else dict(zip(("agent_id", "intent_id"), ask.parent, strict=True)),
+            "action": action,
+            "resources": list(ask.resources),
+            "arguments": _arguments(arguments, ask.roles or {}),
+            "unparsed": bool(arguments),  # no fingerprints yet: every value reads as never seen
+            "arguments_digest": digest,
+            "measures": _measures(ask.measures),
+            "labels": list(ask.labels),
+            "purpose": ask.purpose,
+            "deadline_ms": ask.deadline_ms,
+            "min_revision": dict(ask.min_revision or {}),
+            "enforcer_nonce": self.enforcer.nonce,
+        }
+        intent = _model(Intent, fields, f"intent `{action}`")
+        return self.enforcer.submit(
+            Request(
+                kind="intent",
+                id=intent.intent_id,
+                agent_id=intent.agent_id,
+                lane=self.credentials.home(),
+                value=_sized(encode(intent), f"intent `{action}`"),
+                headers=self._headers("intent", intent.intent_id),
+                deadline_ms=intent.deadline_ms,
+                subject=f"`{action}`",
+                arguments_digest=digest,
+                wait_for_hold=ask.wait_for_hold,
+                handlers=ask.obligations,
+            )
+        )
+
+    def declare(self, source: MandateSource) -> tuple[str, Future[None]]:
+        """Publish a mandate, its bytes as they are.
+
+        Returns:
+            The chain it opens, and a future that is done when it was taken in.
+
+        Raises:
+            InvalidInput: it is no mandate for this agent.
+            Overloaded, Unreachable, CallerError: as `Enforcer.submit`.
+        """
+        value = _mandate_bytes(source)
+        try:
+            mandate = decode_input(value)
+        except GarbageRecord as error:
+            raise InvalidInput(f"the mandate cannot be used: {error}", mistakes=(str(error),)) from None
+        if not isinstance(mandate, Mandate) or mandate.agent_id != self.credentials.agent_id:
+            raise InvalidInput(f"this is no mandate for agent `{self.credentials.agent_id}`")
+        future = self._submit("mandate", mandate.mandate_id, value, f"the mandate of chain `{mandate.chain_id}`")
+        return mandate.chain_id, future
+
+    def report(self, answer: Answer, status: Status, measures: Measures | None = None) -> Future[None]:
+        """Publish an outcome; the future is done when it was taken in.
+
+        Raises:
+            InvalidInput: status or measures break the schema.
+            Overloaded, Unreachable, CallerError: as `Enforcer.submit`.
+        """
+        return self.enforcer.submit(self._outcome(answer, status, measures))
+
+    def post(self, answer: Answer, status: Status) -> None:
+        """Publish an outcome if possible. One that gets lost counts as done, which is safe, so nothing is raised."""
+        try:
+            self.report(answer, status)
+        except HarnessError:
+            return
+
+    def _abandoned(self, request: Request, answer: Answer) -> Request:  # noqa: ARG002  the enforcer's signature
+        return self._outcome(answer, "abandoned", None)
+
+    def _outcome(self, answer: Answer, status: Status, measures: Measures | None) -> Request:
+        fields = {
+            **self._common(self.credentials.enforcer or self.credentials.agent_id),
+            "outcome_id": self._ids.new(),
+            "intent_id": answer.intent_id,
+            "verdict_digest": answer.digest,
+            "status": status,
+            "measures": _measures(measures),
+        }
+        outcome = _model(Outcome, fields, "outcome")
+        return self._request("outcome", outcome.outcome_id, encode(outcome), f"the outcome `{status}`")
+
+    def _submit(self, kind: Kind, own_id: str, value: bytes, subject: str) -> Future[None]:
+        return self.enforcer.submit(self._request(kind, own_id, value, subject))
+
+    def _request(self, kind: Kind, own_id: str, value: bytes, subject: str) -> Request:
+        return Request(
+            kind=kind,
+            id=own_id,
+            agent_id=self.credentials.agent_id,
+            lane=self.credentials.home(),
+            value=_sized(value, subject),
+            headers=self._headers(kind, own_id),
+            deadline_ms=limits.DEADLINE_MS_DEFAULT,
+            subject=subject,
+        )
+
+    def _common(self, by: str) -> dict[str, Any]:
+        return {"v": 1, "realm": self._realm, "by": by, "agent_id": self.credentials.agent_id}
+
+    def _headers(self, kind: Kind, own_id: str) -> Headers:
+        source = source_of(self._realm, self.credentials.agent_id)
+        headers = build_headers(event_id=own_id, source=source, event_type=kind, time_ms=self._clock.now_ms())
+        return [header for header in headers if header[0] != HS_ALG]  # what vouches for it is the signer's to say
+
+
+def _arguments(arguments: Mapping[str, Any], roles: Mapping[str, str]) -> list[dict[str, str]]:
+    unknown = sorted(set(roles) - set(arguments))
+    if unknown:
+        raise CallerError(f"`roles` names `{unknown[0]}`, which is no argument")
+    return [{"name": name, "role": roles.get(name, "other")} for name in arguments]
+
+
+def _measures(measures: Measures | None) -> dict[str, Any]:
+    return {name: _measure(value) for name, value in (measures or {}).items()}
+
+
+def _measure(value: Measure) -> int | str:
+    """Numbers that are not integers travel as decimal text, because 0.1 is not 0.1 in binary."""
+    if not isinstance(value, float | Decimal):
+        return value
+    text = format(Decimal(repr(value)) if isinstance(value, float) else value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _mandate_bytes(source: MandateSource) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, Mapping):
+        return encode(_model(Mandate, dict(source), "mandate"))
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"mandate file `{source}` cannot be read: {error}") from None
+
+
+def _model(model: type[M], fields: Mapping[str, Any], what: str) -> M:
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        mistakes = tuple(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in found)
+        raise InvalidInput(f"{what}: {mistakes[0]}; nothing was published", mistakes=mistakes) from None
+
+
+def _sized(value: bytes, what: str) -> bytes:
+    if len(value) > limits.INTENT_BYTES_MAX:
+        raise InvalidInput(
+            f"{what} has {len(value):,} bytes, at most {limits.INTENT_BYTES_MAX:,}; nothing was published"
+        )
+    return value

@@ -1,0 +1,93 @@
+"""An approval in the caller's hands. Rule: it only shows the enforcer's `Answer`, which alone decides on its use."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from harness_stream.client.waiting import waited
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness_stream.client.answer import Answer, Decision, Reason
+    from harness_stream.client.session import Measures, Session, Status
+
+
+class _Approval:
+    def __init__(self, session: Session, answer: Answer) -> None:
+        self._session, self._answer = session, answer
+
+    @property
+    def decision(self) -> Decision:
+        """Always `approve`: anything else was raised."""
+        return self._answer.decision
+
+    @property
+    def intent_id(self) -> str:
+        """The intent it approves."""
+        return self._answer.intent_id
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Why."""
+        return self._answer.reasons
+
+    @property
+    def shadow(self) -> tuple[Reason, ...]:
+        """What rules in shadow mode would have said."""
+        return self._answer.shadow
+
+    @property
+    def obligations(self) -> Mapping[str, Any]:
+        """What `start` fulfils through the handlers."""
+        return self._answer.obligations
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """Ids of the intents that reasons name."""
+        return self._answer.evidence
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the verdict's value."""
+        return self._answer.digest
+
+    @property
+    def valid(self) -> bool:
+        """Could the action begin now?"""
+        return self._answer.valid
+
+    def start(self) -> None:
+        """Call right before the action; once.
+
+        Raises:
+            TimedOut: the deadline or valid_for_ms has passed: do not act.
+            CallerError: used before, or in another process than the one that asked.
+        """
+        self._answer.start()
+
+    def __repr__(self) -> str:
+        return repr(self._answer)
+
+
+class Verdict(_Approval):
+    """An approval, for asyncio."""
+
+    async def report(self, status: Status, measures: Measures | None = None) -> None:
+        """Say how the action ended, and wait until that was taken in.
+
+        Raises:
+            Denied: it was refused, with the reason.
+            TimedOut, Unreachable: nobody took it in; it counts as done.
+            InvalidInput: status or measures break the schema.
+        """
+        await asyncio.wrap_future(self._session.report(self._answer, status, measures))
+
+
+class BlockingVerdict(_Approval):
+    """An approval, without asyncio."""
+
+    def report(self, status: Status, measures: Measures | None = None) -> None:
+        """As `Verdict.report`."""
+        waited(self._session.report(self._answer, status, measures))
