@@ -69,16 +69,20 @@ class Chain(NamedTuple):
 
 
 class Agent(NamedTuple):
-    """What an agent's unit says of itself: its chains, and the bundle its windows were last made for."""
+    """What an agent's unit says of itself: its chains, and the switch its windows were last made for."""
 
     chains: tuple[str, ...] = ()
-    windows_for: str = ""
+    windows_for: int | None = None
 
 
 AGENT_KEY = ("agent",)
 """A unit's `Agent`; a lane's unit has one too, without chains."""
 SINCE_KEY = ("since",)
-"""In the partition's unit: window id → chain time at which it entered the bundle in force."""
+"""In the partition's unit: window id → the switch by which it entered the bundle in force, and the last switch.
+
+A switch is named by its chain time, or the number after the switch before it if that is greater.
+"""
+LAST_SWITCH = ""
 OVERFLOW_KEY = ("overflow",)
 """Chain time from which on a unit had no room for new groups: groups it does not know are unknown before."""
 
@@ -107,6 +111,7 @@ def _hold_of(body: Mapping[str, Any], digest: str) -> dict[str, Any]:
         "intent_digest": body["intent_digest"],
         "rules": [r["rule"] for r in body["reasons"] if r.get("effect") == "hold"],
         "until": body["hold_until"],
+        "event": body["event"],
     }
 
 
@@ -174,15 +179,17 @@ def _keep(state: State, unit: str, event: Event) -> None:
     if event["chain_id"] not in agent.chains:
         state.put(unit, AGENT_KEY, agent._replace(chains=(*agent.chains, event["chain_id"])))
     chain: Chain = state.get(unit, ("chain", event["chain_id"])) or Chain()
-    kept = tuple(e for e in chain.kept if e["id"] != event["id"]) if event["settles"] else chain.kept
+    settles = event["settles"] is not None
+    kept = tuple(e for e in chain.kept if e["id"] != event["id"]) if settles else chain.kept
     size = chain.kept_bytes + event_bytes(event)
+    size -= sum(event_bytes(e) for e in chain.kept if e["id"] == event["id"]) if settles else 0
     cut = 0
     while len(kept) + 1 - cut > limits.KEPT_EVENTS_MAX or (size > limits.KEPT_BYTES_MAX and cut < len(kept)):
         size -= event_bytes(kept[cut])
         cut += 1
     labels = {*chain.labels, *event_labels(event)} if event["decision"] == "approve" else chain.labels
     chain = chain._replace(
-        events=chain.events + 1,
+        events=chain.events + (not settles),
         labels=tuple(sorted(labels)),
         kept=(*kept[cut:], event),
         kept_bytes=size,
@@ -210,16 +217,25 @@ def event_labels(event: Event) -> Iterator[str]:
 
 
 def _count(state: State, event: Event, windows: Windows) -> None:
-    """Let every window see the event; a hold that was settled by a denial leaves the windows it was pending in."""
+    """Let every window see the event; the hold it settles first leaves the windows it was pending in."""
+    if event["settles"] is not None:
+        _uncount(state, {**event, **event["settles"]}, windows)
     denied = event["decision"] == "deny"
     for spec, home, group, mask in matches(event, windows):
-        counts = spec.attempts or not denied
-        if not counts and not event["settles"]:
+        if denied and not spec.attempts:
             continue
         before = window_of(state, spec, home, group)
         entry = window.Entry(event["t"], event["id"], event["hold_until"])
-        after = window.observe(spec, before, entry, mask) if counts else window.forget(before, event["id"])
-        _put_window(state, spec, home, group, after)
+        _put_window(state, spec, home, group, window.observe(spec, before, entry, mask))
+
+
+def _uncount(state: State, held: Event, windows: Windows) -> None:
+    """A held event leaves its windows: those of the facts as they were, which may have changed since."""
+    for spec, home, group, _ in matches(held, windows):
+        before = window_of(state, spec, home, group)
+        after = window.forget(before, held["id"])
+        if after != before:
+            _put_window(state, spec, home, group, after)
 
 
 def _put_window(state: State, spec: window.Spec, home: str, group: Group, after: window.WindowState) -> None:
@@ -292,7 +308,7 @@ def home_of(spec: window.Spec, event: Event) -> str:
 
 
 def generation(state: State, window_id: str) -> int:
-    """Chain time at which a window (again) entered the bundle in force, 0 if it was there from the first switch."""
+    """The switch by which a window (again) entered the bundle in force, 0 if it was there from the first."""
     since: Mapping[str, int] = state.get(PARTITION_UNIT, SINCE_KEY) or {}
     return since.get(window_id, 0)
 
@@ -303,7 +319,8 @@ def switched(state: State, old: Windows | None, new: Windows, t: int) -> None:
         return
     since: Mapping[str, int] = state.get(PARTITION_UNIT, SINCE_KEY) or {}
     known = {spec.id for spec in old.specs}
-    fresh = {spec.id: t for spec in new.specs if spec.id not in known}
+    switch = max(t, since.get(LAST_SWITCH, 0) + 1)
+    fresh = {spec.id: switch for spec in new.specs if spec.id not in known} | {LAST_SWITCH: switch}
     kept = {spec.id: since[spec.id] for spec in new.specs if spec.id in since and spec.id in known}
     state.put(PARTITION_UNIT, SINCE_KEY, {**kept, **fresh})
 
@@ -315,19 +332,20 @@ def warm(state: State, unit: str, windows: Windows) -> None:
     same windows whenever it looks. A lane's are known from the switch on (until a bundle is warmed from the log).
     """
     agent: Agent = state.get(unit, AGENT_KEY) or Agent()
-    if agent.windows_for == windows.digest:
+    switch = generation(state, LAST_SWITCH)
+    if agent.windows_for == switch:
         return
     _drop_dead_windows(state, unit, windows)
-    fresh = [spec for spec in windows.specs if generation(state, spec.id)]
-    if agent.windows_for and fresh:
+    made_for = switch if agent.windows_for is None else agent.windows_for
+    fresh = [spec for spec in windows.specs if generation(state, spec.id) > made_for]
+    if fresh:
         chains = [state.get(unit, ("chain", c)) or Chain() for c in agent.chains]
         dropped = max((c.dropped_at for c in chains if c.dropped_at is not None), default=None)
         for spec in fresh:
             key = ("since", spec.id, generation(state, spec.id))
-            if state.get(unit, key, _UNSET) is _UNSET:
-                state.put(unit, key, dropped if chains else generation(state, spec.id))
-                _rebuild(state, unit, spec, chains, windows)
-    state.put(unit, AGENT_KEY, agent._replace(windows_for=windows.digest))
+            state.put(unit, key, dropped if chains else generation(state, spec.id))
+            _rebuild(state, unit, spec, chains, windows)
+    state.put(unit, AGENT_KEY, agent._replace(windows_for=switch))
 
 
 def _drop_dead_windows(state: State, unit: str, windows: Windows) -> None:
@@ -341,9 +359,6 @@ def _drop_dead_windows(state: State, unit: str, windows: Windows) -> None:
 def live_windows(state: State, windows: Windows) -> frozenset[tuple[str, int]]:
     """(window id, generation) of every window that is read under the bundle in force."""
     return frozenset((spec.id, generation(state, spec.id)) for spec in windows.specs)
-
-
-_UNSET = object()
 
 
 def _rebuild(state: State, unit: str, spec: window.Spec, chains: Iterable[Chain], windows: Windows) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from harness_stream.core import chain as chains
 from harness_stream.core import limits, window
 from harness_stream.core.combine import combine, merge_obligations
-from harness_stream.core.model import OWN_CHAIN_PREFIX, Intent, lane_of_fields
+from harness_stream.core.model import OWN_CHAIN_PREFIX, Intent, lane_of_fields, measure_of
 from harness_stream.core.reasons import Deny
 from harness_stream.core.rules.windows import Windows
 from harness_stream.core.state import State, agent_unit, lane_unit
@@ -65,7 +65,7 @@ def decide(
     windows: Windows,
     *,
     satisfied: frozenset[str] = frozenset(),
-    settles: bool = False,
+    settles: Mapping[str, Any] | None = None,
 ) -> Decided:
     """Judge one intent.
 
@@ -76,9 +76,9 @@ def decide(
         state: the partition's state; it is read, and windows of its units may be made for this bundle.
         windows: the compiled rules with their windows.
         satisfied: hold rules that a person has answered.
-        settles: this re-runs a held intent, so its deadline has been replaced.
+        settles: the event of the hold that this re-runs; the intent's deadline has been replaced.
     """
-    unread = _unevaluated(intent, arrival, inputs, settles=settles)
+    unread = _unevaluated(intent, arrival, inputs, settles=settles is not None)
     if unread is not None:
         return unread
     event = event_of(intent, arrival.t, inputs, settles=settles)
@@ -90,10 +90,13 @@ def decide(
     return _by_rules(intent, inputs, event, state, windows, satisfied)
 
 
-def event_of(intent: Intent, t: int, inputs: Inputs, *, settles: bool = False) -> dict[str, Any]:
-    """The compact chain event, as history will keep it if the intent is approved."""
+def event_of(intent: Intent, t: int, inputs: Inputs, *, settles: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The compact chain event, as history will keep it if the intent is approved.
+
+    `settles` of the event says how the held one, which it replaces, differed: facts may have changed in between.
+    """
     identity, infrastructure = inputs["identity"], inputs["infrastructure"]
-    return {
+    event = {
         "id": intent.intent_id,
         "lane": lane_of_fields(identity, intent.agent_id),
         "agent_id": intent.agent_id,
@@ -105,7 +108,7 @@ def event_of(intent: Intent, t: int, inputs: Inputs, *, settles: bool = False) -
         "kind": "intent",
         "action": intent.action,
         "resources": inputs["resources"],
-        "measures": intent.measures_micro(),
+        "measures": {name: measure_of(micro) for name, micro in intent.measures_micro().items()},
         "labels": sorted({*intent.labels, *inputs["tool_labels"]}),
         "purpose": intent.purpose,
         "environment": infrastructure.get("environment", ""),
@@ -113,8 +116,19 @@ def event_of(intent: Intent, t: int, inputs: Inputs, *, settles: bool = False) -
         "by": intent.by,
         "t": t,
         "hold_until": None,
-        "settles": settles,
+        "settles": None,
     }
+    return event if settles is None else {**event, "settles": _differing(settles, event)}
+
+
+def denied_later(held: Mapping[str, Any], t: int) -> dict[str, Any]:
+    """The event of a hold that came to be denied at t without a look at its facts."""
+    event = {**held, "t": t, "decision": "deny", "hold_until": None}
+    return {**event, "settles": _differing(held, event)}
+
+
+def _differing(held: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in held.items() if name != "settles" and value != event[name]}
 
 
 def _unevaluated(intent: Intent, arrival: Arrival, inputs: Inputs, *, settles: bool) -> Decided | None:
@@ -217,7 +231,7 @@ class _Judged:
         error = next((r for r in results if isinstance(r, str)), None)
         held = [view for view, result in zip(self._views, results, strict=True) if result is True]
         fires = len(held) == len(results) if rule.effect == "approve" else bool(held)
-        if error is not None and not (held and rule.effect != "approve"):
+        if error is not None:
             return {"code": str(Deny.RULE_ERROR), **base, "detail": error}
         if not fires:
             return None
@@ -244,6 +258,8 @@ class _Judged:
     def _outcome(self, index: int, spec: window.Spec, group: chains.Group) -> window.Outcome:
         home = chains.home_of(spec, self._event)
         before = chains.window_of(self._state, spec, home, group)
+        if self._event["settles"] is not None:
+            before = window.forget(before, self._event["id"])
         mask = self._matched.get((spec.id, group))
         entry = window.Entry(self._event["t"], self._event["id"])
         now = before if mask is None else window.observe(spec, before, entry, mask)

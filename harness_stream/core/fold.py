@@ -8,6 +8,7 @@ Worker, client, gateway, auditor and tests call this same function. It reads unt
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -68,16 +69,17 @@ def fold_header(state: Header, body: Body, digest: str) -> Header | None:
         return _claim(state, body, digest)
     if kind == "resume":
         return _resume(state, body, digest)
-    if kind in _LINKED:
+    if isinstance(kind, str) and kind in _LINKED:
         return _linked(state, body, digest, kind)
     return None
 
 
 def is_own(state: Header, body: Body) -> bool:
     """Was this written under the claim in force?"""
-    return body.get("epoch") == state.epoch and body.get("writer") == state.writer
+    return state.epoch > 0 and _whole(body.get("epoch")) == state.epoch and body.get("writer") == state.writer
 
 
+_DIGEST = re.compile(rf"[0-9a-f]{{{limits.DIGEST_DIGITS}}}")
 _LINKED = frozenset({"switch", "verdict", "ack", "reject", "skip"})
 
 
@@ -124,7 +126,7 @@ def _resume(state: Header, body: Body, digest: str) -> Header | None:
     writer, head, rules = body.get("writer"), body.get("head"), _rules_of(body)
     if epoch is None or epoch <= state.epoch or not isinstance(writer, str) or not isinstance(head, str):
         return None
-    if next_input is None or next_input < 0 or t is None or len(head) != limits.DIGEST_DIGITS:
+    if next_input is None or next_input < 0 or t is None or t < 0 or not _DIGEST.fullmatch(head):
         return None
     return Header(state.incarnation, state.partition, epoch, writer, head, next_input, rules, t, 0)
 

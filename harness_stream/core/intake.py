@@ -12,10 +12,10 @@ from typing import Any
 
 from harness_stream.core import chain as chains
 from harness_stream.core import limits
-from harness_stream.core.decide import Arrival, Decided, decide, engine_reason, event_of, refused
+from harness_stream.core.decide import Arrival, Decided, decide, denied_later, engine_reason, event_of, refused
 from harness_stream.core.join import ABSENT, ENGINE, Tables, join
 from harness_stream.core.lanes import partition_of
-from harness_stream.core.model import Approval, IdentityRow, Intent, Mandate, Outcome, lane_of
+from harness_stream.core.model import Approval, IdentityRow, Intent, Mandate, Outcome, lane_of, measure_of, micro_of
 from harness_stream.core.reasons import Deny, Refuse, Reject
 from harness_stream.core.rules.windows import Windows
 from harness_stream.core.state import State, agent_unit, lane_unit
@@ -175,16 +175,17 @@ class Intake:
 
     def _outcome(self, outcome: Outcome, arrival: Arrival) -> Answer:
         known = chains.remembered(self.state, outcome.agent_id, outcome.intent_id, arrival.t)
-        refusal = self._bad_outcome(outcome, known)
+        refusal = self._bad_outcome(outcome, known, arrival.t)
         if refusal is not None or known is None:
             return _ack(outcome, arrival, refusal or Refuse.OUTCOME_EXPIRED, None)
         measures = self._raised(outcome, known)
         change = {"op": "outcome", "intent_id": outcome.intent_id, "status": outcome.status, "measures": measures}
         return _ack(outcome, arrival, None, change)
 
-    def _bad_outcome(self, outcome: Outcome, known: chains.Remembered | None) -> Refuse | None:
+    def _bad_outcome(self, outcome: Outcome, known: chains.Remembered | None, t: int) -> Refuse | None:
         if known is None:
-            return Refuse.OUTCOME_EXPIRED
+            forgotten = id_time_ms(outcome.intent_id) + limits.ID_MEMORY_MS < t
+            return Refuse.OUTCOME_EXPIRED if forgotten else Refuse.BYPASS
         if known.decision != "approve":
             return Refuse.BYPASS
         if known.verdict_digest != outcome.verdict_digest:
@@ -196,14 +197,14 @@ class Intake:
             return Refuse.NOT_REPORTER
         return Refuse.NOT_ENFORCER if outcome.status == "abandoned" and not enforcer else None
 
-    def _raised(self, outcome: Outcome, known: chains.Remembered) -> dict[str, int]:
+    def _raised(self, outcome: Outcome, known: chains.Remembered) -> dict[str, int | str]:
         """`done`: each measure becomes max(approved, reported); anything else leaves what was approved."""
         chain: chains.Chain | None = self.state.get(agent_unit(outcome.agent_id), ("chain", known.chain_id))
         kept = () if chain is None else chain.kept
-        approved: dict[str, int] = next((dict(e["measures"]) for e in kept if e["id"] == outcome.intent_id), {})
+        approved: dict[str, int | str] = next((dict(e["measures"]) for e in kept if e["id"] == outcome.intent_id), {})
         if outcome.status == "done":
             for name, micro in outcome.measures_micro().items():
-                approved[name] = max(approved.get(name, 0), micro)
+                approved[name] = measure_of(max(micro_of(approved.get(name, 0)), micro))
         return approved
 
     # --- approvals ---
@@ -219,11 +220,13 @@ class Intake:
         held = Arrival(hold["intent_digest"], arrival.append_ms, arrival.t)
         inputs = join(intent, self.tables, decided_at, self.windows.program.fields_read)
         satisfied = frozenset(hold["rules"]) if approval.decision == "approve" else frozenset()
-        decided = decide(intent, held, inputs, self.state, self.windows, satisfied=satisfied, settles=True)
+        decided = decide(intent, held, inputs, self.state, self.windows, satisfied=satisfied, settles=hold["event"])
         if approval.decision == "deny":
-            event = event_of(intent, arrival.t, inputs, settles=True) if inputs["identity"]["present"] else None
+            event = event_of(intent, arrival.t, inputs, settles=hold["event"]) if inputs["identity"]["present"] else None
             denied = event and {**event, "decision": "deny"}
             decided = Decided("deny", (engine_reason(Deny.HOLD_DENIED, approval.by),), event=denied)
+        if decided.event is None:
+            decided = decided._replace(event=denied_later(hold["event"], arrival.t))
         by = {"id": approval.approval_id, "by": approval.by, "decision": approval.decision, "reason": approval.reason}
         body = self._verdict(intent, held, decided, inputs, by)
         if decided.decision == "approve":

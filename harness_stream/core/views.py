@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness_stream.core import limits
+from harness_stream.core.scalars import micro_of
 
 NO_RESOURCE: Mapping[str, Any] = {"uri": "", "system": "", "zone": "", "labels": [], "sensitivity": "", "owner": ""}
 """An intent without resources is judged once, against this."""
@@ -21,7 +22,7 @@ _PLAIN = (
 def views_of(event: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One view per resource of a compact event, at least one."""
     shared = {name: event[name] for name in _PLAIN}
-    shared["measures"] = {name: number_of(micro) for name, micro in event["measures"].items()}
+    shared["measures"] = {name: number_of(micro_of(value)) for name, value in event["measures"].items()}
     return [{**shared, "resource": resource} for resource in event["resources"] or (NO_RESOURCE,)]
 
 

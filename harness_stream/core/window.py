@@ -76,7 +76,7 @@ class Count(NamedTuple):
     Attributes:
         entries: newest last, chain times never decreasing.
         buckets: (index, firm events, pending holds), oldest first; bucket i spans [i·w, (i+1)·w) with w = ⌈T/64⌉.
-        since: chain time from which on every matching event was counted; None = all there ever were.
+        since: chain time after which every matching event was counted; None = all there ever were.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -85,7 +85,7 @@ class Count(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """`temporal`: per listed selection the newest firm entry and the pending holds after it."""
+    """`temporal`: per listed selection the newest firm entry and the pending holds after it; `since` as in `Count`."""
 
     entries: tuple[tuple[Entry, ...], ...]
     since: int | None = None
@@ -100,17 +100,22 @@ def empty(spec: Spec, since: int | None) -> WindowState:
 
 
 def observe(spec: Spec, state: WindowState, entry: Entry, mask: int) -> WindowState:
-    """The window after an event whose matching selections are `mask`; observing an id again replaces it."""
+    """The window after an event whose matching selections are `mask`; a settled hold is `forget`-ten first."""
     if isinstance(state, Count):
         return _count(spec, state, entry)
     marks = tuple(
         _mark(old, entry) if mask >> bit & 1 else old for bit, old in zip(spec.bits, state.entries, strict=True)
     )
-    return state._replace(entries=marks)
+    if max(map(len, marks), default=0) <= limits.EVIDENCE_MAX:
+        return state._replace(entries=marks)
+    # Whether the dropped hold counts may matter once those after it are denied: unknown from here back.
+    blind = max(old[1].t for old in marks if len(old) > limits.EVIDENCE_MAX)
+    since = blind if state.since is None else max(blind, state.since)
+    return Marks(tuple(_bounded(old) for old in marks), since)
 
 
 def forget(state: WindowState, intent_id: str) -> WindowState:
-    """The window without one event: a hold that was denied never happened."""
+    """The window without one event: a hold that is answered leaves its place, whatever the answer."""
     if isinstance(state, Count):
         return state._replace(entries=tuple(e for e in state.entries if e.id != intent_id))
     return state._replace(entries=tuple(tuple(e for e in old if e.id != intent_id) for old in state.entries))
@@ -128,11 +133,11 @@ def evaluate(spec: Spec, state: WindowState, t: int, condition: Callable[[int, i
     start = t - spec.timespan_ms
     if isinstance(state, Count):
         return _evaluate_count(spec, state, t, condition)
-    newest = [next((e for e in reversed(old) if e.t >= start and e.counts_at(t)), None) for old in state.entries]
+    newest = [next((e for e in reversed(old) if e.t >= start and _counts(spec, e, t)), None) for old in state.entries]
     found = tuple(e.id for e in newest if e is not None)
     if len(found) == len(newest):
         return Outcome(True, found, len(found))
-    blind = state.since is not None and state.since > start
+    blind = state.since is not None and state.since >= start
     return Outcome(None if blind else False, found, len(found))
 
 
@@ -168,17 +173,16 @@ def _bucket_ms(spec: Spec) -> int:
 
 def _count(spec: Spec, state: Count, entry: Entry) -> Count:
     start, width = entry.t - spec.timespan_ms, _bucket_ms(spec)
-    kept = tuple(e for e in state.entries if e.id != entry.id) if _seen(state.entries, entry.id) else state.entries
-    kept = (*kept[_first(kept, start) :], entry)
+    kept = (*state.entries[_first(state.entries, start) :], entry)
     buckets = tuple(b for b in state.buckets if (b[0] + 1) * width > start)
     if len(kept) <= limits.WINDOW_EXACT_MAX:
         return Count(kept, buckets, state.since)
     return Count(kept[1:], _add(buckets, kept[0].t // width, kept[0].until is not None), state.since)
 
 
-def _seen(entries: tuple[Entry, ...], intent_id: str) -> bool:
-    """Only a hold is ever observed twice, so only pending entries can be the same event."""
-    return any(e.until is not None and e.id == intent_id for e in entries)
+def _counts(spec: Spec, entry: Entry, t: int) -> bool:
+    """An expired hold reads as denied, and a denial is an attempt."""
+    return spec.attempts or entry.counts_at(t)
 
 
 def _add(buckets: tuple[tuple[int, int, int], ...], index: int, pending: bool) -> tuple[tuple[int, int, int], ...]:
@@ -192,23 +196,25 @@ def _first(entries: tuple[Entry, ...], start: int) -> int:
 
 
 def _mark(old: tuple[Entry, ...], entry: Entry) -> tuple[Entry, ...]:
-    others = tuple(e for e in old if e.id != entry.id)
-    if entry.until is None and all(e.t <= entry.t for e in others):
-        return (entry,)
     # A firm entry stays below pending holds: they may yet turn out not to count.
-    return (*others, entry)[-limits.EVIDENCE_MAX :]
+    return (entry,) if entry.until is None else (*old, entry)
+
+
+def _bounded(old: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """At most EVIDENCE_MAX: the oldest, which may be the firm one, and the newest."""
+    return old if len(old) <= limits.EVIDENCE_MAX else (old[0], *old[2:])
 
 
 def _evaluate_count(
     spec: Spec, state: Count, t: int, condition: Callable[[int, int | None], bool | None]
 ) -> Outcome:
     start, width = t - spec.timespan_ms, _bucket_ms(spec)
-    inside = [e for e in state.entries[_first(state.entries, start) :] if e.counts_at(t)]
+    inside = [e for e in state.entries[_first(state.entries, start) :] if _counts(spec, e, t)]
     whole = [b for b in state.buckets if b[0] * width >= start]
     split = [b for b in state.buckets if b[0] * width < start < (b[0] + 1) * width]
     lo = len(inside) + sum(firm for _, firm, _ in whole)
     above = sum(held for _, _, held in whole) + sum(firm + held for _, firm, held in split)
-    hi = None if state.since is not None and state.since > start else lo + above
+    hi = None if state.since is not None and state.since >= start else lo + above
     evidence = tuple(e.id for e in inside[-limits.EVIDENCE_MAX :])
     return Outcome(condition(lo, hi), evidence, lo)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness_stream.core import window
 from harness_stream.core.rules.compile import Program
+from harness_stream.errors import InvalidInput
 
 Condition = Callable[[int, int | None], bool | None]
 
@@ -24,9 +25,18 @@ class Windows:
         specs: distinct windows, in order of first use.
         by_rule: per rule index its window, None for a rule without one.
         conditions: per rule index the window condition over an interval.
+
+    Raises:
+        InvalidInput: the program asks for a window that this engine does not evaluate.
     """
 
     def __init__(self, program: Program) -> None:
+        missing = sorted({c.type for c in program.correlations if c is not None} - window.KINDS)
+        if missing:
+            raise InvalidInput(
+                f"window type {', '.join(f'`{kind}`' for kind in missing)} is not evaluated yet",
+                hint=f"use {' or '.join(f'`{kind}`' for kind in sorted(window.KINDS))}",
+            )
         self.program = program
         self.digest = program.digest
         self.by_rule = tuple(None if c is None else self._spec(c) for c in program.correlations)
