@@ -18,8 +18,6 @@ REPLICATION_DEV: Final = 1
 MIN_INSYNC: Final = 2  # an acknowledged record survives the loss of any one broker
 MIN_INSYNC_DEV: Final = 1
 
-# PROTOCOL §6: a worker snapshots every changed chain at least this often, so a successor needs no older log.
-SNAPSHOT_INTERVAL_MS: Final = 3_600_000
 # A reader of heads reads the active segment whole: at one checkpoint of 1 KiB a second these are 600 KiB.
 HEADS_SEGMENT_MS: Final = 600_000
 # Rows carry key, headers and framing besides their value.
@@ -135,18 +133,18 @@ class Topics:
         return f"{self.prefix}.{name}"
 
 
-def retention_ms(max_timespan_ms: int) -> int:
+def retention_ms(max_timespan_ms: int, snapshot_interval_ms: int) -> int:
     """How long both logs must be kept (PROTOCOL §2): longest window + hold + 2 snapshot intervals + 24 h."""
-    return max_timespan_ms + limits.HOLD_MS_DEFAULT + 2 * SNAPSHOT_INTERVAL_MS + limits.RETENTION_SLACK_MS
+    return max_timespan_ms + limits.HOLD_MS_DEFAULT + 2 * snapshot_interval_ms + limits.RETENTION_SLACK_MS
 
 
-def topic_specs(prefix: str, partitions: int, max_timespan_ms: int, *, dev: bool) -> tuple[TopicSpec, ...]:
+def topic_specs(prefix: str, partitions: int, kept_ms: int, *, dev: bool) -> tuple[TopicSpec, ...]:
     """Every topic of a realm.
 
     Args:
         prefix: first part of each name.
         partitions: P, of the logs and of what is co-numbered with them.
-        max_timespan_ms: longest window a rule may ask for.
+        kept_ms: how long both logs must be kept, see `retention_ms`.
         dev: one replica instead of three.
     """
     topics = Topics(prefix)
@@ -157,7 +155,7 @@ def topic_specs(prefix: str, partitions: int, max_timespan_ms: int, *, dev: bool
         append_time = Requirement("message.timestamp.type", "LogAppendTime")
         return TopicSpec(name, count, replication, (append_time, *own, *durable))
 
-    kept = Requirement("retention.ms", str(retention_ms(max_timespan_ms)), floor=True)
+    kept = Requirement("retention.ms", str(kept_ms), floor=True)
     unlimited = Requirement("retention.bytes", "-1")
     return (
         spec(topics.intents, partitions, *_INTENTS, kept, unlimited),

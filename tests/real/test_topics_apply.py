@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from confluent_kafka.admin import AdminClient
+from log_lanes import eventually
 
 from harness_stream.adapters.kafka.admin import incarnation, partitions
 from harness_stream.adapters.kafka.topics import verify
@@ -98,7 +99,15 @@ def test_a_recreated_log_is_another_incarnation(realm, apply):
     client = AdminClient({"bootstrap.servers": realm.bootstrap})
     [deleted] = client.delete_topics([f"{realm.prefix}.verdicts"]).values()
     deleted.result(30)
-    apply(*FLAGS)
+
+    def gone():
+        try:
+            return not incarnation(realm)
+        except ProtocolError:
+            return True
+
+    eventually(gone)  # the broker's own view follows its controller's by some milliseconds
+    assert apply(*FLAGS)[0] == 0
     second = incarnation(realm)
     assert second != first
     assert second.split(".")[0] == first.split(".")[0]

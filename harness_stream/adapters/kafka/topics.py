@@ -21,7 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 
 from harness_stream.adapters.kafka.admin import ADMIN_S_MAX, KafkaAdmin
 from harness_stream.errors import ProtocolError
-from harness_stream.wire.topics import topic_specs
+from harness_stream.wire.topics import retention_ms, topic_specs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -197,7 +197,8 @@ def verify(settings: Settings) -> None:
 
 
 def _specs(settings: Settings) -> tuple[TopicSpec, ...]:
-    return topic_specs(settings.prefix, settings.partitions, settings.max_timespan_ms, dev=settings.dev)
+    kept_ms = retention_ms(settings.max_timespan_ms, settings.snapshot_interval_ms)
+    return topic_specs(settings.prefix, settings.partitions, kept_ms, dev=settings.dev)
 
 
 def _configs(admin: KafkaAdmin, names: list[str]) -> dict[str, dict[str, str | None]]:
