@@ -1,6 +1,6 @@
 """Settings: flags over `HARNESS_*` over `harness.toml` over these defaults. Frozen once read.
 
-Reading the environment and the file happens here and nowhere else; a setting that nobody knows is an error with a suggestion.
+Reading the environment and the file happens here and nowhere else; an unknown setting is an error that suggests one.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ MAX_TIMESPAN_MS_DEFAULT = 24 * 3_600_000
 # 1 min: bounds what a worker that lost Redis folds again, and is far below the hour that retention counts on.
 SNAPSHOT_INTERVAL_MS_DEFAULT = 60_000
 
+# 5 min and 20: a loop of one denial a second is high risk within half a minute, and an agent that stops is below 0.8
+# two minutes later.
+RISK_HALF_LIFE_MS_DEFAULT = 300_000
+RISK_DENIALS_FULL_DEFAULT = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -44,6 +49,9 @@ class Settings:
         metrics_host: address that port binds; loopback unless probes come from elsewhere.
         snapshot_interval_ms: how often changed chains are written to the chains topic.
         hot_units_max: units of state kept in memory per worker before idle ones leave.
+        risk_half_life_ms: after this a denial weighs half in `topologies.risk`.
+        risk_denials_full: so many denials at once are risk 1.
+        risk_ignored_rules: ids, separated by commas, of rules that deny by that risk; they must not feed it.
     """
 
     bootstrap: str = "127.0.0.1:9092"
@@ -59,6 +67,9 @@ class Settings:
     hot_units_max: int = 100_000
     snapshot_interval_ms: int = SNAPSHOT_INTERVAL_MS_DEFAULT
     metrics_host: str = "127.0.0.1"
+    risk_half_life_ms: int = RISK_HALF_LIFE_MS_DEFAULT
+    risk_denials_full: int = RISK_DENIALS_FULL_DEFAULT
+    risk_ignored_rules: str = "too-risky"
 
 
 def _coerce(name: str, value: object, where: str) -> object:
@@ -123,4 +134,6 @@ def load_settings(path: Path | None = None, env: Mapping[str, str] | None = None
     settings = replace(Settings(), **values)
     if settings.partitions < 1:
         raise ConfigError("`partitions` must be at least 1")
+    if min(settings.risk_half_life_ms, settings.risk_denials_full) < 1:
+        raise ConfigError("`risk_half_life_ms` and `risk_denials_full` must be at least 1")
     return settings
