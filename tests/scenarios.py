@@ -16,8 +16,8 @@ from harness_stream.core import limits
 from harness_stream.core.chain import apply, change_of
 from harness_stream.core.state import State
 from harness_stream.wire.decisions import encode_body, read_body
-from tests import factories as make
-from tests.oracle import Event, Oracle, Predicate, Rule, Window
+import factories as make
+from oracle import Event, Oracle, Predicate, Rule, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,6 +168,8 @@ class Run:
     t: int = make.NOW
     personal: bool = False
     open_holds: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    audit: Callable[[Run, Any, dict[str, Any]], None] | None = None
+    """Called with an input and the record it got, before that is applied."""
 
     def __post_init__(self) -> None:
         rules = self.scenario.rules if self.rules is None else self.rules
@@ -235,6 +237,8 @@ class Run:
         body = self.intake.answer(event, make.arrival(event, self.t), self.t)
         value = encode_body(body)
         read, digest = read_body(value)
+        if self.audit is not None:
+            self.audit(self, event, dict(read))
         self.bodies.append(dict(read))
         change = change_of(read, digest)
         if change is not None:
