@@ -18,6 +18,7 @@ import typer
 from harness_stream.cli.rules_check import check, overrides, read_rules
 from harness_stream.config import load_settings
 from harness_stream.errors import BrokerUnavailable, CallerError
+from harness_stream.runtime.to_end import SILENCE_MS_MAX, read_to_end
 
 if TYPE_CHECKING:
     from harness_stream.config import Settings
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
     from harness_stream.ports import Clock, LogReader, LogWriter, LogRecord
 
 __all__ = ["check", "push", "status"]
-
-# A broker that has not answered by then is away; the same bound as every other command's.
-ANSWER_MS_MAX = 10_000
-POLL_MS = 20
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Bootstrap = Annotated[str | None, typer.Option(help="Kafka bootstrap servers.")]
@@ -83,8 +80,8 @@ def status(*, json: Json = False, bootstrap: Bootstrap = None) -> None:
 
     with closing(KafkaReader(settings.bootstrap)) as reader:
         topics, clock = _topics(settings), SystemClock()
-        active = _active(read_all(reader, topics.rules, 0, clock), settings.rule_set)
-        heads = {p: _last(read_all(reader, topics.heads, p, clock)) for p in range(settings.partitions)}
+        active = _active(list(read_to_end(reader, topics.rules, 0, clock)), settings.rule_set)
+        heads = {p: _last(list(read_to_end(reader, topics.heads, p, clock))) for p in range(settings.partitions)}
     report: dict[str, Any] = {
         "rule_set": settings.rule_set,
         "active": None if active is None else {"digest": active.digest, "revision": active.revision},
@@ -102,41 +99,16 @@ def publish(
         BrokerUnavailable: the broker did not take it.
     """
     topics = _topics(settings)
-    before = _active(read_all(reader, topics.rules, 0, clock), settings.rule_set)
+    before = _active(list(read_to_end(reader, topics.rules, 0, clock)), settings.rule_set)
     if before is not None and before.digest == program.digest:
         return before, False
     now = Pushed(program.digest, 1 if before is None else before.revision + 1)
     body = orjson.dumps({"digest": now.digest, "revision": now.revision})
     for key, value in ((f"bundle/{now.digest}", program.bundle), (f"active/{settings.rule_set}", body)):
         writer.append(topics.rules, 0, key.encode(), value, (), token=1)
-        if writer.flush(ANSWER_MS_MAX) or any(d.offset is None for d in writer.deliveries()):
+        if writer.flush(SILENCE_MS_MAX) or any(d.offset is None for d in writer.deliveries()):
             raise BrokerUnavailable(f"the broker did not take `{key[:24]}`", hint="nothing was activated; push again")
     return now, True
-
-
-def read_all(reader: LogReader, topic: str, partition: int, clock: Clock) -> list[LogRecord]:
-    """Every record of a partition up to its end as of now.
-
-    Raises:
-        BrokerUnavailable: it took longer than ANSWER_MS_MAX without progress.
-    """
-    import time  # noqa: PLC0415  only commands wait by sleeping
-
-    reader.ask_ends([(topic, partition)], clock.now_ms())
-    started_ms, end, records = clock.elapsed_ms(), -1, list[Any]()
-    while end < 0 or (reader.position(topic, partition) or 0) < end:
-        for ends in reader.ends():
-            if (ends.topic, ends.partition) == (topic, partition) and end < 0:
-                end = ends.end
-                reader.follow(topic, partition, ends.low)
-        found = reader.poll(1_000)
-        records += found
-        if not found:
-            time.sleep(POLL_MS / 1000)
-        if clock.elapsed_ms() - started_ms > ANSWER_MS_MAX:
-            raise BrokerUnavailable(f"`{topic}` could not be read", hint="is Kafka up? `harness status`, `harness topics apply`")
-    reader.unfollow(topic, partition)
-    return records
 
 
 def _program(file: Path, sets: list[str], settings: Settings) -> Program:

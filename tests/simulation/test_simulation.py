@@ -8,7 +8,7 @@ import os
 import orjson
 import pytest
 
-from tests.simulation.checker import check_coverage, check_store, check_terminal, fold_partition
+from tests.log_checker import check_coverage, check_store, check_terminal, fold_partition
 from tests.simulation.world import NEW_RULES, PARTITIONS, TOPICS, Faults, World, bundle, compiled
 
 SEEDS = int(os.environ.get("HARNESS_SIMULATION_SEEDS", "500"))
@@ -37,7 +37,10 @@ def run(seed: int, faults: Faults | None = None, turns: int = 400) -> World:
 
 def check(world: World) -> list[object]:
     bundles = {hashlib.sha256(data).hexdigest(): compiled(data) for data in (bundle(), bundle(NEW_RULES))}
-    reports = [fold_partition(world.broker, TOPICS, p, "i1", bundles) for p in range(PARTITIONS)]
+    reports = [
+        fold_partition(world.everything(TOPICS.intents, p), world.everything(TOPICS.verdicts, p), p, "i1", bundles)
+        for p in range(PARTITIONS)
+    ]
     for partition, report in enumerate(reports):
         check_coverage(report, world.broker.bounds(TOPICS.intents, partition)[1])
         check_store(report, world.store, partition)

@@ -20,6 +20,7 @@ from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
 from harness_stream.core.rules.compile import from_bundle, load
 from harness_stream.core.rules.windows import Windows
+from harness_stream.ports import LogRecord
 from harness_stream.runtime.facts import RulesView
 from harness_stream.runtime.realm import Ports, Realm
 from harness_stream.runtime.telemetry import NullMetrics
@@ -195,6 +196,10 @@ class World:
         lane = AGENTS.get(agent, agent)
         at = partition_of(lane, PARTITIONS) if partition is None else partition
         self.broker.append(TOPICS.intents, at, lane.encode(), value, UNSIGNED_HEADERS)
+
+    def everything(self, topic: str, partition: int) -> list[LogRecord]:
+        """All records of a partition."""
+        return self.broker.read(topic, partition, 0, 10**9)
 
     def turn(self) -> None:
         self.clock.advance(self.random.choice((0, 1, 1, 2, 5, 20)))

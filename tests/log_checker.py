@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness_stream.adapters.memory.log import MemoryBroker
 from harness_stream.core import chain as chains
 from harness_stream.core.decide import Arrival, decide
 from harness_stream.core.fold import Place
@@ -14,7 +14,7 @@ from harness_stream.core.intake import inputs_of
 from harness_stream.core.rules.windows import Windows
 from harness_stream.core.state import State
 from harness_stream.core.units import decode_unit, encode_unit, replay_unit
-from harness_stream.ports import StateStore
+from harness_stream.ports import LogRecord, StateStore
 from harness_stream.wire.codec import decode_input
 from harness_stream.wire.decisions import digest_of, read_body
 
@@ -30,11 +30,17 @@ class Report:
     void: int = 0
 
 
-def fold_partition(broker: MemoryBroker, topics: Any, partition: int, incarnation: str, bundles: dict[str, Windows]) -> Report:
+def fold_partition(
+    inputs_log: Iterable[LogRecord],
+    decision_log: Iterable[LogRecord],
+    partition: int,
+    incarnation: str,
+    bundles: dict[str, Windows],
+) -> Report:
     """Fold everything, and hold every verdict to what `decide` says on the folded history before it (V1, V3)."""
     report = Report(Place.genesis(incarnation, partition), State(), None)
-    inputs = {r.offset: r for r in broker.read(topics.intents, partition, 0, 10**9)}
-    for record in broker.read(topics.verdicts, partition, 0, 10**9):
+    inputs = {r.offset: r for r in inputs_log}
+    for record in decision_log:
         body, digest = read_body(record.value)
         place = report.place.after(record.offset, body, digest)
         if place is None:

@@ -1,0 +1,62 @@
+"""Reading one partition up to the end it has now: what commands and tests do, where waiting is fine.
+
+Rule of this file: the end is asked for again until it is answered (a topic that was just created has no leader for a moment),
+and silence ends in `BrokerUnavailable`, never in a short answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from harness_stream.errors import BrokerUnavailable
+
+if TYPE_CHECKING:
+    from harness_stream.ports import Clock, Ends, LogReader, LogRecord
+
+SILENCE_MS_MAX = 10_000  # a broker that has not answered by then is away; the bound of every command
+ASK_MS = 200  # ask again: a new topic has its leader after tens of milliseconds
+PAUSE_S = 0.005  # between two looks: a local broker answers within 5 ms
+POLL_RECORDS = 1_000
+
+
+def read_to_end(reader: LogReader, topic: str, partition: int, clock: Clock) -> Iterator[LogRecord]:
+    """Every kept record up to the end as of now, in order; `reader` is used for nothing else meanwhile.
+
+    Raises:
+        BrokerUnavailable: nothing was heard for SILENCE_MS_MAX.
+    """
+    bounds = ends_of(reader, topic, partition, clock)
+    reader.follow(topic, partition, bounds.low)
+    heard_ms = clock.elapsed_ms()
+    while (reader.position(topic, partition) or 0) < bounds.end:
+        records = reader.poll(POLL_RECORDS)
+        if records:
+            heard_ms = clock.elapsed_ms()
+            yield from (r for r in records if r.offset < bounds.end)
+        else:
+            _wait(topic, clock, heard_ms)
+    reader.unfollow(topic, partition)
+
+
+def ends_of(reader: LogReader, topic: str, partition: int, clock: Clock) -> Ends:
+    """The partition's bounds as of now (raises as `read_to_end`)."""
+    started_ms, asked_ms = clock.elapsed_ms(), -ASK_MS
+    while True:
+        if clock.elapsed_ms() - asked_ms >= ASK_MS:
+            asked_ms = clock.elapsed_ms()
+            reader.ask_ends([(topic, partition)], clock.now_ms())
+        for ends in reader.ends():
+            if (ends.topic, ends.partition) == (topic, partition):
+                return ends
+        _wait(topic, clock, started_ms)
+
+
+def _wait(topic: str, clock: Clock, heard_ms: int) -> None:
+    if clock.elapsed_ms() - heard_ms > SILENCE_MS_MAX:
+        raise BrokerUnavailable(
+            f"`{topic}` could not be read for {SILENCE_MS_MAX // 1000} s",
+            hint="does Kafka run (`harness status`), and do its topics exist (`harness topics apply`)?",
+        )
+    time.sleep(PAUSE_S)

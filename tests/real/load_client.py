@@ -1,0 +1,73 @@
+"""One client process of the load test: many agents behind one enforcer, every answer accounted for.
+
+usage: load_client.py BOOTSTRAP PREFIX PARTITIONS FIRST LAST AGENTS TENANTS DEADLINE_MS
+"""
+
+import json
+import sys
+import threading
+from collections import Counter
+
+from harness_stream.adapters.clock import SystemClock
+from harness_stream.adapters.kafka.admin import incarnation
+from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
+from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier
+from harness_stream.client.enforcer import Enforcer
+from harness_stream.client.ids import Ids
+from harness_stream.client.request import Request
+from harness_stream.client.wiring import ClientRealm, Wiring
+from harness_stream.config import Settings
+from harness_stream.errors import HarnessError
+from harness_stream.wire.topics import Topics
+
+WINDOW = 200  # intents waiting at once: an agent waits for its answer, so load is closed
+
+
+def main() -> None:
+    bootstrap, prefix = sys.argv[1:3]
+    partitions, first, last, agents, tenants, deadline_ms = map(int, sys.argv[3:])
+    settings = Settings(bootstrap=bootstrap, prefix=prefix, partitions=partitions, dev=True)
+    realm = ClientRealm(settings.realm, incarnation(settings), partitions, Topics(prefix))
+    clock = SystemClock()
+    wiring = Wiring(realm, KafkaReader(bootstrap), KafkaWriter(bootstrap), clock, UnsignedSigner(), UnsignedVerifier())
+    enforcer = Enforcer(wiring)
+    enforcer.start()
+    for tenant in range(tenants):
+        enforcer.open(f"tenant-{tenant}").result(30)
+    ids, answers, waiting, sent, room = Ids(clock), Counter(), [], [], threading.Semaphore(WINDOW)
+    for number in range(first, last):
+        agent = f"agent-{number % agents}"
+        body = {
+            "v": 1,
+            "type": "intent",
+            "realm": "default",
+            "by": agent,
+            "agent_id": agent,
+            "intent_id": ids.new(),
+            "workload_id": "w",
+            "action": ("crm.read", "email.send", "search.query", "files.read")[number // agents % 4],
+            "resources": [f"crm://customers/{number % 97}"],
+            "arguments_digest": "0" * 64,
+            "deadline_ms": deadline_ms,
+            "enforcer_nonce": enforcer.nonce,
+        }
+        sent.append(body["intent_id"])
+        lane = f"tenant-{number % agents % tenants}"
+        value = json.dumps(body).encode()
+        room.acquire()
+        future = enforcer.submit(Request("intent", body["intent_id"], agent, lane, value, (), deadline_ms, "load", "0" * 64))
+        future.add_done_callback(lambda _: room.release())
+        waiting.append(future)
+    answers.update(outcome(future, (deadline_ms + 5_000) / 1_000) for future in waiting)
+    enforcer.close()
+    print(json.dumps({"answers": answers, "sent": sent}))
+
+
+def outcome(future, timeout_s: float) -> str:
+    error = future.exception(timeout_s)
+    if error is None:
+        return "approve"
+    return type(error).__name__ if isinstance(error, HarnessError) else repr(error)
+
+
+main()

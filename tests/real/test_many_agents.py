@@ -1,0 +1,156 @@
+"""The whole path under load on real Kafka and Redis, with a worker killed half way: every intent is answered exactly once."""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+
+from harness_stream.adapters.clock import SystemClock
+from harness_stream.adapters.kafka.admin import incarnation
+from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
+from harness_stream.adapters.redis.state import RedisStateStore
+from harness_stream.cli.rules import publish
+from harness_stream.config import Settings
+from harness_stream.core.rules.compile import load
+from harness_stream.core.rules.windows import Windows
+from harness_stream.runtime.to_end import read_to_end
+from harness_stream.wire.topics import Topics
+from tests.log_checker import check_coverage, check_store, check_terminal, fold_partition
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+
+PARTITIONS, TENANTS, AGENTS, INTENTS, CLIENTS = 8, 20, 1_000, 20_000, 4
+# An intent that was taken in by the killed worker is answered by the other one: session 6 s + load, so the deadline is longer.
+DEADLINE_MS = 30_000
+RULES = """
+rule_set: production
+default: deny
+selections:
+  reads: event.action == "crm.read"
+  egress: event.action == "email.send"
+  any: "true"
+rules:
+  - {id: allowed, effect: approve, when: "intent.action in identity.actions"}
+  - id: no-egress-after-read
+    effect: deny
+    when: egress
+    correlation: {type: temporal, rules: [reads], group-by: [chain_id], timespan: 1h}
+  - id: budget
+    effect: deny
+    when: any
+    correlation: {type: event_count, rules: [any], group-by: [agent_id], timespan: 24h, condition: {gt: 15}}
+"""
+
+
+@pytest.fixture
+def realm(real_stack):
+    settings = Settings(
+        bootstrap=real_stack.bootstrap,
+        redis_url=real_stack.redis_url,
+        prefix=f"load{secrets.token_hex(3)}",
+        partitions=PARTITIONS,
+        dev=True,
+        group=f"load-{secrets.token_hex(3)}",
+    )
+    run_harness(settings, "topics", "apply", "--dev")
+    reader, writer = KafkaReader(settings.bootstrap), KafkaWriter(settings.bootstrap)
+    publish(load(RULES), settings, reader, writer, SystemClock())
+    topics = Topics(settings.prefix)
+    for number in range(AGENTS):
+        actions = ["crm.read", "email.send", "search.query", "files.read"]
+        row = {"agent_id": f"agent-{number}", "tenant": f"tenant-{number % TENANTS}", "actions": actions, "workloads": ["w"]}
+        writer.append(topics.identity, 0, row["agent_id"].encode(), orjson.dumps(row))
+    assert writer.flush(10_000) == 0
+    reader.close()
+    writer.close()
+    return settings
+
+
+def environment(settings):
+    names = ("bootstrap", "redis_url", "prefix", "partitions", "group")
+    return os.environ | {f"HARNESS_{n.upper()}": str(getattr(settings, n)) for n in names} | {"HARNESS_DEV": "1"}
+
+
+def run_harness(settings, *words):
+    command = [sys.executable, "-m", "harness_stream", *words]
+    subprocess.run(command, env=environment(settings), check=True, capture_output=True, timeout=60)
+
+
+def start_worker(settings, log: Path):
+    command = [sys.executable, "-m", "harness_stream", "worker", "--metrics-port", "0"]
+    with log.open("wb") as out:
+        return subprocess.Popen(command, env=environment(settings), stdout=out, stderr=subprocess.STDOUT)
+
+
+def wait_for(log: Path, text: str, timeout_s: float = 40):
+    end = time.monotonic() + timeout_s
+    while text not in log.read_text():
+        assert time.monotonic() < end, log.read_text()[-3000:]
+        time.sleep(0.05)
+
+
+def start_client(settings, number):
+    share = INTENTS // CLIENTS
+    script = str(Path(__file__).with_name("load_client.py"))
+    numbers = (PARTITIONS, number * share, (number + 1) * share, AGENTS, TENANTS, DEADLINE_MS)
+    command = [sys.executable, script, settings.bootstrap, settings.prefix, *map(str, numbers)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_a_killed_worker_changes_no_history_and_loses_no_intent(realm, tmp_path):
+    logs = [tmp_path / "w1.log", tmp_path / "w2.log"]
+    workers = [start_worker(realm, log) for log in logs]
+    try:
+        for log in logs:
+            wait_for(log, "ready")
+        clients = [start_client(realm, n) for n in range(CLIENTS)]
+        kill_half_way(realm, workers[0])
+        results = [json.loads(client.communicate(timeout=180)[0]) for client in clients]
+    finally:
+        for worker in workers:
+            worker.send_signal(signal.SIGTERM)
+            worker.wait(20)
+    answers = [sum(r["answers"].values()) for r in results]
+    assert answers == [INTENTS // CLIENTS] * CLIENTS
+    assert {kind for r in results for kind in r["answers"]} == {"approve", "Denied"}, [r["answers"] for r in results]
+    reports = check_logs(realm)
+    check_terminal(reports, {i for r in results for i in r["sent"]})
+    verdicts = [b for r in reports for b in r.effective if b["kind"] == "verdict"]
+    assert len(verdicts) == INTENTS
+    assert sum(b["decision"] == "approve" for b in verdicts) == sum(r["answers"].get("approve", 0) for r in results)
+
+
+def kill_half_way(realm, worker):
+    reader, topic = KafkaReader(realm.bootstrap), Topics(realm.prefix).verdicts
+    done, end = 0, time.monotonic() + 120
+    while done < INTENTS // 2:
+        assert time.monotonic() < end, f"{done} verdicts"
+        reader.ask_ends([(topic, p) for p in range(PARTITIONS)], 0)
+        time.sleep(0.2)
+        done = max(done, sum({e.partition: e.end for e in reader.ends()}.values()))
+    worker.kill()
+    reader.close()
+
+
+def check_logs(realm):
+    reader, clock, topics = KafkaReader(realm.bootstrap), SystemClock(), Topics(realm.prefix)
+    store = RedisStateStore(realm.redis_url, f"{realm.realm}/{realm.prefix}", clock, timeout_ms=5_000)
+    program = load(RULES)
+    bundles = {program.digest: Windows(program)}
+    reports = []
+    for partition in range(PARTITIONS):
+        inputs = list(read_to_end(reader, topics.intents, partition, clock))
+        decisions = list(read_to_end(reader, topics.verdicts, partition, clock))
+        report = fold_partition(inputs, decisions, partition, incarnation(realm), bundles)
+        check_coverage(report, len(inputs))
+        check_store(report, store, partition)
+        reports.append(report)
+    reader.close()
+    return reports
