@@ -276,5 +276,5 @@ def _variables(intent: Intent, inputs: Inputs, chain: chains.Chain | None, windo
         "mandate": mandate,
         "chain": {"labels": list(chain.labels), "events": chain.events},
         "args": {a.name: {"role": a.role, "exact": a.exact} for a in intent.arguments},
-        "params": windows.program.rule_set.params,
+        "params": dict(windows.program.rule_set.params),  # CEL takes no read-only mapping
     }
