@@ -19,6 +19,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from harness_stream.core.canonical import canonical_bytes, sha256_hex
+from harness_stream.core.limits import INTEGER_MAX
 from harness_stream.errors import CallerError, InvalidInput
 
 Encoders = Mapping[str, Callable[[Any], Any]]
@@ -90,7 +91,8 @@ class Binding:
         values = {n: copies.get(n, v) for n, v in bound.arguments.items() if n != self._own}
         data = self._serialised(values)
         own = () if self._own is None else (bound.arguments[self._own],)
-        return Call(json.loads(data), sha256_hex(data), self, own, copies)
+        read_back = json.loads(data, parse_int=_number)
+        return Call({name: read_back[name] for name in values}, sha256_hex(data), self, own, copies)
 
     def placed(self, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """See `Call.run_with`."""
@@ -143,6 +145,12 @@ class Places:
         if self._make is not None:
             return _listed(self._make(arguments))
         return [uri for template in self._templates for uri in _filled(template, arguments)]
+
+
+def _number(text: str) -> int | float:
+    """RFC 8785 writes 1e20 without an exponent; an integer of that size would not have been serialised."""
+    number = int(text)
+    return number if abs(number) <= INTEGER_MAX else float(text)
 
 
 def _listed(found: str | Iterable[str]) -> list[str]:
