@@ -7,14 +7,17 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from harness_stream.core.chain import Chain, apply, chain_of, change_of, switched
 from harness_stream.core.decide import Arrival
 from harness_stream.core.fold import fold_header, genesis
 from harness_stream.core.intake import Intake
 from harness_stream.core.join import Table, empty_tables
 from harness_stream.core.model import Approval, Intent, Mandate, Outcome
+from harness_stream.core.records import RECORDS
 from harness_stream.core.rules.compile import load
 from harness_stream.core.rules.windows import Windows
 from harness_stream.core.state import State
+from harness_stream.wire.decisions import encode_body, read_body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -194,3 +197,41 @@ def started(rules: tuple[str, int] | None = RULES) -> Header:
     return header._replace(rules=rules)
 
 
+
+
+class Story:
+    """Inputs one after the other into one state, each applied as a reader of the log would."""
+
+    def __init__(self, rules_text: str = APPROVE_ALL, **over: Any) -> None:
+        self.state = State()
+        self.windows = windows(rules_text)
+        self.intake = intake(self.state, rules_text, **over)
+        self.digests: list[str] = []
+        self.changes: list[dict[str, Any]] = []
+        self._acted = 0
+
+    def take(self, event: Any, t: int = NOW) -> dict[str, Any]:
+        """The body this input gets."""
+        body, digest = read_body(encode_body(self.intake.answer(event, arrival(event, t), t)))
+        RECORDS[body["kind"]].model_validate(linked(body))
+        self.digests.append(digest)
+        change = change_of(body, digest)
+        if change is not None:
+            self.changes.append(change)
+            apply(self.state, change, self.windows)
+        return dict(body)
+
+    def act(self, t: int = NOW, **over: Any) -> dict[str, Any]:
+        """An intent with an id of its own."""
+        self._acted += 1
+        return self.take(intent(**{"intent_id": uuid7(t, 1_000 + self._acted), **over}), t)
+
+    def chain(self, chain_id: str = "agent:agent-1", agent_id: str = "agent-1") -> Chain:
+        found = chain_of(self.state, agent_id, chain_id)
+        assert found is not None
+        return found
+
+    def switch(self, rules_text: str, t: int = NOW) -> None:
+        new = windows(rules_text)
+        switched(self.state, self.windows, new, t)
+        self.windows = self.intake.windows = new

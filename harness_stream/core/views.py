@@ -22,6 +22,7 @@ _PLAIN = (
 def views_of(event: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One view per resource of a compact event, at least one."""
     shared = {name: event[name] for name in _PLAIN}
+    shared["parent"] = "" if event["parent"] is None else event["parent"]["agent_id"]
     shared["measures"] = {name: number_of(micro_of(value)) for name, value in event["measures"].items()}
     return [{**shared, "resource": resource} for resource in event["resources"] or (NO_RESOURCE,)]
 
