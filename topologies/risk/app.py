@@ -1,8 +1,8 @@
 """The Faust app: decision log in, risk rows out. Only wiring; what counts stands in `score`.
 
-Rule of this file: Faust's committed offsets mean nothing here. Its consumer begins wherever `start` says, at every start
-and rebalance, and commits nothing (exactly-once of Faust is broken, so nothing is built on it): the scores are rebuilt from
-the log, and a row written twice is the same row. `faust -A topologies.risk.app worker -l info` finds `app` below.
+Rule of this file: committed offsets mean nothing here. The consumer begins wherever `start` says, at every start and
+rebalance, and commits nothing (exactly-once of Faust is broken, so nothing is built on it): scores are rebuilt from the
+log, and a row written twice is the same row. `faust -A topologies.risk.app worker -l info` finds `app` below.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from faust.transport.drivers import aiokafka as driver
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.signing import UnsignedVerifier
 from harness_stream.config import Settings, load_settings
-from harness_stream.errors import ConfigError
+from harness_stream.core import limits
+from harness_stream.errors import ConfigError, ProtocolError
 from harness_stream.ports import LogRecord
 from harness_stream.wire.codec import encode
 from harness_stream.wire.topics import Topics
@@ -99,7 +100,11 @@ def build(settings: Settings) -> faust.App:
     @built.agent(log)
     async def fold(stream: Any) -> None:  # noqa: ANN401  Faust has no types
         async for event in stream.noack().events():
-            risks.take(_to_record(event.message))
+            try:
+                risks.take(_to_record(event.message))
+            except ProtocolError as error:
+                # Faust would start the agent anew on the same state; a new process begins at a place that holds.
+                await built.crash(error)
 
     @built.timer(PUBLISH_S)  # type: ignore[untyped-decorator]  # Faust has no types
     async def publish() -> None:
@@ -120,6 +125,10 @@ def _faust_app(settings: Settings) -> faust.App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
+        # Nothing is acknowledged, so there is nothing to wait for when it stops.
+        stream_wait_empty=False,
+        broker_session_timeout=limits.SESSION_MS / 1000,
+        broker_heartbeat_interval=limits.HEARTBEAT_MS / 1000,
         # No tables: Faust only wants the folder to exist.
         datadir=str(Path(tempfile.gettempdir()) / f"{settings.prefix}-risk"),
     )

@@ -2,8 +2,8 @@
 
 Rule of this file: a row depends on nothing but the folded log and the time it is asked for, so two processes, or one
 before and after a restart, write the same. The score is 0 … 1: each denial adds 1 / `denials_full`, and it halves every
-half-life. The agent is not blamed for what it cannot help (slow workers, stale facts), nor for being denied *because* it is risky:
-else one that merely goes on working would never recover.
+half-life. An agent is not blamed for what it cannot help (slow workers, stale facts), nor for being denied *because* it
+is risky: else one that merely goes on working would never recover.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Where the topology begins to read: as far back as denials still weigh, at a place that can be folded from.
 
 Rule of this file: it keeps nothing of its own, so there is no state to lose or to disagree with the log. A partition's
-log is folded from genesis if it is younger than the history wanted, else from the first checkpoint *in the log* after that
-time (one is written every second while busy, and what it states was confirmed, so it holds whoever wrote it), else from
-the newest checkpoint of the heads topic: then nothing newer has weight.
+log is folded from genesis if it is younger than the history wanted, else from the first checkpoint *in the log* after
+that time (one is written every second while busy, and what it states was confirmed, so it holds whoever wrote it), else
+from the newest checkpoint of the heads topic: then nothing newer has weight.
 """
 
 from __future__ import annotations
