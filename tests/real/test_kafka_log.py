@@ -63,12 +63,13 @@ def test_a_producers_own_time_is_no_append_time(real_stack):
 
 
 def test_headers_that_no_client_can_read_stop_nobody(lane):
+    lane.fill(0, [b"warm"] * 1_000)  # an interpreter that has specialised the call checks less
     append_raw(lane.bootstrap, lane.topic, 0, b"before", [(b"a", b"1"), (b"nothing", None)])
     append_raw(lane.bootstrap, lane.topic, 0, b"hostile", [(b"a", b"1"), (b"\xff\xfe", b"1")])
     append_raw(lane.bootstrap, lane.topic, 0, b"after", [(b"a\0b", b"1"), (b"", b"x")])
     reader = lane.reader()
     reader.follow(lane.topic, 0, 0)
-    before, hostile, after = read(reader, 3)
+    before, hostile, after = read(reader, 1_003)[1_000:]
     assert list(before.headers) == [("a", b"1"), ("nothing", b"")]
     assert (hostile.value, list(hostile.headers)) == (b"hostile", [])
     assert after.value == b"after"

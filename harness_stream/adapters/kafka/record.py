@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from operator import methodcaller
+from typing import TYPE_CHECKING, Final
+
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 
 from harness_stream.ports import Headers, LogRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# For a header name that is not UTF-8 (legal on the wire) the client returns a broken list and leaves an exception set.
+# Called by bytecode, a warm interpreter skips the check and the exception strikes somewhere later; called from C it is
+# raised here, as SystemError.
+_CHECKED_HEADERS: Final[Callable[[Message], list[tuple[str, bytes | None]] | None]] = methodcaller("headers")
 
 
 def to_record(message: Message) -> LogRecord:
@@ -24,10 +35,10 @@ def to_record(message: Message) -> LogRecord:
 
 def _headers(message: Message) -> Headers:
     try:
-        headers = message.headers()
-    except (SystemError, UnicodeDecodeError):  # a name that is not UTF-8: legal on the wire, fatal to the client
+        headers = _CHECKED_HEADERS(message)
+    except (SystemError, UnicodeDecodeError):
         return ()  # no record without its headers is authentic, so this one ends as garbage
     if not headers:
         return ()
     # A null value is legal on the wire; received names are str and values bytes, whatever the stubs also allow to send.
-    return [(name, value or b"") for name, value in headers]  # type: ignore[str-unpack,misc]
+    return [(name, value or b"") for name, value in headers]
