@@ -105,7 +105,7 @@ class Worker:
     def _wait_ms(self) -> int:
         if any(owner.ready_to_decide for owner in self.owners.values()):
             return 0
-        open_work = any(owner.busy or owner.in_flight for owner in self.owners.values()) or not self.rules.fresh_as_of
+        open_work = any(owner.busy for owner in self.owners.values()) or not self.rules.fresh_as_of
         return WAIT_OPEN_MS if open_work else WAIT_IDLE_MS
 
     def _assign(self, assignment: Assignment) -> None:
@@ -178,4 +178,7 @@ class Worker:
             metrics.gauge("harness_table_age_seconds", (now_ms - table.fresh_as_of) / 1000, table=name)
             metrics.gauge("harness_table_revision", table.revision, table=name)
         for owner in self.owners.values():
-            metrics.gauge("harness_in_flight_records", owner.in_flight, partition=str(owner.partition))
+            label = str(owner.partition)
+            metrics.gauge("harness_in_flight_records", owner.in_flight, partition=label)
+            if owner.checkpoint_age_ms is not None:
+                metrics.gauge("harness_checkpoint_age_seconds", owner.checkpoint_age_ms / 1000, partition=label)

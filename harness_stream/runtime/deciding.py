@@ -1,0 +1,394 @@
+"""DECIDING: the only phase that answers inputs (PROTOCOL §5). It lives from a claim read back to the next fault.
+
+Rule of this file: nothing here waits. Micro-batches are decided on speculative state and published at once; what was
+delivered at the next own offset is confirmed, since no one wrote between. Anything else is noted as a fault, and whatever
+was not confirmed is forgotten with this object.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from harness_stream.core import chain as chains
+from harness_stream.core import limits
+from harness_stream.core.fold import Place, fold_header
+from harness_stream.core.intake import Intake, units_needed
+from harness_stream.core.partition import Signal
+from harness_stream.core.state import PARTITION_UNIT
+from harness_stream.errors import GarbageRecord, StateUnavailable
+from harness_stream.runtime.admission import admit
+from harness_stream.runtime.batch import Batch, Handling, Taken
+from harness_stream.runtime.loading import CannotLoadError
+from harness_stream.wire.decisions import digest_of, encode_body
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+
+    from harness_stream.core.chain import Change
+    from harness_stream.core.join import Tables
+    from harness_stream.core.rules.windows import Windows
+    from harness_stream.core.state import State
+    from harness_stream.ports import Delivery, Ends, LogRecord, Metrics
+    from harness_stream.runtime.facts import RulesView
+    from harness_stream.runtime.loading import Folded, Loader
+    from harness_stream.runtime.mover import Mover
+    from harness_stream.runtime.outbox import Outbox, Sent
+    from harness_stream.runtime.realm import Ports, Realm
+    from harness_stream.runtime.snapshots import Snapshots
+
+log = logging.getLogger(__name__)
+
+# Two of them fill IN_FLIGHT_RECORDS_MAX.
+BATCH_RECORDS_MAX = limits.IN_FLIGHT_RECORDS_MAX // limits.IN_FLIGHT_BATCHES_MAX
+# Enough to fill both batches while the broker is asked for more; beyond, the partition is paused.
+INBOX_RECORDS_MAX = 2 * limits.IN_FLIGHT_RECORDS_MAX
+
+
+class Deciding:
+    """Answers one partition's inputs under one claim.
+
+    Args:
+        partition: which.
+        realm: this realm.
+        ports: its ports.
+        tables: the four views.
+        rules: the rules topic's view.
+        loader: fetches cold units.
+        folded: the confirmed fold; this object moves it on.
+        mover: keeps the state store behind it.
+        snapshots: writes it to the chains topic.
+        outbox: sends records.
+        end: the decision log's end as read with the claim: where the next own record must land.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        realm: Realm,
+        ports: Ports,
+        tables: Tables,
+        rules: RulesView,
+        loader: Loader,
+        folded: Folded,
+        mover: Mover,
+        snapshots: Snapshots,
+        outbox: Outbox,
+        end: int,
+    ) -> None:
+        self.fault: tuple[Signal, str] | None = None
+        self._partition, self._realm, self._ports = partition, realm, ports
+        self._tables, self._rules, self._loader = tables, rules, loader
+        self._folded, self._mover, self._snapshots, self._outbox = folded, mover, snapshots, outbox
+        self._next_offset = end
+        self._header = folded.place.header
+        self._inbox: deque[Taken] = deque()
+        self._paused = False
+        self._changes: list[tuple[Change, int]] = []
+        self._released = False
+        self._final_sent = False
+        self._scanning: Iterator[None] = iter(()) if snapshots.aware else self._scan()
+        self._checkpoint()
+        ports.consumer.start(partition, self._header.next_input)
+
+    # --- what happens to us ---
+
+    @property
+    def ready(self) -> bool:
+        """Could the next step answer inputs that are already here?"""
+        return bool(self._inbox) and not self._released and self._state.in_flight < limits.IN_FLIGHT_BATCHES_MAX
+
+    @property
+    def finished(self) -> bool:
+        """After `release`: the final checkpoint is in the log."""
+        return self._final_sent and not len(self._outbox)
+
+    @property
+    def checkpoint_age_ms(self) -> int:
+        """Time since the newest own checkpoint; grows while nothing changes."""
+        return self._ports.clock.elapsed_ms() - self._checkpoint_ms
+
+    def offer(self, record: LogRecord) -> None:
+        """The next input record."""
+        if self._released:
+            return
+        self._inbox.append(Taken(record))
+        if len(self._inbox) >= INBOX_RECORDS_MAX and not self._paused:
+            self._ports.consumer.pause(self._partition)
+            self._paused = True
+
+    def input_lost(self, low: int) -> None:
+        """Retention overtook the input position; what is kept begins at `low`."""
+        if low <= self._header.next_input or self._released:
+            return
+        log.error("partition %d: input up to offset %d was lost to retention", self._partition, low - 1)
+        self._ports.metrics.count("harness_security_events_total", reason="input_lost")
+        batch = self._new_batch()
+        batch.input_lost(low - 1)
+        self._publish(batch)
+        self._ports.consumer.start(self._partition, low)
+
+    def bounds(self, ends: Ends) -> None:
+        """The decision log's bounds: an end beyond own records shows a foreign writer."""
+        if ends.end > self._next_offset + len(self._outbox):
+            self.fail(Signal.FAULT, "a foreign record is in the log")
+
+    def delivered(self, sent: Sent, delivery: Delivery) -> None:
+        """The fate of one own record."""
+        if self.fault is not None:
+            return
+        if delivery.offset is None:
+            self.fail(Signal.FAULT, f"delivery: {delivery.error}")
+        elif delivery.offset != self._next_offset:
+            self.fail(Signal.FAULT, f"gap: own record at {delivery.offset}, expected {self._next_offset}")
+        else:
+            self._next_offset += 1
+            self._confirm(sent, delivery.offset)
+
+    def release(self) -> None:
+        """Decide nothing more; what is in flight is confirmed, then a final checkpoint is written."""
+        self._released = True
+        self._inbox.clear()
+
+    def fail(self, signal: Signal, why: str) -> None:
+        """Note the first fault; the owner acts on it."""
+        self.fault = self.fault or (signal, why)
+
+    def step(self) -> None:
+        """One turn."""
+        try:
+            self._work()
+        except BufferError:
+            self.fail(Signal.FAULT, "local queue full")
+        if not self._mover.flush(self._folded.place, self._state):
+            self.fail(Signal.STATE_GONE, "the store lost state that is not in memory")
+        next(self._scanning, None)
+        self._unpause()
+        self._evict()
+
+    def _work(self) -> None:
+        if self._released:
+            self._finish()
+            return
+        self._switch_if_due()
+        if self._header.rules is not None:
+            self._decide()
+        self._checkpoint_if_due()
+        self._snapshots.step(self._ports.clock.elapsed_ms(), self._folded.place, self._state, self._fetch)
+
+    # --- micro-batches ---
+
+    @property
+    def _state(self) -> State:
+        return self._folded.state
+
+    def _decide(self) -> None:
+        room = limits.IN_FLIGHT_RECORDS_MAX - len(self._outbox)
+        full = self._state.in_flight >= limits.IN_FLIGHT_BATCHES_MAX or self._outbox.size >= limits.IN_FLIGHT_BYTES_MAX
+        if not self._inbox or room <= 0 or full:
+            return
+        size_max = 1 if self._header.crash_claims else min(room, BATCH_RECORDS_MAX)
+        candidates = [self._inbox[i] for i in range(min(size_max, len(self._inbox)))]
+        self._admit(candidates)
+        fetchable = self._fetch([u for t in candidates if t.event for u in units_needed(t.event, self._tables)])
+        started_ms = self._ports.clock.elapsed_ms()
+        batch = self._new_batch()
+        for taken in candidates:
+            if not self._take(batch, taken, fetchable=fetchable):
+                break
+            self._inbox.popleft()
+        batch.finish()
+        self._publish(batch)
+        _count(self._ports.metrics, batch, self._ports.clock.elapsed_ms() - started_ms)
+
+    def _admit(self, candidates: Sequence[Taken]) -> None:
+        for taken in candidates:
+            if taken.event is None and taken.garbage is None:
+                try:
+                    taken.event = admit(taken.record, self._realm.name, self._ports.verifier)
+                except GarbageRecord as garbage:
+                    taken.garbage = garbage
+                    self._bury(taken.record, garbage)
+
+    def _bury(self, record: LogRecord, garbage: GarbageRecord) -> None:
+        """Keep a copy of garbage to look at; nobody waits for it."""
+        headers = [("reason", garbage.reason.encode()), ("offset", f"{record.partition}/{record.offset}".encode())]
+        value = (record.value or b"")[: limits.INTENT_BYTES_MAX]
+        self._ports.writer.append(self._realm.topics.deadletter, 0, record.key, value, headers)
+
+    def _take(self, batch: Batch, taken: Taken, *, fetchable: bool) -> bool:
+        """Answer one input; False if it waits for cold state, one micro-batch at most."""
+        missing = taken.event is not None and not self._in_memory(units_needed(taken.event, self._tables))
+        if missing and fetchable and not taken.waited:
+            taken.waited = True
+            return False
+        handling = Handling.UNAVAILABLE if missing else Handling.EVALUATE
+        if self._header.crash_claims >= limits.QUARANTINE_CLAIMS and not missing:
+            handling = Handling.QUARANTINE
+        if taken.record.offset >= batch.header.next_input:
+            batch.take(taken, handling)
+        return True
+
+    def _in_memory(self, units: Iterable[str]) -> bool:
+        return all(self._state.has(unit) for unit in units)
+
+    def _new_batch(self) -> Batch:
+        rules, windows = self._header.rules, self._windows_in_force()
+        if rules is None or windows is None:
+            raise AssertionError("deciding without the bundle in force")
+        self._state.push()
+        intake = Intake(self._partition, self._realm.partitions, self._state, self._tables, windows, rules)
+        return Batch(self._header, intake, self._ports.clock.now_ms())
+
+    def _windows_in_force(self) -> Windows | None:
+        rules = self._header.rules
+        return None if rules is None else self._rules.windows(rules[0])
+
+    def _fetch(self, units: Sequence[str]) -> bool:
+        """One bounded fetch of cold units; False if the store does not answer."""
+        missing = [u for u in dict.fromkeys(units) if not self._state.has(u)][: limits.COLD_FETCH_UNITS_MAX]
+        windows = self._windows_in_force()
+        if not missing or windows is None:
+            return True
+        try:
+            self._loader.fetch(self._state, missing, windows)
+        except StateUnavailable:
+            self._ports.metrics.count("harness_state_failures_total", call="load")
+            return False
+        except CannotLoadError as error:
+            self.fail(error.signal, error.why)
+            return False
+        return True
+
+    def _publish(self, batch: Batch) -> None:
+        if not batch.records:
+            self._state.pop()
+            return
+        self._header = batch.header
+        self._outbox.send_batch(batch.records)
+
+    def _switch_if_due(self) -> None:
+        active, rules = self._rules.active, self._header.rules
+        if active is None or (rules is not None and active[1] <= rules[1]):
+            return
+        new = self._rules.windows(active[0])
+        if new is None or self._state.in_flight >= limits.IN_FLIGHT_BATCHES_MAX:
+            return
+        next_input = self._header.next_input
+        body = {
+            **self._own("switch"),
+            "prev": self._header.head,
+            "covers": [next_input, next_input - 1],
+            "rules": {"digest": active[0], "revision": active[1]},
+        }
+        header = fold_header(self._header, body, digest_of(encode_body(body)))
+        if header is None:
+            raise AssertionError("own switch would be void")
+        self._state.push()
+        chains.switched(self._state, self._windows_in_force(), new, self._header.t)
+        self._header = header
+        self._outbox.send(body, header, closes_layer=True)
+        log.info("partition %d: rules %s, revision %d", self._partition, active[0][:12], active[1])
+
+    # --- confirming ---
+
+    def _confirm(self, sent: Sent, offset: int) -> None:
+        if sent.body["kind"] == "checkpoint":
+            self._outbox.copy_to_heads(sent)
+        if sent.change is not None:
+            self._changes.append((sent.change, offset))
+        if sent.closes_layer and sent.header is not None:
+            # Only whole micro-batches are confirmed: a rollback drops layers, so the place may never be inside of one.
+            self._folded.place = Place(sent.header, offset, sent.digest)
+            touched = self._state.confirm()
+            self._mover.changed(touched, self._changes)
+            self._snapshots.changed(touched)
+            self._changes = []
+            waited_ms = self._ports.clock.elapsed_ms() - sent.sent_ms
+            self._ports.metrics.observe("harness_confirm_seconds", waited_ms / 1000)
+
+    def _checkpoint_if_due(self) -> None:
+        behind = self._folded.place.offset - self._checkpointed
+        elapsed_ms = self._ports.clock.elapsed_ms() - self._checkpoint_ms
+        if behind > 0 and (elapsed_ms >= limits.CHECKPOINT_INTERVAL_MS or behind >= limits.CHECKPOINT_RECORDS):
+            self._checkpoint()
+
+    def _checkpoint(self, *, final: bool = False) -> None:
+        place = self._folded.place
+        header = place.header
+        self._checkpointed, self._checkpoint_ms = place.offset, self._ports.clock.elapsed_ms()
+        body = {
+            **self._own("checkpoint"),
+            "partition": self._partition,
+            "verdict_offset": place.offset,
+            "record_digest": place.digest,
+            "head": header.head,
+            "next_input": header.next_input,
+            "rules": None if header.rules is None else {"digest": header.rules[0], "revision": header.rules[1]},
+            "t": header.t,
+            "crash_claims": header.crash_claims,
+            "snapshot_cut": self._snapshots.cut,
+            "dev": self._realm.dev,
+            "final": final,
+        }
+        self._outbox.send(body)
+
+    def _finish(self) -> None:
+        """After `release`: once everything is confirmed, one last checkpoint."""
+        if not len(self._outbox) and not self._final_sent:
+            self._final_sent = True
+            self._checkpoint(final=True)
+
+    def _own(self, kind: str) -> dict[str, Any]:
+        header = self._folded.place.header
+        return {"kind": kind, "incarnation": header.incarnation, "epoch": header.epoch, "writer": header.writer}
+
+    # --- memory ---
+
+    def _unpause(self) -> None:
+        if self._paused and len(self._inbox) <= BATCH_RECORDS_MAX:
+            self._ports.consumer.resume(self._partition)
+            self._paused = False
+
+    def _scan(self) -> Generator[None, None, None]:
+        """Find out which units changed between the snapshots' cut and the store we started from."""
+        stored = -1 if self._folded.stored is None else self._folded.stored
+        units = yield from self._loader.units_between(self._snapshots.cut + 1, stored)
+        self._snapshots.changed(units)
+        self._snapshots.aware = True
+
+    def _evict(self) -> None:
+        """Let idle units leave memory, if store and snapshots hold them as they are."""
+        surplus = len(self._state) - self._realm.hot_units_max
+        if surplus <= 0:
+            return
+        for unit in list(self._state.units())[:surplus]:
+            clean = self._mover.is_clean(unit) and self._snapshots.is_clean(unit)
+            if unit != PARTITION_UNIT and clean and not self._state.is_open(unit):
+                self._state.evict(unit)
+
+
+def _count(metrics: Metrics, batch: Batch, took_ms: int) -> None:
+    if not batch.records:
+        return
+    metrics.observe("harness_batch_size", len(batch.records))
+    metrics.observe("harness_decide_seconds", took_ms / 1000 / len(batch.records))
+    for linked in batch.records:
+        _count_record(metrics, linked.body)
+
+
+def _count_record(metrics: Metrics, body: Mapping[str, Any]) -> None:
+    kind = body["kind"]
+    if kind == "verdict":
+        metrics.count("harness_inputs_total", kind="intent")
+        metrics.count("harness_verdicts_total", decision=body["decision"])
+        if body["decision"] == "deny":
+            metrics.count("harness_denies_total", reason=body["reasons"][0]["code"])
+    elif kind == "reject":
+        metrics.count("harness_rejects_total", reason=body["reason"])
+    elif kind == "skip":
+        metrics.count("harness_inputs_total", body["count"], kind="garbage")
+        metrics.count("harness_skips_total", reason=body["reason"])
+    else:
+        metrics.count("harness_inputs_total", kind=body["event_type"])

@@ -1,0 +1,126 @@
+"""Own decision-log records on their way: what was handed to the log and is not known to be in it.
+
+Rule of this file: records leave in order and their fates come back in order; what a fate means is for the owner to say.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness_stream.wire.cloudevents import HS_ALG, build_headers, read_headers, source_of
+from harness_stream.wire.decisions import digest_of, encode_body
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from harness_stream.core.chain import Change
+    from harness_stream.core.fold import Header
+    from harness_stream.ports import Delivery, Headers, LogRecord
+    from harness_stream.runtime.batch import Linked
+    from harness_stream.runtime.realm import Ports, Realm
+
+
+class Sent(NamedTuple):
+    """One own decision-log record whose fate is open.
+
+    Attributes:
+        header: the fold after it; None for a claim or checkpoint.
+        closes_layer: with it a micro-batch is confirmed.
+        size: bytes of its value.
+        sent_ms: elapsed time.
+    """
+
+    token: int
+    body: Mapping[str, Any]
+    digest: str
+    header: Header | None
+    change: Change | None
+    closes_layer: bool
+    size: int
+    sent_ms: int
+
+
+class Outbox:
+    """Sends one partition's records.
+
+    Args:
+        partition: which.
+        realm: this realm.
+        ports: its ports.
+        writer_id: 128 random bits of this process, hex.
+        next_token: gives tokens for appends.
+    """
+
+    def __init__(
+        self, partition: int, realm: Realm, ports: Ports, writer_id: str, next_token: Callable[[], int]
+    ) -> None:
+        self.writer_id = writer_id
+        self.size = 0
+        self._partition, self._realm, self._ports, self._next_token = partition, realm, ports, next_token
+        self._flight: deque[Sent] = deque()
+
+    def __len__(self) -> int:
+        """Records whose fate is open."""
+        return len(self._flight)
+
+    def send(self, body: Mapping[str, Any], header: Header | None = None, *, closes_layer: bool = False) -> None:
+        """Send one record that stands alone: claim, switch, checkpoint.
+
+        Raises:
+            BufferError: the local queue is full.
+        """
+        value = encode_body(body)
+        digest = digest_of(value)
+        seal = self._ports.signer.seal_batch(self._partition, [digest])[0]
+        self._append(Sent(0, body, digest, header, None, closes_layer, len(value), 0), value, seal, None)
+
+    def send_batch(self, records: Sequence[Linked]) -> None:
+        """Send one micro-batch under one seal; the last record closes its layer (raises as `send`)."""
+        seals = self._ports.signer.seal_batch(self._partition, [linked.digest for linked in records])
+        for linked, seal in zip(records, seals, strict=True):
+            last = linked is records[-1]
+            sent = Sent(0, linked.body, linked.digest, linked.header, linked.change, last, len(linked.value), 0)
+            self._append(sent, linked.value, seal, linked.source)
+
+    def take(self, delivery: Delivery) -> Sent | None:
+        """The record a fate belongs to; None if it was given up before, or sent by a former owner object."""
+        if not self._flight or delivery.token < self._flight[0].token:
+            return None
+        sent = self._flight.popleft()
+        self.size -= sent.size
+        if sent.token != delivery.token:
+            raise AssertionError(f"deliveries out of order: {delivery.token}, expected {sent.token}")
+        return sent
+
+    def give_up(self) -> None:
+        """Wait for nothing any more."""
+        self._flight.clear()
+        self.size = 0
+
+    def copy_to_heads(self, checkpoint: Sent) -> None:
+        """Put a checkpoint that is in the log where readers look for it."""
+        seal = self._ports.signer.seal_batch(self._partition, [checkpoint.digest])[0]
+        headers = [*self._envelope("checkpoint", checkpoint.digest, None), *seal]
+        key, value = str(self._partition).encode(), encode_body(checkpoint.body)
+        self._ports.writer.append(self._realm.topics.heads, self._partition, key, value, headers)
+
+    def _append(self, sent: Sent, value: bytes, seal: Headers, source: LogRecord | None) -> None:
+        sent = sent._replace(token=self._next_token(), sent_ms=self._ports.clock.elapsed_ms())
+        headers = [*self._envelope(sent.body["kind"], sent.digest, source), *seal]
+        key = None if source is None else source.key
+        topic = self._realm.topics.verdicts
+        self._ports.writer.append(topic, self._partition, key, value, headers, token=sent.token)
+        self._flight.append(sent)
+        self.size += sent.size
+
+    def _envelope(self, kind: str, digest: str, source: LogRecord | None) -> list[tuple[str, bytes]]:
+        trace = None if source is None else read_headers(source.headers).traceparent
+        headers = build_headers(
+            event_id=digest,
+            source=source_of(self._realm.name, self.writer_id),
+            event_type=kind,
+            time_ms=self._ports.clock.now_ms(),
+            traceparent=trace,
+        )
+        return [header for header in headers if header[0] != HS_ALG]  # what vouches for it is the signer's to say
