@@ -1,0 +1,280 @@
+"""Exactly one answer for every input record: a verdict, an ack or a reject (PROTOCOL §3, §8).
+
+`Story.take` holds every body, with its link fields, to the model of its kind.
+"""
+
+import json
+
+import factories as make
+import pytest
+
+from harness_stream.core import limits
+from harness_stream.core.lanes import partition_of
+from harness_stream.core.reasons import Deny, Refuse, Reject
+
+NOW = make.NOW
+HOLDING = make.APPROVE_ALL + '  - {id: ask, effect: hold, when: \'intent.action == "email.send"\'}\n'
+SEND = {"action": "email.send"}
+
+
+def rows(*more: dict) -> dict:
+    return make.tables(*make.people(), *more)
+
+
+def put_identity(story: make.Story, agent_id: str, **over) -> None:
+    story.intake.tables["identity"].put(agent_id, json.dumps(make.identity_row(agent_id, **over)).encode(), 50)
+
+
+class TestRejects:
+    def test_the_same_bytes_again_are_a_duplicate(self):
+        story = make.Story()
+        story.take(make.intent())
+        again = story.take(make.intent(), t=NOW + 1)
+        assert (again["kind"], again["reason"]) == ("reject", Reject.DUPLICATE)
+
+    def test_the_same_id_with_other_bytes_is_reused(self):
+        story = make.Story()
+        story.take(make.intent())
+        assert story.take(make.intent(purpose="other"))["reason"] == Reject.ID_REUSED
+
+    def test_an_id_that_was_denied_or_held_is_taken_too(self):
+        story = make.Story(HOLDING)
+        for n, over in enumerate((SEND, {"workload_id": "w-9"}, {"agent_id": "nobody"})):
+            intent = make.intent(intent_id=make.uuid7(NOW, n), **over)
+            story.take(intent)
+            assert story.take(intent)["reason"] == Reject.DUPLICATE
+
+    def test_an_id_is_remembered_until_no_copy_can_arrive_any_more(self):
+        story = make.Story()
+        story.take(make.intent())
+        assert story.take(make.intent(), t=NOW + limits.ID_MEMORY_MS)["reason"] == Reject.DUPLICATE
+
+    def test_an_early_id_is_remembered_from_its_own_time(self):
+        story = make.Story()
+        early = make.intent(intent_id=make.uuid7(NOW + limits.ID_AGE_MS_MAX, 5))
+        story.take(early)
+        last = NOW + limits.ID_AGE_MS_MAX + limits.ID_MEMORY_MS
+        assert story.take(early, t=last)["reason"] == Reject.DUPLICATE
+
+    def test_an_id_belongs_to_its_agent(self):
+        story = make.Story(tables=rows(make.identity_row("agent-2")))
+        story.take(make.intent())
+        assert story.take(make.intent(agent_id="agent-2"))["decision"] == "approve"
+
+    @pytest.mark.parametrize("event", [make.intent(), make.mandate(), make.outcome(), make.approval()])
+    def test_a_record_outside_its_lanes_partition(self, event):
+        home = partition_of("tenant-1", 4)
+        wrong = make.Story(partition=(home + 1) % 4, partitions=4).take(event)
+        assert (wrong["kind"], wrong["reason"]) == ("reject", Reject.WRONG_PARTITION)
+        assert make.Story(partition=home, partitions=4).take(event)["kind"] != "reject"
+
+    def test_state_that_cannot_be_had(self):
+        body = make.intake().unavailable(make.intent(), make.arrival())
+        assert (body["kind"], body["reason"]) == ("reject", Reject.STATE_UNAVAILABLE)
+
+
+class TestMandates:
+    def refused(self, reason: Refuse, story: make.Story, **over):
+        body = story.take(make.mandate(**over))
+        assert (body["status"], body["reason"], body["change"]) == ("refused", reason, None)
+
+    def test_open_and_close(self):
+        story = make.Story()
+        opened = story.take(make.mandate(values=("0" * 16,)))
+        assert (opened["status"], opened["change"]["op"]) == ("accepted", "open")
+        assert opened["change"]["mandate"]["values"] == ["0" * 16]
+        assert story.take(make.mandate(close=True))["change"] == {"op": "close", "chain_id": "chain-1"}
+
+    def test_by_the_agent_itself_it_only_infers(self):
+        body = make.Story().take(make.mandate(by="agent-1"))
+        assert body["change"]["mandate"]["declared_by"] == "agent"
+
+    def test_a_chain_is_opened_once(self):
+        story = make.Story()
+        story.take(make.mandate())
+        self.refused(Refuse.CHAIN_EXISTS, story)
+        story.take(make.mandate(close=True))
+        self.refused(Refuse.CHAIN_EXISTS, story)
+
+    @pytest.mark.parametrize("by", ["approver", "enforcer", "nobody"])
+    def test_only_by_an_orchestrator(self, by: str):
+        self.refused(Refuse.NOT_ORCHESTRATOR, make.Story(), by=by)
+
+    @pytest.mark.parametrize("over", [{"tenant": "other"}, {"status": "suspended"}, {"roles": []}])
+    def test_of_the_same_lane_active_and_with_the_role(self, over: dict):
+        story = make.Story()
+        put_identity(story, "orchestrator", **{"roles": ["orchestrator"], **over})
+        self.refused(Refuse.NOT_ORCHESTRATOR, story)
+
+    def test_an_expired_one(self):
+        self.refused(Refuse.MANDATE_EXPIRED, make.Story(), expires_at=NOW)
+        assert make.Story().take(make.mandate(expires_at=NOW + 1))["status"] == "accepted"
+
+    def test_a_close_of_nothing(self):
+        self.refused(Refuse.CHAIN_UNKNOWN, make.Story(), close=True)
+
+    def test_a_close_by_another(self):
+        story = make.Story(tables=rows(make.identity_row("other", roles=["orchestrator"])))
+        story.take(make.mandate())
+        self.refused(Refuse.NOT_SIGNER, story, close=True, by="other")
+
+    def test_a_second_close(self):
+        story = make.Story()
+        story.take(make.mandate())
+        story.take(make.mandate(close=True))
+        self.refused(Refuse.CHAIN_CLOSED, story, close=True)
+
+
+class TestOutcomes:
+    @pytest.fixture
+    def story(self) -> make.Story:
+        story = make.Story(HOLDING)
+        story.take(make.intent(measures={"rows": 5, "amount": "0.5"}))
+        return story
+
+    def report(self, story: make.Story, *, t: int = NOW, **over):
+        return story.take(make.outcome(**{"verdict_digest": story.digests[0], **over}), t=t)
+
+    def refused(self, reason: Refuse, story: make.Story, **over):
+        body = self.report(story, **over)
+        assert (body["status"], body["reason"], body["change"]) == ("refused", reason, None)
+
+    def test_done_raises_each_measure_to_the_larger(self, story: make.Story):
+        change = self.report(story, measures={"rows": 3, "amount": "0.75", "bytes": 9})["change"]
+        assert change["measures"] == {"rows": 5, "amount": "0.75", "bytes": 9}
+        assert story.chain().kept[0]["measures"] == change["measures"]
+        assert story.chain().kept[0]["t"] == NOW
+
+    @pytest.mark.parametrize("status", ["failed", "unknown"])
+    def test_anything_else_counts_what_was_approved(self, story: make.Story, status: str):
+        change = self.report(story, status=status, measures={"rows": 99})["change"]
+        assert (change["status"], change["measures"]) == (status, {"rows": 5, "amount": "0.5"})
+
+    def test_abandoned_only_by_an_enforcer_that_is_not_the_agent(self, story: make.Story):
+        self.refused(Refuse.NOT_ENFORCER, story, status="abandoned")
+        assert self.report(story, status="abandoned", by="enforcer")["status"] == "accepted"
+
+    def test_an_agent_with_role_enforcer_is_still_the_agent(self, story: make.Story):
+        put_identity(story, "agent-1", roles=["enforcer"])
+        self.refused(Refuse.NOT_ENFORCER, story, status="abandoned")
+
+    @pytest.mark.parametrize("by", ["approver", "nobody"])
+    def test_only_by_agent_or_enforcer(self, story: make.Story, by: str):
+        self.refused(Refuse.NOT_REPORTER, story, by=by)
+
+    def test_the_first_one_wins(self, story: make.Story):
+        self.report(story)
+        self.refused(Refuse.OUTCOME_KNOWN, story, status="failed")
+
+    def test_another_verdicts_digest(self, story: make.Story):
+        self.refused(Refuse.VERDICT_MISMATCH, story, verdict_digest="f" * 64)
+
+    def test_of_a_denied_or_held_intent_it_shows_a_bypass(self, story: make.Story):
+        for over in (SEND, {"workload_id": "w-9"}):
+            body = story.act(**over)
+            self.refused(Refuse.BYPASS, story, intent_id=body["intent_id"], verdict_digest=story.digests[-1])
+
+    def test_of_an_unknown_intent_too(self, story: make.Story):
+        self.refused(Refuse.BYPASS, story, intent_id=make.uuid7(n=77))
+
+    def test_of_one_no_longer_kept_it_counts_as_done(self, story: make.Story):
+        self.refused(Refuse.OUTCOME_EXPIRED, story, t=NOW + limits.ID_MEMORY_MS + 1)
+
+
+class TestApprovals:
+    @pytest.fixture
+    def story(self) -> make.Story:
+        story = make.Story(HOLDING)
+        body = story.take(make.intent(**SEND))
+        assert (body["decision"], body["hold_until"]) == ("hold", NOW + limits.HOLD_MS_DEFAULT)
+        return story
+
+    def answer(self, story: make.Story, *, t: int = NOW + 1, **over):
+        return story.take(make.approval(**{"hold_digest": story.digests[0], **over}), t=t)
+
+    def refused(self, reason: Refuse, story: make.Story, **over):
+        body = self.answer(story, **over)
+        assert (body["kind"], body["status"], body["reason"]) == ("ack", "refused", reason)
+
+    def test_approve_gives_a_new_verdict_for_the_same_intent(self, story: make.Story):
+        body = self.answer(story, reason="seen")
+        assert (body["kind"], body["decision"], body["intent_id"]) == ("verdict", "approve", make.uuid7())
+        assert body["intent_digest"] == make.arrival(make.intent(**SEND)).digest
+        assert (body["approval"]["by"], body["approval"]["reason"]) == ("approver", "seen")
+
+    def test_it_never_runs_after_hold_until(self, story: make.Story):
+        body = self.answer(story)
+        assert body["hold_until"] == NOW + limits.HOLD_MS_DEFAULT
+        assert body["valid_for_ms"] == limits.VALID_FOR_MS_DEFAULT
+
+    def test_a_deny_is_final(self, story: make.Story):
+        body = self.answer(story, decision="deny")
+        assert (body["decision"], body["reasons"][0]["code"]) == ("deny", Deny.HOLD_DENIED)
+        self.refused(Refuse.NO_HOLD, story)
+
+    def test_a_hold_is_approved_once(self, story: make.Story):
+        self.answer(story)
+        self.refused(Refuse.NO_HOLD, story)
+
+    def test_a_hold_nobody_made(self, story: make.Story):
+        self.refused(Refuse.NO_HOLD, story, hold_digest="f" * 64)
+
+    def test_another_agents_hold(self, story: make.Story):
+        put_identity(story, "agent-2")
+        self.refused(Refuse.NO_HOLD, story, agent_id="agent-2")
+
+    def test_up_to_hold_until_and_not_after(self, story: make.Story):
+        self.refused(Refuse.HOLD_EXPIRED, story, t=NOW + limits.HOLD_MS_DEFAULT + 1)
+        assert self.answer(story, t=NOW + limits.HOLD_MS_DEFAULT)["decision"] == "approve"
+
+    @pytest.mark.parametrize("by", ["agent-1", "owner-1", "orchestrator", "nobody"])
+    def test_by_an_approver_who_is_neither_the_agent_nor_its_owner(self, story: make.Story, by: str):
+        if by in {"agent-1", "owner-1"}:
+            put_identity(story, by, roles=["approver"])
+        self.refused(Refuse.NOT_APPROVER, story, by=by)
+
+    def test_by_an_active_one(self, story: make.Story):
+        put_identity(story, "approver", roles=["approver"], status="suspended")
+        self.refused(Refuse.NOT_APPROVER, story)
+
+    def test_the_deadline_no_longer_judges(self, story: make.Story):
+        assert self.answer(story, t=NOW + limits.DEADLINE_MS_MAX)["decision"] == "approve"
+
+    def test_any_deny_still_wins(self, story: make.Story):
+        put_identity(story, "agent-1", status="suspended")
+        assert self.answer(story)["reasons"][0]["code"] == Deny.AGENT_STATUS
+
+    def test_it_is_judged_on_the_chain_as_it_is_now(self):
+        flood = (
+            "  - {id: flood, effect: deny, when: sends, correlation: "
+            "{type: event_count, rules: [reads], group-by: [agent_id], timespan: 1h, condition: {gt: 0}}}\n"
+        )
+        selections = "selections:\n  reads: 'event.action == \"crm.read\"'\n  sends: 'event.action == \"email.send\"'\nrules:"
+        story = make.Story((HOLDING + flood).replace("rules:", selections, 1).replace("rules: [", "rules: ["))
+        story.take(make.intent(**SEND))
+        story.act()
+        assert self.answer(story)["reasons"][0]["rule"] == "flood"
+
+    def test_only_the_hold_rules_of_that_record_are_satisfied(self, story: make.Story):
+        more = HOLDING + '  - {id: second, effect: hold, when: "true"}\n'
+        story.switch(more)
+        body = self.answer(story)
+        assert (body["decision"], [r["rule"] for r in body["reasons"]]) == ("hold", ["second"])
+        self.refused(Refuse.NO_HOLD, story)
+
+    def test_an_approved_hold_takes_an_outcome_of_its_new_verdict(self, story: make.Story):
+        self.answer(story)
+        body = story.take(make.outcome(verdict_digest=story.digests[1]), t=NOW + 2)
+        assert body["status"] == "accepted"
+
+
+class TestQuarantine:
+    def test_it_denies_without_a_look(self):
+        body = make.intake().quarantined(make.intent(), make.arrival(), NOW)
+        assert (body["decision"], body["reasons"], body["event"]) == ("deny", [{"code": "quarantined"}], None)
+
+    def test_a_copy_is_still_a_copy(self):
+        story = make.Story()
+        story.take(make.intent())
+        body = story.intake.quarantined(make.intent(), make.arrival(make.intent()), NOW)
+        assert body["reason"] == Reject.DUPLICATE

@@ -1,0 +1,76 @@
+"""A unit of state as bytes and back: what is left out no decision can see (PROTOCOL §6)."""
+
+import factories as make
+import pytest
+
+from harness_stream.core import units
+from harness_stream.core.chain import Remembered, units_of
+from harness_stream.core.state import PARTITION_UNIT, State, agent_unit, lane_unit
+
+NOW = make.NOW
+UNIT = agent_unit("agent-1")
+RULES = make.APPROVE_ALL + """
+  - {id: ask, effect: hold, when: 'intent.action == "email.send"'}
+  - id: flood
+    effect: deny
+    when: everything
+    correlation: {type: event_count, rules: [everything], group-by: [agent_id], timespan: 1h, condition: {gt: 50}}
+  - id: lane
+    effect: deny
+    when: everything
+    correlation: {type: temporal, rules: [everything], group-by: [tenant, resource.uri], timespan: 1h}
+    mode: shadow
+"""
+RULES = RULES.replace("rules:\n  -", "selections:\n  everything: 'true'\nrules:\n  -", 1)
+
+
+@pytest.fixture
+def story() -> make.Story:
+    story = make.Story(RULES)
+    story.take(make.mandate())
+    story.act(chain_id="chain-1", measures={"rows": 3, "amount": "0.5"})
+    story.act(action="email.send", resources=["mail://x", "mail://y"])
+    story.take(make.outcome(intent_id=story.changes[1]["intent_id"], verdict_digest=story.digests[1]))
+    return story
+
+
+def test_it_comes_back_as_it_was(story: make.Story):
+    for name in (UNIT, lane_unit("tenant-1")):
+        values = story.state.confirmed(name)
+        assert units.decode_unit(units.encode_unit(values, 7, NOW)) == (values, 7)
+
+
+def test_it_holds_something_of_every_kind(story: make.Story):
+    assert {key[0] for key in story.state.confirmed(UNIT)} == {"agent", "chain", "id", "hold", "held", "window"}
+
+
+def test_an_id_that_is_forgotten_is_left_out(story: make.Story):
+    memory = {k: v for k, v in story.state.confirmed(UNIT).items() if isinstance(v, Remembered)}
+    until = max(v.until for v in memory.values())
+    assert set(units.decode_unit(units.encode_unit(memory, 0, until))[0]) <= set(memory)
+    assert units.decode_unit(units.encode_unit(memory, 0, until))[0]
+    assert units.decode_unit(units.encode_unit(memory, 0, until + 1))[0] == {}
+
+
+def test_an_answered_hold_is_left_out(story: make.Story):
+    story.take(make.approval(hold_digest=story.digests[2]), t=NOW + 1)
+    values, _ = units.decode_unit(units.encode_unit(story.state.confirmed(UNIT), 0, NOW + 1))
+    assert {key[0] for key in values} == {"agent", "chain", "id", "window"}
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"v":2,"as_of":0,"items":[]}', b'{"v":1,"as_of":0,"items":[[["x"],1]]}'])
+def test_bytes_of_others_are_refused(data: bytes):
+    with pytest.raises(ValueError):  # noqa: PT011  any ValueError is the contract
+        units.decode_unit(data)
+
+
+@pytest.mark.parametrize("cut", range(5))
+def test_a_base_and_the_deltas_after_it_are_the_unit(story: make.Story, cut: int):
+    partial = State()
+    for change in story.changes[:cut]:
+        make.apply(partial, change, story.windows)
+    for name in (UNIT, lane_unit("tenant-1")):
+        base = units.encode_unit(partial.confirmed(name), cut - 1, NOW) if cut else None
+        deltas = [units.encode_change(c, n) for n, c in enumerate(story.changes) if name in units_of(c)]
+        partition = partial.confirmed(PARTITION_UNIT)
+        assert units.replay_unit(name, base, deltas, partition, story.windows) == story.state.confirmed(name)
