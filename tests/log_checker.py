@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness_stream.core import chain as chains
+from harness_stream.core.coverage import miscovered, twice_settled
 from harness_stream.core.decide import Arrival, decide
 from harness_stream.core.fold import Place
 from harness_stream.core.intake import inputs_of
@@ -75,21 +75,15 @@ def check_verdict(body: Any, record: Any, report: Report) -> None:
 
 def check_coverage(report: Report, end: int) -> None:
     """V5: every input offset is covered by exactly one effective record."""
-    covered: Counter[int] = Counter()
-    for body in report.effective:
-        if "covers" in body:
-            covered.update(range(body["covers"][0], body["covers"][1] + 1))
-    assert covered == Counter(range(end))
+    assert not miscovered(report.effective, end)
 
 
 def check_terminal(reports: list[Report], sent: set[str]) -> None:
     """V2: at most one effective terminal verdict an intent; without engine rejects, exactly one."""
-    terminal = Counter(
-        b["intent_id"] for r in reports for b in r.effective if b["kind"] == "verdict" and b["decision"] != "hold"
-    )
-    assert not [i for i, n in terminal.items() if n > 1]
-    answered = {b["intent_id"] for r in reports for b in r.effective if b["kind"] == "verdict"}
-    rejected = {b["id"] for r in reports for b in r.effective if b["kind"] == "reject"}
+    effective = [body for report in reports for body in report.effective]
+    assert not twice_settled(effective)
+    answered = {b["intent_id"] for b in effective if b["kind"] == "verdict"}
+    rejected = {b["id"] for b in effective if b["kind"] == "reject"}
     assert sent <= answered | rejected, sent - answered - rejected
 
 
