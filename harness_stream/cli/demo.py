@@ -58,9 +58,11 @@ def demo(
     """
     if not kafka and (keep or bootstrap or redis):
         raise CallerError("`--keep`, `--bootstrap` and `--redis` need `--kafka`", hint="`harness demo --kafka --keep`")
-    # As an interrupt it runs every clean-up, so that no worker or topic is left behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if not asyncio.run(_Demo(_stage(kafka, keep, bootstrap, redis), _screen(json), fast).run()):
+    try:
+        holds = asyncio.run(_until_told(_Demo(_stage(kafka, keep, bootstrap, redis), _screen(json), fast)))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    if not holds:
         raise typer.Exit(1)
 
 
@@ -129,6 +131,14 @@ class _Cue:
         judged = judged_of(attempt, body, self.watch.audit)
         self.judged.append(judged)
         self.screen.judged(judged)
+
+
+async def _until_told(demo: _Demo) -> bool:
+    """SIGTERM ends it as Ctrl-C does, through every clean-up, so that no worker or topic is left behind."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    if task is not None:
+        signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(task.cancel))
+    return await demo.run()
 
 
 class _Demo:

@@ -248,7 +248,7 @@ def _in_short(chains: Mapping[str, Sequence[Judged]], seconds: float) -> str:
     latencies = sorted(j.latency_ms for j in every)
     median = f"{latencies[len(latencies) // 2]:.1f} ms" if latencies else "no time"
     return (
-        f"In short: {len(every)} intents in {seconds:.1f} s, {counts}; half were answered within {median}. No single "
-        "action was forbidden: what was stopped was stopped for what the agent had done before, or for what became known "
-        "about it."
+        f"In short: {len(every)} intents in {seconds:.1f} s, {counts}; half were answered within {median}. "
+        "No single action was forbidden: what was stopped was stopped for what the agent had done before, or for what "
+        "became known about it."
     )
