@@ -12,9 +12,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
+
 from harness_stream.client.head import Head, place_of
 from harness_stream.core import limits
 from harness_stream.core.reasons import Deny
+from harness_stream.core.scalars import Identifier
 from harness_stream.core.tables import RiskRow
 from harness_stream.errors import ProtocolError
 
@@ -36,6 +39,9 @@ REFRESH_MS: Final = 30_000
 REASONS_KEPT: Final = 3
 # Float noise: 0.15 * 20 is 3.0000000000000004 on some paths and must stay three steps.
 _NOISE: Final = 1e-9
+
+# A name that no row could carry must not end the process: the log's contents are not ours.
+_AGENT: Final = TypeAdapter[str](Identifier)
 
 LEVELS: Final = ((0.8, "high"), (0.4, "medium"), (0.0, "low"))
 """From which score on, and its word."""
@@ -116,10 +122,10 @@ def denial_of(body: Mapping[str, Any], decay: Decay) -> Denial | None:
     if body.get("kind") != "verdict" or body.get("decision") != "deny":
         return None
     agent_id, t, found = body.get("agent_id"), body.get("t"), body.get("reasons")
-    if not isinstance(agent_id, str) or type(t) is not int or not isinstance(found, list):
+    if type(t) is not int or not isinstance(found, list) or not _is_agent(agent_id):
         return None
     blamed = tuple(text for reason in found if isinstance(reason, dict) and (text := _blame(reason, decay)))
-    return Denial(agent_id, t, blamed[:REASONS_KEPT]) if blamed else None
+    return Denial(str(agent_id), t, blamed[:REASONS_KEPT]) if blamed else None
 
 
 def _blame(reason: Mapping[str, Any], decay: Decay) -> str:
@@ -129,7 +135,15 @@ def _blame(reason: Mapping[str, Any], decay: Decay) -> str:
         text = "" if rule in decay.ignored_rules else f"denied by rule {rule}"
     else:
         text = "" if reason.get("code") in NOT_BLAMED else f"denied: {reason.get('code')}"
-    return text[: limits.REASON_CHARS_MAX]
+    return "".join(char for char in text if char.isprintable())[: limits.REASON_CHARS_MAX]
+
+
+def _is_agent(name: object) -> bool:
+    try:
+        _AGENT.validate_python(name)
+    except ValidationError:
+        return False
+    return True
 
 
 class Written(NamedTuple):

@@ -1,0 +1,218 @@
+"""One realm of a test's own on real servers: its processes, raw records in, the folded decision log out.
+
+What goes in is made by hand, not by our client, so that a test can send what no client would.
+"""
+
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from confluent_kafka import Producer
+
+from harness_stream.adapters.clock import SystemClock
+from harness_stream.adapters.kafka.admin import incarnation
+from harness_stream.adapters.kafka.log import KafkaReader
+from harness_stream.adapters.redis.state import RedisStateStore
+from harness_stream.client.ids import Ids
+from harness_stream.config import Settings
+from harness_stream.core.fold import Place
+from harness_stream.core.lanes import partition_of
+from harness_stream.core.rules.compile import load
+from harness_stream.core.rules.windows import Windows
+from harness_stream.runtime.to_end import ends_of, read_to_end
+from harness_stream.wire.decisions import read_body
+from harness_stream.wire.topics import Topics
+from tests.log_checker import check_coverage, check_store, fold_partition
+
+UNSIGNED = {"hs-alg": "none"}
+PATIENCE_S = 30.0  # two shared cores: a process that answers in 1 s alone takes 10 s among others
+
+
+class OwnRealm:
+    """Topics, tables, rules and processes under a prefix nobody else uses."""
+
+    def __init__(self, bootstrap, redis_url, folder, *, rules, tables, partitions=2, **environment):
+        prefix = f"own{secrets.token_hex(4)}"
+        self.settings = Settings(
+            bootstrap=bootstrap, redis_url=redis_url, prefix=prefix, partitions=partitions, group=prefix, dev=True
+        )
+        self.folder, self._rules, self._environment = folder, rules, environment
+        self.topics, self.clock = Topics(prefix), SystemClock()
+        self._ids = Ids(self.clock)
+        self._producer = Producer({"bootstrap.servers": bootstrap, "message.max.bytes": 10_000_000, "acks": "all"})
+        (folder / "tables").mkdir()
+        for name, rows in tables.items():
+            (folder / "tables" / f"{name}.yaml").write_text(json.dumps(rows))
+        (folder / "rules.yaml").write_text(rules)
+
+    def prepare(self):
+        """Everything a worker needs."""
+        self.harness("topics", "apply", "--dev")
+        self.harness("tables", "load", "tables")
+        self.harness("rules", "push", "rules.yaml")
+        return self
+
+    # --- processes ---
+
+    def harness(self, *words, exit_code=0):
+        """Run one command to its end; what it printed."""
+        done = subprocess.run(  # noqa: S603  our own program
+            self._command("harness_stream", words),
+            env=self.environment(),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == exit_code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    @contextmanager
+    def running(self, module, *words, ready):
+        """A process that has said `ready`; it is asked to stop in the end, and must do so cleanly."""
+        log = self.folder / f"{module}-{secrets.token_hex(2)}.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(  # noqa: S603  our own program
+                self._command(module, words), env=self.environment(), cwd=self.folder, stdout=out, stderr=out
+            )
+        try:
+            wait_until(lambda: re.search(ready, log.read_text()) or process.poll() is not None, why=log.read_text)
+            assert process.poll() is None, log.read_text()
+            yield process
+            process.terminate()
+            assert process.wait(PATIENCE_S) == 0, log.read_text()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    def worker(self):
+        return self.running("harness_stream", "worker", "--metrics-port", "0", ready=r"(?m) ready$")
+
+    def environment(self):
+        names = ("bootstrap", "redis_url", "prefix", "partitions", "group", "dev")
+        settings = {f"HARNESS_{name.upper()}": str(getattr(self.settings, name)) for name in names}
+        root = str(Path(__file__).parents[2])  # `topologies` is imported from where it lies
+        return os.environ | settings | {"PYTHONPATH": root} | self._environment
+
+    def _command(self, module, words):
+        return [sys.executable, "-m", module, *words]
+
+    # --- records in ---
+
+    def intent(self, agent, **over):
+        """The body of a valid intent, except for what `over` says."""
+        body = {
+            "v": 1,
+            "type": "intent",
+            "realm": self.settings.realm,
+            "by": agent,
+            "agent_id": agent,
+            "intent_id": self._ids.new(),
+            "workload_id": "w-1",
+            "action": "crm.read",
+            "arguments_digest": "0" * 64,
+            "enforcer_nonce": "0" * 32,
+        }
+        return body | over
+
+    def partition_of(self, lane):
+        return partition_of(lane, self.settings.partitions)
+
+    def send(self, record, lane, *, partition=None, headers=UNSIGNED, **more):
+        """Publish a body, or raw bytes; (partition, offset) once the broker has it."""
+        value = record if isinstance(record, bytes) else json.dumps(record).encode()
+        place = self.partition_of(lane) if partition is None else partition
+        landed = []
+        self._producer.produce(
+            self.topics.intents,
+            value,
+            lane.encode(),
+            place,
+            headers=headers,
+            on_delivery=lambda error, message: landed.append((error, message)),
+            **more,
+        )
+        self._producer.flush(PATIENCE_S)
+        ((error, message),) = landed
+        if error is not None:
+            raise NotAppendedError(error)
+        return place, message.offset()
+
+    # --- decisions out ---
+
+    def answer(self, place):
+        """The effective record that covers this input, as soon as there is one."""
+        partition, offset = place
+        return wait_until(
+            lambda: next((b for b in self.effective(partition) if covers(b, offset)), None),
+            why=lambda: f"no answer to {place}",
+        )
+
+    def effective(self, partition):
+        """Bodies of the effective records so far, folded from the first one."""
+        place, bodies = Place.genesis(incarnation(self.settings), partition), []
+        for record in self._records(self.topics.verdicts, partition):
+            body, digest = read_body(record.value)
+            after = place.after(record.offset, body, digest)
+            if after is not None:
+                place = after
+                bodies.append(dict(body))
+        return bodies
+
+    def end_of(self, topic, partition):
+        reader = KafkaReader(self.settings.bootstrap)
+        try:
+            return ends_of(reader, topic, partition, self.clock).end
+        finally:
+            reader.close()
+
+    def check(self):
+        """Every input is covered once, every verdict recomputes, and Redis equals the fold."""
+        program = load(self._rules)
+        bundles = {program.digest: Windows(program)}
+        store = RedisStateStore(
+            self.settings.redis_url,
+            f"{self.settings.realm}/{self.settings.prefix}",
+            self.clock,
+            timeout_ms=5_000,
+        )
+        for partition in range(self.settings.partitions):
+            inputs = self._records(self.topics.intents, partition)
+            decisions = self._records(self.topics.verdicts, partition)
+            report = fold_partition(inputs, decisions, partition, incarnation(self.settings), bundles)
+            check_coverage(report, len(inputs))
+            check_store(report, store, partition)
+        store.close()
+
+    def _records(self, topic, partition):
+        reader = KafkaReader(self.settings.bootstrap)
+        try:
+            return list(read_to_end(reader, topic, partition, self.clock))
+        finally:
+            reader.close()
+
+
+class NotAppendedError(Exception):
+    """The broker, or the producer, refused a record."""
+
+
+def covers(body, offset):
+    first, last = body.get("covers", (0, -1))
+    return first <= offset <= last
+
+
+def wait_until(look, *, why, limit_s=PATIENCE_S):
+    """What `look` returns as soon as that is true."""
+    end = time.monotonic() + limit_s
+    while not (found := look()):
+        assert time.monotonic() < end, why()
+        time.sleep(0.1)
+    return found
