@@ -1,0 +1,79 @@
+"""Where a person's reader of the decision log begins: the newest checkpoint of a partition, or genesis (PROTOCOL §7).
+
+Rule of this file: it only finds places; which records count from there on is `core.fold`'s to say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness_stream.client.head import place_of
+from harness_stream.core.fold import Place
+from harness_stream.errors import ProtocolError
+from harness_stream.runtime.to_end import ends_of, read_to_end
+
+if TYPE_CHECKING:
+    from harness_stream.ports import Clock, Ends, LogReader, LogRecord, Verifier
+    from harness_stream.wire.topics import Topics
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where to read one partition from.
+
+    Attributes:
+        place: the fold there.
+        ends: the decision log's bounds as of now.
+        cut: `from_beginning` was asked for, but the beginning is gone.
+    """
+
+    place: Place
+    ends: Ends
+    cut: bool = False
+
+
+class DecisionLog:
+    """The decision log and its checkpoints, as a reader without a group sees them.
+
+    Args:
+        reader: used for nothing else meanwhile.
+        topics: the realm's.
+        incarnation: the realm's.
+        verifier: says which records are authentic.
+        clock: measures silence.
+    """
+
+    def __init__(self, reader: LogReader, topics: Topics, incarnation: str, verifier: Verifier, clock: Clock) -> None:
+        self._reader, self._topics, self._clock = reader, topics, clock
+        self._incarnation, self._verifier = incarnation, verifier
+
+    def start(self, partition: int, *, from_beginning: bool = False) -> Start:
+        """The newest checkpoint that this log can be read on from; genesis if there is none, or if it is asked for.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+            ProtocolError: the log contradicts its checkpoint, or nothing says what came before its first record.
+        """
+        stated = place_of(self._newest_checkpoint(partition), self._incarnation, partition, self._verifier)
+        ends = self.ends(partition)
+        if from_beginning and ends.low == 0:
+            return Start(Place.genesis(self._incarnation, partition), ends)
+        place = stated or Place.genesis(self._incarnation, partition)
+        if place.offset >= ends.end or place.offset < ends.low - 1:
+            raise ProtocolError(
+                f"partition {partition} of `{self._topics.verdicts}` holds {ends.low} to {ends.end - 1}, "
+                f"which does not go on from its checkpoint at {place.offset}",
+                hint="was the log truncated or recreated? No worker goes on from here either",
+            )
+        return Start(place, ends, cut=from_beginning)
+
+    def ends(self, partition: int) -> Ends:
+        """The decision log's bounds as of now (raises BrokerUnavailable)."""
+        return ends_of(self._reader, self._topics.verdicts, partition, self._clock)
+
+    def _newest_checkpoint(self, partition: int) -> LogRecord | None:
+        newest = None
+        for record in read_to_end(self._reader, self._topics.heads, partition, self._clock):
+            newest = record
+        return newest
