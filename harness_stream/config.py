@@ -8,12 +8,14 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness_stream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 CONFIG_FILE = "harness.toml"
 ENV_PREFIX = "HARNESS_"

@@ -16,7 +16,8 @@ Headers = Sequence[tuple[str, bytes]]
 class LogRecord(NamedTuple):
     """One record as read from any topic.
 
-    `timestamp_ms` is the broker's append time; None if the record carries a producer's time instead (garbage, PROTOCOL §2).
+    `timestamp_ms` is the broker's append time; None if the record carries a producer's time instead (garbage, PROTOCOL
+    §2).
     """
 
     topic: str
@@ -92,7 +93,9 @@ class LogWriter(Protocol):
         *,
         token: int = 0,
     ) -> None:
-        """Hand over one record (None: a tombstone). Its fate comes back through `deliveries` with `token` (0: the caller does not care).
+        """Hand over one record (None: a tombstone).
+
+        Its fate comes back through `deliveries` with `token`; 0 means that the caller does not care.
 
         Raises:
             BufferError: the local queue is full; serve `deliveries` and try again.
@@ -182,7 +185,8 @@ class Move:
 class StateStore(Protocol):
     """A cache of confirmed state; losing it costs time, never history (PROTOCOL §6).
 
-    Every call raises `StateUnavailable` when the store does not answer within the adapter's time limit (20 ms on the hot path).
+    Every call raises `StateUnavailable` when the store does not answer within the adapter's time limit (20 ms on the
+    hot path).
     """
 
     def head(self, partition: int) -> StoredHead | None:

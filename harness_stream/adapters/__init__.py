@@ -1,0 +1,1 @@
+"""Adapters: each port met by one technology."""

@@ -1,7 +1,7 @@
 """Which adapters a command uses: the one place where ports meet Kafka and Redis.
 
-Rule of this file: it builds and hands over; nothing here decides. Signed realms come with a later issue, so without `--dev`
-nothing is built yet.
+Rule of this file: it builds and hands over; nothing here decides. Signed realms come with a later issue, so without
+`--dev` nothing is built yet.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`harness rules push | status`: put a rule set in force, and see which one each partition decides by.
 
-Rule of this file: a bundle is published under its digest before anything names it, so a broken push changes nothing. What is
-in force is what the partitions' newest checkpoints say, not what was pushed.
+Rule of this file: a bundle is published under its digest before anything names it, so a broken push changes nothing.
+What is in force is what the partitions' newest checkpoints say, not what was pushed.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import json as json_format
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
+
+# typer reads the annotations of commands at run time.
+from pathlib import Path  # noqa: TC003  isort: skip
 
 from harness_stream.cli.rules_check import check, overrides, read_rules
 from harness_stream.config import load_settings
@@ -23,7 +25,7 @@ from harness_stream.runtime.to_end import SILENCE_MS_MAX, read_to_end
 if TYPE_CHECKING:
     from harness_stream.config import Settings
     from harness_stream.core.rules.compile import Program
-    from harness_stream.ports import Clock, LogReader, LogWriter, LogRecord
+    from harness_stream.ports import Clock, LogReader, LogRecord, LogWriter
 
 __all__ = ["check", "push", "status"]
 
@@ -48,8 +50,8 @@ def push(
 ) -> None:
     """Check a rule set and put it in force; each partition switches at its next micro-batch.
 
-    Windows that the former set had too keep their counts. A set with mistakes changes nothing. Rolling back is pushing the
-    former file again: it gets a higher revision.
+    Windows that the former set had too keep their counts. A set with mistakes changes nothing. Rolling back is pushing
+    the former file again: it gets a higher revision.
 
     Example: harness rules push examples/rules/production.yaml --set max_rows=500
     """

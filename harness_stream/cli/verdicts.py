@@ -194,12 +194,17 @@ def as_line(entry: Entry) -> str:
     body = entry.body
     word = str(body.get("decision") or body.get("kind"))
     when = clock_text(entry.append_ms)
-    shown = typer.style(f"{word:<8}", fg=_COLOURS.get(word, "cyan"))
+    shown = decision_text(word)
     latency = "" if entry.latency_ms is None else f"  {entry.latency_ms} ms"
     mark = "" if entry.effective else typer.style("void  ", fg="bright_black")
     agent, action = printable(body.get("agent_id", "")), printable(_action(body))
     why = _why(body) if entry.effective else printable(f"epoch {body.get('epoch')}, writer {body.get('writer')}")
     return f"{when}  {entry.partition}/{entry.offset:<6} {mark}{agent:<18} {action:<18} {shown} {why}{latency}"
+
+
+def decision_text(word: str) -> str:
+    """A decision or kind in its colour and in one width."""
+    return typer.style(f"{printable(word):<8}", fg=_COLOURS.get(word, "cyan"))
 
 
 def clock_text(epoch_ms: int) -> str:

@@ -1,7 +1,7 @@
 """`harness worker`: one process that decides. Several share the partitions.
 
-Rule of this file: start, loop, stop. SIGTERM and Ctrl-C stop cleanly: what is in flight is drained within a second, a final
-checkpoint is written, the group is left.
+Rule of this file: start, loop, stop. SIGTERM and Ctrl-C stop cleanly: what is in flight is drained within a second, a
+final checkpoint is written, the group is left.
 """
 
 from __future__ import annotations
@@ -117,5 +117,5 @@ class _Stop:
 
 
 def _log_to_stderr(*, as_json: bool) -> None:
-    pattern = '{"at":"%(asctime)s","level":"%(levelname)s","message":"%(message)s"}' if as_json else "%(asctime)s %(message)s"
-    logging.basicConfig(level=logging.INFO, format=pattern)
+    text, structured = "%(asctime)s %(message)s", '{"at":"%(asctime)s","level":"%(levelname)s","message":"%(message)s"}'
+    logging.basicConfig(level=logging.INFO, format=structured if as_json else text)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # While nothing waits for it, only truncation and retention are looked for: ten chances within a deadline.
 WATCH_MS: Final = limits.DEADLINE_MS_DEFAULT // 10
+# One record of 1 KiB; when it has not come by then, compaction has moved it meanwhile.
+CHECKPOINT_MS_MAX: Final = 2_000
 # A record may be skipped before its delivery report has arrived, which happens within milliseconds; a worker writes at
 # most a few hundred records in that time.
 SKIPS_KEPT: Final = 256
@@ -76,7 +78,7 @@ class Following:
         """Ask for bounds when due, and notice that a phase is over. `now_ms` is elapsed time."""
         self._ask(now_ms)
         if self.phase is Phase.CHECKPOINT:
-            self._look_for_checkpoint()
+            self._look_for_checkpoint(now_ms)
         elif self.phase is Phase.FOLDING and self._position(self._topics.verdicts) >= self._end:
             self.phase = Phase.READY
 
@@ -130,11 +132,11 @@ class Following:
         self.phase = Phase.CHECKPOINT
         self._reader.follow(self._topics.heads, self.partition, max(ends.low, ends.end - 1))
 
-    def _look_for_checkpoint(self) -> None:
-        position = self._reader.position(self._topics.heads, self.partition)
-        if position is None:
-            self.reopen()
-        if position is None or position < self._end:
+    def _look_for_checkpoint(self, now_ms: int) -> None:
+        position = self._position(self._topics.heads)
+        if position < self._end:
+            if position < 0 or now_ms - self._asked_ms >= CHECKPOINT_MS_MAX:
+                self.reopen()
             return
         if self._newest is None and self._heads_low < self._end - 1:
             self._end_before_a_hole()

@@ -386,7 +386,8 @@ def _forgotten(chain: Chain | None, t: int) -> bool:
     """A mandate's chain is let go once the longest window can no longer reach into it."""
     if chain is None or chain.mandate is None:
         return chain is None
-    ended = chain.mandate["expires_at"] if chain.closed_at is None else min(chain.closed_at, chain.mandate["expires_at"])
+    expires_at: int = chain.mandate["expires_at"]
+    ended = expires_at if chain.closed_at is None else min(chain.closed_at, expires_at)
     return bool(ended + limits.TIMESPAN_MS_MAX_DEFAULT < t)
 
 

@@ -25,7 +25,7 @@ def combine(findings: Sequence[Reason]) -> tuple[str, tuple[dict[str, Any], ...]
 
 
 def merge_obligations(all_of: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """One set of obligations that fulfils all: the smaller number, the union of lists, else the first by its JSON text."""
+    """One set that fulfils all: the smaller number, the union of lists, else the first by its JSON text."""
     merged: dict[str, Any] = {}
     for obligations in all_of:
         for name, value in obligations.items():

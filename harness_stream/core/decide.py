@@ -1,22 +1,24 @@
 """The decision (DESIGN §5, §6): one pure function of an intent, its joined facts, its chain and the rules.
 
-Rule of this file: everything fails closed. The engine's own checks come first, in a fixed order; then the rules, whose order
-never matters; deny wins over hold, hold over approve, and without an approve the answer is deny.
+Rule of this file: everything fails closed. The engine's own checks come first, in a fixed order; then the rules, whose
+order never matters; deny wins over hold, hold over approve, and without an approve the answer is deny.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness_stream.core import chain as chains
 from harness_stream.core import limits, window
 from harness_stream.core.combine import combine, merge_obligations
 from harness_stream.core.model import OWN_CHAIN_PREFIX, Intent, lane_of_fields, measure_of
 from harness_stream.core.reasons import Deny
-from harness_stream.core.rules.windows import Windows
 from harness_stream.core.state import State, agent_unit, lane_unit
 from harness_stream.core.views import views_of
+
+if TYPE_CHECKING:
+    from harness_stream.core.rules.windows import Windows
 
 Reason = dict[str, Any]
 Inputs = Mapping[str, Any]
@@ -153,7 +155,7 @@ def stale_tables(inputs: Inputs) -> frozenset[str]:
 
 
 def _barred(intent: Intent, t: int, inputs: Inputs, event: dict[str, Any], state: State) -> Reason | None:
-    """The engine's own checks on an intent that counts as an attempt; an unknown chain's attempt stands in the own chain."""
+    """The engine's own checks on what counts as an attempt; one on an unknown chain stands in the own chain."""
     identity = inputs["identity"]
     if identity["status"] != "active":
         return engine_reason(Deny.AGENT_STATUS, identity["status"])

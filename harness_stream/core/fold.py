@@ -1,7 +1,7 @@
 """The fold: which records of the decision log count, and where a partition stands (PROTOCOL §4).
 
-The rule, once: a `claim` is effective iff its epoch is greater than the state's; any other record iff epoch and writer are
-the state's, `prev` is the head and `covers` begins at next_input. Everything else is void and changes nothing.
+The rule, once: a `claim` is effective iff its epoch is greater than the state's; any other record iff epoch and writer
+are the state's, `prev` is the head and `covers` begins at next_input. Everything else is void and changes nothing.
 Worker, client, gateway, auditor and tests call this same function. It reads untrusted bytes' contents: it never raises.
 """
 
@@ -68,7 +68,7 @@ def fold_header(state: Header, body: Body, digest: str) -> Header | None:
     if kind == "claim":
         return _claim(state, body, digest)
     if kind == "resume":
-        return _resume(state, body, digest)
+        return _resume(state, body)
     if isinstance(kind, str) and kind in _LINKED:
         return _linked(state, body, digest, kind)
     return None
@@ -121,7 +121,7 @@ def _linked(state: Header, body: Body, digest: str, kind: str) -> Header | None:
     )
 
 
-def _resume(state: Header, body: Body, digest: str) -> Header | None:
+def _resume(state: Header, body: Body) -> Header | None:
     epoch, next_input, t = _whole(body.get("epoch")), _whole(body.get("next_input")), _whole(body.get("t"))
     writer, head, rules = body.get("writer"), body.get("head"), _rules_of(body)
     if epoch is None or epoch <= state.epoch or not isinstance(writer, str) or not isinstance(head, str):

@@ -1,14 +1,14 @@
 """What each authentic input record gets in the decision log: a verdict, an ack or a reject (PROTOCOL §3, §8).
 
-Rule of this file: exactly one answer per record, decided from the record, the tables and the partition's state alone. The
-answer is the record's body without its link into the log (incarnation, epoch, writer, prev, covers), which the owner adds.
+Rule of this file: exactly one answer per record, decided from the record, the tables and the partition's state alone.
+The answer is the record's body without its link into the log (incarnation, epoch, writer, prev, covers), which the
+owner adds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness_stream.core import chain as chains
 from harness_stream.core import limits
@@ -17,8 +17,12 @@ from harness_stream.core.join import ABSENT, ENGINE, Tables, join
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.model import Approval, IdentityRow, Intent, Mandate, Outcome, lane_of, measure_of, micro_of
 from harness_stream.core.reasons import Deny, Refuse, Reject
-from harness_stream.core.rules.windows import Windows
 from harness_stream.core.state import State, agent_unit, lane_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness_stream.core.rules.windows import Windows
 
 Answer = dict[str, Any]
 Input = Intent | Mandate | Outcome | Approval
@@ -75,7 +79,7 @@ class Intake:
         return self._approval(event, arrival, decided_at)
 
     def unavailable(self, event: Input, arrival: Arrival) -> Answer:
-        """The chain cannot be had. No verdict: without the chain's memory this may be a copy of one that has a verdict."""
+        """The chain cannot be had. No verdict: without its ids this may be a copy of one that has a verdict."""
         return _reject(event, arrival, Reject.STATE_UNAVAILABLE)
 
     def quarantined(self, intent: Intent, arrival: Arrival, decided_at: int) -> Answer:
@@ -222,7 +226,8 @@ class Intake:
         satisfied = frozenset(hold["rules"]) if approval.decision == "approve" else frozenset()
         decided = decide(intent, held, inputs, self.state, self.windows, satisfied=satisfied, settles=hold["event"])
         if approval.decision == "deny":
-            event = event_of(intent, arrival.t, inputs, settles=hold["event"]) if inputs["identity"]["present"] else None
+            known = inputs["identity"]["present"]
+            event = event_of(intent, arrival.t, inputs, settles=hold["event"]) if known else None
             denied = event and {**event, "decision": "deny"}
             decided = Decided("deny", (engine_reason(Deny.HOLD_DENIED, approval.by),), event=denied)
         if decided.event is None:

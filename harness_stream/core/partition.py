@@ -1,7 +1,7 @@
 """A worker's partition, as a table of states (PROTOCOL §5).
 
-Rule of this file: everything that may happen to a partition's ownership stands in `TRANSITIONS`; what is not there is a bug and
-raises. What is done in a state is the runtime's business; *whether* it may be done is decided here.
+Rule of this file: everything that may happen to a partition's ownership stands in `TRANSITIONS`; what is not there is a
+bug and raises. What is done in a state is the runtime's business; *whether* it may be done is decided here.
 
     LOADING   checkpoint + state, then fold the decision log to its end
     CLAIMING  a claim is appended; nothing is decided before it is read back
@@ -13,8 +13,11 @@ raises. What is done in a state is the runtime's business; *whether* it may be d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Phase(StrEnum):

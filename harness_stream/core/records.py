@@ -65,7 +65,7 @@ class Reason(BaseModel):
     because: str | None = None
     detail: str | None = None
     unknown: bool = Field(default=False, description="the window's interval did not settle the condition")
-    evidence: tuple[str, ...] = Field(default=(), max_length=16, description="intent ids that made it fire, newest last")
+    evidence: tuple[str, ...] = Field((), max_length=16, description="ids of intents that made it fire, newest last")
     evidence_count: int = 0
 
 

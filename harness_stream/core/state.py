@@ -1,7 +1,8 @@
 """Versions of one partition's state: a confirmed base and, over it, one layer per micro-batch in flight (PROTOCOL §5).
 
-Rule of this file: values are immutable, so a layer costs only what it changed, confirming is moving references and rolling
-back is dropping them. A *unit* (an agent, a lane, the partition) is what is stored, fetched and evicted as a whole.
+Rule of this file: values are immutable, so a layer costs only what it changed, confirming is moving references and
+rolling back is dropping them. A *unit* (an agent, a lane, the partition) is what is stored, fetched and evicted as a
+whole.
 """
 
 from __future__ import annotations

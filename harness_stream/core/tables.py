@@ -6,14 +6,16 @@ text, so that a rule can compare it. `key` is the row's Kafka key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from harness_stream.core import limits
 from harness_stream.core.events import Part
 from harness_stream.core.scalars import Action, EpochMs, Flag, Identifier, Labels, Reason, Role, Word, at_most
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _SUBJECT_CHARS_MAX = limits.URI_CHARS_MAX + len("resource:")
 

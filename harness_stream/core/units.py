@@ -1,20 +1,23 @@
 """A unit of state as bytes and back: what Redis and snapshots hold (PROTOCOL §6).
 
-Rule of this file: what is left out when a unit is written can never be seen by a decision: forgotten ids, answered holds,
-windows nobody can reach into any more. So a unit read back decides exactly as the one in memory.
+Rule of this file: what is left out when a unit is written can never be seen by a decision: forgotten ids, answered
+holds, windows nobody can reach into any more. So a unit read back decides exactly as the one in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from harness_stream.core import window
 from harness_stream.core.chain import Agent, Chain, Change, Remembered, apply
-from harness_stream.core.rules.windows import Windows
 from harness_stream.core.state import PARTITION_UNIT, Key, State, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from harness_stream.core.rules.windows import Windows
 
 VERSION = 1
 

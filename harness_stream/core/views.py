@@ -5,18 +5,33 @@ Rule of this file: pure reshaping of plain data; what history keeps and what is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness_stream.core import limits
 from harness_stream.core.scalars import micro_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 NO_RESOURCE: Mapping[str, Any] = {"uri": "", "system": "", "zone": "", "labels": [], "sensitivity": "", "owner": ""}
 """An intent without resources is judged once, against this."""
 
 _PLAIN = (
-    "agent_id owner tenant roles chain_id parent kind action labels purpose environment decision by t"
-).split()
+    "agent_id",
+    "owner",
+    "tenant",
+    "roles",
+    "chain_id",
+    "parent",
+    "kind",
+    "action",
+    "labels",
+    "purpose",
+    "environment",
+    "decision",
+    "by",
+    "t",
+)
 
 
 def views_of(event: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
-"""Windows over a chain: small immutable states, exact up to a bound, then an interval that contains the truth (DESIGN §5).
+"""Windows over a chain: small immutable states, exact up to a bound, then an interval with the truth in it (DESIGN §5).
 
-A window of timespan T at time t covers events with t − T ≤ event time ≤ t, both ends inclusive. The intent being judged is
-`observe`d first and evaluated then, so it is included. Cost does not depend on the length of history.
+A window of timespan T at time t covers events with t − T ≤ event time ≤ t, both ends inclusive. The intent being judged
+is `observe`d first and evaluated then, so it is included. Cost does not depend on the length of history.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness_stream.core import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 class Entry(NamedTuple):

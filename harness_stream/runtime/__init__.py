@@ -1,0 +1,1 @@
+"""The worker: one loop around the pure core."""

@@ -1,27 +1,30 @@
 """One micro-batch: from input records to linked decision-log records (PROTOCOL §3, §5). No I/O, no waiting.
 
-Rule of this file: inputs are answered strictly in offset order, each exactly once; a record whose state is not in memory ends
-the batch before it. Garbage next to garbage becomes one `skip`.
+Rule of this file: inputs are answered strictly in offset order, each exactly once; a record whose state is not in
+memory ends the batch before it. Garbage next to garbage becomes one `skip`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness_stream.core import limits
 from harness_stream.core.chain import Change, apply, change_of
 from harness_stream.core.decide import Arrival
 from harness_stream.core.fold import Header, fold_header
-from harness_stream.core.intake import Answer, Input, Intake
 from harness_stream.core.model import Intent
 from harness_stream.core.reasons import Deny, Garbage, Skip
 from harness_stream.errors import GarbageRecord
 from harness_stream.ports import LogRecord
 from harness_stream.wire.decisions import digest_of, encode_body
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness_stream.core.intake import Answer, Input, Intake
 
 
 @dataclass(slots=True)

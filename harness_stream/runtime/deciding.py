@@ -1,8 +1,8 @@
 """DECIDING: the only phase that answers inputs (PROTOCOL §5). It lives from a claim read back to the next fault.
 
 Rule of this file: nothing here waits. Micro-batches are decided on speculative state and published at once; what was
-delivered at the next own offset is confirmed, since no one wrote between. Anything else is noted as a fault, and whatever
-was not confirmed is forgotten with this object.
+delivered at the next own offset is confirmed, since no one wrote between. Anything else is noted as a fault, and
+whatever was not confirmed is forgotten with this object.
 """
 
 from __future__ import annotations

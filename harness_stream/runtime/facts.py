@@ -1,23 +1,26 @@
 """The worker's views of the tables and of the rules, read in full and kept fresh (DESIGN §3, PROTOCOL §8).
 
-Rule of this file: a view is fresh as of the start of the last end-offset query that it has reached; how old that may be is
-decided with each intent, never here. A bundle counts only if its bytes have the digest that names it.
+Rule of this file: a view is fresh as of the start of the last end-offset query that it has reached; how old that may be
+is decided with each intent, never here. A bundle counts only if its bytes have the digest that names it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from harness_stream.core.join import Table
 from harness_stream.core.rules.compile import from_bundle
 from harness_stream.core.rules.windows import Windows
 from harness_stream.errors import InvalidInput
-from harness_stream.ports import Ends, LogRecord
 from harness_stream.wire.decisions import digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness_stream.core.join import Table
+    from harness_stream.ports import Ends, LogRecord
 
 # Ten seconds of end-offset queries; a view that far behind is stale by any measure, so older ones may be forgotten.
 _PENDING_MAX = 100
@@ -71,8 +74,8 @@ class RulesView:
     """Bundles by digest and the active one (a `Follower` of the rules topic).
 
     Attributes:
-        active: (digest, revision) named by `active/<rule set>`, None if there is none or its bundle is not here or broken.
-        problem: why the newest active record does not count, for people; empty if it does.
+        active: (digest, revision) named by `active/<rule set>`, None if there is none or its bundle is not here or
+        broken. problem: why the newest active record does not count, for people; empty if it does.
 
     Args:
         rule_set: whose active record counts.

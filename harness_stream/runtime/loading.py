@@ -1,8 +1,9 @@
 """LOADING: from a checkpoint and stored state to the end of the decision log (PROTOCOL §5, §6).
 
-Rule of this file: every source is only a place to start from; the log decides. State comes from the store if it stands on
-this very log, else from snapshots, else from the log's first record; if none of them reaches, the partition halts. Steps are
-generators that yield whenever they would have to wait, so that one partition's loading never holds up another.
+Rule of this file: every source is only a place to start from; the log decides. State comes from the store if it stands
+on this very log, else from snapshots, else from the log's first record; if none of them reaches, the partition halts.
+Steps are generators that yield whenever they would have to wait, so that one partition's loading never holds up
+another.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -19,17 +20,19 @@ from harness_stream.core import limits
 from harness_stream.core.chain import apply, change_of, units_of
 from harness_stream.core.fold import Place
 from harness_stream.core.partition import Signal
-from harness_stream.core.rules.windows import Windows
 from harness_stream.core.state import PARTITION_UNIT, State, Unit
 from harness_stream.core.units import decode_unit, replay_unit
 from harness_stream.errors import StateUnavailable
-from harness_stream.ports import Ends, LogRecord, StateStore
-from harness_stream.runtime.facts import RulesView
 from harness_stream.runtime.mover import FILLING
-from harness_stream.runtime.reading import Reading
-from harness_stream.runtime.realm import Ports, Realm
 from harness_stream.runtime.snapshots import PLACE_KEY
 from harness_stream.wire.decisions import read_body
+
+if TYPE_CHECKING:
+    from harness_stream.core.rules.windows import Windows
+    from harness_stream.ports import Ends, LogRecord, StateStore
+    from harness_stream.runtime.facts import RulesView
+    from harness_stream.runtime.reading import Reading
+    from harness_stream.runtime.realm import Ports, Realm
 
 Body = Mapping[str, Any]
 
@@ -137,7 +140,9 @@ class Loader:
         tail: follows this partition's decision log.
     """
 
-    def __init__(self, partition: int, realm: Realm, ports: Ports, reading: Reading, rules: RulesView, tail: Tail) -> None:
+    def __init__(
+        self, partition: int, realm: Realm, ports: Ports, reading: Reading, rules: RulesView, tail: Tail
+    ) -> None:
         self._partition, self._realm, self._ports = partition, realm, ports
         self._reading, self._rules, self._tail = reading, rules, tail
 
@@ -153,7 +158,8 @@ class Loader:
         checkpoint = yield from self._newest_checkpoint()
         ends = yield from self._bounds(verdicts, self._tail)
         if checkpoint is not None and checkpoint["verdict_offset"] >= ends.end:
-            raise CannotLoadError(Signal.UNEXTENDABLE, f"the log ends at {ends.end}, before checkpoint {_name(checkpoint)}")
+            why = f"the log ends at {ends.end}, before checkpoint {_name(checkpoint)}"
+            raise CannotLoadError(Signal.UNEXTENDABLE, why)
         folded = yield from self._start(checkpoint, ends, trust_store=trust_store)
         folded.checkpoint = checkpoint
         try:

@@ -1,24 +1,28 @@
 """Moves confirmed state to the store, one atomic step per micro-batch (PROTOCOL §6).
 
-Rule of this file: the store is a cache. A step that fails costs time: what changed since the last step that is known to have
-worked is sent again, and a delta that arrives twice counts once. A store that turns out to be another one than we left is
-filled anew if memory holds everything, else the partition is loaded again.
+Rule of this file: the store is a cache. A step that fails costs time: what changed since the last step that is known to
+have worked is sent again, and a delta that arrives twice counts once. A store that turns out to be another one than we
+left is filled anew if memory holds everything, else the partition is loaded again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import orjson
 
 from harness_stream.core import limits
 from harness_stream.core.chain import Change, units_of
-from harness_stream.core.fold import Place
-from harness_stream.core.state import State
 from harness_stream.core.units import encode_change, encode_unit
 from harness_stream.errors import StateUnavailable
 from harness_stream.ports import Metrics, Move, StateStore, StoredHead
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from harness_stream.core.fold import Place
+    from harness_stream.core.state import State
 
 # One server-side call that moves 200 states takes about 1 ms (measured, FACTS), far below the 20 ms bound.
 REFILL_UNITS = 200
@@ -102,7 +106,8 @@ class Mover:
 
     def _move(self, offset: int, place: Place, state: State, dirty: Mapping[str, list[bytes] | None]) -> Step:
         header = orjson.dumps(place.to_json()) if offset == place.offset else FILLING
-        bases = {u: encode_unit(state.confirmed(u), place.offset, place.header.t) for u, d in dirty.items() if d is None}
+        whole = [unit for unit, deltas in dirty.items() if deltas is None]
+        bases = {u: encode_unit(state.confirmed(u), place.offset, place.header.t) for u in whole}
         deltas = {u: d for u, d in dirty.items() if d is not None}
         move = Move(self._partition, self._stored, StoredHead(offset, place.header.epoch, header), bases, deltas)
         self._attempted = offset
@@ -123,7 +128,7 @@ class Mover:
         self._metrics.gauge("harness_redis_up", 0)
 
     def _refused(self, at: StoredHead, place: Place, state: State) -> Step:
-        """The store stands elsewhere: at a step whose answer was lost, at another owner's, or it is not the one we left."""
+        """The store stands elsewhere: at a step whose answer was lost, at another owner's, or it is another store."""
         before = -1 if self._stored is None else self._stored
         forward = before < at.verdict_offset <= place.offset and at.header != FILLING
         if forward or at.verdict_offset == self._attempted:

@@ -1,7 +1,7 @@
-"""One partition as this worker owns it (PROTOCOL §5): from assignment to release, through the phases of `core.partition`.
+"""One partition as this worker owns it (PROTOCOL §5): from assignment to release, phase by phase.
 
-Rule of this file: `core.partition` says what may follow what; here stands how each phase but DECIDING is lived through. Phases
-that wait are generators, each returning the signal that ends it, so that one partition never holds up another.
+Rule of this file: `core.partition` says what may follow what; here stands how each phase but DECIDING is lived through.
+Phases that wait are generators, each returning the signal that ends it, so that one partition never holds up another.
 """
 
 from __future__ import annotations
@@ -246,7 +246,7 @@ class Owner:
         self._deciding = None
         self.state.rollback()
         self._ports.consumer.pause(self.partition)
-        self._ports.metrics.count("harness_resyncs_total", cause=why.split(":")[0])
+        self._ports.metrics.count("harness_resyncs_total", cause=why.split(":", maxsplit=1)[0])
 
     def _loading(self) -> Task:
         yield from self._settled()

@@ -1,15 +1,17 @@
 """One reader for everything a worker reads without a group: tables, rules, heads, snapshots, the decision log.
 
-Rule of this file: records and end offsets go to whoever follows that partition; end offsets are asked for every 100 ms, so
-that freshness (V8) and foreign writers (PROTOCOL §5) are noticed in time, and nothing here ever waits.
+Rule of this file: records and end offsets go to whoever follows that partition; end offsets are asked for every 100 ms,
+so that freshness (V8) and foreign writers (PROTOCOL §5) are noticed in time, and nothing here ever waits.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from harness_stream.core import limits
-from harness_stream.ports import Ends, LogReader, LogRecord
+
+if TYPE_CHECKING:
+    from harness_stream.ports import Ends, LogReader, LogRecord
 
 # One turn of the loop must not starve decisions: 1,000 records fold in about 20 ms.
 POLL_RECORDS_MAX = 1_000

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from harness_stream.ports import Clock, InputConsumer, LogReader, LogWriter, Metrics, Signer, StateStore, Verifier
-from harness_stream.wire.topics import Topics
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness_stream.ports import Clock, InputConsumer, LogReader, LogWriter, Metrics, Signer, StateStore, Verifier
+    from harness_stream.wire.topics import Topics
 
 
 @dataclass(frozen=True, slots=True)

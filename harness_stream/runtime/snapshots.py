@@ -1,18 +1,23 @@
 """Snapshots of changed units to the chains topic, off the path (PROTOCOL §6).
 
-Rule of this file: a cycle first notes where the confirmed fold stands, then writes every unit changed since the last cycle
-(each says as of which record), and when all are delivered the partition's own unit with that place. Only then the cut moves:
-snapshots hold every change up to it.
+Rule of this file: a cycle first notes where the confirmed fold stands, then writes every unit changed since the last
+cycle
+(each says as of which record), and when all are delivered the partition's own unit with that place. Only then the cut
+moves: snapshots hold every change up to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from harness_stream.core.fold import Place
 from harness_stream.core.state import PARTITION_UNIT, State
 from harness_stream.core.units import encode_unit
-from harness_stream.ports import Delivery, LogWriter, Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness_stream.core.fold import Place
+    from harness_stream.ports import Delivery, LogWriter, Metrics
 
 PLACE_KEY = ("place",)
 """In the partition's snapshot: the place of the fold at the cut."""

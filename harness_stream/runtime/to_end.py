@@ -1,18 +1,19 @@
 """Reading one partition up to the end it has now: what commands and tests do, where waiting is fine.
 
-Rule of this file: the end is asked for again until it is answered (a topic that was just created has no leader for a moment),
-and silence ends in `BrokerUnavailable`, never in a short answer.
+Rule of this file: the end is asked for again until it is answered (a topic that was just created has no leader for a
+moment), and silence ends in `BrokerUnavailable`, never in a short answer.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from harness_stream.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness_stream.ports import Clock, Ends, LogReader, LogRecord
 
 SILENCE_MS_MAX = 10_000  # a broker that has not answered by then is away; the bound of every command

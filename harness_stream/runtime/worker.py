@@ -1,24 +1,28 @@
 """The only loop: one thread that moves bytes between the ports and its partitions' owners (DESIGN §9, PROTOCOL §5).
 
-Rule of this file: one turn polls input, hands out what arrived, and lets every owner do one step; nothing in it waits except
-for new input while there is nothing else to do. Group membership says what to own; safety never depends on it.
+Rule of this file: one turn polls input, hands out what arrived, and lets every owner do one step; nothing in it waits
+except for new input while there is nothing else to do. Group membership says what to own; safety never depends on it.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from harness_stream.core import limits
 from harness_stream.core.join import Table, empty_tables
 from harness_stream.core.partition import Phase
-from harness_stream.ports import Assignment, Clock, Delivery
 from harness_stream.runtime.facts import RulesView, TableView
 from harness_stream.runtime.owner import Owner
 from harness_stream.runtime.readiness import Readiness
 from harness_stream.runtime.reading import Reading
-from harness_stream.runtime.realm import Ports, Realm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness_stream.ports import Assignment, Clock, Delivery
+    from harness_stream.runtime.realm import Ports, Realm
 
 log = logging.getLogger(__name__)
 

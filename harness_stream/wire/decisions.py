@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from harness_stream.core import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 UNREADABLE: Mapping[str, Any] = {"kind": "unreadable"}
 """The body of a value that is no JSON object: no fold takes it."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness_stream.errors import ConfigError
 from harness_stream.ports import Delivery, Headers, LogRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 TOO_LARGE = "record too large for the topic"
 LOST = "delivery timed out: unknown whether it landed"

@@ -9,12 +9,16 @@ it acts as a zombie. All state is guarded by the broker's lock.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from harness_stream.adapters.memory.broker import MemoryBroker
 from harness_stream.core.limits import SESSION_MS
 from harness_stream.ports import Assignment, LogRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness_stream.adapters.memory.broker import MemoryBroker
 
 
 @dataclass(slots=True)

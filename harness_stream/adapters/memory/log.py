@@ -5,12 +5,15 @@ A writer's `fate` decides what becomes of each append, so a simulation can lose,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from harness_stream.adapters.memory.broker import TOO_LARGE, Channel, Fate, InFlight, MemoryBroker
 from harness_stream.adapters.memory.group import MemoryGroup, MemoryInputConsumer
 from harness_stream.errors import CallerError
 from harness_stream.ports import Delivery, Ends, Headers, LogRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 __all__ = [
     "Fate",

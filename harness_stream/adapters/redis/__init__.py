@@ -1,0 +1,1 @@
+"""Redis (or Valkey) behind the state port."""

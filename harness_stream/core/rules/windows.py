@@ -1,17 +1,19 @@
 """A compiled rule set seen from history: its distinct windows, and which rule asks which of them.
 
-Rule of this file: a window is named by what it counts, never by the rule that asks, so that an edited threshold or a renamed
-rule keeps its counts.
+Rule of this file: a window is named by what it counts, never by the rule that asks, so that an edited threshold or a
+renamed rule keeps its counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness_stream.core import window
-from harness_stream.core.rules.compile import Program
 from harness_stream.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from harness_stream.core.rules.compile import Program
 
 Condition = Callable[[int, int | None], bool | None]
 

@@ -1,0 +1,241 @@
+"""`harness chain show`: what one agent did, as the workers' store has it, and how far that is behind the log.
+
+Rule of this file: the store is a cache, so the answer always says as of which verdict it holds.
+"""
+
+from __future__ import annotations
+
+import json as json_format
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from harness_stream.config import load_settings
+from harness_stream.errors import HarnessError, ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness_stream.config import Settings
+    from harness_stream.core.chain import Chain
+    from harness_stream.core.rules.windows import Windows
+    from harness_stream.core.tables import IdentityRow
+    from harness_stream.ports import LogReader, StateStore
+    from harness_stream.runtime.chain_view import ChainView, Seen, WindowView
+
+# A person waits longer than a worker's loop, which has 20 ms.
+STORE_MS_MAX: Final = 2_000
+EVENTS_SHOWN: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An agent and what is stored of it.
+
+    Attributes:
+        behind: records of the decision log after the verdict the store stands at, checkpoints included.
+    """
+
+    agent_id: str
+    status: str
+    lane: str
+    partition: int
+    view: ChainView
+    behind: int
+
+
+def show(
+    *,
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's id.")],
+    events: Annotated[int, typer.Option(min=0, help="Newest events shown of each chain.")] = EVENTS_SHOWN,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers.")] = None,
+    redis: Annotated[str | None, typer.Option(help="Redis URL.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="First part of topic names.")] = None,
+) -> None:
+    """Show one agent's chains: mandate, labels, newest events, and what the rules' windows count for it.
+
+    It reads Redis, and says as of which verdict and how far behind the log's end. Exit code 1 for an unknown agent.
+
+    Example: harness chain show support-1
+    """
+    settings = load_settings(bootstrap=bootstrap, redis_url=redis, prefix=prefix)
+    from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
+    from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
+    from harness_stream.adapters.redis.state import RedisStateStore  # noqa: PLC0415  same
+
+    realm = f"{settings.realm}/{settings.prefix}"  # as `compose.kafka_worker` names it
+    with (
+        closing(KafkaReader(settings.bootstrap)) as reader,
+        closing(RedisStateStore(settings.redis_url, realm, SystemClock(), timeout_ms=STORE_MS_MAX)) as store,
+    ):
+        found = _found(agent, settings, reader, store)
+    typer.echo(json_format.dumps(_as_json(found, events), ensure_ascii=False) if json else _as_text(found, events))
+
+
+def identity_of(settings: Settings, reader: LogReader, agent_id: str) -> tuple[IdentityRow | None, str | None]:
+    """The agent's row in force, and its lane, which outlives the row; both None for one nobody ever enrolled.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer.
+    """
+    import time  # noqa: PLC0415  only commands wait by sleeping
+
+    from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
+    from harness_stream.core.tables import IdentityRow, lane_of  # noqa: PLC0415  same
+    from harness_stream.runtime.table_load import read_tables  # noqa: PLC0415  same
+    from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
+
+    topics = {"identity": Topics(settings.prefix).identity}
+    view = read_tables(reader, topics, SystemClock(), lambda wait_ms: time.sleep(wait_ms / 1000))["identity"]
+    row = view.row(agent_id)
+    if isinstance(row, IdentityRow):
+        return row, lane_of(row)
+    return None, view.lanes.get(agent_id)
+
+
+def _found(agent_id: str, settings: Settings, reader: LogReader, store: StateStore) -> Found:
+    from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
+    from harness_stream.adapters.kafka.admin import incarnation, partitions  # noqa: PLC0415  same
+    from harness_stream.core.lanes import partition_of  # noqa: PLC0415  same
+    from harness_stream.runtime.chain_view import view  # noqa: PLC0415  same
+    from harness_stream.runtime.to_end import ends_of  # noqa: PLC0415  same
+    from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
+
+    topics = Topics(settings.prefix)
+    realm_id, count = incarnation(settings), partitions(settings, topics.verdicts)
+    row, lane = identity_of(settings, reader, agent_id)
+    if lane is None:
+        raise HarnessError(
+            f"there is no agent `{agent_id}`", hint="`harness tables get identity` lists those there are"
+        )
+    partition = partition_of(lane, count)
+    seen = view(store, partition, agent_id, lambda digest: _windows(reader, topics.rules, digest))
+    if seen.place is not None and seen.place.header.incarnation != realm_id:
+        raise ProtocolError(
+            f"Redis holds the state of other topics than `{topics.verdicts}`: they were recreated",
+            hint="a running worker replaces it; is one running?",
+        )
+    end = ends_of(reader, topics.verdicts, partition, SystemClock()).end
+    behind = end if seen.place is None else end - 1 - seen.place.offset
+    return Found(agent_id, "deleted" if row is None else row.status, lane, partition, seen, behind)
+
+
+def _windows(reader: LogReader, topic: str, digest: str) -> Windows:
+    """The bundle in force, compiled."""
+    from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
+    from harness_stream.core.rules.compile import from_bundle  # noqa: PLC0415  same
+    from harness_stream.core.rules.windows import Windows  # noqa: PLC0415  same
+    from harness_stream.runtime.to_end import read_to_end  # noqa: PLC0415  same
+    from harness_stream.wire.decisions import digest_of  # noqa: PLC0415  same
+
+    for record in read_to_end(reader, topic, 0, SystemClock()):
+        if record.key == f"bundle/{digest}".encode() and record.value and digest_of(record.value) == digest:
+            return Windows(from_bundle(record.value))
+    raise ProtocolError(f"the rule bundle {digest[:12]} that decides is not in `{topic}`", hint="push it again")
+
+
+# --- For programs ---
+
+
+def _as_json(found: Found, events: int) -> dict[str, Any]:
+    place, seen = found.view.place, found.view.seen
+    told: dict[str, Any] = {
+        "agent_id": found.agent_id,
+        "status": found.status,
+        "lane": found.lane,
+        "partition": found.partition,
+        "seen": seen is not None,
+        "as_of": None if place is None else place.offset,
+        "t": None if place is None else place.header.t,
+        "behind": found.behind,
+        "rules": None if place is None or place.header.rules is None else place.header.rules[0],
+        "chains": {},
+        "windows": [],
+    }
+    if seen is not None:
+        told["chains"] = {chain_id: _chain_json(chain, events) for chain_id, chain in seen.chains.items()}
+        told["windows"] = [asdict(window) for window in seen.windows]
+    return told
+
+
+def _chain_json(chain: Chain, events: int) -> dict[str, Any]:
+    return {
+        "mandate": None if chain.mandate is None else dict(chain.mandate),
+        "closed_at": chain.closed_at,
+        "events": chain.events,
+        "labels": list(chain.labels),
+        "newest": _newest(chain, events),
+    }
+
+
+def _newest(chain: Chain, events: int) -> list[dict[str, Any]]:
+    return [dict(event) for event in chain.kept[-events:]] if events else []
+
+
+# --- For people ---
+
+
+def _as_text(found: Found, events: int) -> str:
+    lines = [f"{found.agent_id} ({found.status}), lane {found.lane}, partition {found.partition}", _standing(found)]
+    if found.view.seen is None:
+        lines.append("it has done nothing yet" if found.view.place else "no worker has stored anything of this partition")
+        return "\n".join(lines)
+    for chain_id, chain in found.view.seen.chains.items():
+        lines += ["", *_chain_lines(chain_id, chain, events)]
+    return "\n".join([*lines, *_window_lines(found.view.seen)])
+
+
+def _standing(found: Found) -> str:
+    from harness_stream.cli.verdicts import clock_text  # noqa: PLC0415  only text needs it
+
+    place = found.view.place
+    if place is None:
+        return f"nothing is stored; the decision log has {found.behind} records"
+    behind = "the log's end" if not found.behind else f"{found.behind} records behind the log's end, checkpoints included"
+    return f"as of verdict {found.partition}/{place.offset}, chain time {clock_text(place.header.t)}, {behind}"
+
+
+def _chain_lines(chain_id: str, chain: Chain, events: int) -> list[str]:
+    from harness_stream.cli.verdicts import clock_text  # noqa: PLC0415  only text needs it
+
+    closed = "" if chain.closed_at is None else f", closed {clock_text(chain.closed_at)}"
+    lines = [f"chain {chain_id}: {chain.events} events{closed}", *_mandate_lines(chain.mandate)]
+    if chain.labels:
+        lines.append(f"  labels: {', '.join(chain.labels)}")
+    return lines + [_event_line(event) for event in _newest(chain, events)]
+
+
+def _mandate_lines(mandate: Mapping[str, Any] | None) -> list[str]:
+    from harness_stream.cli.verdicts import clock_text  # noqa: PLC0415  only text needs it
+
+    if mandate is None:
+        return []
+    classes = ", ".join(f"{c['operation']} {c['object']}" for c in mandate.get("action_classes", ())) or "none declared"
+    until = clock_text(mandate["expires_at"])
+    return [f"  mandate by {mandate['by']} ({mandate['declared_by']}) until {until}, classes: {classes}"]
+
+
+def _event_line(event: Mapping[str, Any]) -> str:
+    from harness_stream.cli.verdicts import clock_text, decision_text, printable  # noqa: PLC0415  only text needs it
+
+    outcome = f"  → {event['outcome']}" if event.get("outcome") else ""
+    resources = " ".join(resource["uri"] for resource in event["resources"])
+    shown = f"{printable(event['action']):<18} {printable(resources)}"
+    return f"  {clock_text(event['t'])}  {decision_text(event['decision'])} {shown}{outcome}"
+
+
+def _window_lines(seen: Seen) -> list[str]:
+    return ["", "windows", *map(_window_line, seen.windows)] if seen.windows else []
+
+
+def _window_line(window: WindowView) -> str:
+    from harness_stream.cli.verdicts import printable  # noqa: PLC0415  only text needs it
+
+    exact = window.least == window.most
+    count = str(window.least) if exact else f"{window.least} to {'?' if window.most is None else window.most}"
+    what = "selections matched" if window.kind == "temporal" else "events"
+    group = ", ".join(f"{path}={value}" for path, value in window.group.items())
+    return f"  {', '.join(window.rules)}: {count} {what} in {window.timespan_ms // 1000} s  {printable(group)}"

@@ -1,0 +1,174 @@
+"""One agent's stored state, read for a person: where its partition stands, its chains, its windows (PROTOCOL §6).
+
+Rule of this file: it reads the store and nothing else, and never decides. What it says holds as of the store's head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from harness_stream.core import window
+from harness_stream.core.chain import AGENT_KEY, Agent, Chain, generation
+from harness_stream.core.fold import Place
+from harness_stream.core.state import PARTITION_UNIT, State, agent_unit
+from harness_stream.core.units import replay_unit
+from harness_stream.errors import StateUnavailable
+from harness_stream.runtime.mover import FILLING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from harness_stream.core.rules.windows import Windows
+    from harness_stream.ports import StateStore, StoredUnit
+
+# A busy partition moves a few hundred times a second, so its head rarely stands still over two round trips; what is
+# shown is then as of some head between the two, which `as_of` says.
+TRIES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class WindowView:
+    """One window group of an agent.
+
+    Attributes:
+        rules: ids of the rules that ask it.
+        group: path → value.
+        least: events that surely count at the head's chain time.
+        most: events that may count; None is without bound.
+    """
+
+    rules: tuple[str, ...]
+    kind: str
+    group: Mapping[str, Any]
+    timespan_ms: int
+    least: int
+    most: int | None
+    evidence: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An agent that has done something.
+
+    Attributes:
+        chains: chain id → chain, the agent's own included.
+    """
+
+    chains: Mapping[str, Chain]
+    windows: tuple[WindowView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChainView:
+    """What the store says.
+
+    Attributes:
+        place: the fold it stands at; None if nothing is stored of the partition.
+        seen: None if the agent never did anything.
+    """
+
+    place: Place | None
+    seen: Seen | None = None
+
+
+def stored_place(store: StateStore, partition: int) -> Place | None:
+    """Where the store stands; None if it holds nothing of the partition.
+
+    Raises:
+        StateUnavailable: it does not answer, or is just being filled.
+    """
+    head = store.head(partition)
+    if head is None:
+        return None
+    if head.header == FILLING:
+        raise StateUnavailable(f"the state of partition {partition} is being filled anew", hint="try again in a moment")
+    try:
+        return Place.from_json(orjson.loads(head.header))
+    except (ValueError, KeyError, TypeError) as error:
+        raise StateUnavailable(f"what is stored of partition {partition} cannot be read: {error!r}") from None
+
+
+def view(store: StateStore, partition: int, agent_id: str, windows_of: Callable[[str], Windows]) -> ChainView:
+    """Read one agent.
+
+    Args:
+        store: the state store.
+        partition: the agent's lane's.
+        agent_id: which.
+        windows_of: the compiled bundle of a digest.
+
+    Raises:
+        StateUnavailable: the store does not answer, or lost this agent; a worker brings it back.
+    """
+    name = agent_unit(agent_id)
+    before = stored_place(store, partition)
+    for _ in range(TRIES):
+        if before is None or before.header.rules is None:
+            return ChainView(before)
+        known = name in store.units(partition)
+        loaded = store.load(partition, [PARTITION_UNIT, name])
+        after = stored_place(store, partition)
+        if after == before:
+            break
+        before = after
+    if before is None or before.header.rules is None or not known:
+        return ChainView(before)
+    windows = windows_of(before.header.rules[0])
+    state = State()
+    for unit in (PARTITION_UNIT, name):
+        _install(state, unit, loaded[unit], windows)
+    return ChainView(before, Seen(_chains(state, name), tuple(_windows(state, name, windows, before.header.t))))
+
+
+def _install(state: State, name: str, stored: StoredUnit | None, windows: Windows) -> None:
+    if stored is None and name == PARTITION_UNIT:
+        return
+    if stored is None or stored.base is None:
+        raise StateUnavailable(f"the store lost `{name}`", hint="a worker brings it back from the log with its next input")
+    partition = state.confirmed(PARTITION_UNIT)
+    state.install(name, replay_unit(name, stored.base, stored.deltas, partition, windows))
+
+
+def _chains(state: State, unit: str) -> dict[str, Chain]:
+    agent: Agent = state.get(unit, AGENT_KEY) or Agent()
+    return {chain_id: state.get(unit, ("chain", chain_id)) or Chain() for chain_id in agent.chains}
+
+
+def _windows(state: State, unit: str, windows: Windows, t: int) -> Iterator[WindowView]:
+    """The unit's window groups under the bundle in force that hold anything at t."""
+    names = [rule.id for rule in windows.program.rules]
+    for spec in windows.specs:
+        asked_by = tuple(names[i] for i, asked in enumerate(windows.by_rule) if asked == spec)
+        for key, kept in state.confirmed(unit).items():
+            ours = isinstance(key, tuple) and key[:3] == ("window", spec.id, generation(state, spec.id))
+            if not ours or kept is None or not isinstance(key, tuple):
+                continue
+            bounds = _bounds(spec, kept, t)
+            if bounds.most != 0:
+                group = dict(zip(spec.group_by, key[3], strict=True))
+                yield WindowView(asked_by, spec.kind, group, spec.timespan_ms, bounds.least, bounds.most, bounds.ids)
+
+
+@dataclass(slots=True)
+class _Bounds:
+    least: int = 0
+    most: int | None = 0
+    ids: tuple[str, ...] = ()
+
+
+def _bounds(spec: window.Spec, kept: window.WindowState, t: int) -> _Bounds:
+    """How many count: for a temporal window, how many of its selections matched."""
+    found = _Bounds()
+
+    def condition(least: int, most: int | None) -> bool:
+        found.least, found.most = least, most
+        return True
+
+    outcome = window.evaluate(spec, kept, t, condition)
+    found.ids = outcome.evidence
+    if spec.kind == "temporal":
+        found.least = found.most = outcome.counted
+    return found
