@@ -14,6 +14,7 @@ from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka.admin import KafkaAdmin, incarnation
 from harness_stream.adapters.kafka.group import KafkaInputConsumer
 from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
+from harness_stream.adapters.kafka.settings import DECISION_BATCH_BYTES
 from harness_stream.adapters.kafka.topics import verify
 from harness_stream.adapters.redis.state import RedisStateStore
 from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier
@@ -68,7 +69,7 @@ def kafka_worker(settings: Settings, metrics: Metrics) -> Worker:
     topics = Topics(settings.prefix)
     ports = Ports(
         consumer=KafkaInputConsumer(settings.bootstrap, settings.group, topics.intents, clock),
-        writer=KafkaWriter(settings.bootstrap),
+        writer=KafkaWriter(settings.bootstrap, DECISION_BATCH_BYTES),
         reader=KafkaReader(settings.bootstrap),
         store=RedisStateStore(settings.redis_url, f"{settings.realm}/{settings.prefix}", clock),
         clock=clock,
