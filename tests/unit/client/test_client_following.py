@@ -119,6 +119,27 @@ def test_a_checkpoint_before_a_hole_at_the_end_of_the_heads_is_found(world):
     assert following(world).head.place == script.place
 
 
+def test_a_checkpoint_that_does_not_come_is_looked_for_again(world):
+    world.script.begin().checkpoint()
+    reader = world.wiring.reader
+    follow, asked = reader.follow, []
+
+    def follow_too_far_once(topic, partition, offset):
+        asked.append(topic)
+        follow(topic, partition, offset + (10_000 if len(asked) == 1 else 0))
+        if len(asked) == 1:
+            reader.position = lambda *_place: 0
+
+    reader.follow = follow_too_far_once
+    future = opened(world)
+    world.wait(1_990)
+    assert not future.done()
+    del reader.position
+    world.wait(50)
+    assert future.result(0) is None
+    assert following(world).head.place == world.script.place
+
+
 def test_the_position_is_known_before_the_first_intent_is_published():
     """Mutant «lazy end offset»: the answer is in the log before the publish has even returned."""
 

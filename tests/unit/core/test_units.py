@@ -74,3 +74,23 @@ def test_a_base_and_the_deltas_after_it_are_the_unit(story: make.Story, cut: int
         deltas = [units.encode_change(c, n) for n, c in enumerate(story.changes) if name in units_of(c)]
         partition = partial.confirmed(PARTITION_UNIT)
         assert units.replay_unit(name, base, deltas, partition, story.windows) == story.state.confirmed(name)
+
+
+@pytest.mark.parametrize("group", ["agent_id", "tenant"])
+@pytest.mark.parametrize("cut", [1, 100, 290, 300])
+def test_deltas_from_before_a_switch_are_replayed_as_they_were(cut: int, group: str):
+    """A worker that restarts and a reader that never stopped must know equally much, and equally little."""
+    counting = RULES.replace("group-by: [agent_id], timespan: 1h", f"group-by: [{group}], timespan: 2h")
+    story = make.Story(make.APPROVE_ALL)
+    bases: dict[str, bytes] = {}
+    for n in range(310):
+        if n == cut:
+            bases = {u: units.encode_unit(story.state.confirmed(u), n - 1, NOW + n) for u in story.state.units()}
+        if n == 300:
+            story.switch(counting, t=NOW + n)
+        story.act(t=NOW + n)
+    for name in (UNIT, lane_unit("tenant-1")):
+        deltas = [units.encode_change(c, n) for n, c in enumerate(story.changes)]
+        partition = story.state.confirmed(PARTITION_UNIT)
+        replayed = units.replay_unit(name, bases[name], deltas, partition, story.windows)
+        assert replayed == story.state.confirmed(name)
