@@ -24,6 +24,7 @@ from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier
 from harness_stream.client.wiring import ClientRealm, Wiring
 from harness_stream.core import limits
 from harness_stream.errors import ProtocolError, StateUnavailable
+from harness_stream.runtime.to_end import ends_of
 from harness_stream.wire.topics import Topics
 
 if TYPE_CHECKING:
@@ -77,6 +78,11 @@ class KafkaStage:
         realm_topics.create(admin, found.missing)
         realm_topics.plan_when_visible(admin, self.settings, fixed=False)
         self._incarnation = incarnation(self.settings)
+        # A topic that was just created has no leader for a moment, and whoever asks it then is not answered.
+        with closing(self.reader()) as reader:
+            for spec in found.missing:
+                for partition in range(spec.partitions):
+                    ends_of(reader, spec.name, partition, self._clock)
 
     def realm(self) -> ClientRealm:
         """What agents and auditors must know of it."""
@@ -142,8 +148,8 @@ class KafkaStage:
     def next_steps(self) -> Sequence[tuple[str, str]]:
         """How to look closer."""
         look = (
-            ("harness verdicts tail", "every verdict with its reasons and inputs, from the decision log"),
-            ("harness chain show support-1", "one agent's chain, as Redis holds it for the workers"),
+            ("harness verdicts tail --from-beginning --no-follow", "every verdict, from the decision log"),
+            ("harness chain show support-1", "what one agent did"),
             ("harness rules status", "which rules each partition decides by"),
         )
         if not self._keep:

@@ -148,7 +148,7 @@ class Terminal:
         """Commands to go on with."""
         self._console.print(Text("\nNext", "bold"))
         for command, shows in steps:
-            self._console.print(Padding(Text(f"{command}", "cyan"), (0, 0, 0, 2), expand=False), soft_wrap=True)
+            self._console.print(Text(f"  {command}", "cyan"), soft_wrap=True)  # never cut: it is there to be copied
             self._console.print(Padding(Text(shows, "dim"), (0, 0, 0, 6), expand=False))
 
     def _explained(self, judged: Judged) -> bool:
