@@ -233,5 +233,7 @@ class Story:
 
     def switch(self, rules_text: str, t: int = NOW) -> None:
         new = windows(rules_text)
-        switched(self.state, self.windows, new, t)
+        revision = self.intake.rules[1] + 1
+        switched(self.state, self.windows, new, t, revision)
+        self.intake.rules = (new.digest, revision)
         self.windows = self.intake.windows = new

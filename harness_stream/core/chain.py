@@ -73,16 +73,15 @@ class Agent(NamedTuple):
 
     chains: tuple[str, ...] = ()
     windows_for: int | None = None
+    """Revision of the rules in force then."""
 
 
 AGENT_KEY = ("agent",)
 """A unit's `Agent`; a lane's unit has one too, without chains."""
 SINCE_KEY = ("since",)
-"""In the partition's unit: window id → the switch by which it entered the bundle in force, and the last switch.
-
-A switch is named by its chain time, or the number after the switch before it if that is greater.
-"""
+"""In the partition's unit: window id → [revision, chain time] of the switch by which it entered the bundle in force."""
 LAST_SWITCH = ""
+"""Stands there for the last switch itself."""
 OVERFLOW_KEY = ("overflow",)
 """Chain time from which on a unit had no room for new groups: groups it does not know are unknown before."""
 
@@ -97,6 +96,7 @@ def change_of(body: Mapping[str, Any], digest: str) -> dict[str, Any] | None:
     if body["kind"] == "verdict":
         keys = ("agent_id", "intent_id", "intent_digest", "decision", "t", "event", "remember_until")
         change = {"kind": "verdict", "digest": digest, **{key: body[key] for key in keys}}
+        change["revision"] = body["rules"]["revision"]
         return {**change, "hold": _hold_of(body, digest)} if body["decision"] == "hold" else change
     if body["kind"] == "ack" and body.get("change") is not None:
         return {"kind": "ack", "agent_id": body["agent_id"], "t": body["t"], **body["change"]}
@@ -148,8 +148,8 @@ def _apply_verdict(state: State, change: Change, windows: Windows) -> None:
     event, unit, intent_id = change["event"], agent_unit(change["agent_id"]), change["intent_id"]
     if event is not None:
         for home in (unit, lane_unit(event["lane"])):
-            warm(state, home, windows)
-        _count(state, event, windows)
+            warm(state, home, windows, change["revision"])
+        _count(state, event, windows, change["revision"])
         _keep(state, unit, event)
     _hold(state, unit, intent_id, change.get("hold"))
     memory = Remembered(
@@ -216,13 +216,13 @@ def event_labels(event: Event) -> Iterator[str]:
         yield from resource["labels"]
 
 
-def _count(state: State, event: Event, windows: Windows) -> None:
-    """Let every window see the event; the hold it settles first leaves the windows it was pending in."""
+def _count(state: State, event: Event, windows: Windows, revision: int) -> None:
+    """Let every window that was there see the event; the hold it settles first leaves those it was pending in."""
     if event["settles"] is not None:
         _uncount(state, {**event, **event["settles"]}, windows)
     denied = event["decision"] == "deny"
     for spec, home, group, mask in matches(event, windows):
-        if denied and not spec.attempts:
+        if (denied and not spec.attempts) or generation(state, spec.id) > revision:
             continue
         before = window_of(state, spec, home, group)
         entry = window.Entry(event["t"], event["id"], event["hold_until"])
@@ -308,42 +308,47 @@ def home_of(spec: window.Spec, event: Event) -> str:
 
 
 def generation(state: State, window_id: str) -> int:
-    """The switch by which a window (again) entered the bundle in force, 0 if it was there from the first."""
-    since: Mapping[str, int] = state.get(PARTITION_UNIT, SINCE_KEY) or {}
-    return since.get(window_id, 0)
+    """Revision by which a window (again) entered the bundle in force, 0 if it was there from the first."""
+    return _switch_of(state, window_id)[0]
 
 
-def switched(state: State, old: Windows | None, new: Windows, t: int) -> None:
+def _switch_of(state: State, window_id: str) -> Sequence[int]:
+    since: Mapping[str, Sequence[int]] = state.get(PARTITION_UNIT, SINCE_KEY) or {}
+    return since.get(window_id, (0, 0))
+
+
+def switched(state: State, old: Windows | None, new: Windows, t: int, revision: int) -> None:
     """A partition switches bundles at chain time t: windows it did not have begin a generation, the others go on."""
     if old is None:
         return
-    since: Mapping[str, int] = state.get(PARTITION_UNIT, SINCE_KEY) or {}
+    since: Mapping[str, Sequence[int]] = state.get(PARTITION_UNIT, SINCE_KEY) or {}
     known = {spec.id for spec in old.specs}
-    switch = max(t, since.get(LAST_SWITCH, 0) + 1)
-    fresh = {spec.id: switch for spec in new.specs if spec.id not in known} | {LAST_SWITCH: switch}
+    fresh = {spec.id: [revision, t] for spec in new.specs if spec.id not in known} | {LAST_SWITCH: [revision, t]}
     kept = {spec.id: since[spec.id] for spec in new.specs if spec.id in since and spec.id in known}
     state.put(PARTITION_UNIT, SINCE_KEY, {**kept, **fresh})
 
 
-def warm(state: State, unit: str, windows: Windows) -> None:
+def warm(state: State, unit: str, windows: Windows, revision: int | None = None) -> None:
     """Make a unit's windows for the bundle in force, once after each switch.
+
+    A change from before a switch (it names its `revision`) may be replayed after it, and must find what it found then.
 
     An agent's come from its kept events, which do not change between the switch and this call, so every reader gets the
     same windows whenever it looks. A lane's are known from the switch on (until a bundle is warmed from the log).
     """
     agent: Agent = state.get(unit, AGENT_KEY) or Agent()
-    switch = generation(state, LAST_SWITCH)
-    if agent.windows_for == switch:
+    switch = generation(state, LAST_SWITCH) if revision is None else revision
+    if agent.windows_for is not None and agent.windows_for >= switch:
         return
     _drop_dead_windows(state, unit, windows)
     made_for = switch if agent.windows_for is None else agent.windows_for
-    fresh = [spec for spec in windows.specs if generation(state, spec.id) > made_for]
+    fresh = [spec for spec in windows.specs if made_for < generation(state, spec.id) <= switch]
     if fresh:
         chains = [state.get(unit, ("chain", c)) or Chain() for c in agent.chains]
         dropped = max((c.dropped_at for c in chains if c.dropped_at is not None), default=None)
         for spec in fresh:
             key = ("since", spec.id, generation(state, spec.id))
-            state.put(unit, key, dropped if chains else generation(state, spec.id))
+            state.put(unit, key, dropped if chains else _switch_of(state, spec.id)[1])
             _rebuild(state, unit, spec, chains, windows)
     state.put(unit, AGENT_KEY, agent._replace(windows_for=switch))
 

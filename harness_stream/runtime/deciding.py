@@ -286,7 +286,7 @@ class Deciding:
         if header is None:
             raise AssertionError("own switch would be void")
         self._state.push()
-        chains.switched(self._state, self._windows_in_force(), new, self._header.t)
+        chains.switched(self._state, self._windows_in_force(), new, self._header.t, active[1])
         self._header = header
         self._outbox.send(body, header, closes_layer=True)
         log.info("partition %d: rules %s, revision %d", self._partition, active[0][:12], active[1])

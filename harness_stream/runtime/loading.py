@@ -108,7 +108,8 @@ class Folded:
     def _apply(self, offset: int, body: Body, digest: str, before: Place, rules: RulesView) -> None:
         if body["kind"] == "switch":
             old = None if before.header.rules is None else rules.windows(before.header.rules[0])
-            chains.switched(self.state, old, _windows(rules, self.place), self.place.header.t)
+            new, revision = _windows(rules, self.place), body["rules"]["revision"]
+            chains.switched(self.state, old, new, self.place.header.t, revision)
             self.touched.add(PARTITION_UNIT)
             return
         change = change_of(body, digest) if body["kind"] in {"verdict", "ack"} else None
