@@ -107,7 +107,7 @@ class Head:
             return None
         body, digest = read_body(record.value)
         kind = str(body.get("kind"))
-        place = self._after(record.offset, body, digest)
+        place = self.place.after(record.offset, body, digest)
         if place is None and kind != "checkpoint":
             self.void += 1
             return None
@@ -117,12 +117,6 @@ class Head:
             return None
         self.place = place
         return Effective(kind, record.offset, digest, body)
-
-    def _after(self, offset: int, body: Body, digest: str) -> Place | None:
-        try:
-            return self.place.after(offset, body, digest)
-        except (TypeError, ValueError):  # what cannot even be folded counts for nobody
-            return None
 
 
 def place_of(record: LogRecord | None, incarnation: str, partition: int, verifier: Verifier) -> Place | None:
