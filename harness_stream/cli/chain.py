@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from harness_stream.config import Settings
     from harness_stream.core.chain import Chain
+    from harness_stream.core.fold import Place
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.tables import IdentityRow
     from harness_stream.ports import LogReader, StateStore
     from harness_stream.runtime.chain_view import ChainView, Seen, WindowView
+    from harness_stream.wire.topics import Topics
 
 # A person waits longer than a worker's loop, which has 20 ms.
 STORE_MS_MAX: Final = 2_000
@@ -35,7 +37,7 @@ class Found:
     """An agent and what is stored of it.
 
     Attributes:
-        behind: records of the decision log after the verdict the store stands at, checkpoints included.
+        behind: records that count in the decision log after the one the store stands at.
     """
 
     agent_id: str
@@ -97,11 +99,10 @@ def identity_of(settings: Settings, reader: LogReader, agent_id: str) -> tuple[I
 
 
 def _found(agent_id: str, settings: Settings, reader: LogReader, store: StateStore) -> Found:
-    from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
-    from harness_stream.adapters.kafka.admin import incarnation, partitions  # noqa: PLC0415  same
+    from harness_stream.adapters.kafka.admin import incarnation, partitions  # noqa: PLC0415  slow to load
+    from harness_stream.core.fold import Place  # noqa: PLC0415  same
     from harness_stream.core.lanes import partition_of  # noqa: PLC0415  same
     from harness_stream.runtime.chain_view import view  # noqa: PLC0415  same
-    from harness_stream.runtime.to_end import ends_of  # noqa: PLC0415  same
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
     topics = Topics(settings.prefix)
@@ -118,9 +119,22 @@ def _found(agent_id: str, settings: Settings, reader: LogReader, store: StateSto
             f"Redis holds the state of other topics than `{topics.verdicts}`: they were recreated",
             hint="a running worker replaces it; is one running?",
         )
-    end = ends_of(reader, topics.verdicts, partition, SystemClock()).end
-    behind = end if seen.place is None else end - 1 - seen.place.offset
+    behind = _behind(reader, topics, seen.place or Place.genesis(realm_id, partition))
     return Found(agent_id, "deleted" if row is None else row.status, lane, partition, seen, behind)
+
+
+def _behind(reader: LogReader, topics: Topics, place: Place) -> int:
+    """Records after `place` that count."""
+    from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
+    from harness_stream.adapters.signing import UnsignedVerifier  # noqa: PLC0415  same
+    from harness_stream.cli.decision_log import DecisionLog  # noqa: PLC0415  same
+    from harness_stream.cli.verdicts import Tailing  # noqa: PLC0415  same
+
+    verifier, header = UnsignedVerifier(), place.header
+    log = DecisionLog(reader, topics, header.incarnation, verifier, SystemClock())
+    tailing = Tailing(reader, log, verifier, topics.verdicts)
+    tailing.begin_at(header.partition, place)
+    return sum(entry.effective for entry in tailing.entries(follow=False))
 
 
 def _windows(reader: LogReader, topic: str, digest: str) -> Windows:
@@ -181,7 +195,7 @@ def _newest(chain: Chain, events: int) -> list[dict[str, Any]]:
 def _as_text(found: Found, events: int) -> str:
     lines = [f"{found.agent_id} ({found.status}), lane {found.lane}, partition {found.partition}", _standing(found)]
     if found.view.seen is None:
-        lines.append("it has done nothing yet" if found.view.place else "no worker has stored anything of this partition")
+        lines.append("it has done nothing yet, as far as that tells" if found.behind else "it has done nothing yet")
         return "\n".join(lines)
     for chain_id, chain in found.view.seen.chains.items():
         lines += ["", *_chain_lines(chain_id, chain, events)]
@@ -193,9 +207,10 @@ def _standing(found: Found) -> str:
 
     place = found.view.place
     if place is None:
-        return f"nothing is stored; the decision log has {found.behind} records"
-    behind = "the log's end" if not found.behind else f"{found.behind} records behind the log's end, checkpoints included"
-    return f"as of verdict {found.partition}/{place.offset}, chain time {clock_text(place.header.t)}, {behind}"
+        return f"nothing is stored of this partition, {found.behind} records behind the log's end"
+    behind = f"{found.behind} records behind the log's end" if found.behind else "which is the log's end"
+    when = f"chain time {clock_text(place.header.t)}" if place.header.t else "before the first input"
+    return f"as of record {found.partition}/{place.offset}, {when}, {behind}"
 
 
 def _chain_lines(chain_id: str, chain: Chain, events: int) -> list[str]:
@@ -236,6 +251,6 @@ def _window_line(window: WindowView) -> str:
 
     exact = window.least == window.most
     count = str(window.least) if exact else f"{window.least} to {'?' if window.most is None else window.most}"
-    what = "selections matched" if window.kind == "temporal" else "events"
+    what = "of its selections" if window.kind == "temporal" else "counted"
     group = ", ".join(f"{path}={value}" for path, value in window.group.items())
     return f"  {', '.join(window.rules)}: {count} {what} in {window.timespan_ms // 1000} s  {printable(group)}"

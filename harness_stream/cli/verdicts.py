@@ -125,6 +125,10 @@ class Tailing:
         self._places[partition], self._ends[partition] = start.place, start.ends.end
         return start.cut
 
+    def begin_at(self, partition: int, place: Place) -> None:
+        """Fold this partition on from a place that is known."""
+        self._places[partition], self._ends[partition] = place, self._log.ends(partition).end
+
     def entries(self, *, follow: bool) -> Iterator[Entry]:
         """Records in order within a partition; without `follow` up to the ends there were.
 

@@ -105,16 +105,15 @@ def view(store: StateStore, partition: int, agent_id: str, windows_of: Callable[
     """
     name = agent_unit(agent_id)
     before = stored_place(store, partition)
+    loaded: Mapping[str, StoredUnit | None] = {}
     for _ in range(TRIES):
-        if before is None or before.header.rules is None:
-            return ChainView(before)
-        known = name in store.units(partition)
         loaded = store.load(partition, [PARTITION_UNIT, name])
         after = stored_place(store, partition)
-        if after == before:
+        still, before = after == before, after
+        if still:
             break
-        before = after
-    if before is None or before.header.rules is None or not known:
+    never = loaded[name] is None and name not in store.units(partition)
+    if before is None or before.header.rules is None or never:
         return ChainView(before)
     windows = windows_of(before.header.rules[0])
     state = State()
@@ -127,7 +126,7 @@ def _install(state: State, name: str, stored: StoredUnit | None, windows: Window
     if stored is None and name == PARTITION_UNIT:
         return
     if stored is None or stored.base is None:
-        raise StateUnavailable(f"the store lost `{name}`", hint="a worker brings it back from the log with its next input")
+        raise StateUnavailable(f"the store lost `{name}`", hint="a worker brings it back from the log when it needs it")
     partition = state.confirmed(PARTITION_UNIT)
     state.install(name, replay_unit(name, stored.base, stored.deltas, partition, windows))
 

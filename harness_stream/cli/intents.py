@@ -1,0 +1,247 @@
+"""`harness intents send`: one intent by hand, through the client as a program would, and its verdict.
+
+Rule of this file: it runs nothing. What is approved here is approved for nobody else; `--report` says how it ended.
+"""
+
+from __future__ import annotations
+
+import json as json_format
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
+
+import typer
+
+from harness_stream.config import load_settings
+from harness_stream.core import limits
+from harness_stream.errors import CallerError, Denied, HarnessError, Held, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness_stream.client.blocking import HarnessSync
+    from harness_stream.config import Settings
+
+EXIT: Final = {"approve": 0, "deny": Denied.exit_code, "hold": 6, "none": Unavailable.exit_code}
+"""Exit code by what the answer was; `none`: no verdict by the deadline, or nobody could be reached."""
+
+Status = Literal["done", "failed", "abandoned", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the command line asks for."""
+
+    action: str
+    resources: tuple[str, ...]
+    measures: Mapping[str, str | int]
+    labels: tuple[str, ...]
+    purpose: str
+    deadline_ms: int
+    chain: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The answer, as far as there is one.
+
+    Attributes:
+        decision: approve, deny, hold, or none.
+        reasons: the strongest first.
+        hint: what to do next; may be empty.
+        latency_ms: from asking to the answer, connecting left out.
+        intent_id: empty if the answer names none.
+        reported: status that was taken in as the outcome.
+    """
+
+    decision: str
+    reasons: tuple[Any, ...] = ()
+    shadow: tuple[Any, ...] = ()
+    obligations: Mapping[str, Any] = field(default_factory=dict)
+    hint: str = ""
+    message: str = ""
+    latency_ms: float = 0.0
+    intent_id: str = ""
+    verdict_digest: str = ""
+    verdict_offset: int | None = None
+    hold_until: int | None = None
+    reported: str | None = None
+
+
+def send(
+    *,
+    agent: Annotated[str, typer.Option(help="The agent that acts.")],
+    action: Annotated[str, typer.Option(help="Dotted verb, `crm.read`.")],
+    resource: Annotated[list[str] | None, typer.Option(metavar="URI", help="May be given again.")] = None,
+    measure: Annotated[list[str] | None, typer.Option(metavar="NAME=NUMBER", help="`rows=10`; again for more.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Added to the table's labels; may be given again.")] = None,
+    purpose: Annotated[str, typer.Option(help="One line for a person.")] = "",
+    chain: Annotated[str | None, typer.Option(help="A chain that a mandate opened; default the agent's own.")] = None,
+    workload: Annotated[str | None, typer.Option(help="Default: the first its identity row allows.")] = None,
+    lane: Annotated[str | None, typer.Option(help="Default: as its identity row says.")] = None,
+    deadline_ms: Annotated[
+        int, typer.Option(min=1, max=limits.DEADLINE_MS_MAX, help="No verdict by then means no.")
+    ] = limits.DEADLINE_MS_DEFAULT,
+    report: Annotated[
+        str | None, typer.Option(metavar="STATUS", help=f"If approved, report {', '.join(get_args(Status))}.")
+    ] = None,
+    dev: Annotated[bool, typer.Option("--dev", help="The realm is unsigned.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="First part of topic names.")] = None,
+) -> None:
+    """Publish one intent as this agent, wait for its verdict and show it. Nothing is run.
+
+    Exit code: 0 approve, 5 deny, 6 hold, 3 no verdict by the deadline or nobody there.
+
+    Example: harness intents send --agent support-1 --action crm.read --resource crm://customers/42 --dev
+    """
+    settings = load_settings(bootstrap=bootstrap, prefix=prefix, dev=dev or None)
+    wish = Wish(action, tuple(resource or ()), measures(measure or []), tuple(label or ()), purpose, deadline_ms, chain)
+    if report not in {None, *get_args(Status)}:
+        raise CallerError(f"`{report}` is no outcome", hint=f"one of {', '.join(get_args(Status))}")
+    told = _asked(settings, agent, lane, workload, wish, report)
+    typer.echo(json_format.dumps(asdict(told), ensure_ascii=False) if json else as_text(wish, told))
+    raise typer.Exit(EXIT[told.decision])
+
+
+def measures(given: list[str]) -> dict[str, str | int]:
+    """Measures from `NAME=NUMBER`; numbers with decimals stay text, which is exact.
+
+    Raises:
+        CallerError: one is malformed or named twice.
+    """
+    found: dict[str, str | int] = {}
+    for text in given:
+        name, equals, number = text.partition("=")
+        if not (equals and name and number.replace(".", "", 1).isdecimal()):
+            raise CallerError(f"`--measure {text}` is not NAME=NUMBER", hint="write for example `--measure rows=10`")
+        if name in found:
+            raise CallerError(f"`--measure {name}` is given twice", hint="keep one of them")
+        found[name] = int(number) if number.isdecimal() else number
+    return found
+
+
+def _asked(
+    settings: Settings, agent: str, lane: str | None, workload: str | None, wish: Wish, report: str | None
+) -> Told:
+    from harness_stream.client.blocking import HarnessSync  # noqa: PLC0415  slow to load, `--help` is not
+
+    lane, workload = _home(settings, agent, lane, workload)
+    harness = HarnessSync.connect(
+        agent=agent,
+        lane=lane,
+        workload=workload,
+        realm=settings.realm,
+        bootstrap=settings.bootstrap,
+        prefix=settings.prefix,
+        dev=settings.dev,
+    )
+    with harness:
+        return _answered(harness, wish, report)
+
+
+def _home(settings: Settings, agent: str, lane: str | None, workload: str | None) -> tuple[str | None, str | None]:
+    """Lane and workload, as the identity table knows them where nothing was said."""
+    if lane is not None and workload is not None:
+        return lane, workload
+    from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  slow to load, `--help` is not
+    from harness_stream.cli.chain import identity_of  # noqa: PLC0415  same
+
+    with closing(KafkaReader(settings.bootstrap)) as reader:
+        row, known = identity_of(settings, reader, agent)
+    allowed = row.workloads if row is not None else ()
+    return lane or known, workload or next(iter(allowed), None)
+
+
+def _answered(harness: HarnessSync, wish: Wish, report: str | None) -> Told:
+    began_s = time.monotonic()
+    try:
+        verdict = harness.chain(chain_id=wish.chain).decide(
+            wish.action,
+            wish.resources,
+            measures=wish.measures,
+            labels=wish.labels,
+            purpose=wish.purpose,
+            deadline_ms=wish.deadline_ms,
+        )
+    except (Denied, Held, Unavailable) as error:
+        return _refused(error, _ms_since(began_s))
+    latency_ms = _ms_since(began_s)
+    reported = _reported(verdict, report)
+    return Told(
+        decision=verdict.decision,
+        reasons=_plain(verdict.reasons),
+        shadow=_plain(verdict.shadow),
+        obligations=dict(verdict.obligations),
+        latency_ms=latency_ms,
+        intent_id=verdict.intent_id,
+        verdict_digest=verdict.digest,
+        reported=reported,
+    )
+
+
+def _reported(verdict: Any, status: str | None) -> str | None:  # noqa: ANN401  the client's verdict, loaded late
+    if status is None:
+        return None
+    if status != "abandoned":  # abandoned means never started
+        verdict.start()
+    verdict.report(status)
+    return status
+
+
+def _refused(error: HarnessError, latency_ms: float) -> Told:
+    """What was not a plain yes. An approval whose obligations nobody here fulfils still is what the rules said."""
+    answer = getattr(error, "verdict", None)
+    decision = "hold" if isinstance(error, Held) else "deny" if isinstance(error, Denied) else "none"
+    if decision == "deny" and answer is not None:
+        decision = answer.decision
+    reasons = _plain(getattr(error, "reasons", ()))
+    if answer is None:
+        return Told(decision, reasons, hint=error.hint, message=error.message, latency_ms=latency_ms)
+    return Told(
+        decision,
+        reasons,
+        _plain(answer.shadow),
+        dict(answer.obligations),
+        error.hint,
+        error.message,
+        latency_ms,
+        answer.intent_id,
+        answer.digest,
+        answer.offset,
+        answer.hold_until,
+    )
+
+
+def _ms_since(began_s: float) -> float:
+    return round((time.monotonic() - began_s) * 1000, 1)
+
+
+def _plain(reasons: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
+    return tuple(reason._asdict() for reason in reasons)
+
+
+def as_text(wish: Wish, told: Told) -> str:
+    """The answer for a terminal."""
+    from harness_stream.cli.verdicts import decision_text, reason_text  # noqa: PLC0415  only text needs it
+
+    word = "no verdict" if told.decision == "none" else told.decision
+    lines = [f"{decision_text(word).rstrip()}  {wish.action}  {told.latency_ms:g} ms"]
+    lines += [f"  {reason_text(reason)}{_evidence(reason)}" for reason in told.reasons]
+    lines += [f"  shadow: {reason_text(reason)}" for reason in told.shadow]
+    lines += [f"  obligation: {name} = {json_format.dumps(value)}" for name, value in told.obligations.items()]
+    if told.message and not told.reasons:
+        lines.append(f"  {told.message}")
+    if told.decision == "hold":
+        lines.append(f"  an approver names {told.verdict_digest} at offset {told.verdict_offset}")
+    if told.reported:
+        lines.append(f"  reported: {told.reported}")
+    if told.intent_id:
+        lines.append(f"  intent {told.intent_id}")
+    return "\n".join([*lines, f"→ {told.hint}"] if told.hint else lines)
+
+
+def _evidence(reason: Mapping[str, Any]) -> str:
+    return f", after {', '.join(reason['evidence'])}" if reason.get("evidence") else ""
