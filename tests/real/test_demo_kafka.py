@@ -41,7 +41,7 @@ def topics(real_stack) -> set[str]:
 
 
 def keys(real_stack) -> set[bytes]:
-    return {key for key in redis.Redis.from_url(real_stack.redis_url).scan_iter(count=1_000) if b"/demo-" in key}
+    return {key for key in redis.Redis.from_url(real_stack.redis_url).scan_iter(count=1_000) if b"demo-" in key}
 
 
 def test_agents_get_the_same_answers_and_the_realm_is_removed(real_stack, demo) -> None:
