@@ -27,6 +27,8 @@ PARTITION: Final = 0  # a table topic has one partition, so that a revision is a
 SILENCE_MS_MAX: Final = 15_000
 # Nobody's deadline hangs on a table load; two looks per fetch wait of the Kafka reader.
 LOOK_MS: Final = 20
+# Ask again: a topic that was just created has no leader yet, and its first query no answer.
+ASK_MS: Final = 200
 # Records taken at once: bounds memory, not speed.
 POLL_RECORDS: Final = 10_000
 # All deliveries are known one after the other; each is decided within the delivery time-out.
@@ -124,12 +126,15 @@ def read_tables(
 def _ask_ends(
     reader: LogReader, topics: Mapping[str, str], clock: Clock, wait: Callable[[int], None]
 ) -> dict[str, Ends]:
-    asked_ms = clock.elapsed_ms()
+    started_ms = clock.elapsed_ms()
+    asked_ms = started_ms - ASK_MS
     ends: dict[str, Ends] = {}
-    reader.ask_ends([(topic, PARTITION) for topic in topics.values()], clock.now_ms())
     while missing := sorted(set(topics.values()) - ends.keys()):
+        if clock.elapsed_ms() - asked_ms >= ASK_MS:
+            asked_ms = clock.elapsed_ms()
+            reader.ask_ends([(topic, PARTITION) for topic in missing], clock.now_ms())
         ends |= {end.topic: end for end in reader.ends()}
-        _patience(clock, wait, asked_ms, missing, heard=not set(missing) - ends.keys())
+        _patience(clock, wait, started_ms, missing, heard=not set(missing) - ends.keys())
     return ends
 
 

@@ -12,6 +12,7 @@ from harness_stream.core.fold import Place
 from harness_stream.errors import ProtocolError
 from harness_stream.ports import LogRecord
 from harness_stream.wire.decisions import digest_of
+from topologies.risk import score as scores
 from topologies.risk.score import (
     FLOOR,
     REFRESH_MS,
@@ -51,13 +52,6 @@ class Log:
         self.risk.take(record)
 
     def verdict(self, **over):
-        body = {
-            "kind": "verdict",
-            "decision": "deny",
-            "agent_id": "agent-1",
-            "t": NOW,
-            "reasons": [{"code": "default"}],
-        }
         rules = {"digest": make.RULES[0], "revision": 1}
         self.append(self.linked(DENIAL | {"rules": rules} | over))
 

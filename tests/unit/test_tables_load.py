@@ -341,6 +341,18 @@ def test_a_realm_without_topics_is_an_error_that_says_what_to_do():
     assert clock.elapsed_ms() >= SILENCE_MS_MAX
 
 
+def test_a_topic_that_gets_its_leader_after_the_first_question_is_asked_again():
+    clock = ManualClock()
+    reader = MemoryReader(MemoryBroker({}, clock.now_ms))
+
+    def wait(wait_ms):
+        clock.advance(wait_ms)
+        reader._broker = MemoryBroker({TOPICS["identity"]: 1}, clock.now_ms)
+
+    views = read_tables(reader, {"identity": TOPICS["identity"]}, clock, wait)
+    assert views["identity"].table.revision == -1
+
+
 def test_offsets_without_records_are_no_reason_to_wait(realm):
     realm.write(identity_yaml=IDENTITY)
     realm.load()
