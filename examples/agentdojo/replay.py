@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from harness_stream.client.blocking import BlockingChain, HarnessSync
     from harness_stream.client.session import Status
+    from harness_stream.client.verdict import BlockingVerdict
 
 MANDATE_MS: Final = 15 * 60_000  # a task takes well under a second; a person's work day would do as well
 REFUSALS: Final = {Denied: "deny", Held: "hold"}
@@ -40,7 +41,7 @@ class Judged:
         decision: approve, deny, hold, or `unanswered` if there was no verdict in time.
         because: rules or reasons, the strongest first.
         intent_id: of the verdict; None without one.
-        outcome: done or failed as reported, empty if it was not run.
+        outcome: done or failed; `unreported` if nobody took the report in; empty if it was not run.
     """
 
     tool: str
@@ -123,9 +124,17 @@ class Player:
             return Judged(*about, REFUSALS[type(refused)], _names(refused.reasons), asked)
         except Unavailable as error:
             return Judged(*about, "unanswered", (error.message,))
-        outcome: Status = "done" if world.run(call) else "failed"
-        verdict.report(outcome)
+        outcome = _reported(verdict, "done" if world.run(call) else "failed")
         return Judged(*about, "approve", _names(verdict.reasons), verdict.intent_id, outcome)
+
+
+def _reported(verdict: BlockingVerdict, status: Status) -> str:
+    """How it ended. A report that nobody took in is no reason to stop: the call counts as done."""
+    try:
+        verdict.report(status)
+    except Unavailable:
+        return "unreported"
+    return status
 
 
 def _names(reasons: tuple[Any, ...]) -> tuple[str, ...]:

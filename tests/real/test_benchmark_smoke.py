@@ -1,0 +1,55 @@
+"""The benchmark runs to its end and says what it promises to say. Times are the machine's business, not looked at."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+RUN_S_MAX = 200
+RATE, SECONDS, ROUNDS, DRAIN = 50, 1, 1, 300
+
+
+def run(script, *words, **environment):
+    done = subprocess.run(  # noqa: S603  our own program
+        [sys.executable, str(BENCHMARKS / script), *map(str, words)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=RUN_S_MAX,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_both_halves_are_measured_beside_the_echo_and_nothing_is_lost(real_stack, tmp_path):
+    printed = run(
+        "first.py",
+        *("--rates", RATE, "--seconds", SECONDS, "--rounds", ROUNDS, "--drain", DRAIN, "--agents", 20),
+        *("--json", tmp_path / "out.json"),
+        HARNESS_BOOTSTRAP=real_stack.bootstrap,
+        HARNESS_REDIS_URL=real_stack.redis_url,
+    )
+    assert [line.split()[0] for line in printed.splitlines()[2:5]] == ["echo", "harness", "ratio"]
+    found = json.loads((tmp_path / "out.json").read_text())
+    (measured,) = found["latency"]
+    for side in ("echo", "harness"):
+        assert len(measured[side]) == ROUNDS
+        assert all(row["answered"] + row["missing"] == RATE * SECONDS for row in measured[side])
+        assert all(row["p50"] <= row["p90"] <= row["p99"] for row in measured[side])
+    assert set(measured["ratio"]) == {"p50", "p90", "p99"}
+    drained = found["throughput"]
+    assert [drained["harness"]["records"], *(echo["records"] for echo in drained["echo"])] == [DRAIN] * 3
+    assert sum(drained["harness"]["decisions"].values()) == DRAIN
+
+
+def test_the_profile_names_the_functions_and_approves_the_whole_workload():
+    printed = run("profile_worker.py", "--intents", 200, "--agents", 20, "--top", 5)
+    assert "2 x 200 intents: {'approve': 400}" in printed
+    assert "tottime" in printed
