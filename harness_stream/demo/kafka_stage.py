@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 WORKERS: Final = 2
 # A clean stop is a drain, a checkpoint and leaving the group; Python's own end takes some tenths of a second more.
 STOP_S_MAX: Final = 5 * limits.DRAIN_MS_MAX / 1_000
+# Nobody's verdict waits for these calls, so they may take what a loaded server takes.
+REDIS_MS_MAX: Final = 2_000
 # Enough of a dead worker's output to hold its error and hint.
 TAIL_CHARS: Final = 2_000
 
@@ -173,7 +175,8 @@ class KafkaStage:
 
     def _store(self) -> RedisStateStore:
         settings = self.settings
-        return RedisStateStore(settings.redis_url, f"{settings.realm}/{settings.prefix}", self._clock)
+        realm = f"{settings.realm}/{settings.prefix}"
+        return RedisStateStore(settings.redis_url, realm, self._clock, timeout_ms=REDIS_MS_MAX)
 
     def _remove(self) -> None:
         settings = self.settings
