@@ -50,7 +50,8 @@ def fold_partition(
             check_verdict(body, inputs[body["covers"][1]], report)
         if body["kind"] == "switch":
             old, report.windows = report.windows, bundles[body["rules"]["digest"]]
-            chains.switched(report.state, old, report.windows, place.header.t, body["rules"]["revision"])
+            revision = body["rules"]["revision"]
+            chains.switched(report.state, old, report.windows, place.header.t, revision)
         elif (change := chains.change_of(body, digest)) is not None:
             assert report.windows is not None
             chains.apply(report.state, change, report.windows)

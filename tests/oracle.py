@@ -1,7 +1,7 @@
 """A naive reference of the decision, written from DESIGN §5/§6 and PROTOCOL §4/§8 alone, before the engine was read.
 
 Rule of this file: nothing is incremental. The whole history is a list; every question scans all of it again. What a
-selection or condition means is a Python predicate, so that neither CEL nor the engine's windows have a part in the answer.
+selection or condition means is a Python predicate, so that neither CEL nor the engine's windows have a part in it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Generated rule sets and histories, run through the engine; the oracle is asked the same questions.
 
-Rule of this file: a scenario is plain data, so that the same one can be run twice: in other batches, after a restart, with
-its rules in another order. The oracle's facts come from the scenario, never from what the engine recorded.
+Rule of this file: a scenario is plain data, so that the same one can be run twice: in other batches, after a restart,
+with its rules in another order. The oracle's facts come from the scenario, never from what the engine recorded.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import factories as make
 from hypothesis import strategies as st
+from oracle import Event, Oracle, Predicate, Rule, Window
 
 from harness_stream.core import limits
 from harness_stream.core.chain import apply, change_of
 from harness_stream.core.state import State
 from harness_stream.wire.decisions import encode_body, read_body
-import factories as make
-from oracle import Event, Oracle, Predicate, Rule, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +79,8 @@ def rules_text(rules: tuple[Rule, ...]) -> str:
     lines += [f"  {name}: '{predicate.cel('event')}'" for name, predicate in SELECTIONS.items()]
     lines.append("rules:")
     for rule in rules:
-        lines.append(f"  - {{id: {rule.id}, effect: {rule.effect}, mode: {rule.mode}, when: '{_when(rule)}'{_tail(rule)}}}")
+        head = f"id: {rule.id}, effect: {rule.effect}, mode: {rule.mode}"
+        lines.append(f"  - {{{head}, when: '{_when(rule)}'{_tail(rule)}}}")
     return "\n".join(lines)
 
 
@@ -142,12 +143,14 @@ _INTENTS = st.builds(
     st.just("intent"),
     st.sampled_from(GAPS_MS),
     agent=st.sampled_from(("ann", "ann", "bob", "eve")),
-    chain=st.sampled_from((None, None, None, *EXISTING_CHAINS, *EXISTING_CHAINS, *EXISTING_CHAINS, "nowhere")),
+    chain=st.sampled_from((*(None, *EXISTING_CHAINS) * 3, "nowhere")),
     action=st.sampled_from(ACTIONS),
     resources=st.lists(st.sampled_from(sorted(ZONES)), max_size=3, unique=True).map(tuple),
     stale=st.sampled_from((*[frozenset[str]()] * 10, frozenset({"classification"}), frozenset({"infrastructure"}))),
 )
-_ANSWERS = st.builds(Step, st.just("answer"), st.sampled_from(GAPS_MS), pick=st.sampled_from((0, 0, 0, 1)), approve=st.booleans())
+_ANSWERS = st.builds(
+    Step, st.just("answer"), st.sampled_from(GAPS_MS), pick=st.sampled_from((0, 0, 0, 1)), approve=st.booleans()
+)
 _RELABELS = st.builds(Step, st.just("relabel"), st.just(0))
 _STEPS = st.one_of(_INTENTS, _INTENTS, _INTENTS, _ANSWERS, _ANSWERS, _RELABELS)
 
@@ -178,7 +181,8 @@ class Run:
             make.identity_row(agent, tenant=tenant, lane=lane) for agent, (tenant, lane) in AGENTS.items()
         ]
         approver = make.identity_row("approver", roles=["approver"])
-        orchestrators = [make.identity_row(f"boss-{lane}", lane=lane, roles=["orchestrator"]) for lane in ("shared", "alone")]
+        lanes = sorted({lane for _, lane in AGENTS.values()})
+        orchestrators = [make.identity_row(f"boss-{lane}", lane=lane, roles=["orchestrator"]) for lane in lanes]
         self.tables = make.tables(*identities, approver, *orchestrators)
         self._relabel()
         for agent, (_, lane) in AGENTS.items():
@@ -248,10 +252,11 @@ class Run:
             self.open_holds.append((digest, body))
         return body
 
-    def all(self, before: Callable[[Run, int], None] = lambda run, number: None) -> list[dict[str, Any]]:
+    def all(self, before: Callable[[Run, int], None] | None = None) -> list[dict[str, Any]]:
         """Every body the scenario makes; `before` may disturb the run between two steps."""
         for number, step in enumerate(self.scenario.steps):
-            before(self, number)
+            if before is not None:
+                before(self, number)
             self.step(step, number)
         return self.bodies
 

@@ -14,13 +14,15 @@ NOW = make.NOW
 
 
 def rules(*correlated: str, when: str = "true") -> str:
-    lines = [f"  - {{id: r{n}, effect: deny, when: {when!r}, correlation: {{{c}}}}}\n" for n, c in enumerate(correlated)]
+    text = "  - {{id: r{n}, effect: deny, when: {when!r}, correlation: {{{c}}}}}\n"
+    lines = [text.format(n=n, when=when, c=c) for n, c in enumerate(correlated)]
     selections = "selections:\n  reads: 'event.action == \"crm.read\"'\n  sends: 'event.action == \"email.send\"'\n"
     return make.APPROVE_ALL.replace("rules:\n", f"{selections}rules:\n") + "".join(lines)
 
 
-def counted(group: str = "agent_id", gt: int = 2, selection: str = "reads", timespan: str = "1h", more: str = "") -> str:
-    return f"type: event_count, rules: [{selection}], group-by: [{group}], timespan: {timespan}{more}, condition: {{gt: {gt}}}"
+def counted(group: str = "agent_id", gt: int = 2, timespan: str = "1h", more: str = "") -> str:
+    shape = f"type: event_count, rules: [reads], group-by: [{group}], timespan: {timespan}{more}"
+    return f"{shape}, condition: {{gt: {gt}}}"
 
 
 def decisions(story: make.Story, count: int, **over) -> list[str]:

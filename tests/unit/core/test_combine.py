@@ -1,4 +1,4 @@
-"""The theorems of combining: deny wins, default deny, order and duplicates don't matter, a deny never allows (DESIGN §6)."""
+"""The theorems of combining (DESIGN §6): deny wins, default deny, order and duplicates don't matter."""
 
 from hypothesis import given
 from hypothesis import strategies as st

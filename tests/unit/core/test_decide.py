@@ -14,7 +14,7 @@ NOW = make.NOW
 PARENT = {"agent_id": "boss", "intent_id": make.uuid7(n=9)}
 
 
-def decided(tables=None, state=None, rules: str = make.APPROVE_ALL, *, t: int = NOW, append_ms=None, at: int = NOW, **over):
+def decided(tables=None, state=None, rules=make.APPROVE_ALL, *, t: int = NOW, append_ms=None, at: int = NOW, **over):
     windows = make.windows(rules)
     intent = make.intent(**over)
     inputs = join(intent, tables or make.tables(), at, windows.program.fields_read)

@@ -23,7 +23,8 @@ def switch(header: Header, revision: int = 1, **over) -> dict:
 
 
 def verdict(header: Header, digest: str = make.RULES[0], revision: int = 1, **over) -> dict:
-    return {**make.linked({"kind": "verdict", "t": 5, "rules": {"digest": digest, "revision": revision}}, header), **over}
+    body = {"kind": "verdict", "t": 5, "rules": {"digest": digest, "revision": revision}}
+    return {**make.linked(body, header), **over}
 
 
 def folded(header: Header, body: dict, digest: str = D2) -> Header:
@@ -142,7 +143,9 @@ class TestSwitch:
         assert void(header, switch(header, 1))
         assert folded(header, switch(header, 2)).rules == (D1, 2)
 
-    @pytest.mark.parametrize("wrong", [{"covers": [0, 0]}, {"rules": None}, {"rules": {"digest": D1, "revision": True}}])
+    @pytest.mark.parametrize(
+        "wrong", [{"covers": [0, 0]}, {"rules": None}, {"rules": {"digest": D1, "revision": True}}]
+    )
     def test_anything_else_is_void(self, wrong: dict):
         header = make.started(rules=None)
         assert void(header, switch(header, 1, **wrong))

@@ -249,8 +249,9 @@ class TestApprovals:
             "  - {id: flood, effect: deny, when: sends, correlation: "
             "{type: event_count, rules: [reads], group-by: [agent_id], timespan: 1h, condition: {gt: 0}}}\n"
         )
-        selections = "selections:\n  reads: 'event.action == \"crm.read\"'\n  sends: 'event.action == \"email.send\"'\nrules:"
-        story = make.Story((HOLDING + flood).replace("rules:", selections, 1).replace("rules: [", "rules: ["))
+        names = {"reads": "crm.read", "sends": "email.send"}
+        selections = "".join(f"  {name}: 'event.action == \"{action}\"'\n" for name, action in names.items())
+        story = make.Story((HOLDING + flood).replace("rules:", f"selections:\n{selections}rules:", 1))
         story.take(make.intent(**SEND))
         story.act()
         assert self.answer(story)["reasons"][0]["rule"] == "flood"

@@ -55,8 +55,8 @@ class TestRecorded:
 
 class TestClassification:
     def test_the_exact_row_then_the_longest_prefix(self):
-        rows = [zone("resource:crm://*", "short"), zone("resource:crm://orders/*", "long"), zone("resource:crm://orders/1", "exact")]
-        tables = make.tables(classification=rows)
+        rows = {"crm://*": "short", "crm://orders/*": "long", "crm://orders/1": "exact"}
+        tables = make.tables(classification=[zone(f"resource:{key}", name) for key, name in rows.items()])
         uris = ("crm://orders/1", "crm://orders/12", "crm://people/1", "mail://x")
         assert [r["zone"] for r in joined(tables, resources=uris)["resources"]] == ["exact", "long", "short", ""]
 
@@ -78,7 +78,9 @@ class TestClassification:
 
 
 class TestRisk:
-    @pytest.mark.parametrize("subject", ["agent:agent-1", "tool:crm.read", "resource:crm://orders/1", "tenant:tenant-1"])
+    @pytest.mark.parametrize(
+        "subject", ["agent:agent-1", "tool:crm.read", "resource:crm://orders/1", "tenant:tenant-1"]
+    )
     def test_every_subject_of_the_intent_counts(self, subject: str):
         assert joined(make.tables(risk=(risk(subject, 0.5),)))["risk"]["score"] == 0.5
 

@@ -58,7 +58,9 @@ def test_an_answered_hold_is_left_out(story: make.Story):
     assert {key[0] for key in values} == {"agent", "chain", "id", "window"}
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"v":2,"as_of":0,"items":[]}', b'{"v":1,"as_of":0,"items":[[["x"],1]]}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"{}", b'{"v":2,"as_of":0,"items":[]}', b'{"v":1,"as_of":0,"items":[[["x"],1]]}']
+)
 def test_bytes_of_others_are_refused(data: bytes):
     with pytest.raises(ValueError):  # noqa: PT011  any ValueError is the contract
         units.decode_unit(data)

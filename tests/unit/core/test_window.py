@@ -68,7 +68,7 @@ class TestTemporal:
         held = [Entry(2 + n, f"h{n}", until=100) for n in range(3 * limits.EVIDENCE_MAX)]
         state = seen(BOTH, *held, mask=0b11)
         for entry in held:
-            if entry.id not in {held[5].id}:
+            if entry.id != held[5].id:
                 state = window.forget(state, entry.id)
         assert holds(BOTH, state, 90) is None
 
@@ -123,7 +123,12 @@ class TestUnknown:
         condition = window.condition_of(op, 5)
         assert tuple(condition(lo, hi) for lo, hi in ((4, 5), (4, 6), (5, 6), (6, 7))) == answers
 
-    @given(st.sampled_from(["gt", "gte", "lt", "lte", "eq", "neq"]), st.integers(0, 9), st.integers(0, 9), st.integers(0, 5))
+    @given(
+        st.sampled_from(["gt", "gte", "lt", "lte", "eq", "neq"]),
+        st.integers(0, 9),
+        st.integers(0, 9),
+        st.integers(0, 5),
+    )
     def test_and_then_it_does_for_everything_between(self, op: str, threshold: int, lo: int, width: int):
         answer = window.condition_of(op, threshold)(lo, lo + width)
         exact = {window.condition_of(op, threshold)(n, n) for n in range(lo, lo + width + 1)}
@@ -156,7 +161,10 @@ class TestBuckets:
     @settings(max_examples=25, deadline=None)
     @given(
         st.lists(
-            st.tuples(st.sampled_from([0, 0, 1, 10, 90, 1_000]), st.sampled_from(["firm", "firm", "hold", "settle", "deny"])),
+            st.tuples(
+                st.sampled_from([0, 0, 1, 10, 90, 1_000]),
+                st.sampled_from(["firm", "firm", "hold", "settle", "deny"]),
+            ),
             min_size=3,
             max_size=12,
         ),
