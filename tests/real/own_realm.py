@@ -10,15 +10,18 @@ import secrets
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from confluent_kafka import Producer
 
 from harness_stream.adapters.clock import SystemClock
-from harness_stream.adapters.kafka.admin import incarnation
-from harness_stream.adapters.kafka.log import KafkaReader
+from harness_stream.adapters.kafka import topics
+from harness_stream.adapters.kafka.admin import KafkaAdmin, incarnation
+from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
 from harness_stream.adapters.redis.state import RedisStateStore
+from harness_stream.cli.rules import publish
+from harness_stream.cli.tables import Options, load_folder, topics_of
 from harness_stream.client.ids import Ids
 from harness_stream.config import Settings
 from harness_stream.core.fold import Place
@@ -49,13 +52,17 @@ class OwnRealm:
         (folder / "tables").mkdir()
         for name, rows in tables.items():
             (folder / "tables" / f"{name}.yaml").write_text(json.dumps(rows))
-        (folder / "rules.yaml").write_text(rules)
 
     def prepare(self):
-        """Everything a worker needs."""
-        self.harness("topics", "apply", "--dev")
-        self.harness("tables", "load", "tables")
-        self.harness("rules", "push", "rules.yaml")
+        """Everything a worker needs; in this process, since each command costs seconds on a busy machine."""
+        admin = KafkaAdmin(self.settings.bootstrap)
+        topics.create(admin, topics.plan(admin, self.settings).missing)
+        topics.plan_when_visible(admin, self.settings, fixed=False)
+        with closing(KafkaReader(admin.bootstrap)) as reader, closing(KafkaWriter(admin.bootstrap)) as writer:
+            names = topics_of(self.settings)
+            folder = self.folder / "tables"
+            assert load_folder(folder, reader, writer, topics=names, clock=self.clock, options=Options()).applied
+            publish(load(self._rules), self.settings, reader, writer, self.clock)
         return self
 
     # --- processes ---
@@ -169,7 +176,7 @@ class OwnRealm:
     def effective(self, partition):
         """Bodies of the effective records so far, folded from the first one."""
         place, bodies = Place.genesis(incarnation(self.settings), partition), []
-        for record in self._records(self.topics.verdicts, partition):
+        for record in self.records(self.topics.verdicts, partition):
             body, digest = read_body(record.value)
             after = place.after(record.offset, body, digest)
             if after is not None:
@@ -178,11 +185,8 @@ class OwnRealm:
         return bodies
 
     def end_of(self, topic, partition):
-        reader = KafkaReader(self.settings.bootstrap)
-        try:
+        with closing(KafkaReader(self.settings.bootstrap)) as reader:
             return ends_of(reader, topic, partition, self.clock).end
-        finally:
-            reader.close()
 
     def check(self):
         """Every input is covered once, every verdict recomputes, and Redis equals the fold."""
@@ -195,19 +199,16 @@ class OwnRealm:
             timeout_ms=5_000,
         )
         for partition in range(self.settings.partitions):
-            inputs = self._records(self.topics.intents, partition)
-            decisions = self._records(self.topics.verdicts, partition)
+            inputs = self.records(self.topics.intents, partition)
+            decisions = self.records(self.topics.verdicts, partition)
             report = fold_partition(inputs, decisions, partition, incarnation(self.settings), bundles)
             check_coverage(report, len(inputs))
             check_store(report, store, partition)
         store.close()
 
-    def _records(self, topic, partition):
-        reader = KafkaReader(self.settings.bootstrap)
-        try:
+    def records(self, topic, partition):
+        with closing(KafkaReader(self.settings.bootstrap)) as reader:
             return list(read_to_end(reader, topic, partition, self.clock))
-        finally:
-            reader.close()
 
 
 class NotAppendedError(Exception):

@@ -1,0 +1,72 @@
+"""Where the risk topology begins: on a real log, at places from which the fold comes out the same."""
+
+import pytest
+from own_realm import OwnRealm, wait_until
+
+from harness_stream.adapters.kafka.admin import incarnation
+from harness_stream.adapters.signing import UnsignedVerifier
+from harness_stream.client.head import Head
+from harness_stream.core.fold import Place
+from harness_stream.errors import BrokerUnavailable
+from harness_stream.local.process import free_port
+from topologies.risk.start import find_places
+
+pytestmark = pytest.mark.real
+
+RULES = """
+rule_set: production
+default: deny
+rules:
+  - {id: allowed, effect: approve, when: intent.action in identity.actions}
+"""
+AGENT = {"agent_id": "good-1", "tenant": "acme", "actions": ["crm.read"], "workloads": ["w-1"]}
+TABLES = {"identity": [AGENT], "infrastructure": [{"workload_id": "w-1"}]}
+LANE, HOUR_MS = "acme", 3_600_000
+
+
+@pytest.fixture
+def realm(real_stack, tmp_path):
+    stack = (real_stack.bootstrap, real_stack.redis_url)
+    return OwnRealm(*stack, tmp_path, rules=RULES, tables=TABLES, partitions=1).prepare()
+
+
+def place_since(realm, since_ms):
+    return find_places(realm.settings, [0], since_ms, UnsignedVerifier())[0]
+
+
+def folded(realm, place):
+    """Where the log's end is, folded from `place`."""
+    head = Head(place, UnsignedVerifier())
+    for record in realm.records(realm.topics.verdicts, 0):
+        if record.offset > place.offset:
+            head.take(record)
+    return head.place
+
+
+def test_every_place_leads_to_the_same_end(realm):
+    genesis = Place.genesis(incarnation(realm.settings), 0)
+    assert place_since(realm, 0) == genesis, "nothing was written yet"
+    with realm.worker():
+        for _ in range(3):
+            realm.answer(realm.send(realm.intent("good-1"), LANE))
+        # A checkpoint follows within a second of the records it states.
+        first = wait_until(
+            lambda: place_since(realm, realm.clock.now_ms() + HOUR_MS).offset, why=lambda: "no checkpoint"
+        )
+        between_ms = realm.clock.now_ms()
+        for _ in range(3):
+            realm.answer(realm.send(realm.intent("good-1"), LANE))
+    end = folded(realm, genesis)
+    young, middle, old = (place_since(realm, t) for t in (0, between_ms, realm.clock.now_ms() + HOUR_MS))
+    assert young == genesis, "the log is younger than the history wanted"
+    assert genesis.offset < first <= middle.offset, "a checkpoint in the log, no older than what was asked for"
+    assert old == end, "nothing newer has weight: the final checkpoint"
+    assert {folded(realm, place) for place in (young, middle, old)} == {end}
+
+
+def test_a_silent_broker_is_an_error_that_says_what_to_do(realm):
+    nobody = free_port()
+    settings = realm.settings.__class__(bootstrap=f"127.0.0.1:{nobody}", prefix=realm.settings.prefix)
+    with pytest.raises(BrokerUnavailable) as caught:
+        find_places(settings, [0], 0, UnsignedVerifier())
+    assert caught.value.hint
