@@ -63,6 +63,7 @@ class Following:
         self._since_ms: int | None = None  # when this phase first asked
         self._asked_in = Phase.HEADS
         self._asked_ms = 0
+        self._read_when_asked = -1
         self._end = 0
         self._newest: LogRecord | None = None
         self._heads_low = 0
@@ -125,7 +126,7 @@ class Following:
             return
         topic = self._topics.heads if self.phase is Phase.HEADS else self._topics.verdicts
         self._reader.ask_ends([(topic, self.partition)], now_ms)
-        self._asked_ms = now_ms
+        self._asked_ms, self._read_when_asked = now_ms, self.head.place.offset
 
     def _seek_checkpoint(self, ends: Ends) -> None:
         self._end, self._heads_low = ends.end, ends.low
@@ -165,10 +166,11 @@ class Following:
             self._reader.follow(self._topics.verdicts, self.partition, max(ends.low, place.offset))
 
     def _watch(self, ends: Ends) -> None:
-        """Has the log been cut before what was read, or behind it?"""
+        """Has the log been cut before what was read, or behind it? A late answer may be older than what was read since."""
         position = self._reader.position(self._topics.verdicts, self.partition)
-        if ends.end <= self.head.place.offset:
-            self._break(f"it ends at {ends.end}, before the record {self.head.place.offset} that was read")
+        read = self._read_when_asked if ends.asked_at_ms == self._asked_ms else -1
+        if ends.end <= read:
+            self._break(f"it ends at {ends.end}, before the record {read} that was read")
         elif position is None or position < ends.low:
             self.reopen()
 

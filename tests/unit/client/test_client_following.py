@@ -217,3 +217,17 @@ def test_partitions_of_several_lanes_are_followed_side_by_side(world):
     world.run()
     assert sum(f.done() for f in futures) >= len({r.partition for r in published})
     assert json.loads(published[0].value)["type"] == "intent"
+
+
+def test_an_end_that_was_asked_for_before_the_newest_record_was_read_is_no_truncation(world):
+    """Found under load: the broker's answer took a second, and records read meanwhile lay beyond it."""
+    world.script.begin()
+    opened(world)
+    asked = following(world)
+    asked.step(world.clock.elapsed_ms() + WATCH_MS)
+    late = next(e for e in world.enforcer._wiring.reader.ends() if e.topic == TOPICS.verdicts)
+    history(world.script, 3)
+    world.run()
+    asked.bounds(late._replace(asked_at_ms=asked._asked_ms))
+    asked.bounds(late._replace(asked_at_ms=asked._asked_ms - 1))
+    assert asked.phase is Phase.READY
