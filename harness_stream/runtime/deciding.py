@@ -101,8 +101,8 @@ class Deciding:
 
     @property
     def finished(self) -> bool:
-        """After `release`: the final checkpoint is in the log."""
-        return self._final_sent and not len(self._outbox)
+        """After `release`: the final checkpoint is in the log, and the store holds everything (whoever waits, bounds it)."""
+        return self._final_sent and not len(self._outbox) and not self._mover.behind
 
     @property
     def checkpoint_age_ms(self) -> int:

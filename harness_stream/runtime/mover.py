@@ -75,6 +75,11 @@ class Mover:
         self._refill, self._filled, self._emptied = list(state.units()), 0, False
         self._stored = self._attempted = None
 
+    @property
+    def behind(self) -> bool:
+        """Is there confirmed state that the store does not hold yet?"""
+        return bool(self._dirty) or self._refill is not None
+
     def is_clean(self, unit: str) -> bool:
         """Does the store hold the unit as it is confirmed?"""
         return self._stored is not None and self._refill is None and unit not in self._dirty
