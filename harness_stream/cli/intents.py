@@ -228,7 +228,7 @@ def as_text(wish: Wish, told: Told) -> str:
     from harness_stream.cli.verdicts import decision_text, reason_text  # noqa: PLC0415  only text needs it
 
     word = "no verdict" if told.decision == "none" else told.decision
-    lines = [f"{decision_text(word).rstrip()}  {wish.action}  {told.latency_ms:g} ms"]
+    lines = [f"{decision_text(word)} {wish.action}  {told.latency_ms:g} ms"]
     lines += [f"  {reason_text(reason)}{_evidence(reason)}" for reason in told.reasons]
     lines += [f"  shadow: {reason_text(reason)}" for reason in told.shadow]
     lines += [f"  obligation: {name} = {json_format.dumps(value)}" for name, value in told.obligations.items()]
