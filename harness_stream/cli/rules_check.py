@@ -17,6 +17,7 @@ from pathlib import Path  # noqa: TC003  isort: skip
 
 from harness_stream.core.rules import Mistake, Program, inspect
 from harness_stream.core.rules.language import TEXT_BYTES_MAX, Scalar
+from harness_stream.core.rules.windows import Windows
 from harness_stream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def check(
     typer.echo(_as_json(program, mistakes) if json else _as_text(program, mistakes))
     if program is None:
         raise typer.Exit(EXIT_MISTAKES)
+    Windows(program)  # a window this version does not evaluate is the user's to know now, not at the push
 
 
 def read_rules(file: Path) -> str:

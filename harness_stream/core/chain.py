@@ -380,11 +380,18 @@ def _rebuild(state: State, unit: str, spec: window.Spec, chains: Iterable[Chain]
 def _open(state: State, change: Change) -> None:
     unit, chain_id = agent_unit(change["agent_id"]), change["chain_id"]
     agent: Agent = state.get(unit, AGENT_KEY) or Agent()
-    live = tuple(c for c in agent.chains if not _forgotten(state.get(unit, ("chain", c)), change["t"]))
+    live = live_chains(state, change["agent_id"], change["t"])
     for gone in set(agent.chains) - set(live):
         state.put(unit, ("chain", gone), None)
     state.put(unit, AGENT_KEY, agent._replace(chains=(*live, chain_id)))
     state.put(unit, ("chain", chain_id), Chain(mandate=change["mandate"]))
+
+
+def live_chains(state: State, agent_id: str, t: int) -> tuple[str, ...]:
+    """Ids of an agent's chains that some window may still reach into at chain time t."""
+    unit = agent_unit(agent_id)
+    agent: Agent = state.get(unit, AGENT_KEY) or Agent()
+    return tuple(c for c in agent.chains if not _forgotten(state.get(unit, ("chain", c)), t))
 
 
 def _forgotten(chain: Chain | None, t: int) -> bool:

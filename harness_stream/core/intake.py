@@ -165,8 +165,10 @@ class Intake:
             return Refuse.CHAIN_EXISTS
         if mandate.by != mandate.agent_id and not self._has_role(mandate.by, ORCHESTRATOR, mandate.agent_id):
             return Refuse.NOT_ORCHESTRATOR
-        expired = mandate.expires_at is not None and mandate.expires_at <= t
-        return Refuse.MANDATE_EXPIRED if expired else None
+        if mandate.expires_at is not None and mandate.expires_at <= t:
+            return Refuse.MANDATE_EXPIRED
+        full = len(chains.live_chains(self.state, mandate.agent_id, t)) >= limits.AGENT_CHAINS_MAX
+        return Refuse.CHAINS_FULL if full else None
 
     def _bad_close(self, mandate: Mandate, chain: chains.Chain | None) -> Refuse | None:
         if chain is None or chain.mandate is None:

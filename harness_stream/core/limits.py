@@ -114,6 +114,9 @@ DELTAS_BEFORE_REBASE: Final = 64
 
 # --- Chains and windows (DESIGN §5) ---
 
+# Mandates of one agent that windows still reach into: 64 KiB each, so that one agent stays below 16 MiB.
+AGENT_CHAINS_MAX: Final = 256
+
 KEPT_EVENTS_MAX: Final = 512  # compact events per chain, for evidence and new rules
 KEPT_BYTES_MAX: Final = 64 * KIB  # of those
 WINDOW_EXACT_MAX: Final = 512  # count and sum: the newest so many are exact

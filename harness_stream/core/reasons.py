@@ -66,6 +66,7 @@ class Refuse(StrEnum):
     CHAIN_UNKNOWN = "chain_unknown"
     CHAIN_CLOSED = "chain_closed"
     MANDATE_EXPIRED = "mandate_expired"
+    CHAINS_FULL = "chains_full"
     NOT_SIGNER = "not_signer"
     NOT_REPORTER = "not_reporter"
     OUTCOME_EXPIRED = "outcome_expired"
@@ -129,6 +130,7 @@ EXPLAIN: dict[str, str] = {
     Refuse.NOT_ORCHESTRATOR: "only an identity with role orchestrator in the agent's lane may open or close a chain",
     Refuse.CHAIN_EXISTS: "this chain id is taken; a chain is opened once",
     Refuse.CHAIN_CLOSED: "the chain was closed before",
+    Refuse.CHAINS_FULL: "this agent has as many chains as may be kept; wait until old ones have ended for a day",
     Refuse.MANDATE_EXPIRED: "the mandate's expires_at has passed",
     Refuse.NOT_SIGNER: "only the mandate's signer may close its chain",
     Refuse.NOT_REPORTER: "an outcome is reported by the agent itself or by an identity with role enforcer",

@@ -106,6 +106,15 @@ class TestMandates:
         put_identity(story, "orchestrator", **{"roles": ["orchestrator"], **over})
         self.refused(Refuse.NOT_ORCHESTRATOR, story)
 
+    def test_more_chains_than_may_be_kept(self):
+        story, day = make.Story(), 86_400_000
+        for n in range(limits.AGENT_CHAINS_MAX):
+            assert story.take(make.mandate(chain_id=f"chain-{n}", expires_at=NOW + 1))["status"] == "accepted"
+        self.refused(Refuse.CHAINS_FULL, story, chain_id="one-more", expires_at=NOW + 1)
+        later = NOW + day + 2
+        again = make.mandate(chain_id="a-day-later", expires_at=later + 1)
+        assert story.take(again, later)["status"] == "accepted"
+
     def test_an_expired_one(self):
         self.refused(Refuse.MANDATE_EXPIRED, make.Story(), expires_at=NOW)
         assert make.Story().take(make.mandate(expires_at=NOW + 1))["status"] == "accepted"
