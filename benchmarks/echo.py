@@ -39,8 +39,8 @@ def answer(bootstrap: str, source: str, target: str, partitions: int, size: int)
     while not stopped:
         first = reader.poll(POLL_S)
         for record in [first, *reader.consume(BATCH, 0)] if first is not None else ():
-            value = record.value()[:8] + filler[8:]
-            writer.produce(target, value, key=record.key(), partition=record.partition())
+            value = (record.value() or b"")[:8] + filler[8:]
+            writer.produce(target, value, key=record.key(), partition=record.partition() or 0)
         writer.poll(0)
     writer.flush(FLUSH_S_MAX)
     reader.close()
@@ -58,7 +58,7 @@ def drain(bootstrap: str, source: str, target: str, partitions: int, size: int, 
     while done < count and time.monotonic() - heard < SILENCE_S_MAX:
         batch = [*([first] if first is not None else []), *reader.consume(BATCH, 0)]
         for record in batch:
-            produce(writer, target, filler, record.key(), record.partition())
+            produce(writer, target, filler, record.key(), record.partition() or 0)
         done, heard = done + len(batch), time.monotonic() if batch else heard
         writer.poll(0)
         first = reader.poll(POLL_S) if done < count else None
@@ -81,4 +81,7 @@ def produce(writer: Producer, topic: str, value: bytes, key: bytes | None, parti
 
 if __name__ == "__main__":
     mode, bootstrap, source, target, *numbers = sys.argv[1:]
-    {"answer": answer, "drain": drain}[mode](bootstrap, source, target, *map(int, numbers))
+    if mode == "answer":
+        answer(bootstrap, source, target, *map(int, numbers))
+    else:
+        drain(bootstrap, source, target, *map(int, numbers))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported silently
 from echo import SILENCE_S_MAX, consumer
 from realm import PARTITIONS, cpu_s
 from workload import Intents
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 DRAIN_S_MAX: Final = 180.0
 FLUSH_MS_MAX: Final = 30_000
 SAMPLE_S: Final = 0.1  # two requests to the broker each: below 1 % of what is measured
+_LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 QUIET_S: Final = 1.5  # no verdict for that long after enough records: it is done
 
 
@@ -128,7 +129,7 @@ def _watch(realm: BenchRealm, pid: int, count: int) -> list[tuple[float, float]]
     """(wall time, CPU seconds) of the worker until the decision log has stopped growing."""
     admin, samples = AdminClient({"bootstrap.servers": realm.settings.bootstrap}), list[tuple[float, float]]()
     end, grown, quiet_since = time.monotonic() + DRAIN_S_MAX, 0, time.monotonic()
-    places = {TopicPartition(realm.topics.verdicts, p): OffsetSpec.latest() for p in range(PARTITIONS)}
+    places = {TopicPartition(realm.topics.verdicts, p): _LATEST for p in range(PARTITIONS)}
     while time.monotonic() < end:
         samples.append((time.time(), cpu_s(pid)))
         found = sum(answer.result(SILENCE_S_MAX).offset for answer in admin.list_offsets(places).values())
@@ -158,8 +159,9 @@ def _verdicts(realm: BenchRealm) -> list[tuple[int, dict[str, Any], int]]:
     while left > 0 and time.monotonic() - heard < SILENCE_S_MAX:
         for record in reader.consume(500, 0.1):
             left, heard = left - 1, time.monotonic()
-            body = orjson.loads(record.value())
-            if body["kind"] == "verdict":
-                found.append((record.timestamp()[1], body, len(record.value())))
+            value = record.value() or b"{}"
+            body = orjson.loads(value)
+            if body.get("kind") == "verdict":
+                found.append((record.timestamp()[1], body, len(value)))
     reader.close()
     return found

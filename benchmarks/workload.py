@@ -63,7 +63,7 @@ def tables(agents: int) -> dict[str, list[dict[str, Any]]]:
         {"agent_id": agent_of(n), "tenant": lane_of(n, agents), "actions": list(ACTIONS), "workloads": [WORKLOAD]}
         for n in range(agents)
     ]
-    classification = [
+    classification: list[dict[str, Any]] = [
         {"subject": "resource:crm://*", "labels": ["pii"], "zone": "internal"},
         {"subject": "resource:email://internal/*", "zone": "internal"},
         {"subject": "resource:files://*", "zone": "internal"},
