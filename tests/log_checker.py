@@ -1,4 +1,4 @@
-"""What must hold of the logs afterwards, whatever happened: V2, V3, V5 (PROTOCOL §10), by one fold from the first record."""
+"""What must hold of the logs afterwards, whatever happened: V1, V2, V3, V5 (PROTOCOL §10), by one fold."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ class Following:
             self._reader.follow(self._topics.verdicts, self.partition, max(ends.low, place.offset))
 
     def _watch(self, ends: Ends) -> None:
-        """Has the log been cut before what was read, or behind it? A late answer may be older than what was read since."""
+        """Has the log been cut before what was read, or behind it? A late answer may be older than what was read."""
         position = self._reader.position(self._topics.verdicts, self.partition)
         read = self._read_when_asked if ends.asked_at_ms == self._asked_ms else -1
         if ends.end <= read:

@@ -101,7 +101,7 @@ class Deciding:
 
     @property
     def finished(self) -> bool:
-        """After `release`: the final checkpoint is in the log, and the store holds everything (whoever waits, bounds it)."""
+        """After `release`: the final checkpoint is in the log, and the store holds everything."""
         return self._final_sent and not len(self._outbox) and not self._mover.behind
 
     @property

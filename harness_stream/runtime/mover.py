@@ -92,7 +92,7 @@ class Mover:
         """
         if self._refill is not None:
             step = self._fill(place, state)
-        elif self._dirty and place.offset != self._stored:
+        elif place.offset >= 0 and place.offset != self._stored:  # also when no unit changed: a successor starts later
             step = self._move(place.offset, place, state, self._dirty)
             if step is Step.DONE:
                 self._dirty = {}

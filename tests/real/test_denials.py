@@ -237,3 +237,21 @@ def test_redis_dies_while_running_and_comes_back_empty(own_stack, own_realm):
         wait_until(lambda: stored(own_realm), why=lambda: "Redis does not hold the fold")
         assert approved(own_realm)
     own_realm.check()
+
+
+def test_a_cold_agent_is_turned_away_while_redis_is_dead_and_served_afterwards(own_stack, own_realm):
+    with own_realm.worker():
+        assert approved(own_realm, "cold-1")
+        assert approved(own_realm)
+        wait_until(lambda: stored(own_realm), why=lambda: "Redis does not hold the fold")
+    with own_realm.worker():
+        assert approved(own_realm), "its state comes from Redis, and is hot now"
+        own_stack.redis.kill()
+        assert approved(own_realm)
+        answer = own_realm.answer(own_realm.send(own_realm.intent("cold-1"), LANE))
+        assert (answer["kind"], answer["reason"]) == ("reject", Reject.STATE_UNAVAILABLE)
+        assert approved(own_realm)
+        own_stack.redis.start()
+        wait_until(lambda: approved(own_realm, "cold-1"), why=lambda: "the cold agent is never served")
+        wait_until(lambda: stored(own_realm), why=lambda: "Redis does not hold the fold")
+    own_realm.check()

@@ -1,4 +1,4 @@
-"""The whole path under load on real Kafka and Redis, with a worker killed half way: every intent is answered exactly once."""
+"""The whole path under load on real Kafka and Redis: a worker is killed half way, every intent is answered once."""
 
 import json
 import os
