@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 # Two of them fill IN_FLIGHT_RECORDS_MAX.
 BATCH_RECORDS_MAX = limits.IN_FLIGHT_RECORDS_MAX // limits.IN_FLIGHT_BATCHES_MAX
+# With 64 partitions a turn of the loop stays below FRESH_MS_MAX, so that slow rules do not make the tables look stale.
+BATCH_MS_MAX = 10
 # Enough to fill both batches while the broker is asked for more; beyond, the partition is paused.
 INBOX_RECORDS_MAX = 2 * limits.IN_FLIGHT_RECORDS_MAX
 
@@ -195,7 +197,8 @@ class Deciding:
         started_ms = self._ports.clock.elapsed_ms()
         batch = self._new_batch()
         for taken in candidates:
-            if not self._take(batch, taken, fetchable=fetchable):
+            spent_ms = self._ports.clock.elapsed_ms() - started_ms
+            if spent_ms > BATCH_MS_MAX or not self._take(batch, taken, fetchable=fetchable):
                 break
             self._inbox.popleft()
         batch.finish()
