@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness_stream.core import chain as chains
 from harness_stream.core.coverage import miscovered, twice_settled
 from harness_stream.core.decide import Arrival, decide
 from harness_stream.core.fold import Place
 from harness_stream.core.intake import inputs_of
-from harness_stream.core.rules.windows import Windows
 from harness_stream.core.state import State
 from harness_stream.core.units import decode_unit, encode_unit, replay_unit
-from harness_stream.ports import LogRecord, StateStore
 from harness_stream.wire.codec import decode_input
 from harness_stream.wire.decisions import digest_of, read_body
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from harness_stream.core.rules.windows import Windows
+    from harness_stream.ports import LogRecord, StateStore
 
 
 @dataclass

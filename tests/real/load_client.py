@@ -55,7 +55,9 @@ def main() -> None:
         lane = f"tenant-{number % agents % tenants}"
         value = json.dumps(body).encode()
         room.acquire()
-        future = enforcer.submit(Request("intent", body["intent_id"], agent, lane, value, (), deadline_ms, "load", "0" * 64))
+        future = enforcer.submit(
+            Request("intent", body["intent_id"], agent, lane, value, (), deadline_ms, "load", "0" * 64)
+        )
         future.add_done_callback(lambda _: room.release())
         waiting.append(future)
     answers.update(outcome(future, (deadline_ms + 5_000) / 1_000) for future in waiting)

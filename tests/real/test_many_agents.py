@@ -65,7 +65,12 @@ def realm(real_stack):
     topics = Topics(settings.prefix)
     for number in range(AGENTS):
         actions = ["crm.read", "email.send", "search.query", "files.read"]
-        row = {"agent_id": f"agent-{number}", "tenant": f"tenant-{number % TENANTS}", "actions": actions, "workloads": ["w"]}
+        row = {
+            "agent_id": f"agent-{number}",
+            "tenant": f"tenant-{number % TENANTS}",
+            "actions": actions,
+            "workloads": ["w"],
+        }
         writer.append(topics.identity, 0, row["agent_id"].encode(), orjson.dumps(row))
     assert writer.flush(10_000) == 0
     reader.close()

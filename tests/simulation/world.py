@@ -9,23 +9,33 @@ import functools
 import hashlib
 import random
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import orjson
 
 from harness_stream.adapters.memory.clock import ManualClock
-from harness_stream.adapters.memory.log import Fate, MemoryBroker, MemoryGroup, MemoryInputConsumer, MemoryReader, MemoryWriter
+from harness_stream.adapters.memory.log import (
+    Fate,
+    MemoryBroker,
+    MemoryGroup,
+    MemoryInputConsumer,
+    MemoryReader,
+    MemoryWriter,
+)
 from harness_stream.adapters.memory.state import MemoryStateStore
 from harness_stream.adapters.signing import UNSIGNED_HEADERS, UnsignedSigner, UnsignedVerifier
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
 from harness_stream.core.rules.compile import from_bundle, load
 from harness_stream.core.rules.windows import Windows
-from harness_stream.ports import LogRecord
 from harness_stream.runtime.facts import RulesView
 from harness_stream.runtime.realm import Ports, Realm
 from harness_stream.runtime.telemetry import NullMetrics
 from harness_stream.runtime.worker import Worker
 from harness_stream.wire.topics import Topics
+
+if TYPE_CHECKING:
+    from harness_stream.ports import LogRecord
 
 TOPICS = Topics("sim")
 PARTITIONS = 2
@@ -56,12 +66,15 @@ rules:
 """
 
 
-NEW_RULES = RULES.replace("{gt: 4}", "{gt: 2}").replace("timespan: 2s", "timespan: 3s") + """
+NEW_RULES = (
+    RULES.replace("{gt: 4}", "{gt: 2}").replace("timespan: 2s", "timespan: 3s")
+    + """
   - id: reads-then-queries
     effect: deny
     when: queries
     correlation: {type: temporal, rules: [reads, queries], group-by: [agent_id], timespan: 1s}
 """
+)
 """One threshold is changed (its counts go on), one window is new by its timespan, one rule is new."""
 
 
@@ -106,8 +119,20 @@ class World:
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.clock = ManualClock()
-        topics = {TOPICS.intents: PARTITIONS, TOPICS.verdicts: PARTITIONS, TOPICS.heads: PARTITIONS, TOPICS.chains: PARTITIONS}
-        single = [TOPICS.identity, TOPICS.infrastructure, TOPICS.risk, TOPICS.classification, TOPICS.rules, TOPICS.deadletter]
+        topics = {
+            TOPICS.intents: PARTITIONS,
+            TOPICS.verdicts: PARTITIONS,
+            TOPICS.heads: PARTITIONS,
+            TOPICS.chains: PARTITIONS,
+        }
+        single = [
+            TOPICS.identity,
+            TOPICS.infrastructure,
+            TOPICS.risk,
+            TOPICS.classification,
+            TOPICS.rules,
+            TOPICS.deadletter,
+        ]
         self.broker = MemoryBroker(topics | dict.fromkeys(single, 1), self.clock.now_ms)
         self.group = MemoryGroup(self.broker, TOPICS.intents)
         self.store = MemoryStateStore()
@@ -151,7 +176,7 @@ class World:
         writer_id = f"{self.random.getrandbits(128):032x}"
         return Member(name, Worker(self.realm, ports, writer_id, RulesView("sim", compiled)), writer)
 
-    def _fate(self, record: object) -> Fate:
+    def _fate(self, _record: object) -> Fate:
         if self.healed:
             return Fate(land_after_ms=1, report_after_ms=1)
         roll, f = self.random.random(), self.faults
@@ -168,7 +193,13 @@ class World:
     # --- what happens ---
 
     def uuid7(self) -> str:
-        value = (self.clock.now_ms() << 80) | (0x7 << 76) | (self.random.getrandbits(12) << 64) | (0b10 << 62) | self.random.getrandbits(62)
+        value = (
+            (self.clock.now_ms() << 80)
+            | (0x7 << 76)
+            | (self.random.getrandbits(12) << 64)
+            | (0b10 << 62)
+            | self.random.getrandbits(62)
+        )
         text = f"{value:032x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
@@ -263,7 +294,9 @@ class World:
             return False
         ends = [self.broker.bounds(TOPICS.intents, p)[1] for p in range(PARTITIONS)]
         done = all(owners[p].place.header.next_input == ends[p] and not owners[p].in_flight for p in owners)
-        return done and all(self._stored(p) == owners[p].place.offset or owners[p].place.header.next_input == 0 for p in owners)
+        return done and all(
+            self._stored(p) == owners[p].place.offset or owners[p].place.header.next_input == 0 for p in owners
+        )
 
     def _stored(self, partition: int) -> int:
         head = self.store.head(partition)

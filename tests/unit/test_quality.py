@@ -22,7 +22,7 @@ def test_types_are_strict():
 
 
 def test_lint():
-    run(str(PYTHON), "-m", "ruff", "check", "harness_stream", "topologies")
+    run(str(PYTHON), "-m", "ruff", "check", ".")
 
 
 def test_imports_point_inward():
