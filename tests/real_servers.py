@@ -100,7 +100,7 @@ def _from_containers() -> Iterator[RealStack]:
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
     if Path("/.dockerenv").exists():
         os.environ.setdefault("TESTCONTAINERS_CONNECTION_MODE", "docker_host")
-    import docker  # noqa: PLC0415  comes with testcontainers, which reads the two variables when imported
+    import docker
 
     try:
         docker.from_env().ping()
@@ -122,7 +122,7 @@ def _from_containers() -> Iterator[RealStack]:
 
 
 def _containers(kafka_port: int, redis_port: int):
-    from testcontainers.core.container import DockerContainer  # noqa: PLC0415  after the variables above are set
+    from testcontainers.core.container import DockerContainer
 
     kafka = DockerContainer(KAFKA_IMAGE)
     kafka.ports["9092/tcp"] = ("127.0.0.1", kafka_port)

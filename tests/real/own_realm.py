@@ -69,7 +69,7 @@ class OwnRealm:
 
     def harness(self, *words, exit_code=0):
         """Run one command to its end; what it printed."""
-        done = subprocess.run(  # noqa: S603  our own program
+        done = subprocess.run(
             self._command("harness_stream", words),
             env=self.environment(),
             cwd=self.folder,
@@ -86,7 +86,7 @@ class OwnRealm:
         """A process that has said `ready`; it is asked to stop in the end, and must do so cleanly."""
         log = self.folder / f"{module}-{secrets.token_hex(2)}.log"
         with log.open("wb") as out:
-            process = subprocess.Popen(  # noqa: S603  our own program
+            process = subprocess.Popen(
                 self._command(module, words), env=self.environment(), cwd=self.folder, stdout=out, stderr=out
             )
         try:

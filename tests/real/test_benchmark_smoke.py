@@ -16,7 +16,7 @@ RATE, SECONDS, ROUNDS, DRAIN = 50, 1, 1, 300
 
 
 def run(script, *words, **environment):
-    done = subprocess.run(  # noqa: S603  our own program
+    done = subprocess.run(
         [sys.executable, str(BENCHMARKS / script), *map(str, words)],
         env=os.environ | environment,
         capture_output=True,

@@ -40,7 +40,7 @@ class People:
 
     def run(self, *words: object, exit_code: int = 0, **env: str) -> str:
         """Standard output, and after it standard error."""
-        done = subprocess.run(  # noqa: S603  our own program
+        done = subprocess.run(
             [*COMMAND, *map(str, words)],
             cwd=self.folder,
             env=self.env | env,
@@ -54,7 +54,7 @@ class People:
         return done.stdout + done.stderr
 
     def start(self, *words: str, stdout: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
-        return subprocess.Popen(  # noqa: S603  our own program
+        return subprocess.Popen(
             [*COMMAND, *words], cwd=self.folder, env=self.env, stdout=stdout, stderr=subprocess.PIPE, text=True
         )
 

@@ -26,7 +26,7 @@ def demo(real_stack, tmp_path):
     def run(*words: str) -> list[dict]:
         command = [sys.executable, "-m", "harness_stream", "demo", "--kafka", "--fast", "--json", *words]
         realm = {"HARNESS_BOOTSTRAP": real_stack.bootstrap, "HARNESS_REDIS_URL": real_stack.redis_url}
-        done = subprocess.run(  # noqa: S603  our own program
+        done = subprocess.run(
             command, cwd=tmp_path, env=os.environ | realm, capture_output=True, text=True, timeout=120, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr

@@ -118,7 +118,7 @@ def test_group_offsets_show_where_a_member_is(lane):
     client = lane.admin
 
     def committed():
-        from confluent_kafka import ConsumerGroupTopicPartitions  # noqa: PLC0415
+        from confluent_kafka import ConsumerGroupTopicPartitions
 
         [found] = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(lane.group)]).values()
         return {p.partition: p.offset for p in found.result(10).topic_partitions} == {0: 7, 3: 9}

@@ -26,7 +26,7 @@ def harness(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command line as a user's shell runs it: a process of its own that ends."""
     program = "from harness_stream.cli.main import main; main()"
     command = [sys.executable, "-c", program, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  our own code
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def document(*arguments: str) -> dict:

@@ -27,7 +27,7 @@ from tests.log_checker import check_coverage, check_store, check_terminal, fold_
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
 PARTITIONS, TENANTS, AGENTS, INTENTS, CLIENTS = 8, 20, 1_000, 20_000, 4
-# An intent that was taken in by the killed worker is answered by the other one: session 6 s + load, so the deadline is longer.
+# What the killed worker had taken in is answered by the other one: session 6 s + load, so the deadline is longer.
 DEADLINE_MS = 30_000
 RULES = """
 rule_set: production

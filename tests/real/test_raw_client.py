@@ -24,7 +24,7 @@ def realm(real_stack, tmp_path):
 
 
 def run(realm):
-    return subprocess.run(  # noqa: S603  the program under test
+    return subprocess.run(
         [sys.executable, PROGRAM, realm.settings.bootstrap, realm.settings.prefix],
         capture_output=True,
         text=True,

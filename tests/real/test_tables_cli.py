@@ -22,7 +22,7 @@ def harness(real_stack, tmp_path):
 
     def run(*words, exit_code=0):
         command = [sys.executable, "-c", "from harness_stream.cli.main import main; main()", *words]
-        done = subprocess.run(  # noqa: S603  our own program
+        done = subprocess.run(
             command, cwd=tmp_path, env=os.environ | realm, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == exit_code, done.stdout + done.stderr

@@ -86,7 +86,7 @@ def test_partition_counts_are_never_changed(realm, apply):
     assert partitions(realm, f"{realm.prefix}.verdicts") == 3
 
 
-def test_production_settings_are_refused_by_a_single_broker_with_advice(realm, apply):  # noqa: ARG001  sets the environment
+def test_production_settings_are_refused_by_a_single_broker_with_advice(realm, apply):
     code, _, said = apply("--partitions", "3")
     assert code == 4
     assert "--dev" in said

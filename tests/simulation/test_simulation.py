@@ -1,4 +1,4 @@
-"""The whole worker under seeded faults: whatever crashes, pauses or gets lost, the history is right (V1, V2, V3, V5)."""
+"""The whole worker under seeded faults: whatever crashes, pauses or gets lost, history is right (V1, V2, V3, V5)."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def python(*arguments: str, **where: object) -> subprocess.CompletedProcess[str]
     """A Python process of its own."""
     command = [sys.executable, *arguments]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | where
-    return subprocess.run(command, text=True, check=False, **streams)  # noqa: S603  our own code in our own Python
+    return subprocess.run(command, text=True, check=False, **streams)
 
 
 def run_with(monkeypatch: pytest.MonkeyPatch, command: object, *arguments: str) -> int:

@@ -35,7 +35,7 @@ EXPECTED = {
 
 
 def demo(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603  our own program
+    return subprocess.run(
         [*COMMAND, *words],
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -121,7 +121,7 @@ def test_without_a_terminal_it_prints_plain_lines_that_say_what_the_product_does
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_it_at_once_without_a_traceback(number) -> None:
-    running = subprocess.Popen(  # noqa: S603  our own program
+    running = subprocess.Popen(
         [*COMMAND, "--json"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert running.stdout is not None

@@ -92,7 +92,7 @@ def test_an_intent_may_carry_so_many_and_no_more(field, most):
         ("action", "export"),
         ("action", "crm."),
         ("action", "crm.ex port"),
-        ("action", "ｃrm.export"),  # noqa: RUF001  the look-alike is the point
+        ("action", "ｃrm.export"),
         ("action", "crm." + "x" * limits.ACTION_CHARS_MAX),
         ("resources", ["orders/1234"]),
         ("resources", ["CRM://orders/1"]),

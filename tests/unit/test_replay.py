@@ -491,7 +491,7 @@ def essence(body: dict[str, Any]) -> str:
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32), st.lists(st.sampled_from((0, 1, 300, 1_999, 2_000, 5_001)), min_size=10, max_size=40))
 def test_a_file_is_decided_as_a_worker_decided_the_same_inputs(seed: int, gaps_ms: list[int]):
-    worked, choice = Worked(seed), random.Random(seed)  # noqa: S311  repeatable chance is what a test needs
+    worked, choice = Worked(seed), random.Random(seed)
     for gap_ms in gaps_ms:
         worked.world.clock.advance(gap_ms)
         worked._settle()

@@ -27,7 +27,7 @@ def interval(spec: Spec, state, t: int) -> tuple[int, int | None]:
 
 
 def holds(spec: Spec, state, t: int) -> bool | None:
-    return window.evaluate(spec, state, t, lambda lo, hi: lo > 0).holds  # noqa: ARG005  only temporal windows ask
+    return window.evaluate(spec, state, t, lambda lo, hi: lo > 0).holds
 
 
 class TestEdges:
@@ -56,7 +56,7 @@ class TestTemporal:
 
     def test_a_new_match_replaces_an_old_one(self):
         state = seen(BOTH, Entry(1, "a"), Entry(T, "b"), mask=0b11)
-        assert window.evaluate(BOTH, state, T + 2, lambda lo, hi: None).evidence == ("b", "b")  # noqa: ARG005
+        assert window.evaluate(BOTH, state, T + 2, lambda lo, hi: None).evidence == ("b", "b")
 
     def test_a_firm_match_stays_under_any_number_of_holds(self):
         held = [Entry(2 + n, f"h{n}", until=100) for n in range(3 * limits.EVIDENCE_MAX)]

@@ -1,6 +1,6 @@
 """The meaning of a rule set: what is refused, where, and what to write instead."""
 
-# ruff: noqa: E501  a table of cases reads better with one case a line
+
 from __future__ import annotations
 
 import pytest

@@ -1,6 +1,6 @@
 """A program: what it is named by, what it reads, and how it judges."""
 
-# ruff: noqa: E501  a table of cases reads better with one case a line
+
 from __future__ import annotations
 
 import hashlib

@@ -1,6 +1,6 @@
 """The shape of a rule text: what is read, and where every mistake stands."""
 
-# ruff: noqa: E501  a table of cases reads better with one case a line
+
 from __future__ import annotations
 
 import pytest
