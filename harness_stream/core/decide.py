@@ -224,12 +224,14 @@ class _Judged:
 
     def finding(self, index: int) -> Reason | None:
         """The rule's reason if it fires or errs, else None."""
+        unread = self._stale & self._windows.program.tables_read[index]
+        results = [result[index] for result in self._results]
+        if not unread and all(result is False for result in results):
+            return None
         rule = self._windows.program.rules[index]
         base = {"rule": rule.id, "effect": rule.effect, **({"because": rule.because} if rule.because else {})}
-        unread = self._stale & self._windows.program.tables_read[index]
         if unread:
             return {"code": str(Deny.STALE_FACTS), **base, "detail": ", ".join(sorted(unread))}
-        results = [result[index] for result in self._results]
         error = next((r for r in results if isinstance(r, str)), None)
         held = [view for view, result in zip(self._views, results, strict=True) if result is True]
         fires = len(held) == len(results) if rule.effect == "approve" else bool(held)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_left
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness_stream.core import limits
@@ -59,7 +60,12 @@ class Spec(NamedTuple):
     @property
     def mask(self) -> int:
         """All listed selections."""
-        return sum(1 << bit for bit in set(self.bits))
+        return _mask_of(self.bits)
+
+
+@cache
+def _mask_of(bits: tuple[int, ...]) -> int:
+    return sum(1 << bit for bit in set(bits))
 
 
 KINDS = frozenset({"event_count", "temporal"})
@@ -79,11 +85,13 @@ class Count(NamedTuple):
         entries: newest last, chain times never decreasing.
         buckets: (index, firm events, pending holds), oldest first; bucket i spans [i·w, (i+1)·w) with w = ⌈T/64⌉.
         since: chain time after which every matching event was counted; None = all there ever were.
+        holds: how many entries are holds; while there are none, counting needs no look at each entry.
     """
 
     entries: tuple[Entry, ...] = ()
     buckets: tuple[tuple[int, int, int], ...] = ()
     since: int | None = None
+    holds: int = 0
 
 
 class Marks(NamedTuple):
@@ -119,7 +127,8 @@ def observe(spec: Spec, state: WindowState, entry: Entry, mask: int) -> WindowSt
 def forget(state: WindowState, intent_id: str) -> WindowState:
     """The window without one event: a hold that is answered leaves its place, whatever the answer."""
     if isinstance(state, Count):
-        return state._replace(entries=tuple(e for e in state.entries if e.id != intent_id))
+        kept = tuple(e for e in state.entries if e.id != intent_id)
+        return state._replace(entries=kept, holds=_holds(kept))
     return state._replace(entries=tuple(tuple(e for e in old if e.id != intent_id) for old in state.entries))
 
 
@@ -175,11 +184,19 @@ def _bucket_ms(spec: Spec) -> int:
 
 def _count(spec: Spec, state: Count, entry: Entry) -> Count:
     start, width = entry.t - spec.timespan_ms, _bucket_ms(spec)
-    kept = (*state.entries[_first(state.entries, start) :], entry)
+    first = _first(state.entries, start)
+    kept = (*state.entries[first:], entry)
+    holds = state.holds - _holds(state.entries[:first]) + _holds((entry,))
     buckets = tuple(b for b in state.buckets if (b[0] + 1) * width > start)
     if len(kept) <= limits.WINDOW_EXACT_MAX:
-        return Count(kept, buckets, state.since)
-    return Count(kept[1:], _add(buckets, kept[0].t // width, kept[0].until is not None), state.since)
+        return Count(kept, buckets, state.since, holds)
+    oldest = kept[0]
+    buckets = _add(buckets, oldest.t // width, oldest.until is not None)
+    return Count(kept[1:], buckets, state.since, holds - _holds((oldest,)))
+
+
+def _holds(entries: Sequence[Entry]) -> int:
+    return sum(e.until is not None for e in entries)
 
 
 def _counts(spec: Spec, entry: Entry, t: int) -> bool:
@@ -211,7 +228,9 @@ def _evaluate_count(
     spec: Spec, state: Count, t: int, condition: Callable[[int, int | None], bool | None]
 ) -> Outcome:
     start, width = t - spec.timespan_ms, _bucket_ms(spec)
-    inside = [e for e in state.entries[_first(state.entries, start) :] if _counts(spec, e, t)]
+    inside: Sequence[Entry] = state.entries[_first(state.entries, start) :]
+    if state.holds:
+        inside = [e for e in inside if _counts(spec, e, t)]
     whole = [b for b in state.buckets if b[0] * width >= start]
     split = [b for b in state.buckets if b[0] * width < start < (b[0] + 1) * width]
     lo = len(inside) + sum(firm for _, firm, _ in whole)
@@ -224,6 +243,7 @@ def _evaluate_count(
 def to_json(state: WindowState) -> list[Any]:
     """Plain data, the inverse of `from_json`."""
     if isinstance(state, Count):
+        # `holds` is derived from the entries.
         return ["c", [list(e) for e in state.entries], [list(b) for b in state.buckets], state.since]
     return ["m", [[list(e) for e in old] for old in state.entries], state.since]
 
@@ -231,5 +251,6 @@ def to_json(state: WindowState) -> list[Any]:
 def from_json(data: Sequence[Any]) -> WindowState:
     """Read what `to_json` wrote."""
     if data[0] == "c":
-        return Count(tuple(Entry(*e) for e in data[1]), tuple((b[0], b[1], b[2]) for b in data[2]), data[3])
+        entries = tuple(Entry(*e) for e in data[1])
+        return Count(entries, tuple((b[0], b[1], b[2]) for b in data[2]), data[3], _holds(entries))
     return Marks(tuple(tuple(Entry(*e) for e in old) for old in data[1]), data[2])

@@ -201,7 +201,7 @@ class TestBuckets:
     [
         window.empty(COUNT, None),
         window.empty(BOTH, 7),
-        Count((Entry(1, "a"), Entry(2, "b", 9)), ((0, 1, 2), (3, 4, 5)), 6),
+        Count((Entry(1, "a"), Entry(2, "b", 9)), ((0, 1, 2), (3, 4, 5)), 6, holds=1),
         Marks(((Entry(1, "a"),), (Entry(2, "b", 9), Entry(3, "c"))), None),
     ],
 )
