@@ -6,6 +6,7 @@ that it delayed (no coordinated omission). What never came is counted, never lef
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy
 from confluent_kafka import Producer, TopicPartition
 from echo import consumer
 from realm import PARTITIONS
@@ -61,11 +63,9 @@ class Round:
     decisions: dict[str, int] = field(default_factory=dict)
 
 
-def percentile(sorted_values: list[float], share: float) -> float:
-    """The nearest-rank percentile; NaN of nothing."""
-    if not sorted_values:
-        return float("nan")
-    return sorted_values[min(len(sorted_values) - 1, int(share * len(sorted_values)))]
+def percentile(values: list[float], share: float) -> float:
+    """The nearest-rank percentile (share in 0 … 1); NaN of nothing."""
+    return float(numpy.quantile(values, share, method="inverted_cdf")) if values else math.nan
 
 
 def open_loop(rate: float, duration_s: float, send: Callable[[int, float], None]) -> int:
