@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy
+import numpy as np
 from confluent_kafka import Producer, TopicPartition
 from echo import consumer
 from realm import PARTITIONS
@@ -65,7 +65,7 @@ class Round:
 
 def percentile(values: list[float], share: float) -> float:
     """The nearest-rank percentile (share in 0 … 1); NaN of nothing."""
-    return float(numpy.quantile(values, share, method="inverted_cdf")) if values else math.nan
+    return float(np.quantile(values, share, method="inverted_cdf")) if values else math.nan
 
 
 def open_loop(rate: float, duration_s: float, send: Callable[[int, float], None]) -> int:
