@@ -106,6 +106,10 @@ class State:
         """Names of the confirmed units in memory, the longest unchanged first."""
         return iter(self._base)
 
+    def all_units(self) -> frozenset[str]:
+        """Names of all units there are, in memory or stored elsewhere."""
+        return frozenset(self._base) | self._elsewhere
+
     def is_open(self, unit: str) -> bool:
         """Has a layer in flight changed it?"""
         return any(unit in layer for layer in self._layers)

@@ -24,7 +24,7 @@ from harness_stream.runtime.loading import CannotLoadError
 from harness_stream.wire.decisions import digest_of, encode_body
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from harness_stream.core.chain import Change
     from harness_stream.core.join import Tables
@@ -90,7 +90,7 @@ class Deciding:
         self._changes: list[tuple[Change, int]] = []
         self._released = False
         self._final_sent = False
-        self._scanning: Iterator[None] = iter(()) if snapshots.aware else self._scan()
+        self._scanning = self._scan()
         self._checkpoint()
         ports.consumer.start(partition, self._header.next_input)
 
@@ -110,6 +110,10 @@ class Deciding:
     def checkpoint_age_ms(self) -> int:
         """Time since the newest own checkpoint; grows while nothing changes."""
         return self._ports.clock.elapsed_ms() - self._checkpoint_ms
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._scanning.close()
 
     def offer(self, record: LogRecord) -> None:
         """The next input record."""
@@ -218,7 +222,10 @@ class Deciding:
         """Keep a copy of garbage to look at; nobody waits for it."""
         headers = [("reason", garbage.reason.encode()), ("offset", f"{record.partition}/{record.offset}".encode())]
         value = (record.value or b"")[: limits.INTENT_BYTES_MAX]
-        self._ports.writer.append(self._realm.topics.deadletter, 0, record.key, value, headers)
+        try:
+            self._ports.writer.append(self._realm.topics.deadletter, 0, record.key, value, headers)
+        except BufferError:
+            self._ports.metrics.count("harness_deadletter_dropped_total")
 
     def _take(self, batch: Batch, taken: Taken, *, fetchable: bool) -> bool:
         """Answer one input; False if it waits for cold state, one micro-batch at most."""
@@ -356,10 +363,13 @@ class Deciding:
 
     def _scan(self) -> Generator[None, None, None]:
         """Find out which units changed between the snapshots' cut and the store we started from."""
-        stored = -1 if self._folded.stored is None else self._folded.stored
-        units = yield from self._loader.units_between(self._snapshots.cut + 1, stored)
-        self._snapshots.changed(units)
-        self._snapshots.aware = True
+        if self._snapshots.unscanned is None:
+            return
+        first, last = self._snapshots.unscanned or (0, -1)
+        units = yield from self._loader.units_between(first, last)
+        # Retention took a part of it: then any unit may have changed.
+        self._snapshots.changed(self._state.all_units() if units is None else units)
+        self._snapshots.unscanned = None
 
     def _evict(self) -> None:
         """Let idle units leave memory, if store and snapshots hold them as they are."""

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from pydantic import ValidationError
 
 from harness_stream.core import chain as chains
 from harness_stream.core import limits
 from harness_stream.core.chain import apply, change_of, units_of
 from harness_stream.core.fold import Place
 from harness_stream.core.partition import Signal
+from harness_stream.core.records import RECORDS, Checkpoint
 from harness_stream.core.state import PARTITION_UNIT, State, Unit
 from harness_stream.core.units import decode_unit, replay_unit
 from harness_stream.errors import StateUnavailable
@@ -60,6 +62,11 @@ class Tail:
         """Keep the newest bounds."""
         self.ends = ends
 
+    def keep_newest(self) -> None:
+        """Forget all but the newest record."""
+        while len(self.records) > 1:
+            self.records.popleft()
+
     def drain(self) -> list[LogRecord]:
         """What has arrived."""
         records = list(self.records)
@@ -81,6 +88,7 @@ class Folded:
         ahead: as of which record a snapshot unit already stands.
         checkpoint: newest checkpoint known.
         touched: units that folding changed.
+        store_moved: what it means if the store turns out to stand elsewhere: load again, or somebody else owns this.
     """
 
     place: Place
@@ -92,6 +100,7 @@ class Folded:
     ahead: dict[str, int] | None = None
     checkpoint: Body | None = None
     touched: set[str] = field(default_factory=set)
+    store_moved: Signal = Signal.FAULT
 
     def take(self, offset: int, body: Body, digest: str, rules: RulesView) -> None:
         """Fold one record; units it touches must be in memory, its bundle loaded."""
@@ -112,10 +121,20 @@ class Folded:
             chains.switched(self.state, old, new, self.place.header.t, revision)
             self.touched.add(PARTITION_UNIT)
             return
-        change = change_of(body, digest) if body["kind"] in {"verdict", "ack"} else None
+        if body["kind"] not in {"verdict", "ack"}:
+            return
+        try:
+            RECORDS[body["kind"]].model_validate(body)
+        except ValidationError as error:
+            why = f"the effective record at {offset} breaks its schema: {error.errors()[0]['msg']}"
+            raise CannotLoadError(Signal.UNEXTENDABLE, why) from None
+        change = change_of(body, digest)
         if change is None:
             return
-        kept = {u: dict(self.state.confirmed(u)) for u in units_of(change) if (self.ahead or {}).get(u, -1) >= offset}
+        units = units_of(change)
+        kept = {u: dict(self.state.confirmed(u)) for u in units if (self.ahead or {}).get(u, -1) >= offset}
+        if len(kept) == len(units):
+            return
         apply(self.state, change, _windows(rules, self.place))
         self.touched.update(units_of(change))
         for unit, values in kept.items():
@@ -164,7 +183,7 @@ class Loader:
         folded = yield from self._start(checkpoint, ends, trust_store=trust_store)
         folded.checkpoint = checkpoint
         try:
-            yield from self._fold_to(folded, ends.end, checkpoint)
+            yield from self._fold_to(folded, ends.low, ends.end, checkpoint)
         finally:
             self._reading.stop(verdicts, self._partition)
             self._tail.drain()
@@ -180,9 +199,11 @@ class Loader:
             self._reading.stop(self._realm.topics.verdicts, self._partition)
             self._tail.drain()
 
-    def units_between(self, first: int, last: int) -> Generator[None, None, frozenset[str]]:
-        """Units that records from `first` to `last` may have changed (effective or not)."""
+    def units_between(self, first: int, last: int) -> Generator[None, None, frozenset[str] | None]:
+        """Units that records from `first` to `last` may have changed (effective or not); None if retention took some."""
         verdicts, units = self._realm.topics.verdicts, set[str]()
+        if first < (yield from self.bounds()).low:
+            return None
         self._tail.drain()
         self._reading.follow(verdicts, self._partition, first, self._tail)
         while self._reading.position(verdicts, self._partition) <= last:
@@ -224,14 +245,27 @@ class Loader:
             ends = yield from self._bounds(heads, tail)
             if ends.end == ends.low:
                 return None
-            self._reading.follow(heads, self._partition, max(ends.low, ends.end - 1), tail)
-            while not tail.records:
+            self._reading.follow(heads, self._partition, ends.low, tail)
+            while self._reading.position(heads, self._partition) < ends.end:
+                tail.keep_newest()
                 yield
-            body, _ = read_body(tail.records[0].value)
-            ours = body.get("kind") == "checkpoint" and body.get("incarnation") == self._realm.incarnation
-            return body if ours and body.get("partition") == self._partition else None
+            if not tail.records:
+                return None
+            return self._ours(tail.records[-1])
         finally:
             self._reading.drop(heads, self._partition)
+
+    def _ours(self, record: LogRecord) -> Body | None:
+        """An authentic checkpoint of this partition of this very log, else None."""
+        body, _ = read_body(record.value)
+        if not self._ports.verifier.decision_authentic(record):
+            return None
+        try:
+            Checkpoint.model_validate(body)
+        except ValidationError:
+            return None
+        ours = body["incarnation"] == self._realm.incarnation and body["partition"] == self._partition
+        return body if ours else None
 
     def _bounds(self, topic: str, tail: Tail) -> Generator[None, None, Ends]:
         """Bounds asked for after this call began."""
@@ -280,7 +314,7 @@ class Loader:
             units: dict[str, tuple[Unit, int]] = {}
             while self._reading.position(chain_topic, self._partition) < bounds.end or tail.records:
                 for record in tail.drain():
-                    units[(record.key or b"").decode()] = decode_unit(record.value or b"")
+                    _take_snapshot(units, record)
                 yield
         finally:
             self._reading.drop(chain_topic, self._partition)
@@ -297,14 +331,14 @@ class Loader:
 
     # --- folding ---
 
-    def _fold_to(self, folded: Folded, end: int, checkpoint: Body | None) -> Generator[None, None, None]:
+    def _fold_to(self, folded: Folded, low: int, end: int, checkpoint: Body | None) -> Generator[None, None, None]:
         """Fold to `end`; what was started from and the checkpoint must stand in this very log."""
         expected: dict[int, str] = {}
         if folded.place.offset >= 0:
             expected[folded.place.offset] = folded.place.digest
         if checkpoint is not None and checkpoint["verdict_offset"] >= 0:
             expected[checkpoint["verdict_offset"]] = checkpoint["record_digest"]
-        start = min([*expected, folded.place.offset + 1])
+        start = max(low, min([*expected, folded.place.offset + 1]))  # what retention took can no longer be compared
         self._tail.drain()
         self._reading.follow(self._realm.topics.verdicts, self._partition, start, self._tail)
         yield from self._drain_to(folded, end, expected)
@@ -318,7 +352,7 @@ class Loader:
             for record, body, digest in records:
                 if record.offset in expected and expected[record.offset] != digest:
                     self._contradicted(folded, record.offset)
-                if record.offset > folded.place.offset:
+                if record.offset > folded.place.offset and self._ports.verifier.decision_authentic(record):
                     folded.take(record.offset, body, digest, self._rules)
             if not done:
                 yield
@@ -338,7 +372,19 @@ class Loader:
         self.fetch(folded.state, units, _windows(self._rules, folded.place))
         head = self._ports.store.head(self._partition)
         if head is None or head.verdict_offset != folded.stored:
-            raise CannotLoadError(Signal.FAULT, "another worker moved the store while this one was loading")
+            # What was fetched may be ahead of the fold: none of it may be used.
+            raise CannotLoadError(folded.store_moved, "another worker moved the store meanwhile")
+
+
+def _take_snapshot(units: dict[str, tuple[Unit, int]], record: LogRecord) -> None:
+    """Keep the snapshot that stands furthest: a former owner's late write has a key of its own and may come last."""
+    try:
+        unit, as_of = decode_unit(record.value or b"")
+        name = (record.key or b"").decode().rpartition("@")[0]
+    except ValueError:
+        return  # none of ours; a unit that is missing for it is found in the log
+    if name and as_of >= units.get(name, ({}, -1))[1]:
+        units[name] = (unit, as_of)
 
 
 def _units_named(body: Body) -> tuple[str, ...]:

@@ -76,6 +76,11 @@ class Mover:
         self._stored = self._attempted = None
 
     @property
+    def stored(self) -> int | None:
+        """The verdict offset the store stands at as far as we know, None if it is empty."""
+        return self._stored
+
+    @property
     def behind(self) -> bool:
         """Is there confirmed state that the store does not hold yet?"""
         return bool(self._dirty) or self._refill is not None

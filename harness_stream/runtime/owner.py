@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 
 # A report that is not in by then never comes (a dead connection object); the claim fences what may still land.
 SETTLE_MS_MAX = 2 * limits.DELIVERY_TIMEOUT_MS
+JUST_ASSIGNED = "just assigned"
+# After a failed load: what failed (another owner, a broker without a leader) needs a moment, and a loop would flood logs.
+RELOAD_MS = 100
 # A halted partition looks again whether an operator has resumed it.
 HALT_RETRY_MS = 5_000
 
@@ -68,7 +71,7 @@ class Owner:
         writer_id: str,
         next_token: Callable[[], int],
     ) -> None:
-        self.partition, self.phase, self.why = partition, Phase.LOADING, "just assigned"
+        self.partition, self.phase, self.why = partition, Phase.LOADING, JUST_ASSIGNED
         self._realm, self._ports, self._tables, self._rules = realm, ports, tables, rules
         self._next_token = next_token
         self._reading, self._tail = reading, Tail()
@@ -157,7 +160,7 @@ class Owner:
     def snapshot_delivered(self, delivery: Delivery) -> None:
         """The fate of one snapshot record."""
         if self._deciding is not None:
-            self._snapshots.delivered(delivery)
+            self._snapshots.delivered(delivery)  # after a fault the cycle begins anew anyway
 
     def release(self) -> None:
         """Stop deciding; what is in flight is confirmed, then a final checkpoint is written."""
@@ -171,7 +174,11 @@ class Owner:
         return self._deciding is None or self._deciding.finished
 
     def close(self) -> None:
-        """Forget the partition."""
+        """Forget the partition; a generator that is collected later would stop reading for a successor."""
+        if self._task is not None:
+            self._task.close()
+        if self._deciding is not None:
+            self._deciding.close()
         for topic in (self._realm.topics.verdicts, self._realm.topics.intents):
             self._reading.drop(topic, self.partition)
 
@@ -205,8 +212,8 @@ class Owner:
         level = logging.ERROR if self.phase is Phase.HALTED else logging.INFO
         log.log(level, "partition %d: %s → %s (%s)", self.partition, before, self.phase, why)
         self._show_phase()
-        if signal is Signal.STATE_GONE:
-            self._trust_store = False
+        if signal in {Signal.STATE_GONE, Signal.RETRY}:
+            self._trust_store = signal is Signal.RETRY
         if self._deciding is not None:
             self._stop_deciding(why)
         if self.phase is Phase.DECIDING:
@@ -225,7 +232,7 @@ class Owner:
         }
 
     def _start_deciding(self) -> None:
-        self._after, self._task = "resync", None
+        self._task = None
         self._deciding = Deciding(
             self.partition,
             self._realm,
@@ -244,12 +251,15 @@ class Owner:
 
     def _stop_deciding(self, why: str) -> None:
         self._deciding = None
+        self._snapshots.restart()
         self.state.rollback()
         self._ports.consumer.pause(self.partition)
         self._ports.metrics.count("harness_resyncs_total", cause=why.split(":", maxsplit=1)[0])
 
     def _loading(self) -> Task:
         yield from self._settled()
+        if self.phase is Phase.LOADING and self.why != JUST_ASSIGNED:
+            yield from self._pause(RELOAD_MS)
         while any(table.fresh_as_of == 0 for table in self._tables.values()):
             self.why = "tables are not read yet"
             yield
@@ -278,7 +288,8 @@ class Owner:
             self._mover.refill(folded.state)
             self._snapshots.changed(frozenset(folded.state.units()))
         else:
-            self._snapshots.aware = folded.stored <= cut
+            self._snapshots.scan(cut + 1, folded.stored)
+        folded.store_moved = Signal.OVERTAKEN
         self._hand_on()
 
     def _hand_on(self) -> None:
@@ -306,6 +317,7 @@ class Owner:
         }
         self._outbox.send(body)
         self._ports.metrics.count("harness_claims_total", after=self._after)
+        self._after = "resync"  # whatever becomes of this claim, the next one is no crash's
         while len(self._outbox):
             yield
         yield from self._fold_to_end()
@@ -325,6 +337,7 @@ class Owner:
     def _fold_to_end(self) -> Generator[None, None, None]:
         """Fold what is in the log now, and remember where it ends."""
         self._end = (yield from self._loader.bounds()).end
+        self._folded.stored = self._mover.stored
         yield from self._loader.fold_from(self._folded, self._end)
         self._hand_on()
 

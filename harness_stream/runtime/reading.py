@@ -33,11 +33,12 @@ class Reading:
     def __init__(self, reader: LogReader) -> None:
         self._reader = reader
         self._followers: dict[tuple[str, int], Follower] = {}
+        self._watchers: dict[tuple[str, int], Follower] = {}
         self._asked_at_ms = 0
 
     def watch(self, topic: str, partition: int, follower: Follower) -> None:
-        """Tell `follower` the bounds of a partition; records only after `follow`."""
-        self._followers[topic, partition] = follower
+        """Tell `follower` the bounds of a partition, whoever else follows it."""
+        self._watchers[topic, partition] = follower
 
     def follow(self, topic: str, partition: int, offset: int, follower: Follower) -> None:
         """Give `follower` the records from `offset` on, and the bounds."""
@@ -47,11 +48,12 @@ class Reading:
     def stop(self, topic: str, partition: int) -> None:
         """No more records; bounds go on for one who watches."""
         self._reader.unfollow(topic, partition)
+        self._followers.pop((topic, partition), None)
 
     def drop(self, topic: str, partition: int) -> None:
         """Neither records nor bounds."""
-        self._reader.unfollow(topic, partition)
-        self._followers.pop((topic, partition), None)
+        self.stop(topic, partition)
+        self._watchers.pop((topic, partition), None)
 
     def position(self, topic: str, partition: int) -> int:
         """Next offset the partition's follower will be given."""
@@ -65,14 +67,15 @@ class Reading:
         """Hand out what has arrived; the number of records."""
         if now_ms - self._asked_at_ms >= limits.FRESH_QUERY_MS or now_ms < self._asked_at_ms:
             self._asked_at_ms = now_ms
-            self._reader.ask_ends(list(self._followers), now_ms)
+            self._reader.ask_ends(list(self._followers | self._watchers), now_ms)
         records = self._reader.poll(POLL_RECORDS_MAX)
         for record in records:
             follower = self._followers.get((record.topic, record.partition))
             if follower is not None:
                 follower.take(record)
         for ends in self._reader.ends():
-            follower = self._followers.get((ends.topic, ends.partition))
-            if follower is not None:
-                follower.bounds(ends, self._reader.position(ends.topic, ends.partition))
+            place = (ends.topic, ends.partition)
+            for follower in (self._followers.get(place), self._watchers.get(place)):
+                if follower is not None:
+                    follower.bounds(ends, self._reader.position(*place))
         return len(records)

@@ -59,8 +59,14 @@ class Snapshots:
         self._open: set[int] = set()
         self._started_ms: int | None = None
         self._written: set[str] = set()
-        self.aware = True
-        """False while it is not known which units changed since the cut: then no cycle begins and nothing is clean."""
+        self._epoch = 0
+        self.unscanned: tuple[int, int] | None = None
+        """Records (first, last) whose units may have changed since the cut, not yet looked at: then no cycle begins and
+        nothing is clean."""
+
+    def scan(self, first: int, last: int) -> None:
+        """Which units records `first` to `last` changed is to be found out before the next cycle."""
+        self.unscanned = (first, last) if first <= last else None
 
     def changed(self, units: frozenset[str]) -> None:
         """Units that a confirmed micro-batch changed."""
@@ -68,10 +74,11 @@ class Snapshots:
 
     def is_clean(self, unit: str) -> bool:
         """Does the newest snapshot hold the unit as it is confirmed?"""
-        return self.aware and unit not in self._changed and (self._cycle is None or unit not in self._cycle)
+        return self.unscanned is None and unit not in self._changed and (self._cycle is None or unit not in self._cycle)
 
     def step(self, now_ms: int, place: Place, state: State, fetch: Callable[[list[str]], bool]) -> None:
         """Write a little; `fetch` brings cold units into memory and says whether it could."""
+        self._epoch = place.header.epoch
         if self._cycle is None:
             self._begin(now_ms, place)
         elif self._cycle:
@@ -90,14 +97,18 @@ class Snapshots:
             return
         self._open.discard(delivery.token)
         if delivery.offset is None:
-            self._changed |= self._written
-            self._cycle, self._sealing = None, False
-            self._open.clear()
+            self.restart()
+
+    def restart(self) -> None:
+        """Begin the cycle anew: what became of its writes is not known."""
+        self._changed |= self._written
+        self._cycle, self._sealing = None, False
+        self._open.clear()
 
     def _begin(self, now_ms: int, place: Place) -> None:
         started = self._started_ms if self._started_ms is not None else now_ms
         self._started_ms = started
-        if now_ms - started < self._interval_ms or not self._changed or not self.aware:
+        if now_ms - started < self._interval_ms or not self._changed or self.unscanned is not None:
             return
         self._started_ms, self._place = now_ms, place
         self._written, self._changed = self._changed, set()
@@ -117,5 +128,7 @@ class Snapshots:
 
     def _write(self, unit: str, value: bytes) -> None:
         token = self._next_token()
+        # A key per epoch: what a former owner still had under way can never replace a newer snapshot.
+        key = f"{unit}@{self._epoch}".encode()
+        self._writer.append(self._topic, self._partition, key, value, (), token=token)
         self._open.add(token)
-        self._writer.append(self._topic, self._partition, unit.encode(), value, (), token=token)

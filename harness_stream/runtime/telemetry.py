@@ -49,6 +49,7 @@ METRICS: Final[dict[str, Metric]] = {
     "harness_denies_total": Metric("counter", "Denials by the engine's own reason (`rule` if a rule's).", ("reason",)),
     "harness_void_total": Metric("counter", "Decision-log records that lost (PROTOCOL §4)."),
     "harness_skips_total": Metric("counter", "Input records skipped, by reason.", ("reason",)),
+    "harness_deadletter_dropped_total": Metric("counter", "Copies of garbage not kept, for want of room."),
     "harness_rejects_total": Metric("counter", "Input records rejected, by reason.", ("reason",)),
     "harness_security_events_total": Metric("counter", "What somebody should look at, by reason.", ("reason",)),
     "harness_claims_total": Metric("counter", "Own claims, by what came before.", ("after",)),
