@@ -44,6 +44,10 @@ log = logging.getLogger(__name__)
 BATCH_RECORDS_MAX = limits.IN_FLIGHT_RECORDS_MAX // limits.IN_FLIGHT_BATCHES_MAX
 # With 64 partitions a turn of the loop stays below FRESH_MS_MAX, so that slow rules do not make the tables look stale.
 BATCH_MS_MAX = 10
+# A partition at rest says so every hour: retention (more than a day) never takes the last word that vouches for its state.
+CHECKPOINT_IDLE_MS = 3_600_000
+# A store that has been away for longer is not waited for: cold agents are rejected at once, so that nobody waits behind.
+STORE_PATIENCE_MS = 300
 # Enough to fill both batches while the broker is asked for more; beyond, the partition is paused.
 INBOX_RECORDS_MAX = 2 * limits.IN_FLIGHT_RECORDS_MAX
 
@@ -90,6 +94,7 @@ class Deciding:
         self._changes: list[tuple[Change, int]] = []
         self._released = False
         self._final_sent = False
+        self._store_left_ms: int | None = None  # since when a cold fetch fails
         self._scanning = self._scan()
         self._checkpoint()
         ports.consumer.start(partition, self._header.next_input)
@@ -167,7 +172,7 @@ class Deciding:
             self._work()
         except BufferError:
             self.fail(Signal.FAULT, "local queue full")
-        if not self._mover.flush(self._folded.place, self._state):
+        if not self._mover.flush(self._folded.place, self._state, self._ports.clock.elapsed_ms()):
             self.fail(Signal.STATE_GONE, "the store lost state that is not in memory")
         next(self._scanning, None)
         self._unpause()
@@ -230,7 +235,7 @@ class Deciding:
     def _take(self, batch: Batch, taken: Taken, *, fetchable: bool) -> bool:
         """Answer one input; False if it waits for cold state, one micro-batch at most."""
         missing = taken.event is not None and not self._in_memory(units_needed(taken.event, self._tables))
-        if missing and fetchable and not taken.waited:
+        if missing and (self.fault is not None or self._store_just_left() or (fetchable and not taken.waited)):
             taken.waited = True
             return False
         handling = Handling.UNAVAILABLE if missing else Handling.EVALUATE
@@ -239,6 +244,10 @@ class Deciding:
         if taken.record.offset >= batch.header.next_input:
             batch.take(taken, handling)
         return True
+
+    def _store_just_left(self) -> bool:
+        left_ms = self._store_left_ms
+        return left_ms is not None and self._ports.clock.elapsed_ms() - left_ms <= STORE_PATIENCE_MS
 
     def _in_memory(self, units: Iterable[str]) -> bool:
         return all(self._state.has(unit) for unit in units)
@@ -265,10 +274,12 @@ class Deciding:
             self._loader.fetch(self._state, missing, windows)
         except StateUnavailable:
             self._ports.metrics.count("harness_state_failures_total", call="load")
+            self._store_left_ms = self._store_left_ms or self._ports.clock.elapsed_ms()
             return False
         except CannotLoadError as error:
             self.fail(error.signal, error.why)
             return False
+        self._store_left_ms = None
         return True
 
     def _publish(self, batch: Batch) -> None:
@@ -321,7 +332,8 @@ class Deciding:
     def _checkpoint_if_due(self) -> None:
         behind = self._folded.place.offset - self._checkpointed
         elapsed_ms = self._ports.clock.elapsed_ms() - self._checkpoint_ms
-        if behind > 0 and (elapsed_ms >= limits.CHECKPOINT_INTERVAL_MS or behind >= limits.CHECKPOINT_RECORDS):
+        due = elapsed_ms >= limits.CHECKPOINT_INTERVAL_MS or behind >= limits.CHECKPOINT_RECORDS
+        if (behind > 0 and due) or elapsed_ms >= CHECKPOINT_IDLE_MS:
             self._checkpoint()
 
     def _checkpoint(self, *, final: bool = False) -> None:

@@ -62,11 +62,6 @@ class Tail:
         """Keep the newest bounds."""
         self.ends = ends
 
-    def keep_newest(self) -> None:
-        """Forget all but the newest record."""
-        while len(self.records) > 1:
-            self.records.popleft()
-
     def drain(self) -> list[LogRecord]:
         """What has arrived."""
         records = list(self.records)
@@ -238,7 +233,7 @@ class Loader:
     # --- where to start ---
 
     def _newest_checkpoint(self) -> Generator[None, None, Body | None]:
-        """The last record of this partition of the heads topic; compaction always keeps that one."""
+        """The newest of this partition in the heads topic, which compaction keeps small; what is none of ours is passed."""
         heads, tail = self._realm.topics.heads, Tail()
         self._reading.watch(heads, self._partition, tail)
         try:
@@ -246,12 +241,12 @@ class Loader:
             if ends.end == ends.low:
                 return None
             self._reading.follow(heads, self._partition, ends.low, tail)
-            while self._reading.position(heads, self._partition) < ends.end:
-                tail.keep_newest()
+            found: Body | None = None
+            while self._reading.position(heads, self._partition) < ends.end or tail.records:
+                for record in tail.drain():
+                    found = self._ours(record) or found
                 yield
-            if not tail.records:
-                return None
-            return self._ours(tail.records[-1])
+            return found
         finally:
             self._reading.drop(heads, self._partition)
 
@@ -277,10 +272,10 @@ class Loader:
         return tail.ends
 
     def _start(self, checkpoint: Body | None, ends: Ends, *, trust_store: bool) -> Generator[None, None, Folded]:
-        if trust_store and (folded := self._from_store(ends)) is not None:
+        if trust_store and (folded := self._from_store(ends, checkpoint)) is not None:
             return folded
-        if checkpoint is not None and checkpoint["snapshot_cut"] >= ends.low - 1:
-            found = yield from self._from_snapshots(ends)
+        if checkpoint is not None and checkpoint["snapshot_cut"] >= 0:
+            found = yield from self._from_snapshots(ends, checkpoint)
             if found is not None:
                 return found
         if ends.low > 0:
@@ -288,14 +283,27 @@ class Loader:
             raise CannotLoadError(Signal.UNEXTENDABLE, why)
         return Folded(Place.genesis(self._realm.incarnation, self._partition), State())
 
-    def _from_store(self, ends: Ends) -> Folded | None:
+    def _reaches(self, place: Place, ends: Ends, checkpoint: Body | None) -> bool:
+        """Can the log continue this place? What retention took must have been nothing but checkpoints.
+
+        The newest checkpoint says so if it names this very record as the last effective one: in a partition at rest every
+        later record is a checkpoint too, and one is written every CHECKPOINT_IDLE_MS.
+        """
+        if place.offset >= ends.end:
+            return ends.end == ends.low and self._at_rest(place, checkpoint)
+        return place.offset >= ends.low - 1 or self._at_rest(place, checkpoint)
+
+    def _at_rest(self, place: Place, checkpoint: Body | None) -> bool:
+        return checkpoint is not None and checkpoint["record_digest"] == place.digest
+
+    def _from_store(self, ends: Ends, checkpoint: Body | None) -> Folded | None:
         store: StateStore = self._ports.store
         try:
             head = store.head(self._partition)
             if head is None or head.header == FILLING:
                 return None
             place = Place.from_json(orjson.loads(head.header))
-            if place.header.incarnation != self._realm.incarnation or not ends.low - 1 <= place.offset < ends.end:
+            if place.header.incarnation != self._realm.incarnation or not self._reaches(place, ends, checkpoint):
                 return None
             state = State(elsewhere=store.units(self._partition))
             windows = self._rules.windows(place.header.rules[0]) if place.header.rules else None
@@ -305,7 +313,7 @@ class Loader:
             return None
         return Folded(place, state, stored=place.offset, epoch_seen=place.header.epoch)
 
-    def _from_snapshots(self, ends: Ends) -> Generator[None, None, Folded | None]:
+    def _from_snapshots(self, ends: Ends, checkpoint: Body) -> Generator[None, None, Folded | None]:
         chain_topic, tail = self._realm.topics.chains, Tail()
         self._reading.watch(chain_topic, self._partition, tail)
         try:
@@ -319,9 +327,11 @@ class Loader:
         finally:
             self._reading.drop(chain_topic, self._partition)
         values, cut = units.pop(PARTITION_UNIT, ({}, -1))
-        if PLACE_KEY not in values or not ends.low - 1 <= cut < ends.end:
+        if PLACE_KEY not in values:
             return None
         place = Place.from_json(values.pop(PLACE_KEY))
+        if not self._reaches(place, ends, checkpoint):
+            return None
         state = State()
         state.install(PARTITION_UNIT, values)
         for name, (unit, _) in units.items():
