@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, OffsetSpec  # type: ignore[attr-defined]
 
 from harness_stream.adapters.kafka import settings
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from concurrent.futures import Future
 
+# What a broker that restarted, or a former leader, answers to a client with cached metadata.
+_STALE: Final = frozenset({KafkaError.FENCED_LEADER_EPOCH, KafkaError.NOT_LEADER_FOR_PARTITION})
+# A new client connects and learns its metadata in some 10 ms; a restarted broker needs about a second to know itself.
+RENEW_MS: Final = 1_000
 # An older answer is worth nothing (`fresh_as_of`), so a query is given up then.
 QUERY_S_MAX: Final = FRESH_MS_MAX / 1000
 # Ten queries a second, each given up after one, of up to 64 partitions; a silent broker must not pile up more.
@@ -33,6 +37,11 @@ class _Query:
     def answered(self) -> bool:
         return self.low.done() and self.end.done()
 
+    def stale(self) -> bool:
+        """Did it fail because this client knows an older leader than there is?"""
+        failures = (future.exception() for future in (self.low, self.end))
+        return any(isinstance(e, KafkaException) and e.args[0].code() in _STALE for e in failures)
+
     def answer(self) -> Ends | None:
         try:
             low, end = self.low.result().offset, self.end.result().offset
@@ -49,6 +58,8 @@ class EndsQueries:
     """
 
     def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._renewed_at_ms = 0
         self._admin = AdminClient(settings.admin(bootstrap))
         self._open: list[_Query] = []
 
@@ -66,7 +77,15 @@ class EndsQueries:
         done = [query for query in self._open if query.answered()]
         if done:
             self._open = [query for query in self._open if query not in done]
+        stale = [query.asked_at_ms for query in done if query.stale()]
+        if stale and max(stale) - self._renewed_at_ms >= RENEW_MS:
+            self._renew(max(stale))
         return [ends for query in done if (ends := query.answer()) is not None]
+
+    def _renew(self, now_ms: int) -> None:
+        """A client whose cached leader was fenced never asks for the new one by itself; its open queries fail."""
+        self._open, self._renewed_at_ms = [], now_ms
+        self._admin = AdminClient(settings.admin(self._bootstrap))
 
     def _send(
         self, places: list[TopicPartition], spec: OffsetSpec
