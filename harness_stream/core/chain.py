@@ -82,6 +82,8 @@ SINCE_KEY = ("since",)
 """In the partition's unit: window id → [revision, chain time] of the switch by which it entered the bundle in force."""
 LAST_SWITCH = ""
 """Stands there for the last switch itself."""
+GROUPS_KEY = ("groups",)
+"""How many window groups a unit has; counted by `apply` alone, so that every reader meets the bound at the same event."""
 OVERFLOW_KEY = ("overflow",)
 """Chain time from which on a unit had no room for new groups: groups it does not know are unknown before."""
 
@@ -240,11 +242,13 @@ def _uncount(state: State, held: Event, windows: Windows) -> None:
 
 def _put_window(state: State, spec: window.Spec, home: str, group: Group, after: window.WindowState) -> None:
     key = _window_key(state, spec, group)
-    full = len(state.confirmed(home)) >= limits.GROUPS_PER_LANE_MAX
-    if full and state.get(home, key) is None:
-        state.put(home, OVERFLOW_KEY, after.since if after.since is not None else _newest(after))
-    else:
-        state.put(home, key, after)
+    if state.get(home, key) is None:
+        groups: int = state.get(home, GROUPS_KEY, 0)
+        if groups >= limits.GROUPS_PER_LANE_MAX:
+            state.put(home, OVERFLOW_KEY, max(state.get(home, OVERFLOW_KEY) or 0, _newest(after)))
+            return
+        state.put(home, GROUPS_KEY, groups + 1)
+    state.put(home, key, after)
 
 
 def _newest(after: window.WindowState) -> int:
@@ -281,9 +285,10 @@ def matches(
     for spec in windows.specs:
         groups: dict[Group, int] = {}
         for view, mask in zip(views, masks, strict=True):
-            if mask & spec.mask:
+            failed = window.FAILED if mask >> window.FAILED_SHIFT & spec.mask else 0
+            if failed or mask & spec.mask:
                 group = group_of(spec, view)
-                groups[group] = groups.get(group, 0) | mask
+                groups[group] = groups.get(group, 0) | mask & spec.mask | failed
         for group, mask in groups.items():
             yield spec, home_of(spec, event), group, mask
 

@@ -144,7 +144,21 @@ def _unevaluated(intent: Intent, arrival: Arrival, inputs: Inputs, *, settles: b
             return refused(Deny.FACTS_BEHIND, f"{table} is at {inputs['tables'][table][0]}, demanded {demanded}")
     if "identity" in stale_tables(inputs):
         return refused(Deny.STALE_FACTS, "identity")
-    return None if inputs["identity"]["present"] else refused(Deny.UNKNOWN_AGENT)
+    if inputs.get("broken"):  # what an unreadable row would have said, history could never tell afterwards
+        return refused(Deny.STALE_FACTS, f"unreadable rows in {', '.join(inputs['broken'])}")
+    if not inputs["identity"]["present"]:
+        return refused(Deny.UNKNOWN_AGENT)
+    return None if _may_speak(intent, inputs) else refused(Deny.NOT_SPEAKER, intent.by)
+
+
+def _may_speak(intent: Intent, inputs: Inputs) -> bool:
+    """An intent comes from the agent itself or from an active enforcer of its lane."""
+    if intent.by == intent.agent_id:
+        return True
+    speaker = inputs["speaker"]
+    if not speaker["present"] or speaker["status"] != "active" or "enforcer" not in speaker["roles"]:
+        return False
+    return lane_of_fields(speaker, intent.by) == lane_of_fields(inputs["identity"], intent.agent_id)
 
 
 def stale_tables(inputs: Inputs) -> frozenset[str]:
@@ -176,7 +190,7 @@ def _delegation(intent: Intent, t: int, inputs: Inputs, event: dict[str, Any], s
         needed = inputs["identity"]["delegated_only"]
         return engine_reason(Deny.DELEGATION, "this agent may act only for a parent") if needed else None
     parent = inputs["parent"]
-    if not parent["present"] or intent.agent_id not in parent["delegates"]:
+    if not parent["present"] or parent["status"] != "active" or intent.agent_id not in parent["delegates"]:
         return engine_reason(Deny.DELEGATION, f"{intent.parent.agent_id} does not delegate to this agent")
     if lane_of_fields(parent, intent.parent.agent_id) != event["lane"]:
         return engine_reason(Deny.DELEGATION_LANE, intent.parent.agent_id)

@@ -129,7 +129,10 @@ def join(intent: Intent, tables: Tables, decided_at: int, fields: Mapping[str, f
         inputs[name] = _project(row, ENGINE_FIELDS[name] | fields.get(name, frozenset()))
     if intent.parent is not None:
         parent = _read(tables, "identity", intent.parent.agent_id, broken)
-        inputs["parent"] = _project(parent, frozenset({"tenant", "lane", "agent_id", "delegates"}))
+        inputs["parent"] = _project(parent, frozenset({"tenant", "lane", "agent_id", "delegates", "status"}))
+    if intent.by != intent.agent_id:
+        speaker = _read(tables, "identity", intent.by, broken)
+        inputs["speaker"] = _project(speaker, frozenset({"tenant", "lane", "roles", "status"}))
     if broken:
         inputs["broken"] = sorted(broken)
     return inputs

@@ -14,6 +14,7 @@ class Deny(StrEnum):
     DEFAULT = "default"
     RULE_ERROR = "rule_error"
     UNKNOWN_AGENT = "unknown_agent"
+    NOT_SPEAKER = "not_speaker"
     AGENT_STATUS = "agent_status"
     WORKLOAD = "workload"
     CHAIN_UNKNOWN = "chain_unknown"
@@ -108,6 +109,7 @@ EXPLAIN: dict[str, str] = {
     Deny.DEFAULT: "no rule approved it; add an approve rule for this action, or widen the agent's allowed actions",
     Deny.RULE_ERROR: "a rule failed while it was evaluated, so it denies; the reason names the rule and the error",
     Deny.UNKNOWN_AGENT: "no identity row for this agent; load one with `harness tables load`",
+    Deny.NOT_SPEAKER: "an intent is sent by the agent itself, or by an active enforcer of its lane",
     Deny.AGENT_STATUS: "the agent is suspended or killed in the identity table",
     Deny.WORKLOAD: "the agent's identity row does not allow this workload id",
     Deny.CHAIN_UNKNOWN: "the intent names a chain that no mandate opened for this agent",

@@ -124,6 +124,7 @@ _PLAIN: Mapping[str, Callable[[Any], Any]] = {
     "window": window.to_json,
     "since": _same,
     "overflow": _same,
+    "groups": _same,
     "place": _same,
 }
 _RICH: Mapping[str, Callable[[Any], Any]] = {

@@ -68,6 +68,11 @@ def _mask_of(bits: tuple[int, ...]) -> int:
     return sum(1 << bit for bit in set(bits))
 
 
+FAILED_SHIFT = 1_024
+"""In a mask, bits from here on say which selections failed; a rule set has at most 1,000."""
+FAILED = 1 << FAILED_SHIFT
+"""A listed selection failed on the event: nobody knows whether it belongs to the window."""
+
 KINDS = frozenset({"event_count", "temporal"})
 """Windows this engine evaluates."""
 
@@ -110,7 +115,14 @@ def empty(spec: Spec, since: int | None) -> WindowState:
 
 
 def observe(spec: Spec, state: WindowState, entry: Entry, mask: int) -> WindowState:
-    """The window after an event whose matching selections are `mask`; a settled hold is `forget`-ten first."""
+    """The window after an event whose matching selections are `mask`; a settled hold is `forget`-ten first.
+
+    With `FAILED` in the mask the window is unknown until the event has left it.
+    """
+    if mask & FAILED:
+        state = state._replace(since=entry.t if state.since is None else max(state.since, entry.t))
+    if mask == FAILED:
+        return state
     if isinstance(state, Count):
         return _count(spec, state, entry)
     marks = tuple(

@@ -192,6 +192,8 @@ def table_of(path: str) -> str | None:
     root, _, rest = path.partition(".")
     if root in FRESH_TABLES:
         return root
+    if path == "chain.labels":
+        return "classification"
     return _JOINED.get(rest) if root in {"event", "intent"} else None
 
 

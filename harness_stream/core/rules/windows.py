@@ -60,9 +60,9 @@ class Windows:
         )
 
     def select(self, view: Mapping[str, Any]) -> int:
-        """Selections that match one view of an event; one that fails counts as a match, since then nobody knows."""
+        """Selections that match one view of an event, and above `window.FAILED_SHIFT` those that failed on it."""
         matched, failed = self.program.select(view)
-        return matched | failed
+        return matched | failed << window.FAILED_SHIFT
 
 
 def _condition(correlation: Any) -> Condition:

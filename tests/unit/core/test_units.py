@@ -41,7 +41,7 @@ def test_it_comes_back_as_it_was(story: make.Story):
 
 
 def test_it_holds_something_of_every_kind(story: make.Story):
-    assert {key[0] for key in story.state.confirmed(UNIT)} == {"agent", "chain", "id", "hold", "held", "window"}
+    assert {key[0] for key in story.state.confirmed(UNIT)} == {"agent", "chain", "id", "hold", "held", "window", "groups"}
 
 
 def test_an_id_that_is_forgotten_is_left_out(story: make.Story):
@@ -55,7 +55,7 @@ def test_an_id_that_is_forgotten_is_left_out(story: make.Story):
 def test_an_answered_hold_is_left_out(story: make.Story):
     story.take(make.approval(hold_digest=story.digests[2]), t=NOW + 1)
     values, _ = units.decode_unit(units.encode_unit(story.state.confirmed(UNIT), 0, NOW + 1))
-    assert {key[0] for key in values} == {"agent", "chain", "id", "window"}
+    assert {key[0] for key in values} == {"agent", "chain", "id", "window", "groups"}
 
 
 @pytest.mark.parametrize(
