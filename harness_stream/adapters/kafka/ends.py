@@ -47,6 +47,8 @@ class _Query:
             low, end = self.low.result().offset, self.end.result().offset
         except KafkaException:
             return None
+        if low < 0 or end < low:
+            return None  # librdkafka's "invalid offset", given as a result under load; and two queries that crossed
         return Ends(self.topic, self.partition, low, end, self.asked_at_ms)
 
 
