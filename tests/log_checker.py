@@ -117,4 +117,4 @@ def _seen(values: Any, report: Report, t: int) -> list[str]:
     assert report.windows is not None
     live = chains.live_windows(report.state, report.windows)
     unit = decode_unit(encode_unit(values, 0, t))[0]
-    return sorted(repr(i) for i in unit.items() if i[0][0] not in {"window", "since"} or i[0][1:3] in live)
+    return sorted(repr(i) for i in unit.items() if i[0][0] not in {"window", "since", "groups"} or i[0][1:3] in live)

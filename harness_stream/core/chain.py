@@ -82,8 +82,6 @@ SINCE_KEY = ("since",)
 """In the partition's unit: window id → [revision, chain time] of the switch by which it entered the bundle in force."""
 LAST_SWITCH = ""
 """Stands there for the last switch itself."""
-GROUPS_KEY = ("groups",)
-"""How many window groups a unit has; counted by `apply` alone, so that every reader meets the bound at the same event."""
 OVERFLOW_KEY = ("overflow",)
 """Chain time from which on a unit had no room for new groups: groups it does not know are unknown before."""
 
@@ -228,7 +226,7 @@ def _count(state: State, event: Event, windows: Windows, revision: int) -> None:
             continue
         before = window_of(state, spec, home, group)
         entry = window.Entry(event["t"], event["id"], event["hold_until"])
-        _put_window(state, spec, home, group, window.observe(spec, before, entry, mask))
+        _put_window(state, windows, spec, home, group, window.observe(spec, before, entry, mask))
 
 
 def _uncount(state: State, held: Event, windows: Windows) -> None:
@@ -237,17 +235,19 @@ def _uncount(state: State, held: Event, windows: Windows) -> None:
         before = window_of(state, spec, home, group)
         after = window.forget(before, held["id"])
         if after != before:
-            _put_window(state, spec, home, group, after)
+            _put_window(state, windows, spec, home, group, after)
 
 
-def _put_window(state: State, spec: window.Spec, home: str, group: Group, after: window.WindowState) -> None:
+def _put_window(
+    state: State, windows: Windows, spec: window.Spec, home: str, group: Group, after: window.WindowState
+) -> None:
     key = _window_key(state, spec, group)
     if state.get(home, key) is None:
-        groups: int = state.get(home, GROUPS_KEY, 0)
-        if groups >= limits.GROUPS_PER_LANE_MAX:
+        counts = {s.id: state.get(home, ("groups", s.id, generation(state, s.id))) or 0 for s in windows.specs}
+        if sum(counts.values()) >= limits.GROUPS_PER_LANE_MAX:
             state.put(home, OVERFLOW_KEY, max(state.get(home, OVERFLOW_KEY) or 0, _newest(after)))
             return
-        state.put(home, GROUPS_KEY, groups + 1)
+        state.put(home, ("groups", spec.id, generation(state, spec.id)), counts[spec.id] + 1)
     state.put(home, key, after)
 
 
@@ -362,7 +362,7 @@ def _drop_dead_windows(state: State, unit: str, windows: Windows) -> None:
     """Windows that the bundle in force does not have are never read again: if they come back, it is as new ones."""
     live = live_windows(state, windows)
     for key in list(state.confirmed(unit)):
-        if isinstance(key, tuple) and key[0] in {"window", "since"} and (key[1], key[2]) not in live:
+        if isinstance(key, tuple) and key[0] in {"window", "since", "groups"} and (key[1], key[2]) not in live:
             state.put(unit, key, None)
 
 
@@ -379,7 +379,7 @@ def _rebuild(state: State, unit: str, spec: window.Spec, chains: Iterable[Chain]
             if found.id == spec.id and home == unit:
                 entry = window.Entry(event["t"], event["id"], event["hold_until"])
                 before = window_of(state, spec, home, group)
-                _put_window(state, spec, home, group, window.observe(spec, before, entry, mask))
+                _put_window(state, windows, spec, home, group, window.observe(spec, before, entry, mask))
 
 
 def _open(state: State, change: Change) -> None:

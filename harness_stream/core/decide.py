@@ -142,10 +142,10 @@ def _unevaluated(intent: Intent, arrival: Arrival, inputs: Inputs, *, settles: b
     for table, demanded in intent.min_revision.items():
         if inputs["tables"][table][0] < demanded:
             return refused(Deny.FACTS_BEHIND, f"{table} is at {inputs['tables'][table][0]}, demanded {demanded}")
-    if "identity" in stale_tables(inputs):
-        return refused(Deny.STALE_FACTS, "identity")
-    if inputs.get("broken"):  # what an unreadable row would have said, history could never tell afterwards
-        return refused(Deny.STALE_FACTS, f"unreadable rows in {', '.join(inputs['broken'])}")
+    broken = inputs.get("broken", ())
+    if broken or "identity" in stale_tables(inputs):
+        # What an unreadable row would have said, history could never tell afterwards.
+        return refused(Deny.STALE_FACTS, f"unreadable rows in {', '.join(broken)}" if broken else "identity")
     if not inputs["identity"]["present"]:
         return refused(Deny.UNKNOWN_AGENT)
     return None if _may_speak(intent, inputs) else refused(Deny.NOT_SPEAKER, intent.by)

@@ -42,11 +42,11 @@ log = logging.getLogger(__name__)
 
 # Two of them fill IN_FLIGHT_RECORDS_MAX.
 BATCH_RECORDS_MAX = limits.IN_FLIGHT_RECORDS_MAX // limits.IN_FLIGHT_BATCHES_MAX
-# With 64 partitions a turn of the loop stays below FRESH_MS_MAX, so that slow rules do not make the tables look stale.
+# With 64 partitions a turn stays below FRESH_MS_MAX, so that slow rules do not make the tables look stale.
 BATCH_MS_MAX = 10
-# A partition at rest says so every hour: retention (more than a day) never takes the last word that vouches for its state.
+# A partition at rest says so every hour: retention (above a day) never takes the last word that vouches for its state.
 CHECKPOINT_IDLE_MS = 3_600_000
-# A store that has been away for longer is not waited for: cold agents are rejected at once, so that nobody waits behind.
+# A store that is away for longer is not waited for: cold agents are rejected at once, so that nobody waits behind.
 STORE_PATIENCE_MS = 300
 # Enough to fill both batches while the broker is asked for more; beyond, the partition is paused.
 INBOX_RECORDS_MAX = 2 * limits.IN_FLIGHT_RECORDS_MAX

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 Body = Mapping[str, Any]
 
+# One step of a load: other partitions decide in between, and the tables must not grow stale meanwhile.
+STEP_MS_MAX = 10
+
 
 class CannotLoadError(Exception):
     """Loading ends with this signal; `why` is for people."""
@@ -195,7 +198,7 @@ class Loader:
             self._tail.drain()
 
     def units_between(self, first: int, last: int) -> Generator[None, None, frozenset[str] | None]:
-        """Units that records from `first` to `last` may have changed (effective or not); None if retention took some."""
+        """Units that records from `first` to `last` may have changed (or not); None if retention took some."""
         verdicts, units = self._realm.topics.verdicts, set[str]()
         if first < (yield from self.bounds()).low:
             return None
@@ -233,7 +236,7 @@ class Loader:
     # --- where to start ---
 
     def _newest_checkpoint(self) -> Generator[None, None, Body | None]:
-        """The newest of this partition in the heads topic, which compaction keeps small; what is none of ours is passed."""
+        """The newest of this partition in the heads topic, which compaction keeps small; others are passed."""
         heads, tail = self._realm.topics.heads, Tail()
         self._reading.watch(heads, self._partition, tail)
         try:
@@ -286,8 +289,8 @@ class Loader:
     def _reaches(self, place: Place, ends: Ends, checkpoint: Body | None) -> bool:
         """Can the log continue this place? What retention took must have been nothing but checkpoints.
 
-        The newest checkpoint says so if it names this very record as the last effective one: in a partition at rest every
-        later record is a checkpoint too, and one is written every CHECKPOINT_IDLE_MS.
+        The newest checkpoint says so if it names this very record as the last effective one: in a partition at rest all
+        later records are checkpoints too, and one is written every CHECKPOINT_IDLE_MS.
         """
         if place.offset >= ends.end:
             return ends.end == ends.low and self._at_rest(place, checkpoint)
@@ -359,7 +362,12 @@ class Loader:
             done = self._reading.position(verdicts, self._partition) >= end
             records = [(r, *read_body(r.value)) for r in self._tail.drain()]
             self._prefetch(folded, [body for _, body, _ in records])
+            clock = self._ports.clock
+            started_ms = clock.elapsed_ms()
             for record, body, digest in records:
+                if clock.elapsed_ms() - started_ms > STEP_MS_MAX:
+                    yield
+                    started_ms = clock.elapsed_ms()
                 if record.offset in expected and expected[record.offset] != digest:
                     self._contradicted(folded, record.offset)
                 if record.offset > folded.place.offset and self._ports.verifier.decision_authentic(record):

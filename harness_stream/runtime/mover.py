@@ -172,7 +172,7 @@ class Mover:
         todo = self._refill or []
         part, rest = todo[:REFILL_UNITS], todo[REFILL_UNITS:]
         late = [unit for unit in self._dirty if unit not in todo]
-        if not rest and len(late) > REFILL_UNITS:  # what changed since goes round again before the head may name a place
+        if not rest and len(late) > REFILL_UNITS:  # those first, before the head may name a place
             rest, late = late, []
         dirty = dict.fromkeys(part if rest else [*part, *late])
         step = self._move(self._filled if rest else place.offset, place, state, dirty)

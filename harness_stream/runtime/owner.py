@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 # A report that is not in by then never comes (a dead connection object); the claim fences what may still land.
 SETTLE_MS_MAX = 2 * limits.DELIVERY_TIMEOUT_MS
 JUST_ASSIGNED = "just assigned"
-# After a failed load: what failed (another owner, a broker without a leader) needs a moment, and a loop would flood logs.
+# After a failed load: what failed (another owner, a broker without a leader) needs a moment.
 RELOAD_MS = 100
 # A halted partition looks again whether an operator has resumed it.
 HALT_RETRY_MS = 5_000

@@ -17,7 +17,7 @@ from harness_stream.client.ids import Ids
 from harness_stream.client.request import Request
 from harness_stream.client.wiring import ClientRealm, Wiring
 from harness_stream.config import Settings
-from harness_stream.errors import HarnessError
+from harness_stream.errors import Denied
 from harness_stream.wire.topics import Topics
 
 WINDOW = 200  # intents waiting at once: an agent waits for its answer, so load is closed
@@ -69,7 +69,7 @@ def outcome(future, timeout_s: float) -> str:
     error = future.exception(timeout_s)
     if error is None:
         return "approve"
-    return type(error).__name__ if isinstance(error, HarnessError) else repr(error)
+    return "Denied" if isinstance(error, Denied) else f"{type(error).__name__}: {str(error)[:300]}"
 
 
 main()

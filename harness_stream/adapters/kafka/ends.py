@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from concurrent.futures import Future
 
+# Retention works in minutes; ten end queries share one answer.
+LOW_MS: Final = 1_000
 # What a broker that restarted, or a former leader, answers to a client with cached metadata.
 _STALE: Final = frozenset({KafkaError.FENCED_LEADER_EPOCH, KafkaError.NOT_LEADER_FOR_PARTITION})
 # A new client connects and learns its metadata in some 10 ms; a restarted broker needs about a second to know itself.
@@ -62,6 +65,7 @@ class EndsQueries:
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
         self._renewed_at_ms = 0
+        self._lows: dict[tuple[str, int], tuple[int, Future[ListOffsetsResultInfo]]] = {}
         self._admin = AdminClient(settings.admin(bootstrap))
         self._open: list[_Query] = []
 
@@ -70,9 +74,10 @@ class EndsQueries:
         places = [TopicPartition(topic, partition) for topic, partition in partitions]
         if not places or len(self._open) + len(places) > OPEN_MAX:
             return
-        lows = self._send(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        lows = self._firsts(places, now_ms)
         ends = self._send(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-        self._open += [_Query(p.topic, p.partition, now_ms, lows[p], ends[p]) for p in places]
+        queries = (_Query(p.topic, p.partition, now_ms, low, ends[p]) for p, low in zip(places, lows, strict=True))
+        self._open += queries
 
     def collect(self) -> list[Ends]:
         """Answers that have arrived; failed queries have none."""
@@ -84,9 +89,29 @@ class EndsQueries:
             self._renew(max(stale))
         return [ends for query in done if (ends := query.answer()) is not None]
 
+    def _firsts(self, places: list[TopicPartition], now_ms: int) -> list[Future[ListOffsetsResultInfo]]:
+        """First kept offsets: they move with retention, so an answer serves for LOW_MS (half of all queries saved)."""
+        names = [(p.topic, p.partition) for p in places]
+        due = [p for p, name in zip(places, names, strict=True) if not self._is_recent(name, now_ms)]
+        if due:
+            asked = self._send(due, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+            self._lows |= {(p.topic, p.partition): (now_ms, asked[p]) for p in due}
+        return [self._lows[name][1] for name in names]
+
+    def _is_recent(self, name: tuple[str, int], now_ms: int) -> bool:
+        asked_ms, low = self._lows.get(name, (now_ms - LOW_MS, None))
+        failed = low is not None and low.done() and low.exception() is not None
+        return not failed and 0 <= now_ms - asked_ms < LOW_MS
+
+    def close(self) -> None:
+        """Wait for open answers: one that reaches a process in its last moments crashes it. At most QUERY_S_MAX."""
+        lows = [low for _, low in self._lows.values()]
+        wait([*lows, *(query.end for query in self._open)], timeout=QUERY_S_MAX)
+        self._open = []
+
     def _renew(self, now_ms: int) -> None:
         """A client whose cached leader was fenced never asks for the new one by itself; its open queries fail."""
-        self._open, self._renewed_at_ms = [], now_ms
+        self._open, self._lows, self._renewed_at_ms = [], {}, now_ms
         self._admin = AdminClient(settings.admin(self._bootstrap))
 
     def _send(

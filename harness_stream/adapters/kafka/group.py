@@ -120,6 +120,7 @@ class KafkaInputConsumer:
         if self._closed:
             return
         self._closed = True
+        self._queries.close()
         self._release()
         if not self._owned:
             self._consumer.unsubscribe()  # librdkafka leaves a group silently, as a crash, if it holds nothing

@@ -67,6 +67,7 @@ class KafkaReader:
         """Free everything; nothing is delivered afterwards."""
         if not self._closed:
             self._closed = True
+            self._queries.close()
             self._consumer.close()
 
 
