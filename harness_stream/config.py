@@ -1,6 +1,7 @@
 """Settings: flags over `HARNESS_*` over `harness.toml` over these defaults. Frozen once read.
 
-Reading the environment and the file happens here and nowhere else; an unknown setting is an error that suggests one.
+Reading the environment and the file happens here and nowhere else. A setting in the file or among the flags that nobody
+knows is an error with a suggestion; the environment may hold other `HARNESS_*` variables, which are left alone.
 """
 
 from __future__ import annotations

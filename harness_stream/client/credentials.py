@@ -11,6 +11,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from harness_stream.config import load_settings
 from harness_stream.core.scalars import Identifier  # noqa: TC001  pydantic reads it at run time
 from harness_stream.errors import ConfigError
 
@@ -57,7 +58,7 @@ class Credentials(BaseModel):
 
     @classmethod
     def of(cls, source: str | Path | Self | None, **given: object) -> Self:
-        """Credentials from a file or from words; words win. None means not given.
+        """Credentials from words over a file over the process's settings (`HARNESS_*`, harness.toml). None: not given.
 
         Raises:
             ConfigError: the file is missing or not JSON, or a field is missing, unknown or malformed.
@@ -67,6 +68,8 @@ class Credentials(BaseModel):
             found = source.model_dump(exclude_unset=True) | found
         elif source is not None:
             found = _read(Path(str(source))) | found
+        settings = load_settings()
+        found = {name: getattr(settings, name) for name in ("bootstrap", "realm", "prefix", "dev")} | found
         try:
             return cls.model_validate(found)
         except ValidationError as error:

@@ -1,6 +1,6 @@
 """The decision log's records (PROTOCOL §3), as they are read: one model a kind, no behaviour.
 
-The worker writes these bodies as plain dictionaries (`core.bodies`); a test holds both to the same schema. Readers that
+The worker writes these bodies as plain dictionaries (`core.intake`); tests hold both to the same schema. Readers that
 only follow the head need `Envelope` alone; what a record did to a chain stands in `Change`.
 """
 

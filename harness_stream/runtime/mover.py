@@ -7,6 +7,7 @@ left is filled anew if memory holds everything, else the partition is loaded aga
 
 from __future__ import annotations
 
+import logging
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from harness_stream.core.fold import Place
     from harness_stream.core.state import State
+
+log = logging.getLogger(__name__)
 
 # One server-side call that moves 200 states takes about 1 ms (measured, FACTS), far below the 20 ms bound.
 REFILL_UNITS = 200
@@ -62,6 +65,7 @@ class Mover:
         self._filled = 0
         self._emptied = False
         self._now_ms = self._not_before_ms = 0
+        self._answers = True
 
     def changed(self, touched: frozenset[str], changes: Iterable[tuple[Change, int]]) -> None:
         """Units that a confirmed micro-batch changed, and by what (in order)."""
@@ -139,6 +143,9 @@ class Mover:
             self._failed()
             return Step.UNKNOWN
         self._metrics.gauge("harness_redis_up", 1)
+        if not self._answers:
+            log.info("partition %d: the state store answers again", self._partition)
+        self._answers = True
         if at is not None:
             return self._refused(at, place, state)
         self._stored, self._attempted = offset, None
@@ -147,6 +154,9 @@ class Mover:
 
     def _failed(self) -> None:
         self._metrics.count("harness_state_failures_total", call="move")
+        if self._answers:
+            log.warning("partition %d: the state store does not answer; going on from memory", self._partition)
+        self._answers = False
         self._metrics.gauge("harness_redis_up", 0)
         self._not_before_ms = self._now_ms + RETRY_MS
 
