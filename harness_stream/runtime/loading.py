@@ -187,12 +187,13 @@ class Loader:
             self._tail.drain()
         return folded
 
-    def fold_from(self, folded: Folded, end: int) -> Generator[None, None, None]:
-        """Fold what was appended up to `end`, after a fault."""
+    def fold_from(self, folded: Folded, bounds: Ends) -> Generator[None, None, None]:
+        """Fold what was appended up to the log's end, after a claim or a fault."""
         self._tail.drain()
-        self._reading.follow(self._realm.topics.verdicts, self._partition, folded.place.offset + 1, self._tail)
+        start = max(bounds.low, folded.place.offset + 1)
+        self._reading.follow(self._realm.topics.verdicts, self._partition, start, self._tail)
         try:
-            yield from self._drain_to(folded, end, {})
+            yield from self._drain_to(folded, bounds.end, {})
         finally:
             self._reading.stop(self._realm.topics.verdicts, self._partition)
             self._tail.drain()

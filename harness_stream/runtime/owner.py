@@ -336,9 +336,10 @@ class Owner:
 
     def _fold_to_end(self) -> Generator[None, None, None]:
         """Fold what is in the log now, and remember where it ends."""
-        self._end = (yield from self._loader.bounds()).end
+        bounds = yield from self._loader.bounds()
+        self._end = bounds.end
         self._folded.stored = self._mover.stored
-        yield from self._loader.fold_from(self._folded, self._end)
+        yield from self._loader.fold_from(self._folded, bounds)
         self._hand_on()
 
     def _settled(self) -> Generator[None, None, None]:
