@@ -98,6 +98,12 @@ class State:
         if self._base.pop(unit, None) is not None:
             self._elsewhere.add(unit)
 
+    def forget(self, unit: str, keys: Iterable[Key]) -> None:
+        """Drop confirmed keys that no decision can see any more."""
+        values = self._base.get(unit, {})
+        for key in keys:
+            values.pop(key, None)
+
     def confirmed(self, unit: str) -> Unit:
         """The confirmed values of a unit (not to be changed)."""
         return self._base.get(unit, {})

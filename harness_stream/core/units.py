@@ -34,6 +34,11 @@ def encode_unit(values: Mapping[Key, Any], as_of: int, t: int) -> bytes:
     return orjson.dumps({"v": VERSION, "as_of": as_of, "items": items}, default=list, option=orjson.OPT_NON_STR_KEYS)
 
 
+def forgotten(values: Mapping[Key, Any], t: int) -> list[Key]:
+    """Keys that no decision at or after chain time t can see: memory may drop them as a stored unit does."""
+    return [key for key, value in values.items() if not _matters(key, value, t)]
+
+
 def decode_unit(data: bytes) -> tuple[Unit, int]:
     """(unit, as_of), the inverse of `encode_unit`.
 

@@ -15,7 +15,7 @@ import orjson
 
 from harness_stream.core import limits
 from harness_stream.core.chain import Change, units_of
-from harness_stream.core.units import encode_change, encode_unit
+from harness_stream.core.units import encode_change, encode_unit, forgotten
 from harness_stream.errors import StateUnavailable
 from harness_stream.ports import Metrics, Move, StateStore, StoredHead
 
@@ -150,6 +150,8 @@ class Mover:
             return self._refused(at, place, state)
         self._stored, self._attempted = offset, None
         self._deltas.update(dict.fromkeys(bases, 0))
+        for unit in bases:
+            state.forget(unit, forgotten(state.confirmed(unit), place.header.t))
         return Step.DONE
 
     def _failed(self) -> None:

@@ -96,3 +96,15 @@ def test_deltas_from_before_a_switch_are_replayed_as_they_were(cut: int, group: 
         partition = story.state.confirmed(PARTITION_UNIT)
         replayed = units.replay_unit(name, bases[name], deltas, partition, story.windows)
         assert replayed == story.state.confirmed(name)
+
+
+def test_memory_forgets_what_a_stored_unit_leaves_out():
+    story = make.Story()
+    for n in range(3):
+        story.act(NOW + n)
+    later = NOW + 10**9
+    kept = {k: v for k, v in story.state.confirmed(UNIT).items() if k[0] != "id"}
+    story.state.forget(UNIT, units.forgotten(story.state.confirmed(UNIT), NOW))
+    assert sum(k[0] == "id" for k in story.state.confirmed(UNIT)) == 3
+    story.state.forget(UNIT, units.forgotten(story.state.confirmed(UNIT), later))
+    assert story.state.confirmed(UNIT) == kept
