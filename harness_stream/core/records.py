@@ -52,6 +52,9 @@ class Switch(_Linked):
 
     kind: Literal["switch"] = "switch"
     rules: RuleRef
+    warmed: dict[str, Any] | None = Field(
+        default=None, description="place from which new windows were counted in the log; null: they begin as units know"
+    )
 
 
 class Reason(BaseModel):

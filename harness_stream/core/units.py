@@ -155,6 +155,7 @@ _PLAIN: Mapping[str, Callable[[Any], Any]] = {
     "since": _same,
     "overflow": _same,
     "groups": _same,
+    "warmups": _same,
     "delegation": list,
     "tree": list,
     "place": _same,

@@ -183,11 +183,13 @@ class World:
             classified = {"subject": f"resource:{uri}", "labels": labels}
             self.broker.append(TOPICS.classification, 0, f"resource:{uri}".encode(), orjson.dumps(classified))
 
-    def push_rules(self, revision: int, text: str = RULES) -> None:
+    def push_rules(self, revision: int, text: str = RULES, *, now: bool = False) -> None:
         data = bundle(text)
         digest = hashlib.sha256(data).hexdigest()
         self.broker.append(TOPICS.rules, 0, f"bundle/{digest}".encode(), data)
-        self.broker.append(TOPICS.rules, 0, b"active/sim", orjson.dumps({"digest": digest, "revision": revision}))
+        active = orjson.dumps({"digest": digest, "revision": revision, "now": now})
+        self.broker.append(TOPICS.rules, 0, b"active/sim", active)
+        self.revision = revision
 
     def _member(self) -> Member:
         name = f"w{next(self._names)}"
@@ -381,6 +383,8 @@ class World:
             return False
         ends = [self.broker.bounds(TOPICS.intents, p)[1] for p in range(PARTITIONS)]
         done = all(owners[p].place.header.next_input == ends[p] and not owners[p].in_flight for p in owners)
+        done = done and not any(owner.state.warmed for owner in owners.values())
+        done = done and all(owner.place.header.rules[1] == self.revision for owner in owners.values())
         return done and all(
             self._stored(p) == owners[p].place.offset or owners[p].place.header.next_input == 0 for p in owners
         )
