@@ -45,13 +45,15 @@ def push(
     *,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The rule set, YAML.")],
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a param.")] = None,
+    now: Annotated[bool, typer.Option("--now", help="Switch at once; new windows are unknown until warm.")] = False,
     json: Json = False,
     bootstrap: Bootstrap = None,
 ) -> None:
-    """Check a rule set and put it in force; each partition switches at its next micro-batch.
+    """Check a rule set and put it in force.
 
-    Windows that the former set had too keep their counts. A set with mistakes changes nothing. Rolling back is pushing
-    the former file again: it gets a higher revision.
+    Each partition first counts the new windows in its decision log, while the former set still decides, and then
+    switches without a pause; `--now` does not wait for that. Windows that the former set had too keep their counts.
+    A set with mistakes changes nothing. Rolling back is pushing the former file again: it gets a higher revision.
 
     Example: harness rules push examples/rules/production.yaml --set max_rows=500
     """
@@ -61,7 +63,7 @@ def push(
     from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter  # noqa: PLC0415  same
 
     with closing(KafkaReader(settings.bootstrap)) as reader, closing(KafkaWriter(settings.bootstrap)) as writer:
-        pushed, changed = publish(program, settings, reader, writer, SystemClock())
+        pushed, changed = publish(program, settings, reader, writer, SystemClock(), now=now)
     if json:
         typer.echo(json_format.dumps({"digest": pushed.digest, "revision": pushed.revision, "changed": changed}))
     elif changed:
@@ -88,12 +90,13 @@ def status(*, json: Json = False, bootstrap: Bootstrap = None) -> None:
         "rule_set": settings.rule_set,
         "active": None if active is None else {"digest": active.digest, "revision": active.revision},
         "partitions": {str(p): None if head is None else head.get("rules") for p, head in heads.items()},
+        "next": {str(p): head["next_rules"] for p, head in heads.items() if head and head.get("next_rules")},
     }
     typer.echo(json_format.dumps(report) if json else _status_text(report))
 
 
 def publish(
-    program: Program, settings: Settings, reader: LogReader, writer: LogWriter, clock: Clock
+    program: Program, settings: Settings, reader: LogReader, writer: LogWriter, clock: Clock, *, now: bool = False
 ) -> tuple[Pushed, bool]:
     """Write the bundle, then the record that names it active; False if that set is active already.
 
@@ -104,13 +107,13 @@ def publish(
     before = _active(list(read_to_end(reader, topics.rules, 0, clock)), settings.rule_set)
     if before is not None and before.digest == program.digest:
         return before, False
-    now = Pushed(program.digest, 1 if before is None else before.revision + 1)
-    body = orjson.dumps({"digest": now.digest, "revision": now.revision})
-    for key, value in ((f"bundle/{now.digest}", program.bundle), (f"active/{settings.rule_set}", body)):
+    pushed = Pushed(program.digest, 1 if before is None else before.revision + 1)
+    body = orjson.dumps({"digest": pushed.digest, "revision": pushed.revision, "now": now})
+    for key, value in ((f"bundle/{pushed.digest}", program.bundle), (f"active/{settings.rule_set}", body)):
         writer.append(topics.rules, 0, key.encode(), value, (), token=1)
         if writer.flush(SILENCE_MS_MAX) or any(d.offset is None for d in writer.deliveries()):
             raise BrokerUnavailable(f"the broker did not take `{key[:24]}`", hint="nothing was activated; push again")
-    return now, True
+    return pushed, True
 
 
 def _program(file: Path, sets: list[str], settings: Settings) -> Program:
@@ -152,9 +155,17 @@ def _status_text(report: dict[str, Any]) -> str:
         if rules is None:
             state = "no checkpoint yet (is a worker running?)"
         else:
-            state = _rules_text(rules) + ("" if rules == active else "  ← not switched yet")
+            waiting = report["next"].get(partition)
+            state = _rules_text(rules) + ("" if rules == active else f"  ← {_waiting_text(waiting)}")
         lines.append(f"  partition {partition}: {state}")
     return "\n".join(lines)
+
+
+def _waiting_text(waiting: dict[str, Any] | None) -> str:
+    if waiting is None:
+        return "not switched yet"
+    revision = "the newest" if waiting["revision"] is None else f"revision {waiting['revision']}"
+    return f"{revision}: {waiting['state']}, {waiting['detail']}".removesuffix(", ")
 
 
 def _rules_text(rules: dict[str, Any]) -> str:

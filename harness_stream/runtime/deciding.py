@@ -379,13 +379,15 @@ class Deciding:
         behind = self._folded.place.offset - self._checkpointed
         elapsed_ms = self._ports.clock.elapsed_ms() - self._checkpoint_ms
         due = elapsed_ms >= limits.CHECKPOINT_INTERVAL_MS or behind >= limits.CHECKPOINT_RECORDS
-        if (behind > 0 and due) or elapsed_ms >= CHECKPOINT_IDLE_MS:
+        news = behind > 0 or self._next_rules() != self._told
+        if (news and due) or elapsed_ms >= CHECKPOINT_IDLE_MS:
             self._checkpoint()
 
     def _checkpoint(self, *, final: bool = False) -> None:
         place = self._folded.place
         header = place.header
         self._checkpointed, self._checkpoint_ms = place.offset, self._ports.clock.elapsed_ms()
+        self._told = self._next_rules()
         body = {
             **self._own("checkpoint"),
             "partition": self._partition,
@@ -397,10 +399,21 @@ class Deciding:
             "t": header.t,
             "crash_claims": header.crash_claims,
             "snapshot_cut": self._snapshots.cut,
+            "next_rules": self._told,
             "dev": self._realm.dev,
             "final": final,
         }
         self._outbox.send(body)
+
+    def _next_rules(self) -> dict[str, Any] | None:
+        """What stands between a pushed bundle and this partition."""
+        active, rules = self._rules.active, self._folded.place.header.rules
+        if self._rules.problem:
+            return {"revision": self._rules.wanted, "state": "unusable", "detail": self._rules.problem}
+        if active is None or (rules is not None and active[1] <= rules[1]):
+            return None
+        progress = "" if self._warming is None else self._warming.progress
+        return {"revision": active[1], "state": "warming", "detail": progress}
 
     def _finish(self) -> None:
         """After `release`: once everything is confirmed, one last checkpoint."""

@@ -28,7 +28,7 @@ from harness_stream.runtime import replay as engine_of
 from harness_stream.runtime.replay import Replay
 from harness_stream.runtime.replay_lines import LINE_BYTES_MAX, time_of, uuid7
 from harness_stream.wire.decisions import read_body
-from tests.simulation.world import ACTIONS, AGENTS, PARTITIONS, RULES, TOPICS, Faults, World
+from tests.simulation.world import ACTIONS, AGENTS, PARTITIONS, RULES, TOPICS, Faults, World, classified, identities
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SAMPLE = EXAMPLES / "replay" / "support.jsonl"
@@ -496,11 +496,9 @@ def test_a_file_is_decided_as_a_worker_decided_the_same_inputs(seed: int, gaps_m
         worked.world.clock.advance(gap_ms)
         worked._settle()
         worked.act(choice)
-    identities = [
-        {"agent_id": agent, "tenant": tenant, "actions": list(ACTIONS), "workloads": ["w1"], "owner": "boss"}
-        for agent, tenant in AGENTS.items()
-    ]
     judge = {"agent_id": "judge", "tenant": "court", "roles": ["approver"]}
-    replayed = Replay(Windows(load(RULES)), rows(*identities, judge)[:-1], "sim")
+    tables = [*rows(*identities(), judge)[:-1]]
+    tables += [("classification", TABLES["classification"].model_validate(row)) for row in classified()]
+    replayed = Replay(Windows(load(RULES)), tables, "sim")
     told = [essence(body) for body in taken(replayed, *worked.lines()) if body is not None]
     assert sorted(told) == sorted(essence(body) for body, _ in worked.bodies() if body["kind"] != "switch")
