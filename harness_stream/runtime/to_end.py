@@ -22,14 +22,14 @@ PAUSE_S = 0.005  # between two looks: a local broker answers within 5 ms
 POLL_RECORDS = 1_000
 
 
-def read_to_end(reader: LogReader, topic: str, partition: int, clock: Clock) -> Iterator[LogRecord]:
-    """Every kept record up to the end as of now, in order; `reader` is used for nothing else meanwhile.
+def read_to_end(reader: LogReader, topic: str, partition: int, clock: Clock, first: int = 0) -> Iterator[LogRecord]:
+    """Every kept record from `first` up to the end as of now, in order; `reader` is used for nothing else meanwhile.
 
     Raises:
         BrokerUnavailable: nothing was heard for SILENCE_MS_MAX.
     """
     bounds = ends_of(reader, topic, partition, clock)
-    reader.follow(topic, partition, bounds.low)
+    reader.follow(topic, partition, max(bounds.low, first))
     heard_ms = clock.elapsed_ms()
     while (reader.position(topic, partition) or 0) < bounds.end:
         records = reader.poll(POLL_RECORDS)

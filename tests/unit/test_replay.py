@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 from worked import Worked
 
-from harness_stream.cli.replay import numbered, replay
+from harness_stream.cli.replay import replay
+from harness_stream.cli.replay_file import numbered
 from harness_stream.core import limits
 from harness_stream.core.fold import Place
 from harness_stream.core.model import TABLES
@@ -178,9 +179,10 @@ def test_an_input_file_that_is_not_there_is_the_callers_mistake(tmp_path):
 def test_lines_are_read_in_bounded_memory():
     source = io.BytesIO(b"\xef\xbb\xbf1\r\n\n  \n" + b"x" * (3 * LINE_BYTES_MAX) + b"\nlast")
     read = list(numbered(source))
-    assert [(number, raw[:4]) for number, raw in read] == [(1, b"1"), (4, b"xxxx"), (5, b"last")]
+    assert [(number, raw[:4]) for number, raw, _ in read] == [(1, b"1"), (4, b"xxxx"), (5, b"last")]
+    assert [end for _, _, end in read] == [6, 11 + 3 * LINE_BYTES_MAX, 15 + 3 * LINE_BYTES_MAX]
     assert len(read[1][1]) <= LINE_BYTES_MAX + 2
-    assert engine().take(*read[1])["offsets"][0]["reason"] == "too_large"
+    assert engine().take(*read[1][:2])["offsets"][0]["reason"] == "too_large"
 
 
 # --- What is filled in ---
