@@ -247,7 +247,7 @@ class _Finder:
         kept = [stretch for stretch in found if stretch is not None]
         if not kept:
             raise CallerError(
-                f"`{self.topics.intents}` holds no decided input in that stretch",
+                "; ".join([f"`{self.topics.intents}` holds no decided input in that stretch", *self.notes]),
                 hint="`harness verdicts tail --from-beginning --no-follow` shows what was decided, and when",
             )
         inputs = sum(stretch.end - stretch.first for stretch in kept)
@@ -312,9 +312,13 @@ class _Finder:
             return None
         start = self._decisions.start_before(number, self._history_from(number, first))
         begin = max(first, start.place.header.next_input)
+        if begin >= end:
+            self.notes.append(f"partition {number}: what is kept of its decision log tells nothing of this stretch")
+            return None
         if begin > first or (first == ends.low > 0 and self._first is not None):
-            self._note_late(number, begin)
-        return Stretch(number, start.place, start.ends.end, begin, end) if begin < end else None
+            when = clock_text(self._append_ms(number, begin))
+            self.notes.append(f"partition {number} is kept from input offset {begin} on, {when}: it begins there")
+        return Stretch(number, start.place, start.ends.end, begin, end)
 
     def _history_from(self, number: int, first: int) -> int:
         """Decision-log offset at which history begins."""
@@ -330,7 +334,3 @@ class _Finder:
             self._reader.unfollow(self.topics.intents, number)
             return record.timestamp_ms or 0
         raise ProtocolError(f"partition {number} of `{self.topics.intents}` holds no record from offset {offset} on")
-
-    def _note_late(self, number: int, begin: int) -> None:
-        when = clock_text(self._append_ms(number, begin))
-        self.notes.append(f"partition {number} is kept from input offset {begin} on, {when}: it begins there")
