@@ -73,28 +73,37 @@ def replay(
     bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers.", rich_help_panel=_PART)] = None,
     prefix: Annotated[str | None, typer.Option(help="First part of topic names.", rich_help_panel=_PART)] = None,
 ) -> None:
-    """Decide events by the worker's own core: one decision-log body per event, or what two rule sets differ in.
+    """Decide events by the worker's own core: a body for each, or what differs.
 
-    From a file (--input, no broker). A line is an event with its schema's fields, `type` (intent, mandate, outcome,
-    approval) and `at` (RFC 3339 in UTC, or epoch ms). v, realm, by, ids, digests, nonce and workload may be left out.
-    An outcome or approval means the agent's newest intent, unless it has `intent_id`. A row changes by a line like
-    {"type": "table", "table": "risk", "row": {"subject": "agent:a", ...}}; with "key" and "row": null it is deleted.
-    All agents share one state. Partition, signature, id age, deadline and freshness are not checked. A bad line gives a
-    `skip` with its reason, and exit code 1 at the end; mistakes in rules or tables are exit code 2 at once.
+    From a file (--input, no broker). A line is an event with its schema's
+    fields, `type` (intent, mandate, outcome, approval) and `at` (RFC 3339 in
+    UTC, or epoch ms). v, realm, by, ids, digests, nonce and workload may be
+    left out; an outcome or approval means the agent's newest intent, unless it
+    has `intent_id`. A row changes by a line like {"type": "table", "table":
+    "risk", "row": {"subject": "agent:a", ...}}; with "key" and "row": null it
+    is deleted. All lines share one state. Partition, signature, id age,
+    deadline and freshness are not checked. A bad line gives a `skip` with its
+    reason, and exit code 1 at the end; mistakes in rules or tables are exit
+    code 2 at once.
 
-    From the real log (--from-log). What was decided before the stretch is history as it really was; from there on the
-    rules decide. Records that were skipped or rejected stay so. Facts are those each verdict recorded; a field that no
-    rule read then is read from the tables as they are now (--summary names it). With --tables all facts are those rows.
-    A filter shows less and decides as much, since agents of a lane share windows.
+    From the real log (--from-log). What was decided before the stretch is
+    history as it really was; from there on these rules decide. What was
+    skipped or rejected stays so. Facts are those each verdict recorded; a
+    field that no rule read then is taken from the tables as they are now
+    (--summary names it). With --tables all facts are those rows instead.
+    --agent and --lane show less and decide as much, since agents of a lane
+    share windows.
 
-    --compare OTHER shows what changes if OTHER is replaced by --rules; `--compare log` against what was really decided.
-    Each side lives in its own world: after a first difference its history goes its own way, and later differences
-    in that lane say that they come after it. "would" is what rules in shadow mode say.
+    --compare OTHER shows what changes when --rules replaces OTHER; with
+    `--compare log`, what was really decided. Each side lives in its own world:
+    after a first difference its history goes its own way, and what follows
+    says so. "would" is what rules in shadow mode say.
 
-    Example: harness replay --rules examples/rules/production.yaml --tables examples/tables
-    --input examples/replay/support.jsonl --summary
+    Example: harness replay --rules examples/rules/production.yaml
+    --tables examples/tables --input examples/replay/support.jsonl --summary
 
-    Example: harness replay --rules new.yaml --from-log --since 24h --compare log --summary
+    Example: harness replay --rules new.yaml --from-log --since 24h
+    --compare log --summary
     """
     from harness_stream.cli.replay_part import Part  # noqa: PLC0415  pydantic is slow to load, `--help` is not
 

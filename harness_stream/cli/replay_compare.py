@@ -193,12 +193,13 @@ class Comparison:
 
     def add(self, event: Event) -> None:
         """The next event."""
-        self._before.add(event.before)
-        self._after.add(event.after)
+        if event.shown:
+            self._before.add(event.before)
+            self._after.add(event.after)
         if event.before is None or event.after is None:
             return
         found = self._difference(event, event.before, event.after)
-        if found is None:
+        if found is None or not event.shown:
             return
         self.differ += 1
         self._count(found)
@@ -214,7 +215,8 @@ class Comparison:
     def _difference(self, event: Event, before: Body, after: Body) -> Difference | None:
         old, new = side_of(before), side_of(after)
         if "verdict" not in {before["kind"], after["kind"]}:
-            self._consequences += (old.word, names_of(old.reasons)) != (new.word, names_of(new.reasons))
+            follows = (old.word, names_of(old.reasons)) != (new.word, names_of(new.reasons))
+            self._consequences += follows and event.shown
             return None
         checks = {
             "decision": old.word != new.word,

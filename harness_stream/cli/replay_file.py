@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import typer
@@ -51,14 +51,11 @@ class FileSource:
         Raises:
             ConfigError: the file cannot be read.
         """
-        progress = Progress()
-        with opened(self._name) as source:
+        with opened(self._name) as source, closing(Progress()) as progress:
             size = _size_of(source)
-            read = 0
             for number, raw, read in numbered(source):
                 yield self._decided(number, raw)
                 progress.show(self.lines, "lines", read / size if size else None)
-        progress.close()
 
     @property
     def complaint(self) -> str:

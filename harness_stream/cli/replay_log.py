@@ -6,6 +6,7 @@ Rule of this file: it finds places and says what they mean; which records count,
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -45,6 +46,7 @@ class LogSource:
     Attributes:
         stretches: one a partition.
         undecided: input offsets at their ends that no worker has answered yet; they are left out.
+        shown: is this event, by its body, one of those asked for?
         inputs: decided so far, shown or not.
         history: records taken as history so far.
         notes: what a person must know to read the result rightly.
@@ -79,17 +81,17 @@ class LogSource:
         """
         feed = Feed(self.reader, self.clock, ranges_of(self.stretches, self.topics))
         logs = [DecidedLog(feed, stretch, self.topics, UnsignedVerifier()) for stretch in self.stretches]
-        progress = Progress()
         for stretch in self.stretches:
             for replay in self._replays():
                 replay.begin(stretch.partition, stretch.first, stretch.place.header.t)
-        for item in merged(logs):
-            if isinstance(item, Known):
-                self._known(item)
-            elif (event := self._decided(item)) is not None:
-                yield event
-            progress.show(*(self.inputs, "inputs") if self.inputs else (self.history, "records of history"), feed.share)
-        progress.close()
+        with closing(Progress()) as progress:
+            for item in merged(logs):
+                if isinstance(item, Known):
+                    self._known(item)
+                else:
+                    yield self._decided(item)
+                done = (self.inputs, "inputs") if self.inputs else (self.history, "records of history")
+                progress.show(*done, feed.share)
         self.undecided = sum(log.undecided for log in logs)
         self._note_what_was_missing()
 
@@ -129,7 +131,7 @@ class LogSource:
         for replay in self._replays():
             replay.know(known)
 
-    def _decided(self, answered: Answered) -> Event | None:
+    def _decided(self, answered: Answered) -> Event:
         self.inputs += 1
         self._began.setdefault(answered.partition, answered.at_ms)
         after = self.after.take(answered)
@@ -137,7 +139,7 @@ class LogSource:
         if self.before is not None:
             before = self.before.take(answered)
         where = {"partition": answered.partition, "offset": answered.record.offset}
-        return Event(where, answered.at_ms, after, before) if self.shown(after) else None
+        return Event(where, answered.at_ms, after, before, self.shown(after))
 
     def _note_what_was_missing(self) -> None:
         if self.undecided:

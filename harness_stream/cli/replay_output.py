@@ -34,12 +34,14 @@ class Event:
         at_ms: its append time, epoch ms.
         after: what the rules say, None for a change of a table row.
         before: what it is compared with, None if it is not.
+        shown: it is one of those asked for; others are history of theirs.
     """
 
     where: Mapping[str, int]
     at_ms: int
     after: Body | None
     before: Body | None = None
+    shown: bool = True
 
 
 def names_of(reasons: Iterable[Mapping[str, Any]]) -> set[str]:
@@ -134,6 +136,8 @@ class Bodies:
 
     def add(self, event: Event) -> None:
         """The next event."""
+        if not event.shown:
+            return
         self._tally.add(event.after)
         if event.after is not None and not self._summary:
             sys.stdout.write(orjson.dumps(event.after).decode() + "\n")

@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from harness_stream.core import limits
 from harness_stream.errors import ProtocolError
 from harness_stream.runtime.replay_log import Answered, Known
 from harness_stream.runtime.to_end import POLL_RECORDS, ends_of, wait_or_give_up
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from harness_stream.ports import Clock, LogReader, LogRecord, Verifier
     from harness_stream.wire.topics import Topics
 
-# Of one log of one partition, so that 8 partitions stay below 256 MiB if all records are as large as they may be: what
-# is polled at once comes on top. A pause costs a new fetch, which is a few ms for some thousand records.
-BUFFER_RECORDS_MAX: Final = 4_000
-BUFFER_BYTES_MAX: Final = 8 * 1024 * 1024
+# Over all logs and partitions, shared out evenly; what is polled at once comes on top. At 2 KiB a record both say the
+# same. A partition that was paused costs a new fetch, a few ms for what is then some thousand records.
+BUFFER_RECORDS_MAX: Final = 65_536
+BUFFER_BYTES_MAX: Final = 128 * limits.MIB
 # A followed position that retention has overtaken delivers nothing; how often silence is looked into.
 SILENT_MS: Final = 1_000
 
@@ -76,6 +77,8 @@ class Feed:
         self._reader, self._clock = reader, clock
         self._sources = {name: _Source(first, end, first) for name, (first, end) in ranges.items()}
         self._offsets = sum(max(0, end - first) for first, end in ranges.values())
+        self._records_max = max(1, BUFFER_RECORDS_MAX // max(1, len(ranges)))
+        self._bytes_max = max(1, BUFFER_BYTES_MAX // max(1, len(ranges)))
         for name, source in self._sources.items():
             self._follow(name, source)
 
@@ -115,7 +118,7 @@ class Feed:
         record = source.buffer.popleft()
         source.size -= len(record.value or b"")
         source.next = record.offset + 1
-        if len(source.buffer) <= BUFFER_RECORDS_MAX // 2 and source.size <= BUFFER_BYTES_MAX // 2:
+        if len(source.buffer) <= self._records_max // 2 and source.size <= self._bytes_max // 2:
             self._follow((topic, partition), source)
 
     def drop(self, topic: str, partition: int) -> None:
@@ -136,7 +139,7 @@ class Feed:
                 source.buffer.append(record)
                 source.size += len(record.value or b"")
             source.read = record.offset + 1
-            full = len(source.buffer) >= BUFFER_RECORDS_MAX or source.size >= BUFFER_BYTES_MAX
+            full = len(source.buffer) >= self._records_max or source.size >= self._bytes_max
             if full or source.read >= source.end:
                 self._unfollow(name, source)
         return len(records)

@@ -12,8 +12,14 @@ from typer.testing import CliRunner
 
 from harness_stream.cli import replay_output
 from harness_stream.cli.replay import replay
+from harness_stream.cli.replay_compare import Comparison
+from harness_stream.cli.replay_output import Event
 from harness_stream.cli.replay_part import duration_ms, moment_of
+from harness_stream.core.model import IdentityRow
+from harness_stream.core.rules.compile import load
+from harness_stream.core.rules.windows import Windows
 from harness_stream.errors import CallerError
+from harness_stream.runtime.replay import Replay
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PRODUCTION = EXAMPLES / "rules" / "production.yaml"
@@ -162,6 +168,18 @@ def test_an_answer_to_a_hold_is_a_decision_too(run):
     assert (answered["before"]["decision"], answered["after"]["decision"]) == ("approve", "refused")
     assert answered["after"]["reasons"] == [{"code": "no_hold"}]
     assert held["intent_id"] == answered["intent_id"]
+
+
+def test_what_is_not_shown_is_history_all_the_same(capsys):
+    rows = [("identity", IdentityRow(agent_id="a", actions=("crm.read",), workloads=("a",)))]
+    after, before = (Replay(Windows(load(text)), rows) for text in (RULES, RULES.replace("gt: 2", "gt: 9")))
+    comparison = Comparison(summary=False, json=True, shared=False)
+    for number, read in enumerate(READS, 1):
+        raw = json.dumps(read).encode()
+        sides = (after.take(number, raw), before.take(number, raw))
+        comparison.add(Event({"line": number}, read["at"], *sides, shown=number == 4))
+    (found,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (found["line"], found["follows"], comparison.differ) == (4, {"line": 3}, 1)
 
 
 # --- How it is shown ---

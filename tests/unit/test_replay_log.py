@@ -123,7 +123,7 @@ def test_every_input_of_the_stretch_comes_once_in_its_partitions_order():
 def test_bounded_buffers_give_the_same(seed: int, monkeypatch):
     world = worked(seed)
     plain = replayed(world, STRICTER, 2)
-    monkeypatch.setattr(replay_feed, "BUFFER_RECORDS_MAX", 3)
+    monkeypatch.setattr(replay_feed, "BUFFER_RECORDS_MAX", 12)
     monkeypatch.setattr(replay_feed, "POLL_RECORDS", 2)
     assert replayed(world, STRICTER, 2) == plain
 
@@ -219,6 +219,21 @@ def test_facts_are_those_the_log_recorded():
     tables["identity"].put("agent-0", orjson.dumps(row), 1)
     assert decisions(replayed(world, RULES, tables=tables)) == ["approve"]
     assert decisions(replayed(world, RULES, tables=tables, from_tables=True)) == ["deny"]
+
+
+@pytest.mark.parametrize("by", ["conductor", "agent-3"])
+def test_who_had_a_role_then_had_it_whatever_the_tables_say_now(by: str):
+    world = World(4, workers=1)
+    row = {"agent_id": "conductor", "tenant": AGENTS["agent-0"], "roles": ["orchestrator"]}
+    world.broker.append(TOPICS.identity, 0, b"conductor", orjson.dumps(row))
+    world.heal()
+    common = {"v": 1, "type": "mandate", "realm": "sim", "agent_id": "agent-0", "by": by, "chain_id": "case"}
+    for more in ({"expires_at": world.clock.now_ms() + 10**6}, {"close": True}):
+        world.publish("agent-0", orjson.dumps(common | {"mandate_id": world.uuid7()} | more))
+        world.heal()
+    told = replayed(world, RULES)
+    assert [body["status"] for _, body in told] == ["accepted" if by == "conductor" else "refused"] * 2
+    assert [essence(body) for _, body in told] == [essence(answer) for answer, _ in told]
 
 
 NEW_FIELD = RULES + '  - {id: away, effect: deny, when: "infrastructure.present && infrastructure.region == \\"south\\""}\n'
