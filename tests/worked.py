@@ -9,6 +9,7 @@ import orjson
 
 from harness_stream.core import limits
 from harness_stream.core.lanes import partition_of
+from harness_stream.core.model import TABLES
 from harness_stream.core.partition import Phase
 from harness_stream.wire.decisions import read_body
 from tests.simulation.world import ACTIONS, AGENTS, PARTITIONS, TOPICS, Faults, World
@@ -80,6 +81,12 @@ class Worked:
         end = self.world.broker.bounds(TOPICS.intents, partition)[1]
         deciding = owner is not None and owner.phase is Phase.DECIDING
         return deciding and owner.place.header.next_input == end and not owner.in_flight
+
+    def rows(self) -> list[tuple[str, Any]]:
+        """Table and row, all there are."""
+        topics = {name: TOPICS.table(name) for name in TABLES}
+        values = [(name, r.value) for name, topic in topics.items() for r in self.world.everything(topic, 0)]
+        return [(name, TABLES[name].model_validate_json(value)) for name, value in values]
 
     def bodies(self) -> list[tuple[dict[str, Any], str]]:
         found = [r for p in range(PARTITIONS) for r in self.world.everything(TOPICS.verdicts, p)]

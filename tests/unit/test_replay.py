@@ -28,7 +28,7 @@ from harness_stream.runtime import replay as engine_of
 from harness_stream.runtime.replay import Replay
 from harness_stream.runtime.replay_lines import LINE_BYTES_MAX, time_of, uuid7
 from harness_stream.wire.decisions import read_body
-from tests.simulation.world import ACTIONS, AGENTS, RULES
+from tests.simulation.world import RULES
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SAMPLE = EXAMPLES / "replay" / "support.jsonl"
@@ -416,11 +416,6 @@ def test_a_file_is_decided_as_a_worker_decided_the_same_inputs(seed: int, gaps_m
         worked.world.clock.advance(gap_ms)
         worked.settle()
         worked.act(choice)
-    identities = [
-        {"agent_id": agent, "tenant": tenant, "actions": list(ACTIONS), "workloads": ["w1"], "owner": "boss"}
-        for agent, tenant in AGENTS.items()
-    ]
-    judge = {"agent_id": "judge", "tenant": "court", "roles": ["approver"]}
-    replayed = Replay(Windows(load(RULES)), rows(*identities, judge)[:-1], "sim")
+    replayed = Replay(Windows(load(RULES)), worked.rows(), "sim")
     told = [essence(body) for body in taken(replayed, *worked.lines()) if body is not None]
     assert sorted(told) == sorted(essence(body) for body, _ in worked.bodies() if body["kind"] != "switch")
