@@ -9,6 +9,7 @@ import os
 import stat
 import sys
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import typer
@@ -102,7 +103,7 @@ def opened(name: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        source = open(name, "rb")  # noqa: SIM115, PTH123  closed below; only opening may fail as the caller's mistake
+        source = Path(name).open("rb")  # noqa: SIM115  closed below; only opening may fail as the caller's mistake
     except OSError as error:
         raise ConfigError(f"{name}: {error.strerror}", hint="give a file of JSON lines, or `-`") from error
     with source:
