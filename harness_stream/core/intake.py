@@ -121,13 +121,9 @@ class Intake:
     # --- intents ---
 
     def _intent(self, intent: Intent, arrival: Arrival, decided_at: int) -> Answer:
-        inputs = self._joined(intent, arrival.t, decided_at)
+        inputs = self.facts(intent, arrival.t, decided_at)
         decided = decide(intent, arrival, inputs, self.state, self.windows)
         return self._verdict(intent, arrival, decided, inputs)
-
-    def _joined(self, intent: Intent, t: int, decided_at: int) -> dict[str, Any]:
-        above = delegation.ancestors(self.state, intent, t)
-        return join(intent, self.tables, decided_at, self.windows.program.fields_read, above)
 
     def _verdict(
         self,
@@ -168,7 +164,7 @@ class Intake:
         if refusal is not None:
             return _ack(mandate, arrival, refusal, None)
         if mandate.close:
-            lane = self._lane(mandate.agent_id)
+            lane = self.lane(mandate.agent_id)
             return _ack(mandate, arrival, None, {"op": "close", "chain_id": mandate.chain_id, "lane": lane})
         content = mandate.model_dump(mode="json", exclude={"v", "type", "realm", "agent_id", "chain_id", "close"})
         content["declared_by"] = "agent" if mandate.by == mandate.agent_id else ORCHESTRATOR
@@ -177,7 +173,7 @@ class Intake:
     def _bad_open(self, mandate: Mandate, chain: chains.Chain | None, t: int) -> Refuse | None:
         if chain is not None:
             return Refuse.CHAIN_EXISTS
-        if mandate.by != mandate.agent_id and not self._has_role(mandate.by, ORCHESTRATOR, mandate.agent_id):
+        if mandate.by != mandate.agent_id and not self.has_role(mandate.by, ORCHESTRATOR, mandate.agent_id):
             return Refuse.NOT_ORCHESTRATOR
         if mandate.expires_at is not None and mandate.expires_at <= t:
             return Refuse.MANDATE_EXPIRED
@@ -224,7 +220,7 @@ class Intake:
             return Refuse.VERDICT_MISMATCH
         if known.outcome is not None:
             return Refuse.OUTCOME_KNOWN
-        enforcer = outcome.by != outcome.agent_id and self._has_role(outcome.by, ENFORCER, outcome.agent_id)
+        enforcer = outcome.by != outcome.agent_id and self.has_role(outcome.by, ENFORCER, outcome.agent_id)
         if outcome.by != outcome.agent_id and not enforcer:
             return Refuse.NOT_REPORTER
         return Refuse.NOT_ENFORCER if outcome.status == "abandoned" and not enforcer else None
@@ -238,7 +234,7 @@ class Intake:
             return _ack(approval, arrival, refusal or Refuse.NO_HOLD, None)
         intent = Intent.model_validate(hold["intent"])
         held = Arrival(hold["intent_digest"], arrival.append_ms, arrival.t)
-        inputs = self._joined(intent, arrival.t, decided_at)
+        inputs = self.facts(intent, arrival.t, decided_at)
         satisfied = frozenset(hold["rules"]) if approval.decision == "approve" else frozenset()
         decided = decide(intent, held, inputs, self.state, self.windows, satisfied=satisfied, settles=hold["event"])
         if approval.decision == "deny":
@@ -267,14 +263,22 @@ class Intake:
             return Refuse.HOLD_EXPIRED
         row = _identity(self.tables, approval.agent_id)
         own = {approval.agent_id, "" if row is None else row.owner}
-        allowed = approval.by not in own and self._has_role(approval.by, APPROVER, None)
+        allowed = approval.by not in own and self.has_role(approval.by, APPROVER, None)
         return None if allowed else Refuse.NOT_APPROVER
 
-    def _lane(self, agent_id: str) -> str:
+    # --- what is known of who, where, how dangerous and which data; a replay may know it from the log instead ---
+
+    def facts(self, intent: Intent, t: int, decided_at: int) -> dict[str, Any]:
+        """The `inputs` of a verdict on this intent at chain time t."""
+        above = delegation.ancestors(self.state, intent, t)
+        return join(intent, self.tables, decided_at, self.windows.program.fields_read, above)
+
+    def lane(self, agent_id: str) -> str:
+        """The agent's lane."""
         row = _identity(self.tables, agent_id)
         return agent_id if row is None else lane_of(row)
 
-    def _has_role(self, identity: str, role: str, same_lane_as: str | None) -> bool:
+    def has_role(self, identity: str, role: str, same_lane_as: str | None) -> bool:
         """Is `identity` active with this role (and in the lane of that agent)?"""
         row = _identity(self.tables, identity)
         if row is None or row.status != "active" or role not in row.roles:
