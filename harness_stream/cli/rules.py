@@ -17,9 +17,10 @@ import typer
 # typer reads the annotations of commands at run time.
 from pathlib import Path  # noqa: TC003  isort: skip
 
-from harness_stream.cli.rules_check import check, overrides, read_rules
+from harness_stream.cli.rules_check import check, overrides, read_rules, show
+from harness_stream.cli.rules_watch import states
 from harness_stream.config import load_settings
-from harness_stream.errors import BrokerUnavailable, CallerError
+from harness_stream.errors import BrokerUnavailable, CallerError, HarnessError
 from harness_stream.runtime.to_end import SILENCE_MS_MAX, read_to_end
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def push(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The rule set, YAML.")],
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a param.")] = None,
     now: Annotated[bool, typer.Option("--now", help="Switch at once; new windows are unknown until warm.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and push the file each time it changes.")] = False,
     json: Json = False,
     bootstrap: Bootstrap = None,
 ) -> None:
@@ -54,11 +56,23 @@ def push(
     Each partition first counts the new windows in its decision log, while the former set still decides, and then
     switches without a pause; `--now` does not wait for that. Windows that the former set had too keep their counts.
     A set with mistakes changes nothing. Rolling back is pushing the former file again: it gets a higher revision.
+    `--watch` is for authors: the file is pushed each time it is saved without mistakes, until Ctrl-C.
 
     Example: harness rules push examples/rules/production.yaml --set max_rows=500
     """
     settings = load_settings(bootstrap=bootstrap)
-    program = _program(file, set_ or [], settings)
+    if not watch:
+        _push(file, set_ or [], settings, now=now, json=json)
+        return
+    for _ in states(file):
+        try:
+            _push(file, set_ or [], settings, now=now, json=json)
+        except HarnessError as error:  # the set in force stays; the next state of the file may be a good one
+            typer.echo(f"error: {error.message}\n→ {error.hint}", err=True)
+
+
+def _push(file: Path, sets: list[str], settings: Settings, *, now: bool, json: bool) -> None:
+    program = _program(file, sets, settings)
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
     from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter  # noqa: PLC0415  same
 
@@ -117,16 +131,19 @@ def publish(
 
 
 def _program(file: Path, sets: list[str], settings: Settings) -> Program:
-    from harness_stream.core.rules.compile import load  # noqa: PLC0415  CEL is slow to load
-    from harness_stream.core.rules.windows import Windows  # noqa: PLC0415  same
+    from harness_stream.core.rules.compile import inspect  # noqa: PLC0415  CEL is slow to load
 
-    program = load(read_rules(file), str(file), overrides(sets), timespan_ms_max=settings.max_timespan_ms)
+    limit_ms = settings.max_timespan_ms
+    program, mistakes = inspect(read_rules(file), str(file), overrides(sets), timespan_ms_max=limit_ms)
+    for mistake in mistakes:
+        typer.echo(show(mistake), err=True)
+    if program is None:
+        raise CallerError(f"{file} has mistakes; nothing was pushed", hint="mend them: `harness rules check` finds all")
     if program.rule_set.name != settings.rule_set:
         raise CallerError(
             f"{file} is the rule set `{program.rule_set.name}`, this realm decides by `{settings.rule_set}`",
             hint="rename it in the file, or set HARNESS_RULE_SET",
         )
-    Windows(program)
     return program
 
 
