@@ -8,7 +8,7 @@ from harness_stream.cli.rules_watch import states
 def test_each_new_content_once(tmp_path):
     file = tmp_path / "rules.yaml"
     file.write_text("a")
-    script = iter([lambda: file.touch(), lambda: file.write_text("b"), lambda: file.unlink(), lambda: file.write_text("b")])
+    script = iter([file.touch, lambda: file.write_text("b"), file.unlink, lambda: file.write_text("b")])
     seen = states(file, sleep=lambda _: next(script)())
     assert list(islice(seen, 4)) == [b"a", b"b", None, b"b"]
 
