@@ -16,6 +16,7 @@ from harness_stream.core.model import OWN_CHAIN_PREFIX, Intent, lane_of_fields, 
 from harness_stream.core.reasons import Deny
 from harness_stream.core.rules.language import COUNTING
 from harness_stream.core.state import State, agent_unit, lane_unit
+from harness_stream.core.variables import variables_of
 from harness_stream.core.views import views_of
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ def event_of(intent: Intent, t: int, inputs: Inputs, *, settles: Mapping[str, An
         "parent": None if intent.parent is None else intent.parent.model_dump(mode="json"),
         "kind": "intent",
         "action": intent.action,
+        "operation": inputs["operation"],
+        "object_class": inputs["object_class"],
         "resources": inputs["resources"],
         "measures": {name: measure_of(micro) for name, micro in intent.measures_micro().items()},
         "labels": sorted({*intent.labels, *inputs["tool_labels"]}),
@@ -222,7 +225,7 @@ class _Judged:
         self._event, self._state, self._windows = event, state, windows
         self._views = views_of(event)
         self._stale = stale_tables(inputs)
-        shared = _variables(intent, inputs, event, state, windows)
+        shared = variables_of(intent, inputs, event, state, windows)
         self._results = [windows.program.judge({**shared, "event": view, "intent": view}) for view in self._views]
         self._matched = {
             (spec.id, group): match for spec, _, group, match in counting.matches(event, windows, self._views)
@@ -283,19 +286,3 @@ def _interval(spec: window.Spec, seen: window.Seen) -> dict[str, Any]:
         return {}
     ends = (seen.lo, seen.hi)
     return {"counted": [measure_of(e) if spec.kind == "value_sum" and e is not None else e for e in ends]}
-
-
-def _variables(
-    intent: Intent, inputs: Inputs, event: Mapping[str, Any], state: State, windows: Windows
-) -> dict[str, Any]:
-    chain = chains.chain_of(state, intent.agent_id, intent.chain) or chains.Chain()
-    mandate = {"present": False} if chain.mandate is None else {"present": True, **chain.mandate}
-    return {
-        "identity": inputs["identity"],
-        "infrastructure": inputs["infrastructure"],
-        "risk": inputs["risk"],
-        "mandate": mandate,
-        "chain": {"labels": delegation.labels_of(state, event), "events": chain.events},
-        "args": {a.name: {"role": a.role, "exact": a.exact} for a in intent.arguments},
-        "params": dict(windows.program.rule_set.params),  # CEL takes no read-only mapping
-    }

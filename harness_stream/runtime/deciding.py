@@ -285,8 +285,8 @@ class Deciding:
         return () if taken.event is None else units_needed(taken.event, self._tables, self._state)
 
     def _fetch_needed(self, candidates: Sequence[Taken]) -> bool:
-        """Twice: what is fetched may name more, an approval's held intent its parent."""
-        return all(self._fetch([u for taken in candidates for u in self._units_needed(taken)]) for _ in range(2))
+        """Thrice: what is fetched may name more, an approval's held intent its parent, and that one its tree's root."""
+        return all(self._fetch([u for taken in candidates for u in self._units_needed(taken)]) for _ in range(3))
 
     def _fetch(self, units: Sequence[str]) -> bool:
         """One bounded fetch of cold units; False if the store does not answer."""
