@@ -18,6 +18,7 @@ from harness_stream.core.state import State, agent_unit, lane_unit
 from harness_stream.core.views import views_of
 
 if TYPE_CHECKING:
+    from harness_stream.core.rules.compile import Judged
     from harness_stream.core.rules.windows import Windows
 
 Reason = dict[str, Any]
@@ -231,7 +232,10 @@ class _Judged:
         self._views = views_of(event)
         self._stale = stale_tables(inputs)
         shared = _variables(intent, inputs, chains.chain_of(state, intent.agent_id, intent.chain), windows)
-        self._results = [windows.program.judge({**shared, "event": view, "intent": view}) for view in self._views]
+        self._results: list[Judged] = []
+        for view in self._views:
+            first = self._results[0] if self._results else None
+            self._results.append(windows.program.judge({**shared, "event": view, "intent": view}, first))
         self._matched = {
             (spec.id, group): mask for spec, _, group, mask in chains.matches(event, windows, self._views)
         }
@@ -239,7 +243,7 @@ class _Judged:
     def finding(self, index: int) -> Reason | None:
         """The rule's reason if it fires or errs, else None."""
         unread = self._stale & self._windows.program.tables_read[index]
-        results = [result[index] for result in self._results]
+        results = [result.of(index) for result in self._results]
         if not unread and all(result is False for result in results):
             return None
         rule = self._windows.program.rules[index]
