@@ -20,6 +20,7 @@ from harness_stream.core.variables import variables_of
 from harness_stream.core.views import views_of
 
 if TYPE_CHECKING:
+    from harness_stream.core.rules.compile import Judged
     from harness_stream.core.rules.windows import Windows
 
 Reason = dict[str, Any]
@@ -226,7 +227,10 @@ class _Judged:
         self._views = views_of(event)
         self._stale = stale_tables(inputs)
         shared = variables_of(intent, inputs, event, state, windows)
-        self._results = [windows.program.judge({**shared, "event": view, "intent": view}) for view in self._views]
+        self._results: list[Judged] = []
+        for view in self._views:
+            first = self._results[0] if self._results else None
+            self._results.append(windows.program.judge({**shared, "event": view, "intent": view}, first))
         self._matched = {
             (spec.id, group): match for spec, _, group, match in counting.matches(event, windows, self._views)
         }
@@ -234,7 +238,7 @@ class _Judged:
     def finding(self, index: int) -> Reason | None:
         """The rule's reason if it fires or errs, else None."""
         unread = self._stale & self._windows.program.tables_read[index]
-        results = [result[index] for result in self._results]
+        results = [result.of(index) for result in self._results]
         if not unread and all(result is False for result in results):
             return None
         rule = self._windows.program.rules[index]

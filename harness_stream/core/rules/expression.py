@@ -10,17 +10,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from harness_stream.core.rules import guards
+from harness_stream.core.rules.cost import Cost, Shape, cost_of
 from harness_stream.core.rules.language import (
     ARGUMENT_FIELDS,
     ARITHMETIC,
+    CONDITION_STEPS_MAX,
     CONVERSIONS,
     DIVISIONS,
     EXPRESSION_CHARS_MAX,
     GUARDED_TABLES,
     LITERAL_ELEMENTS_MAX,
+    LOOP_STEPS_MAX,
     MACROS,
     OPERATOR_SIGNS,
     PATTERN_CHARS_MAX,
+    PATTERN_UNITS_MAX,
     PREDICATES,
     ROOTS,
     SELECTION_ROOTS,
@@ -28,6 +32,7 @@ from harness_stream.core.rules.language import (
     Kind,
 )
 from harness_stream.core.rules.mistakes import WARNING, Findings, did_you_mean
+from harness_stream.core.rules.patterns import pattern_of
 from harness_stream.core.rules.syntax import (
     Call,
     Comprehension,
@@ -48,6 +53,7 @@ if TYPE_CHECKING:
 
 _FUNCTIONS: Final = PREDICATES | CONVERSIONS | MACROS
 _WORD_CHARS: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+_RESOURCE: Final = ("event.resource.", "intent.resource.")
 _INTERNAL: Final = frozenset({"@not_strictly_false", "@result"})
 
 
@@ -61,6 +67,7 @@ class Expression:
         reads: every dotted name it reads, selections not followed (`identity.roles`, `event.resource.zone`, `args`).
         uses: the selections it names, by the offset of each mention.
         loops: whether it holds a comprehension.
+        cost: what evaluating it may take, its selections included.
     """
 
     text: str
@@ -68,6 +75,12 @@ class Expression:
     reads: frozenset[str]
     uses: Mapping[int, str]
     loops: bool
+    cost: Cost = Cost(1, 1, 0)
+
+    def varies(self, selections: Mapping[str, Expression]) -> bool:
+        """Whether it reads the resource, and may so differ between two resources of one intent."""
+        paths = self.reads.union(*(selections[name].reads for name in self.uses.values()))
+        return any(path.startswith(_RESOURCE) for path in paths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +93,7 @@ class Scope:
         selections: selections it may use, understood.
         checker: CEL's type checker for exactly these names.
         parser: CEL's parser.
+        shapes: how large the values of those names may be.
         reserved: names of selections that may not be used here.
     """
 
@@ -88,6 +102,7 @@ class Scope:
     selections: Mapping[str, Expression]
     checker: TypeChecker
     parser: Parser
+    shapes: Mapping[str, Shape]
     reserved: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -112,7 +127,20 @@ def understand(item: Item, scope: Scope, findings: Findings) -> Expression | Non
     for complaint in scope.checker.complaints(text):
         if not (walk.failed and complaint.undeclared):
             findings.on(item, complaint.message, complaint.fix, offset=complaint.offset)
-    return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops)
+    cost = cost_of(tree, scope.shapes, scope.selections)
+    _afford(item, cost, findings)
+    return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops, cost)
+
+
+def _afford(item: Item, cost: Cost, findings: Findings) -> None:
+    """Refuses what could stall a worker, at the part that takes most."""
+    if cost.loops > LOOP_STEPS_MAX:
+        message = f"up to {cost.loops:,} passes through loops; the limit is {LOOP_STEPS_MAX:,}"
+        findings.on(item, message, "split the rule, or loop over a shorter list", offset=cost.dearest)
+    elif cost.steps > CONDITION_STEPS_MAX:
+        message = f"up to {cost.steps:,} steps on the largest event; the limit is {CONDITION_STEPS_MAX:,}"
+        fix = "`map` and `filter` take the square of a list's length: use `exists`, `in` or `startsWith`"
+        findings.on(item, message, fix, offset=cost.dearest)
 
 
 class _Walk:
@@ -377,6 +405,9 @@ class _Walk:
         elif len(pattern.value) > PATTERN_CHARS_MAX:
             message = f"a pattern of {len(pattern.value):,} characters; the limit is {PATTERN_CHARS_MAX}"
             self._mistake(pattern.offset, message, "use `startsWith`, `in [...]` or several patterns")
+        elif (units := pattern_of(pattern.value).units) > PATTERN_UNITS_MAX:
+            message = f"the pattern unfolds to {units:,} instructions; the limit is {PATTERN_UNITS_MAX:,}"
+            self._mistake(pattern.offset, message, "use smaller counts in braces, and ranges in place of Unicode classes")
         elif error := self._scope.parser.literal_fails(f'"".matches({_quoted(pattern.value)})'):
             self._mistake(pattern.offset, f"not a regular expression: {error}", "use RE2 syntax")
 
