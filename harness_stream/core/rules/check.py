@@ -13,6 +13,7 @@ from harness_stream.core import limits
 from harness_stream.core.rules.cel import Parser, Runtime, TypeChecker
 from harness_stream.core.rules.cost import shapes_of
 from harness_stream.core.rules.expression import Expression, Scope, understand
+from harness_stream.core.rules.functions import rewritten
 from harness_stream.core.rules.language import (
     COUNTING,
     EXPRESSION_CHARS_MAX,
@@ -81,10 +82,16 @@ def check(draft: Draft, *, timespan_ms_max: int = TIMESPAN_MS_MAX) -> Checked | 
 
 
 def expanded(expression: Expression, selections: Mapping[str, Expression]) -> str:
-    """The text with every selection replaced by its own; the line break ends a comment at its end."""
+    """The text with every selection replaced by its own, and every function of ours by its look-up.
+
+    The line break ends a comment at a selection's end.
+    """
     text = expression.text
-    for offset, name in sorted(expression.uses.items(), reverse=True):
-        text = f"{text[:offset]}({selections[name].text}\n){text[offset + len(name) :]}"
+    for offset, name in sorted({**expression.uses, **expression.calls}.items(), reverse=True):
+        if offset in expression.calls:
+            text = rewritten(text, offset, name)
+        else:
+            text = f"{text[:offset]}({selections[name].text}\n){text[offset + len(name) :]}"
     return text
 
 

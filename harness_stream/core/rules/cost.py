@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness_stream.core import limits
+from harness_stream.core.rules.functions import ALLOWS, MENTIONS, ORIGIN, function_of
 from harness_stream.core.rules.language import CONVERSIONS
 from harness_stream.core.rules.patterns import pattern_of
 from harness_stream.core.rules.syntax import Call, Comprehension, Const, Ident, ListOf, MapOf, Node, Select
@@ -71,6 +72,12 @@ _JOIN_STEPS_ITEM: Final = 5.0
 _SEARCH_STEPS_CHAR: Final = 0.5
 _COUNT_STEPS_CHAR: Final = 1 / 40
 _LOOP_STEPS: Final = 2.0
+# An intent of 64 KiB has room for some 3,000 fingerprints of values.
+_FUNCTION_STEPS: Final = {
+    ORIGIN: 4 * _LOOK_UP_STEPS,
+    ALLOWS: 2 * limits.WORD_CHARS_MAX * _JOIN_STEPS_CHAR + limits.ACTION_CLASSES_MAX * 2 * _SCAN_STEPS_ITEM,
+    MENTIONS: 3_000 * _SCAN_STEPS_ITEM,
+}
 # `map` and `filter` copy what they have so far for every element: the square of the length.
 _GROW_STEPS_ITEM: Final = 0.8
 
@@ -227,6 +234,8 @@ def _steps_of(node: Call, shapes: list[Shape]) -> float:  # noqa: PLR0911  one c
             return pattern_of(text).steps(shapes[0].chars)
         case "_[_]":
             return _LOOK_UP_STEPS
+        case _ if (own := function_of(node)) is not None:
+            return _FUNCTION_STEPS[own]
         case name if name in _CONVERTING:
             return _CONVERT_STEPS
         case _:

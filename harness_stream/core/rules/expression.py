@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness_stream.core.rules import guards
 from harness_stream.core.rules.cost import Cost, Shape, cost_of
+from harness_stream.core.rules.functions import ORIGIN, PARAMETERS, READS, function_of, names_an_argument
 from harness_stream.core.rules.language import (
     ARGUMENT_FIELDS,
     ARITHMETIC,
@@ -66,6 +67,7 @@ class Expression:
         tree: its syntax.
         reads: every dotted name it reads, selections not followed (`identity.roles`, `event.resource.zone`, `args`).
         uses: the selections it names, by the offset of each mention.
+        calls: the language's own functions it calls, by the offset of each call.
         loops: whether it holds a comprehension.
         cost: what evaluating it may take, its selections included.
     """
@@ -76,6 +78,7 @@ class Expression:
     uses: Mapping[int, str]
     loops: bool
     cost: Cost = Cost(1, 1, 0)
+    calls: Mapping[int, str] = field(default_factory=dict)
 
     def varies(self, selections: Mapping[str, Expression]) -> bool:
         """Whether it reads the resource, and may so differ between two resources of one intent."""
@@ -129,7 +132,7 @@ def understand(item: Item, scope: Scope, findings: Findings) -> Expression | Non
             findings.on(item, complaint.message, complaint.fix, offset=complaint.offset)
     cost = cost_of(tree, scope.shapes, scope.selections)
     _afford(item, cost, findings)
-    return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops, cost)
+    return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops, cost, dict(walk.calls))
 
 
 def _afford(item: Item, cost: Cost, findings: Findings) -> None:
@@ -156,6 +159,7 @@ class _Walk:
         self._warned: set[str] = set()
         self.reads: set[str] = set()
         self.uses: dict[int, str] = {}
+        self.calls: dict[int, str] = {}
         self.loops = False
         self.failed = False
 
@@ -324,7 +328,28 @@ class _Walk:
 
     # --- calls ---
 
+    def _own_function(self, node: Call, name: str, facts: guards.Facts) -> None:
+        """One of the language's own; its target is no value but part of its name."""
+        where = self._word(node.offset) if node.target is None else _start(node.target)
+        parameters = PARAMETERS[name]
+        root = READS[name].partition(".")[0]
+        if root not in self._scope.roots:
+            self._mistake(where, f"`{name}()` asks of the intent, not of history", "ask in the rule's `when`")
+        elif len(node.args) != len(parameters):
+            self._mistake(where, f"`{name}()` takes {len(parameters)}", f"write `{name}({', '.join(parameters)})`")
+        elif name == ORIGIN and not names_an_argument(node.args[0], self._bound):
+            self._mistake(where, "`origin()` takes an argument's name", 'write `origin("to")`, or loop over `args`')
+        else:
+            self.reads.add(READS[name])
+            self.calls[where] = name
+        for part in node.args:
+            self.visit(part, facts)
+
     def _call(self, node: Call, facts: guards.Facts) -> None:
+        own = function_of(node)
+        if own is not None:
+            self._own_function(node, own, facts)
+            return
         if node.function in {"_&&_", "_||_", "_?_:_"}:
             self._branches(node, facts)
             return

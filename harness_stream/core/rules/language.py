@@ -150,7 +150,7 @@ TABLES: Final = tuple(_TABLES)
 GUARDED_TABLES: Final = frozenset({"infrastructure", "risk", "mandate"})
 ROOTS: Final = frozenset({"event", "intent", *TABLES, "chain", "args", "params"})
 SELECTION_ROOTS: Final = frozenset({"event", "params"})
-ARGUMENT_FIELDS: Final = ("role", "exact")
+ARGUMENT_FIELDS: Final = ("role", "exact", "values", "origin", "links")
 
 
 def _fields() -> Mapping[str, Kind]:
