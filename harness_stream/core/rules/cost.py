@@ -61,8 +61,8 @@ class Shape(NamedTuple):
 
 
 _COMPARE_STEPS_ITEM: Final = 1.0
-_COMPARE_STEPS_CHAR: Final = 1 / 256
-_SCAN_STEPS_ITEM: Final = 0.5
+_COMPARE_STEPS_CHAR: Final = 1 / 512
+_SCAN_STEPS_ITEM: Final = 0.3
 _CONVERT_STEPS: Final = 40
 _LOOK_UP_STEPS: Final = 10
 _CONVERTING: Final = CONVERSIONS | {"type"}
@@ -70,6 +70,7 @@ _JOIN_STEPS_CHAR: Final = 1 / 6
 _JOIN_STEPS_ITEM: Final = 5.0
 _SEARCH_STEPS_CHAR: Final = 0.5
 _COUNT_STEPS_CHAR: Final = 1 / 40
+_ENTRY_STEPS: Final = 2.0
 _LOOP_STEPS: Final = 2.0
 # `map` and `filter` copy what they have so far for every element: the square of the length.
 _GROW_STEPS_ITEM: Final = 0.8
@@ -160,6 +161,7 @@ class _Estimate:
             case ListOf(elements=elements):
                 return _many(len(elements), _largest([self.visit(element, times) for element in elements]))
             case MapOf(entries=entries):
+                self._add(node, len(entries) * _ENTRY_STEPS, times)
                 pairs = [(self.visit(key, times), self.visit(value, times)) for key, value in entries]
                 return _many(len(entries), _largest([shape for pair in pairs for shape in pair]))
             case Comprehension():
