@@ -49,7 +49,7 @@ class Checked:
         selections: by name, in alphabetical order.
         conditions: each rule's `when`.
         selection_programs: in the order of the selections.
-        texts: each rule's `when` with its selections put in.
+        texts: each rule's `when` with its selections put in and `intent` for `event`.
         programs: those texts, compiled.
     """
 
@@ -82,9 +82,23 @@ def check(draft: Draft, *, timespan_ms_max: int = TIMESPAN_MS_MAX) -> Checked | 
 
 def expanded(expression: Expression, selections: Mapping[str, Expression]) -> str:
     """The text with every selection replaced by its own; the line break ends a comment at its end."""
+    return _replaced(expression, {at: (name, f"({selections[name].text}\n)") for at, name in expression.uses.items()})
+
+
+def of_intent(expression: Expression, selections: Mapping[str, Expression]) -> str:
+    """The same, and `event` is read as `intent`: they are one view, and CEL would convert each of the two maps."""
+    mentions = {at: (name, f"({_intents(selections[name])}\n)") for at, name in expression.uses.items()}
+    return _replaced(expression, mentions | dict.fromkeys(expression.events, ("event", "intent")))
+
+
+def _intents(selection: Expression) -> str:
+    return _replaced(selection, dict.fromkeys(selection.events, ("event", "intent")))
+
+
+def _replaced(expression: Expression, words: Mapping[int, tuple[str, str]]) -> str:
     text = expression.text
-    for offset, name in sorted(expression.uses.items(), reverse=True):
-        text = f"{text[:offset]}({selections[name].text}\n){text[offset + len(name) :]}"
+    for offset, (word, other) in sorted(words.items(), reverse=True):
+        text = f"{text[:offset]}{other}{text[offset + len(word) :]}"
     return text
 
 
@@ -251,26 +265,32 @@ class _Pass:
         if self._findings.failed:
             return None
         known = tuple(condition for condition in conditions if condition)
-        selections = tuple(self._program(s.text, ("selections", name)) for name, s in sorted(self._selections.items()))
-        texts = tuple(expanded(condition, self._selections) for condition in known)
-        programs = tuple(self._program(text, ("rules", index, "when")) for index, text in enumerate(texts))
+        selections = dict(sorted(self._selections.items()))
+        listening = [self._program(s.text, self._draft.places["selections", name]) for name, s in selections.items()]
+        judging = [self._condition_program(index, condition) for index, condition in enumerate(known)]
         if self._findings.failed:
             return None
         return Checked(
             self._runtime,
-            dict(sorted(self._selections.items())),
+            selections,
             known,
-            tuple(program for program in selections if program),
-            texts,
-            tuple(program for program in programs if program),
+            tuple(program for program in listening if program),
+            tuple(text for text, _ in judging),
+            tuple(program for _, program in judging if program),
         )
 
-    def _program(self, text: str, path: tuple[str | int, ...]) -> cel.Expression | None:
-        item = self._draft.places[path]
-        if len(text) > EXPRESSION_CHARS_MAX:
-            message = f"{len(text):,} characters with its selections put in; the limit is {EXPRESSION_CHARS_MAX:,}"
+    def _condition_program(self, index: int, condition: Expression) -> tuple[str, cel.Expression | None]:
+        """What a rule's `when` comes to, and its program if it can have one."""
+        item = self._draft.places["rules", index, "when"]
+        length = len(expanded(condition, self._selections))
+        if length > EXPRESSION_CHARS_MAX:
+            message = f"{length:,} characters with its selections put in; the limit is {EXPRESSION_CHARS_MAX:,}"
             self._wrong(item, message, "split the rule")
-            return None
+            return "", None
+        text = of_intent(condition, self._selections)
+        return text, self._program(text, item)
+
+    def _program(self, text: str, item: Item) -> cel.Expression | None:
         program = self._runtime.compile(text)
         if not isinstance(program, tuple):
             return program

@@ -66,6 +66,7 @@ class Expression:
         tree: its syntax.
         reads: every dotted name it reads, selections not followed (`identity.roles`, `event.resource.zone`, `args`).
         uses: the selections it names, by the offset of each mention.
+        events: offsets at which it says `event`.
         loops: whether it holds a comprehension.
         cost: what evaluating it may take, its selections included.
     """
@@ -75,12 +76,16 @@ class Expression:
     reads: frozenset[str]
     uses: Mapping[int, str]
     loops: bool
+    events: frozenset[int] = frozenset()
     cost: Cost = Cost(1, 1, 0)
+
+    def reads_through(self, selections: Mapping[str, Expression]) -> frozenset[str]:
+        """What it and the selections that it uses read."""
+        return self.reads.union(*(selections[name].reads for name in self.uses.values()))
 
     def varies(self, selections: Mapping[str, Expression]) -> bool:
         """Whether it reads the resource, and may so differ between two resources of one intent."""
-        paths = self.reads.union(*(selections[name].reads for name in self.uses.values()))
-        return any(path.startswith(_RESOURCE) for path in paths)
+        return any(path.startswith(_RESOURCE) for path in self.reads_through(selections))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,7 @@ def understand(item: Item, scope: Scope, findings: Findings) -> Expression | Non
             findings.on(item, complaint.message, complaint.fix, offset=complaint.offset)
     cost = cost_of(tree, scope.shapes, scope.selections)
     _afford(item, cost, findings)
-    return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops, cost)
+    return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops, frozenset(walk.events), cost)
 
 
 def _afford(item: Item, cost: Cost, findings: Findings) -> None:
@@ -155,6 +160,7 @@ class _Walk:
         self._bound: tuple[str, ...] = ()
         self._warned: set[str] = set()
         self.reads: set[str] = set()
+        self.events: set[int] = set()
         self.uses: dict[int, str] = {}
         self.loops = False
         self.failed = False
@@ -228,6 +234,8 @@ class _Walk:
     def _read(self, offset: int, path: str, facts: guards.Facts) -> None:
         self.reads.add(path)
         table, _, field_name = path.partition(".")
+        if table == "event":
+            self.events.add(offset)
         if table not in GUARDED_TABLES or field_name == "present" or guards.present(table) in facts:
             return
         if table not in self._warned:

@@ -283,10 +283,19 @@ def test_loops_that_each_stay_within_the_budget_do_not_spend_it_together():
     assert judged == (0, {})
 
 
-def test_an_event_that_is_not_the_intent_is_judged_without_the_index():
-    program, checked, _ = loaded([('intent.action == "a"', "enforce"), ('event.action == "b"', "enforce")])
-    values = {**values_of(), "intent": view_of(action="a"), "event": view_of(action="b")}
-    assert together(program, program.judge(values)) == each(checked, values) == [True, True]
+def test_the_event_of_a_rule_is_the_intent():
+    program, _, _ = loaded([('event.action == "a"', "enforce"), ("s0", "enforce")], ['event.action == "a"'])
+    values = {**values_of(), "intent": view_of(action="a")}
+    del values["event"]
+    assert program.judge(values) == (0b11, {})
+
+
+def test_event_is_replaced_only_where_it_is_the_variable():
+    text = """event.action == 'event.action' || 'event' in event . labels || event.purpose == "event" // event.t"""
+    program, checked, mistakes = loaded([(text, "enforce")])
+    assert checked.texts[0] == text.replace("event.action ==", "intent.action ==").replace(
+        "event . labels", "intent . labels"
+    ).replace("event.purpose", "intent.purpose")
 
 
 def test_more_actions_than_have_masks_of_their_own_are_judged_alike():
