@@ -205,9 +205,8 @@ def _text(found: list[dict[str, Any]]) -> str:
     for measured in found:
         rounds, names = measured["rounds"], [name for name in measured["rounds"][0] if name != "floor"]
         floor = statistics.median(row["floor"] for row in rounds)
-        lines.append(
-            f"  {measured['rules']:,} rules: CEL is called {measured['evaluations']:.1f} times; the floor is {floor:.1f} µs"
-        )
+        calls = measured["evaluations"]
+        lines.append(f"  {measured['rules']:,} rules: CEL is called {calls:.1f} times; the floor is {floor:.1f} µs")
         lines += [f"    {name:13} {_ratio(rounds, name, 'floor')}" for name in names]
         lines.append(f"    each / judge  {_ratio(rounds, 'each', 'judge')}")
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness_stream.core import limits
 from harness_stream.core.rules.cel import Parser, Runtime, TypeChecker
-from harness_stream.core.rules.cost import shapes_of
+from harness_stream.core.rules.cost import Cost, shapes_of
 from harness_stream.core.rules.expression import Expression, Scope, understand
 from harness_stream.core.rules.language import (
     COUNTING,
@@ -307,4 +307,4 @@ def _stand_in(parser: Parser) -> Expression:
     tree = parser.tree("true")
     if isinstance(tree, tuple):
         raise TypeError("`true` is an expression")
-    return Expression("true", tree, frozenset(), {}, loops=False)
+    return Expression("true", tree, frozenset(), {}, loops=False, cost=Cost(1, 1, 0))

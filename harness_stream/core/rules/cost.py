@@ -180,10 +180,7 @@ class _Estimate:
 
     def _select(self, node: Select, times: int) -> Shape:
         operand = self.visit(node.operand, times)
-        path = _path(node)
-        if path in self._shapes:
-            return self._shapes[path]
-        return operand.inner or _TEXT
+        return self._shapes.get(_path(node) or "") or operand.inner or _TEXT
 
     def _loop(self, node: Comprehension, times: int) -> Shape:
         over = self.visit(node.over, times)

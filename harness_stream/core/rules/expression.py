@@ -66,9 +66,9 @@ class Expression:
         tree: its syntax.
         reads: every dotted name it reads, selections not followed (`identity.roles`, `event.resource.zone`, `args`).
         uses: the selections it names, by the offset of each mention.
-        events: offsets at which it says `event`.
         loops: whether it holds a comprehension.
         cost: what evaluating it may take, its selections included.
+        events: offsets at which it says `event`.
     """
 
     text: str
@@ -76,8 +76,8 @@ class Expression:
     reads: frozenset[str]
     uses: Mapping[int, str]
     loops: bool
+    cost: Cost
     events: frozenset[int] = frozenset()
-    cost: Cost = Cost(1, 1, 0)
 
     def reads_through(self, selections: Mapping[str, Expression]) -> frozenset[str]:
         """What it and the selections that it uses read."""
@@ -134,7 +134,7 @@ def understand(item: Item, scope: Scope, findings: Findings) -> Expression | Non
             findings.on(item, complaint.message, complaint.fix, offset=complaint.offset)
     cost = cost_of(tree, scope.shapes, scope.selections)
     _afford(item, cost, findings)
-    return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops, frozenset(walk.events), cost)
+    return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops, cost, frozenset(walk.events))
 
 
 def _afford(item: Item, cost: Cost, findings: Findings) -> None:
@@ -415,7 +415,8 @@ class _Walk:
             self._mistake(pattern.offset, message, "use `startsWith`, `in [...]` or several patterns")
         elif (units := pattern_of(pattern.value).units) > PATTERN_UNITS_MAX:
             message = f"the pattern unfolds to {units:,} instructions; the limit is {PATTERN_UNITS_MAX:,}"
-            self._mistake(pattern.offset, message, "use smaller counts in braces, and ranges in place of Unicode classes")
+            fix = "use smaller counts in braces, and ranges in place of Unicode classes"
+            self._mistake(pattern.offset, message, fix)
         elif error := self._scope.parser.literal_fails(f'"".matches({_quoted(pattern.value)})'):
             self._mistake(pattern.offset, f"not a regular expression: {error}", "use RE2 syntax")
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness_stream.core.rules.cost import Cost
     from harness_stream.core.rules.index import Actions
 
-# 50 bits fit an int64 with room (62 would be the most); beyond that an evaluation's fixed price is a tenth of the whole.
+# 50 bits fit an int64 with room (62 would be the most); more would not lower the price of a condition by a tenth.
 MASK_TERMS_MAX: Final = 50
 # CEL takes 100,000 code points; 50 conditions of 1,500 characters with their brackets stay below this.
 MASK_CHARS_MAX: Final = 80_000

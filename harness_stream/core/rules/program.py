@@ -1,4 +1,4 @@
-"""A checked rule set that answers two questions: which conditions hold for an intent, and which selections for an event.
+"""A checked rule set that answers two questions: which conditions hold for an intent, which selections for an event.
 
 Rule: asking never raises. A condition is true, false or the text of an error, and an error denies (DESIGN §4).
 How conditions are asked together (`masks.py`) and which are left out (`conditions.py`) never shows in an answer.

@@ -44,11 +44,13 @@ class Cut:
 
 
 def fields_read(checked: Checked) -> Mapping[str, frozenset[str]]:
+    """For each row a rule can name, the fields that any `when` names."""
     paths = [path.partition(".") for condition in checked.conditions for path in condition.reads]
     return MappingProxyType({table: frozenset(rest for root, _, rest in paths if root == table) for table in TABLES})
 
 
 def tables_read(checked: Checked, index: int, window: Correlation | None) -> frozenset[str]:
+    """The tables that have to be fresh for one rule and its window."""
     condition = checked.conditions[index]
     names = {*condition.uses.values(), *(window.selections if window else ())}
     paths: set[str] = set(condition.reads).union(*(checked.selections[name].reads for name in names))

@@ -1,6 +1,5 @@
 """Asked together, with what an action cannot meet left out, conditions say exactly what each says alone."""
 
-
 from __future__ import annotations
 
 import json
@@ -26,7 +25,9 @@ OF_EVENT = st.one_of(
     QUOTED_ACTION.map(lambda a: f"event.action == {a}"),
     QUOTED_ACTION.map(lambda a: f"{a} == event.action"),
     st.lists(QUOTED_ACTION, max_size=3).map(lambda a: f"event.action in [{', '.join(a)}]"),
-    st.sampled_from(["", "c", "crm.", "crm.e", "email.", "email.send"]).map(lambda p: f'event.action.startsWith("{p}")'),
+    st.sampled_from(["", "c", "crm.", "crm.e", "email.", "email.send"]).map(
+        lambda p: f'event.action.startsWith("{p}")'
+    ),
     st.sampled_from(
         [
             "true",
@@ -42,7 +43,9 @@ OF_EVENT = st.one_of(
         ]
     ),
 )
-ERRING = st.sampled_from(["risk.score > 0.5", "infrastructure.attested", "identity.delegated_only", "mandate.declared_by == 'agent'"])
+ERRING = st.sampled_from(
+    ["risk.score > 0.5", "infrastructure.attested", "identity.delegated_only", "mandate.declared_by == 'agent'"]
+)
 OF_ROWS = st.sampled_from(
     [
         "risk.present && risk.score > 0.5",
@@ -130,7 +133,9 @@ VIEWS = st.fixed_dictionaries(
         "resource": RESOURCES,
     }
 )
-ARGUMENT = st.fixed_dictionaries({"role": st.sampled_from(["secret", "content"]), "exact": st.sampled_from([True, False, "no"])})
+ARGUMENT = st.fixed_dictionaries(
+    {"role": st.sampled_from(["secret", "content"]), "exact": st.sampled_from([True, False, "no"])}
+)
 VARIABLES = st.fixed_dictionaries(
     {
         "identity": st.fixed_dictionaries(
@@ -169,7 +174,8 @@ def each_selected(checked, view):
     results = [outcome(program, activation) for program in checked.selection_programs]
     bits = list(enumerate(results))
     return Selected(
-        sum(1 << bit for bit, said in bits if said is True), sum(1 << bit for bit, said in bits if isinstance(said, str))
+        sum(1 << bit for bit, said in bits if said is True),
+        sum(1 << bit for bit, said in bits if isinstance(said, str)),
     )
 
 
@@ -292,7 +298,7 @@ def test_the_event_of_a_rule_is_the_intent():
 
 def test_event_is_replaced_only_where_it_is_the_variable():
     text = """event.action == 'event.action' || 'event' in event . labels || event.purpose == "event" // event.t"""
-    program, checked, mistakes = loaded([(text, "enforce")])
+    _, checked, _ = loaded([(text, "enforce")])
     assert checked.texts[0] == text.replace("event.action ==", "intent.action ==").replace(
         "event . labels", "intent . labels"
     ).replace("event.purpose", "intent.purpose")
@@ -301,8 +307,10 @@ def test_event_is_replaced_only_where_it_is_the_variable():
 def test_more_actions_than_have_masks_of_their_own_are_judged_alike():
     """200 rules that all meet each of 30 actions: more nodes than masks of single actions may hold."""
     listed = ", ".join(f'"a{i}"' for i in range(60))
-    program, checked, _ = loaded([(f"intent.action in [{listed}] && chain.events == {i}", "enforce") for i in range(200)]
-                                 + [(f'intent.action == "a{i}"', "enforce") for i in range(60)])
+    program, checked, _ = loaded(
+        [(f"intent.action in [{listed}] && chain.events == {i}", "enforce") for i in range(200)]
+        + [(f'intent.action == "a{i}"', "enforce") for i in range(60)]
+    )
     for action in ("a0", "a29", "a59", "b"):
         values = values_of(view=view_of(action=action))
         assert together(program, program.judge(values)) == each(checked, values)
