@@ -118,7 +118,7 @@ class _Reader:
             return _UNICODE_UNITS
         if text.startswith("[^") or not text.isascii() or "\\" in text or "[:^" in text:
             return _UNICODE_UNITS if self._folded else len(text) * _WIDE_UNITS
-        return len(_RANGE.sub("r", text)) * (_FOLDED_UNITS if self._folded else 1)
+        return len(_RANGE.sub("r", text[1:].removesuffix("]"))) * (_FOLDED_UNITS if self._folded else 1)
 
     def _open(self, text: str) -> None:
         self._next(0)
