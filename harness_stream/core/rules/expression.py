@@ -27,7 +27,7 @@ from harness_stream.core.rules.language import (
     TYPE_NAMES,
     Kind,
 )
-from harness_stream.core.rules.mistakes import WARNING, Findings, did_you_mean
+from harness_stream.core.rules.mistakes import ERROR, WARNING, Code, Findings, did_you_mean, token_chars
 from harness_stream.core.rules.syntax import (
     Call,
     Comprehension,
@@ -43,7 +43,7 @@ from harness_stream.core.rules.syntax import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness_stream.core.rules.cel import Parser, TypeChecker
+    from harness_stream.core.rules.cel import Complaint, Parser, TypeChecker
     from harness_stream.core.rules.document import Item
 
 _FUNCTIONS: Final = PREDICATES | CONVERSIONS | MACROS
@@ -100,19 +100,24 @@ def understand(item: Item, scope: Scope, findings: Findings) -> Expression | Non
     text = item.value
     if len(text) > EXPRESSION_CHARS_MAX:
         message = f"an expression of {len(text):,} characters; the limit is {EXPRESSION_CHARS_MAX:,}"
-        findings.on(item, message, "put parts of it into selections or rules of their own")
+        findings.on(item, message, "put parts of it into selections or rules of their own", code=Code.LIMIT)
         return None
     tree = scope.parser.tree(text)
     if isinstance(tree, tuple):
         for complaint in tree:
-            findings.on(item, complaint.message, complaint.fix, offset=complaint.offset)
+            _complain(item, complaint, Code.SYNTAX, findings)
         return None
     walk = _Walk(item, scope, findings)
     walk.visit(tree, guards.NOTHING)
     for complaint in scope.checker.complaints(text):
         if not (walk.failed and complaint.undeclared):
-            findings.on(item, complaint.message, complaint.fix, offset=complaint.offset)
+            _complain(item, complaint, Code.UNKNOWN_NAME if complaint.undeclared else Code.TYPE, findings)
     return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops)
+
+
+def _complain(item: Item, complaint: Complaint, code: Code, findings: Findings) -> None:
+    offset, length = complaint.offset, token_chars(item.value, complaint.offset)
+    findings.on(item, complaint.message, complaint.fix, code=code, offset=offset, length=length)
 
 
 class _Walk:
@@ -131,9 +136,10 @@ class _Walk:
         self.loops = False
         self.failed = False
 
-    def _mistake(self, offset: int, message: str, fix: str) -> None:
-        self.failed = True
-        self._findings.on(self._item, message, fix, offset=offset)
+    def _mistake(self, offset: int, code: Code, message: str, fix: str, severity: str = ERROR) -> None:
+        self.failed = self.failed or severity == ERROR
+        length = token_chars(self._item.value, offset)
+        self._findings.on(self._item, message, fix, code=code, offset=offset, length=length, severity=severity)
 
     def visit(self, node: Node, facts: guards.Facts) -> None:
         match node:
@@ -182,20 +188,22 @@ class _Walk:
     def _unknown_name(self, node: Ident) -> None:
         name = node.name
         if self._scope.roots == SELECTION_ROOTS and name == "intent":
-            self._mistake(node.offset, "a selection reads only `event` and `params`", "write `event` for `intent`")
+            fix = "write `event` for `intent`"
+            self._mistake(node.offset, Code.OUT_OF_SCOPE, "a selection reads only `event` and `params`", fix)
         elif self._scope.roots == SELECTION_ROOTS and name in ROOTS:
             fix = f"read `{name}` in the rule's `when`"
-            self._mistake(node.offset, "a selection reads only `event` and `params`", fix)
+            self._mistake(node.offset, Code.OUT_OF_SCOPE, "a selection reads only `event` and `params`", fix)
         elif name in self._scope.reserved:
-            self._mistake(node.offset, "a selection cannot use another one", f"write out what `{name}` says")
+            fix = f"write out what `{name}` says"
+            self._mistake(node.offset, Code.OUT_OF_SCOPE, "a selection cannot use another one", fix)
         else:
             fix = did_you_mean(name, self._scope.roots | set(self._scope.selections))
-            self._mistake(node.offset, f"unknown name `{name}`", fix)
+            self._mistake(node.offset, Code.UNKNOWN_NAME, f"unknown name `{name}`", fix)
 
     def _bare(self, offset: int, path: str) -> None:
         names = [name for name in self._scope.fields if name.startswith(f"{path}.")]
         fix = f"name one of its fields, such as `{names[0]}`" if names else "there are none"
-        self._mistake(offset, f"`{path}` is a table, not a value", fix)
+        self._mistake(offset, Code.TYPE, f"`{path}` is a table, not a value", fix)
 
     def _read(self, offset: int, path: str, facts: guards.Facts) -> None:
         self.reads.add(path)
@@ -205,9 +213,7 @@ class _Walk:
         if table not in self._warned:
             self._warned.add(table)
             message = f"`{path}` is an error when the row is absent, and an error denies"
-            self._findings.on(
-                self._item, message, f"write `{table}.present && …` before it", offset=offset, severity=WARNING
-            )
+            self._mistake(offset, Code.ABSENT_ROW, message, f"write `{table}.present && …` before it", WARNING)
 
     def _select(self, node: Select, facts: guards.Facts) -> None:
         if node.test:
@@ -235,7 +241,8 @@ class _Walk:
             if name.startswith(f"{parent}.")
         }
         fix = did_you_mean(node.field, siblings, prefix=f"{parent}.")
-        self._mistake(node.offset + 1, f"unknown field `{parent}.{node.field}`", fix)
+        code = Code.UNKNOWN_PARAM if parent == "params" else Code.UNKNOWN_FIELD
+        self._mistake(node.offset + 1, code, f"unknown field `{parent}.{node.field}`", fix)
 
     # --- what may not be there ---
 
@@ -248,7 +255,7 @@ class _Walk:
         if self._is_argument(node.operand):
             if node.field not in ARGUMENT_FIELDS:
                 fix = did_you_mean(node.field, ARGUMENT_FIELDS)
-                self._mistake(node.offset + 1, f"unknown field `{node.field}` of an argument", fix)
+                self._mistake(node.offset + 1, Code.UNKNOWN_FIELD, f"unknown field `{node.field}` of an argument", fix)
         elif self._is_map(node.operand):
             self._key(node.offset, node, node.operand, Const(node.offset, node.field), facts)
 
@@ -270,13 +277,15 @@ class _Walk:
         if guards.key_in(container, key) in facts:
             return
         fix = f"write `{guards.written(key)} in {guards.written(container)} && …` before it"
-        self._mistake(offset, f"`{guards.written(read)}` fails when the key is missing", fix)
+        message = f"`{guards.written(read)}` fails when the key is missing"
+        self._mistake(offset, Code.UNGUARDED, message, fix)
 
     def _index(self, node: Call, facts: guards.Facts) -> None:
         container, key = node.args
         if isinstance(container, ListOf | Comprehension) or self._kind(container) is Kind.STRINGS:
             fix = 'write `"value" in list` or `list.exists(x, x == "value")`'
-            self._mistake(node.offset, "an index into a list fails when the list is shorter", fix)
+            message = "an index into a list fails when the list is shorter"
+            self._mistake(node.offset, Code.UNGUARDED, message, fix)
         else:
             self._key(node.offset, node, container, key, facts)
 
@@ -292,7 +301,7 @@ class _Walk:
             fix = f'fields of `{table}` are always there: compare with `""`, or ask `size()`'
         else:
             fix = "only keys of `measures` and `args` can be missing"
-        self._mistake(self._word(node.offset), "`has()` is refused here", fix)
+        self._mistake(self._word(node.offset), Code.UNGUARDED, "`has()` is refused here", fix)
 
     # --- calls ---
 
@@ -333,7 +342,7 @@ class _Walk:
             message, fix = f"`{node.function}` is not called like this", "write `list.exists(x, condition on x)`"
         else:
             message, fix = f"unknown function `{node.function}`", did_you_mean(node.function, _FUNCTIONS)
-        self._mistake(self._word(node.offset), message, fix)
+        self._mistake(self._word(node.offset), Code.UNKNOWN_FUNCTION, message, fix)
 
     def _word(self, offset: int) -> int:
         """Start of the name before the bracket that CEL points at."""
@@ -346,7 +355,7 @@ class _Walk:
         if not known:
             sign = OPERATOR_SIGNS[node.function]
             fix = "divide by a number other than 0, or multiply the other side"
-            self._mistake(node.offset, f"`{sign}` fails when the divisor is 0", fix)
+            self._mistake(node.offset, Code.UNGUARDED, f"`{sign}` fails when the divisor is 0", fix)
 
     def _arithmetic(self, node: Call) -> None:
         for arg in node.args:
@@ -355,7 +364,7 @@ class _Walk:
                     if self._kind(operand) is Kind.MEASURES:
                         fix = "compare the measure itself, and put factors into the other side or into a parameter"
                         message = "a measure may be whole or not, and arithmetic does not mix the two"
-                        self._mistake(node.offset, message, fix)
+                        self._mistake(node.offset, Code.UNGUARDED, message, fix)
                         return
 
     def _conversion(self, node: Call) -> None:
@@ -363,22 +372,23 @@ class _Walk:
         arguments = [arg for arg in node.args if isinstance(arg, Const)]
         if len(arguments) < len(node.args) or node.target is not None:
             fix = "compare without converting: numbers compare across int and double"
-            self._mistake(where, f"`{node.function}()` of an input can fail at run time", fix)
+            self._mistake(where, Code.UNGUARDED, f"`{node.function}()` of an input can fail at run time", fix)
         elif len(arguments) == 1 and (
             error := self._scope.parser.literal_fails(_call_text(node.function, arguments[0]))
         ):
-            self._mistake(where, f"`{node.function}()` of this literal fails: {error}", "correct the literal")
+            message = f"`{node.function}()` of this literal fails: {error}"
+            self._mistake(where, Code.BAD_VALUE, message, "correct the literal")
 
     def _pattern(self, node: Call) -> None:
         pattern = node.args[-1] if node.args else None
         if not isinstance(pattern, Const) or not isinstance(pattern.value, str):
             fix = 'write the pattern in quotes: `x.matches("^crm[.]")`'
-            self._mistake(node.offset, "`matches` takes a literal pattern only", fix)
+            self._mistake(node.offset, Code.UNGUARDED, "`matches` takes a literal pattern only", fix)
         elif len(pattern.value) > PATTERN_CHARS_MAX:
             message = f"a pattern of {len(pattern.value):,} characters; the limit is {PATTERN_CHARS_MAX}"
-            self._mistake(pattern.offset, message, "use `startsWith`, `in [...]` or several patterns")
+            self._mistake(pattern.offset, Code.COST, message, "use `startsWith`, `in [...]` or several patterns")
         elif error := self._scope.parser.literal_fails(f'"".matches({_quoted(pattern.value)})'):
-            self._mistake(pattern.offset, f"not a regular expression: {error}", "use RE2 syntax")
+            self._mistake(pattern.offset, Code.BAD_VALUE, f"not a regular expression: {error}", "use RE2 syntax")
 
     # --- literals and loops ---
 
@@ -386,9 +396,10 @@ class _Walk:
         size = len(node.elements) if isinstance(node, ListOf) else len(node.entries)
         if size > LITERAL_ELEMENTS_MAX:
             message = f"a literal of {size} elements; the limit is {LITERAL_ELEMENTS_MAX}"
-            self._mistake(node.offset, message, "use a prefix (`startsWith`), a label or several rules")
+            self._mistake(node.offset, Code.COST, message, "use a prefix (`startsWith`), a label or several rules")
         if isinstance(node, MapOf) and node.message:
-            self._mistake(node.offset, "messages are not part of the language", "use a map or a list")
+            message = "messages are not part of the language"
+            self._mistake(node.offset, Code.SYNTAX, message, "use a map or a list")
         for part in children(node):
             self.visit(part, facts)
 
@@ -400,7 +411,8 @@ class _Walk:
             return
         name = node.variable
         if name in ROOTS or name in self._scope.selections or name in self._scope.reserved:
-            self._mistake(self._word(node.offset), f"`{name}` already names something else", "call the variable `x`")
+            message = f"`{name}` already names something else"
+            self._mistake(self._word(node.offset), Code.BAD_NAME, message, "call the variable `x`")
         self._bound = (name,)
         if self._kind(node.over) in {Kind.MEASURES, Kind.ARGS} or isinstance(node.over, MapOf):
             facts = facts | {guards.key_in(node.over, Ident(0, name))}
@@ -410,7 +422,8 @@ class _Walk:
 
     def _nested(self, offset: int) -> None:
         fix = "use one loop, or split the rule"
-        self._mistake(self._word(offset), "a loop inside a loop is refused: its cost is the product of both", fix)
+        message = "a loop inside a loop is refused: its cost is the product of both"
+        self._mistake(self._word(offset), Code.COST, message, fix)
 
 
 def _start(node: Node) -> int:
