@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness_stream.core import chain as chains
+from harness_stream.core import apply as effects
+from harness_stream.core import counting
 from harness_stream.core.coverage import miscovered, twice_settled
 from harness_stream.core.decide import Arrival, decide
 from harness_stream.core.fold import Place
@@ -54,10 +55,10 @@ def fold_partition(
         if body["kind"] == "switch":
             old, report.windows = report.windows, bundles[body["rules"]["digest"]]
             revision = body["rules"]["revision"]
-            chains.switched(report.state, old, report.windows, place.header.t, revision)
-        elif (change := chains.change_of(body, digest)) is not None:
+            counting.switched(report.state, old, report.windows, place.header.t, revision)
+        elif (change := effects.change_of(body, digest)) is not None:
             assert report.windows is not None
-            chains.apply(report.state, change, report.windows)
+            effects.apply(report.state, change, report.windows)
         report.place = place
         report.effective.append(dict(body))
     return report
@@ -115,6 +116,6 @@ def check_store(report: Report, store: StateStore, partition: int) -> None:
 def _seen(values: Any, report: Report, t: int) -> list[str]:
     """Everything of a unit that a decision can see, in an order of its own."""
     assert report.windows is not None
-    live = chains.live_windows(report.state, report.windows)
+    live = counting.live_windows(report.state, report.windows)
     unit = decode_unit(encode_unit(values, 0, t))[0]
     return sorted(repr(i) for i in unit.items() if i[0][0] not in {"window", "since", "groups"} or i[0][1:3] in live)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from oracle import Event, Oracle, Predicate, Rule, Window
 
 from harness_stream.core import limits
-from harness_stream.core.chain import apply, change_of
+from harness_stream.core.apply import apply, change_of
 from harness_stream.core.state import State
 from harness_stream.wire.decisions import encode_body, read_body
 

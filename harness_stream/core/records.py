@@ -67,6 +67,9 @@ class Reason(BaseModel):
     unknown: bool = Field(default=False, description="the window's interval did not settle the condition")
     evidence: tuple[str, ...] = Field((), max_length=16, description="ids of intents that made it fire, newest last")
     evidence_count: int = 0
+    counted: tuple[int | str, int | str | None] | None = Field(
+        default=None, description="what a counting window held, from … to; equal when exact, null is unbounded"
+    )
 
 
 class Verdict(_Linked):

@@ -11,8 +11,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from harness_stream.core import chain as chains
-from harness_stream.core import limits
+from harness_stream.core import counting, limits
 from harness_stream.core.fold import Place, fold_header
 from harness_stream.core.intake import Intake, units_needed
 from harness_stream.core.partition import Signal
@@ -26,7 +25,7 @@ from harness_stream.wire.decisions import digest_of, encode_body
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
 
-    from harness_stream.core.chain import Change
+    from harness_stream.core.apply import Change
     from harness_stream.core.join import Tables
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.state import State
@@ -307,7 +306,7 @@ class Deciding:
         if header is None:
             raise AssertionError("own switch would be void")
         self._state.push()
-        chains.switched(self._state, self._windows_in_force(), new, self._header.t, active[1])
+        counting.switched(self._state, self._windows_in_force(), new, self._header.t, active[1])
         self._header = header
         self._outbox.send(body, header, closes_layer=True)
         log.info("partition %d: rules %s, revision %d", self._partition, active[0][:12], active[1])

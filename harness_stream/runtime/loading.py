@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic import ValidationError
 
-from harness_stream.core import chain as chains
-from harness_stream.core import limits
-from harness_stream.core.chain import apply, change_of, units_of
+from harness_stream.core import counting, limits
+from harness_stream.core.apply import apply, change_of, units_of
 from harness_stream.core.fold import Place
 from harness_stream.core.partition import Signal
 from harness_stream.core.records import RECORDS, Checkpoint
@@ -116,7 +115,7 @@ class Folded:
         if body["kind"] == "switch":
             old = None if before.header.rules is None else rules.windows(before.header.rules[0])
             new, revision = _windows(rules, self.place), body["rules"]["revision"]
-            chains.switched(self.state, old, new, self.place.header.t, revision)
+            counting.switched(self.state, old, new, self.place.header.t, revision)
             self.touched.add(PARTITION_UNIT)
             return
         if body["kind"] not in {"verdict", "ack"}:

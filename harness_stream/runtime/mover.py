@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from harness_stream.core import limits
-from harness_stream.core.chain import Change, units_of
+from harness_stream.core.apply import Change, units_of
 from harness_stream.core.units import encode_change, encode_unit, forgotten
 from harness_stream.errors import StateUnavailable
 from harness_stream.ports import Metrics, Move, StateStore, StoredHead

@@ -14,7 +14,7 @@ from harness_stream.wire.decisions import digest_of, encode_body
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from harness_stream.core.chain import Change
+    from harness_stream.core.apply import Change
     from harness_stream.core.fold import Header
     from harness_stream.ports import Delivery, Headers, LogRecord
     from harness_stream.runtime.batch import Linked

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scenarios import Expected, Run, Scenario, said, scenarios
 
 from harness_stream.core import units
-from harness_stream.core.chain import apply, units_of
+from harness_stream.core.apply import apply, units_of
 from harness_stream.core.decide import Arrival, decide
 from harness_stream.core.intake import inputs_of
 from harness_stream.core.model import Intent
