@@ -299,6 +299,7 @@ RESERVED: Final = frozenset(
     {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop"}
     | {"namespace", "null", "package", "return", "true", "var", "void", "while"}
 )
+SELECTION_RESERVED: Final = RESERVED | ROOTS | TYPE_NAMES
 # What other languages write, and CEL's word for it.
 FOREIGN_WORDS: Final[Mapping[str, str]] = MappingProxyType(
     {

@@ -61,7 +61,6 @@ class Code(StrEnum):
     NEGATIVE_COUNT = "negative-count"
     INEXACT = "inexact"
     CHAIN_ONLY = "chain-only"
-    NOT_EVALUATED = "not-evaluated"
     # --- the set as a whole ---
     DUPLICATE_ID = "duplicate-id"
     NEVER_FIRES = "never-fires"
@@ -165,6 +164,8 @@ class Findings:
     ) -> None:
         """Adds a finding on an item's value: on all of it, or on `length` characters from the `offset`-th on."""
         line, column = item.position(offset)
+        if length is None and item.style in _QUOTES:
+            length = len(item.value) - offset
         end = item.end if length is None else item.position(offset + length)
         self.at(line, column, message, fix, severity, code=code, end=end)
 
@@ -195,6 +196,7 @@ class Findings:
 
 
 _WHOLE_TEXT: Final = 0
+_QUOTES: Final = ("'", '"')
 
 
 def _allowances(lines: list[str]) -> dict[int, frozenset[str]]:

@@ -28,10 +28,10 @@ from harness_stream.core.rules.language import (
     PARAM_PREFIX,
     PARAMS_MAX,
     RESERVED,
-    ROOTS,
     RULE_KEYS,
     RULE_REQUIRED,
     RULES_MAX,
+    SELECTION_RESERVED,
     SELECTIONS_MAX,
     SET_KEYS,
     SET_REQUIRED,
@@ -39,7 +39,6 @@ from harness_stream.core.rules.language import (
     TEXT_BYTES_MAX,
     TIMESPAN_PATTERN,
     TIMESPAN_UNITS_MS,
-    TYPE_NAMES,
     WINDOW_KEYS,
     WINDOW_REQUIRED,
     WINDOW_SELECTIONS_MAX,
@@ -230,7 +229,7 @@ class _Reader:
         if item is not None and entries:
             self._places["params",] = item
         for name, value in entries.items():
-            if self._usable(item, name, "a parameter", frozenset()):
+            if self._usable(item, name, "a parameter", RESERVED):
                 self._params[name] = self._scalar(value, f"params.{name}")
                 self._places["params", name] = value
         for name, override in self._overrides.items():
@@ -259,7 +258,7 @@ class _Reader:
         if item is not None and entries:
             self._places["selections",] = item
         for name, value in entries.items():
-            if self._usable(item, name, "a selection", ROOTS | TYPE_NAMES):
+            if self._usable(item, name, "a selection", SELECTION_RESERVED):
                 found[name] = self._expression(value, ("selections", name))
         return found
 
@@ -270,7 +269,7 @@ class _Reader:
             fix = f"use letters, digits and `_`, at most {NAME_CHARS_MAX}, such as `reads_pii`"
             self._wrong(key, Code.BAD_NAME, f"`{name[:NAME_CHARS_MAX]}` cannot name {what}", fix)
             return False
-        if name in RESERVED or name in taken:
+        if name in taken:
             message = f"`{name}` cannot name {what}: the word has a meaning already"
             self._wrong(key, Code.BAD_NAME, message, "choose another name")
             return False
