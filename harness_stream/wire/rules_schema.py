@@ -72,7 +72,7 @@ def _rule() -> Schema:
 def _correlation() -> Schema:
     properties = {
         "type": {"enum": list(words.WINDOW_TYPES), "description": _listed(words.WINDOW_WORDS)},
-        "rules": _list({"type": "string"}, words.WINDOW_SELECTIONS_MAX) | {"minItems": 1},
+        "rules": _list({"type": "string", "minLength": 1}, words.WINDOW_SELECTIONS_MAX) | {"minItems": 1},
         "group-by": _list(_ref("path"), words.GROUP_BY_MAX),
         "timespan": {"type": "string", "pattern": words.TIMESPAN_PATTERN, "examples": ["30s", "5m", "24h"]},
         "include": {"const": "attempts"},

@@ -170,13 +170,14 @@ class _Lint:
 
     def _sheds_history(self, index: int, rule: Rule, window: Correlation) -> None:
         twin = any(
-            other.effect != "approve"
+            self._sound(number)
+            and other.effect != "approve"
             and other.mode == "enforce"
             and other.correlation is not None
             and _CHAIN not in other.correlation.group_by
             and other.correlation.type == window.type
             and set(other.correlation.selections) == set(window.selections)
-            for other in self._set.rules
+            for number, other in enumerate(self._set.rules)
         )
         if not twin:
             position = window.group_by.index(_CHAIN)
