@@ -11,7 +11,8 @@ from harness_stream.core.coverage import miscovered, twice_settled
 from harness_stream.core.decide import Arrival, decide
 from harness_stream.core.fold import Place
 from harness_stream.core.intake import inputs_of
-from harness_stream.core.state import State
+from harness_stream.core.model import Intent
+from harness_stream.core.state import State, agent_unit
 from harness_stream.core.units import decode_unit, encode_unit, replay_unit
 from harness_stream.wire.codec import decode_input
 from harness_stream.wire.decisions import digest_of, read_body
@@ -50,8 +51,9 @@ def fold_partition(
         if place is None:
             report.void += body["kind"] != "checkpoint"
             continue
-        if body["kind"] == "verdict" and body["approval"] is None:
-            check_verdict(body, inputs[body["covers"][1]], report)
+        if body["kind"] == "verdict":
+            check = check_verdict if body["approval"] is None else check_answered
+            check(body, inputs[body["covers"][1]], report)
         if body["kind"] == "switch":
             old, report.windows = report.windows, bundles[body["rules"]["digest"]]
             revision = body["rules"]["revision"]
@@ -76,6 +78,22 @@ def check_verdict(body: Any, record: Any, report: Report) -> None:
     if body["reasons"][0]["code"] not in {"quarantined", "too_large"}:
         assert decided.decision == body["decision"], body["intent_id"]
         assert decided.event == body["event"]
+
+
+def check_answered(body: Any, record: Any, report: Report) -> None:
+    """A verdict after a person's answer recomputes from the hold in the folded history."""
+    assert report.windows is not None
+    hold = report.state.get(agent_unit(body["agent_id"]), ("hold", body["intent_id"]))
+    assert decode_input(record.value).hold_digest == hold["verdict"]
+    if body["approval"]["decision"] == "deny":
+        assert body["decision"] == "deny"
+        return
+    intent, arrival = Intent.model_validate(hold["intent"]), Arrival(hold["intent_digest"], 0, body["t"])
+    satisfied, settles = frozenset(hold["rules"]), hold["event"]
+    inputs = inputs_of(body)
+    decided = decide(intent, arrival, inputs, report.state, report.windows, satisfied=satisfied, settles=settles)
+    assert decided.decision == body["decision"], body["intent_id"]
+    assert decided.event in (None, body["event"])
 
 
 def check_coverage(report: Report, end: int) -> None:

@@ -36,13 +36,22 @@ def id_time_ms(uuid: str) -> int:
     return int(uuid.replace("-", "")[:_UUID_TIME_DIGITS], 16)
 
 
-def units_needed(event: Input, tables: Tables) -> tuple[str, ...]:
-    """Units that must be in memory before `Intake.answer` may be asked."""
-    row = _identity(tables, event.agent_id)
-    units = [agent_unit(event.agent_id), lane_unit(event.agent_id if row is None else lane_of(row))]
-    if isinstance(event, Intent) and event.parent is not None:
-        units.append(agent_unit(event.parent.agent_id))
-    return tuple(units)
+def units_needed(event: Input, tables: Tables, state: State) -> tuple[str, ...]:
+    """Units that must be in memory before `Intake.answer` may be asked; once they are, it may name more."""
+    row, agent = _identity(tables, event.agent_id), agent_unit(event.agent_id)
+    units = (agent, lane_unit(event.agent_id if row is None else lane_of(row)))
+    if isinstance(event, Intent):
+        return units if event.parent is None else (*units, agent_unit(event.parent.agent_id))
+    hold = _hold_named(event, state) if isinstance(event, Approval) else None
+    parent = None if hold is None else hold["event"]["parent"]
+    return units if parent is None else (*units, agent_unit(parent["agent_id"]))
+
+
+def _hold_named(approval: Approval, state: State) -> dict[str, Any] | None:
+    unit = agent_unit(approval.agent_id)
+    named: tuple[str, int] | None = state.get(unit, ("held", approval.hold_digest))
+    hold: dict[str, Any] | None = None if named is None else state.get(unit, ("hold", named[0]))
+    return hold
 
 
 @dataclass(slots=True)
@@ -223,9 +232,7 @@ class Intake:
     # --- approvals ---
 
     def _approval(self, approval: Approval, arrival: Arrival, decided_at: int) -> Answer:
-        unit = agent_unit(approval.agent_id)
-        held_id = self.state.get(unit, ("held", approval.hold_digest))
-        hold = None if held_id is None else self.state.get(unit, ("hold", held_id[0]))
+        hold = _hold_named(approval, self.state)
         refusal = self._bad_approval(approval, hold, arrival.t)
         if refusal is not None or hold is None:
             return _ack(approval, arrival, refusal or Refuse.NO_HOLD, None)

@@ -201,7 +201,7 @@ class Deciding:
         size_max = 1 if self._header.crash_claims else min(room, BATCH_RECORDS_MAX)
         candidates = [self._inbox[i] for i in range(min(size_max, len(self._inbox)))]
         self._admit(candidates)
-        fetchable = self._fetch([u for t in candidates if t.event for u in units_needed(t.event, self._tables)])
+        fetchable = self._fetch_needed(candidates)
         started_ms = self._ports.clock.elapsed_ms()
         batch = self._new_batch()
         for taken in candidates:
@@ -233,7 +233,7 @@ class Deciding:
 
     def _take(self, batch: Batch, taken: Taken, *, fetchable: bool) -> bool:
         """Answer one input; False if it waits for cold state, one micro-batch at most."""
-        missing = taken.event is not None and not self._in_memory(units_needed(taken.event, self._tables))
+        missing = taken.event is not None and not self._in_memory(self._units_needed(taken))
         if missing and (self.fault is not None or self._store_just_left() or (fetchable and not taken.waited)):
             taken.waited = True
             return False
@@ -262,6 +262,13 @@ class Deciding:
     def _windows_in_force(self) -> Windows | None:
         rules = self._header.rules
         return None if rules is None else self._rules.windows(rules[0])
+
+    def _units_needed(self, taken: Taken) -> tuple[str, ...]:
+        return () if taken.event is None else units_needed(taken.event, self._tables, self._state)
+
+    def _fetch_needed(self, candidates: Sequence[Taken]) -> bool:
+        """Twice: what is fetched may name more, an approval's held intent its parent."""
+        return all(self._fetch([u for taken in candidates for u in self._units_needed(taken)]) for _ in range(2))
 
     def _fetch(self, units: Sequence[str]) -> bool:
         """One bounded fetch of cold units; False if the store does not answer."""

@@ -24,7 +24,11 @@ def run(seed: int, faults: Faults | None = None, turns: int = 400) -> World:
         if turn == switch_at:
             world.push_rules(2, NEW_RULES)
         if world.random.random() < 0.3:
-            world.send()
+            world.send(chain_id=f"case-{turn % 3}") if turn % 9 == 0 else world.send()
+        if world.random.random() < 0.1:
+            world.follow_up()
+        if world.random.random() < 0.02:
+            world.mandate()
         if world.random.random() < 0.01 and world.sent:
             value = world.random.choice(list(world.sent.values()))
             world.publish(orjson.loads(value)["agent_id"], value)
