@@ -356,6 +356,8 @@ class _Reader:
         names: list[str] = []
         for element in elements[:most]:
             name = self._text(element, key)
+            if element.value == "":
+                self._wrong(element, Code.BAD_NAME, f"`{key}` lists an empty name", "remove it, or name something")
             if name in names:
                 self._wrong(element, Code.LISTED_TWICE, f"`{name}` is listed twice", "list it once")
             elif name:
