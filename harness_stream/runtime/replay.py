@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.core.apply import units_of
+from harness_stream.core.decide import Arrival
 from harness_stream.core.fold import Header, fold_header, genesis
 from harness_stream.core.intake import Intake
 from harness_stream.core.join import Table, empty_tables
@@ -24,7 +25,7 @@ from harness_stream.runtime.replay_lines import EventLine, Lines, TableLine, row
 from harness_stream.wire.decisions import digest_of, encode_body
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.tables import Row
@@ -75,6 +76,28 @@ class Replay:
             record = LogRecord("", 0, line - 1, None, raw, self._header.t)
             return self._answered(Taken(record, garbage=garbage), self._header.t)
         return self._answered(self._arrived(line, found), found.at_ms)
+
+    def would_answer(self, line: int, raw: bytes, windows: Windows) -> Mapping[str, Any] | None:
+        """What other rules would answer to the next line, which is not taken: no history changes.
+
+        Args:
+            line: its number.
+            raw: the line.
+            windows: rules that look at the history through the same windows.
+
+        Returns:
+            The answer without its link into the log; None for what is no event.
+        """
+        try:
+            found = self._lines.read(line, raw)
+        except GarbageRecord:
+            return None
+        if isinstance(found, TableLine):
+            return None
+        self._arrived(line, found)
+        intake = Intake(None, 1, self._state, self._tables, windows, (windows.digest, 1))
+        t = max(self._header.t, found.at_ms)
+        return intake.answer(found.event, Arrival(digest_of(found.value), found.at_ms, t), found.at_ms)
 
     def _arrived(self, line: int, found: EventLine) -> Taken:
         for table in self._tables.values():

@@ -25,6 +25,7 @@ from harness_stream.core.rules.language import (
 )
 from harness_stream.core.rules.lint import lint
 from harness_stream.core.rules.mistakes import Code, Findings, did_you_mean
+from harness_stream.core.rules.parts import put_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,11 +76,8 @@ def check(draft: Draft, *, timespan_ms_max: int = TIMESPAN_MS_MAX) -> Checked | 
 
 
 def expanded(expression: Expression, selections: Mapping[str, Expression]) -> str:
-    """The text with every selection replaced by its own; the line break ends a comment at its end."""
-    text = expression.text
-    for offset, name in sorted(expression.uses.items(), reverse=True):
-        text = f"{text[:offset]}({selections[name].text}\n){text[offset + len(name) :]}"
-    return text
+    """The text with every selection replaced by its own."""
+    return put_in(expression.text, expression.uses, {name: selections[name].text for name in expression.uses.values()})
 
 
 class _Pass:
