@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.core import counting, window
+from harness_stream.core.chain import released
 from harness_stream.core.rules.cel import Parser, Runtime, outcome
 from harness_stream.core.rules.compile import Program, from_bundle
 from harness_stream.core.rules.parts import parts_of, reads_of, with_selections
@@ -266,16 +267,23 @@ def _events(history: Sequence[Told]) -> list[tuple[Told, Mapping[str, Any]]]:
     """Events that history keeps, as they are now: an answered hold is what the answer made of it."""
     newest: dict[str, tuple[Told, Mapping[str, Any]]] = {}
     for told in history:
-        event = told.body.get("event") if told.body else None
+        body = told.body or {}
+        event, change = body.get("event"), body.get("change") or {}
         if event is not None:
             newest.pop(event["id"], None)
             newest[event["id"]] = (told, event)
+        elif change.get("op") == "outcome" and change["intent_id"] in newest:
+            before, event = newest[change["intent_id"]]
+            done = {"outcome": change["status"], "measures": change["measures"]}
+            newest[change["intent_id"]] = (before, {**event, **done})
     return list(newest.values())
 
 
 def _why_not(spec: window.Spec, event: Mapping[str, Any], t: int) -> str:
     if event["t"] < t - spec.timespan_ms:
         return "too long ago"
+    if released(event):
+        return "never started"
     if event["decision"] == "deny":
         return "" if spec.attempts else "was denied"
     if event["hold_until"] is not None and event["hold_until"] < t and not spec.attempts:

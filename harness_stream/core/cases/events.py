@@ -205,7 +205,8 @@ class EventReader(ExpectationReader):
             self.wrong(place, Code.BAD_VALUE, f"`{place.value}` {what}", fix)
         else:
             said = message.removeprefix("Value error, ")
-            self.wrong(place, Code.BAD_VALUE, f"`{name}`: {said}" if steps else said, _SEE_SCHEMA)
+            fix = "write it in quotes" if kind == "string_type" and below else _SEE_SCHEMA
+            self.wrong(place, Code.BAD_VALUE, f"`{name}`: {said}" if steps else said, fix)
 
 
 _SOMETHING: Final[Mapping[str, Any]] = {"action": "a.b", "status": "done", "decision": "approve"}

@@ -80,10 +80,9 @@ def _outside(text: str) -> frozenset[int]:
 def _after_quoted(text: str, index: int) -> int:
     """The place after a quoted text that begins at index."""
     quote = text[index] * 3 if text.startswith(text[index] * 3, index) else text[index]
-    raw = index > 0 and text[index - 1] in "rR"
     index += len(quote)
     while index < len(text) and not text.startswith(quote, index):
-        index += 1 if raw or text[index] != "\\" else 2
+        index += 1 if text[index] != "\\" else 2  # in a raw text, too, CEL reads a backslash with what follows it
     return index + len(quote)
 
 
