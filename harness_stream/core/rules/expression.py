@@ -136,9 +136,13 @@ class _Walk:
         self.loops = False
         self.failed = False
 
-    def _mistake(self, offset: int, code: Code, message: str, fix: str, severity: str = ERROR) -> None:
+    def _mistake(
+        self, offset: int, code: Code, message: str, fix: str, severity: str = ERROR, *, upto: int | None = None
+    ) -> None:
+        """A mistake on the token at an offset, or on everything from there to the end of the token at `upto`."""
         self.failed = self.failed or severity == ERROR
-        length = token_chars(self._item.value, offset)
+        last = offset if upto is None else upto
+        length = last - offset + token_chars(self._item.value, last)
         self._findings.on(self._item, message, fix, code=code, offset=offset, length=length, severity=severity)
 
     def visit(self, node: Node, facts: guards.Facts) -> None:
@@ -257,7 +261,7 @@ class _Walk:
                 fix = did_you_mean(node.field, ARGUMENT_FIELDS)
                 self._mistake(node.offset + 1, Code.UNKNOWN_FIELD, f"unknown field `{node.field}` of an argument", fix)
         elif self._is_map(node.operand):
-            self._key(node.offset, node, node.operand, Const(node.offset, node.field), facts)
+            self._key(node, node.operand, Const(node.offset, node.field), facts)
 
     def _is_argument(self, node: Node) -> bool:
         match node:
@@ -273,21 +277,21 @@ class _Walk:
             return node.function == "_[_]"
         return isinstance(node, MapOf) or self._kind(node) in {Kind.MEASURES, Kind.ARGS}
 
-    def _key(self, offset: int, read: Node, container: Node, key: Node, facts: guards.Facts) -> None:
+    def _key(self, read: Select | Call, container: Node, key: Node, facts: guards.Facts) -> None:
         if guards.key_in(container, key) in facts:
             return
         fix = f"write `{guards.written(key)} in {guards.written(container)} && …` before it"
         message = f"`{guards.written(read)}` fails when the key is missing"
-        self._mistake(offset, Code.UNGUARDED, message, fix)
+        self._mistake(_start(read), Code.UNGUARDED, message, fix, upto=read.offset)
 
     def _index(self, node: Call, facts: guards.Facts) -> None:
         container, key = node.args
         if isinstance(container, ListOf | Comprehension) or self._kind(container) is Kind.STRINGS:
             fix = 'write `"value" in list` or `list.exists(x, x == "value")`'
             message = "an index into a list fails when the list is shorter"
-            self._mistake(node.offset, Code.UNGUARDED, message, fix)
+            self._mistake(_start(node), Code.UNGUARDED, message, fix, upto=node.offset)
         else:
-            self._key(node.offset, node, container, key, facts)
+            self._key(node, container, key, facts)
 
     def _has(self, node: Select, facts: guards.Facts) -> None:
         if self._kind(node.operand) in {Kind.MEASURES, Kind.ARGS}:
@@ -427,9 +431,15 @@ class _Walk:
 
 
 def _start(node: Node) -> int:
-    while isinstance(node, Select):
-        node = node.operand
-    return node.offset
+    """Where the text of a name, or of what is read from it, begins."""
+    while True:
+        match node:
+            case Select(operand=inner) | Call(function="_[_]", args=(inner, _)):
+                node = inner
+            case Call(target=inner) if inner is not None:
+                node = inner
+            case _:
+                return node.offset
 
 
 def _quoted(text: str) -> str:

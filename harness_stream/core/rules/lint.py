@@ -8,12 +8,13 @@ without a mistake has none. What only looks odd is the author's business.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from harness_stream.core.limits import WINDOW_VALUES_MAX
 from harness_stream.core.rules import reach
 from harness_stream.core.rules.language import COUNTING, PARAM_PREFIX
-from harness_stream.core.rules.mistakes import WARNING, Code, Findings
+from harness_stream.core.rules.mistakes import ERROR, WARNING, Code, Findings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -50,19 +51,24 @@ class _Lint:
     ) -> None:
         self._set, self._places = draft.rule_set, draft.places
         self._findings: Findings = draft.findings
+        self._errors = [(m.line, m.column) for m in draft.findings.all() if m.severity == ERROR]
         self._selections, self._conditions = selections, conditions
+        self._sound = [self._is_sound(index) for index in range(len(self._set.rules))]
         trees = {name: expression.tree for name, expression in selections.items()}
         self._listed = {name: reach.meaning_of(tree, {}) for name, tree in trees.items()}
         self._when = [
-            reach.meaning_of(condition.tree, trees) if condition and self._sound(index) else None
-            for index, condition in enumerate(conditions)
+            reach.meaning_of(condition.tree, trees) if condition and sound else None
+            for condition, sound in zip(conditions, self._sound, strict=True)
         ]
         self._window = [self._window_holds(index) for index in range(len(self._set.rules))]
 
-    def _sound(self, index: int) -> bool:
+    def _is_sound(self, index: int) -> bool:
         """Whether the rule is what its author wrote: where a mistake stood, a stand-in was read."""
         item = self._places.get(("rules", index))
-        return item is not None and not self._findings.failed_within(item)
+        if item is None:
+            return False
+        before = bisect_left(self._errors, (item.line, item.column))
+        return before == len(self._errors) or self._errors[before] >= item.end
 
     def _window_holds(self, index: int) -> bool | None:
         """True without a window; None if it depends on the history, or is not understood."""
@@ -170,7 +176,7 @@ class _Lint:
 
     def _sheds_history(self, index: int, rule: Rule, window: Correlation) -> None:
         twin = any(
-            self._sound(number)
+            self._sound[number]
             and other.effect != "approve"
             and other.mode == "enforce"
             and other.correlation is not None

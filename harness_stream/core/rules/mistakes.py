@@ -174,11 +174,6 @@ class Findings:
         """Whether any finding is an error."""
         return any(mistake.severity == ERROR for mistake in self._found)
 
-    def failed_within(self, item: Item) -> bool:
-        """Whether any error begins inside an item."""
-        first, last = (item.line, item.column), item.end
-        return any(m.severity == ERROR and first <= (m.line, m.column) < last for m in self._found)
-
     def all(self) -> tuple[Mistake, ...]:
         """Every finding, in the order of the text."""
         return tuple(sorted(self._found, key=lambda mistake: (mistake.line, mistake.column)))

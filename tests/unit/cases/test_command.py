@@ -178,7 +178,7 @@ def test_a_folder_stands_for_the_cases_below_it(written):
 
 
 def test_required_coverage_fails_for_a_rule_that_fires_nowhere(written):
-    file = written(CASES.split("  - name: two")[0])
+    file = written(CASES.split("  - name: two", maxsplit=1)[0])
     assert run(file).exit_code == 0
     assert "many                      never fires" in run(file).stdout
     result = run(file, "--require-coverage")

@@ -201,7 +201,7 @@ LIST = {
     ),
     "unknown-selection": (window("type: temporal, rules: [mail], timespan: 1m"), "mail"),
     "type": ("  - {id: r, effect: deny, when: intent.action > 5}\n", ">"),
-    "unguarded": ("  - {id: r, effect: deny, when: intent.measures.rows > 5}\n", ".rows"),
+    "unguarded": ("  - {id: r, effect: deny, when: intent.measures.rows > 5}\n", "intent.measures.rows"),
     "absent-row": ("  - {id: r, effect: deny, when: risk.score > 0.5}\n", "risk.score"),
     "syntax": ("  - {id: r, effect: deny, when: mails and true}\n", "and"),
     "wide-group": (window("type: temporal, rules: [spare], group-by: [realm], timespan: 1m"), "realm"),
