@@ -111,6 +111,7 @@ def test_a_condition_that_may_hold_is_left_alone(when):
         ("deny", "mails", "type: temporal, rules: [reads, never], timespan: 1m", "[reads, never]"),
         ("deny", "mails", "type: temporal_ordered, rules: [never, reads], timespan: 1m", "[never, reads]"),
         ("deny", "outside", "type: absent, rules: [mails], timespan: 1m", "[mails]"),
+        ("deny", "outside", "type: absent, rules: [reads, mails], timespan: 1m", "[reads, mails]"),
     ],
 )
 def test_a_window_that_can_never_hold_is_pointed_out(effect, when, window, underlined):
