@@ -70,7 +70,7 @@ COMMANDS: dict[str, Entry | Family] = {
         },
     ),
     "worker": Entry("worker:worker", "Decide."),
-    "replay": Entry("replay:replay", "Decide a file of events, without a broker."),
+    "replay": Entry("replay:replay", "Decide events again: of a file, or of the real log."),
     "intents": Family(
         "What agents want to do.", {"send": Entry("intents:send", "Publish one intent and show its verdict.")}
     ),

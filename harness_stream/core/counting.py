@@ -8,7 +8,7 @@ and by *generation*: one that enters a bundle anew starts anew.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness_stream.core import limits, window
 from harness_stream.core.chain import AGENT_KEY, Agent, Chain, Event, released
@@ -18,15 +18,18 @@ from harness_stream.core.views import views_of
 
 if TYPE_CHECKING:
     from harness_stream.core.rules.windows import Windows
+    from harness_stream.core.warming import Warmup
 
 Group = tuple[Any, ...]
 Sighting = tuple[window.Spec, str, Group, window.Match]
 """(window, its unit, group, how the event looks to it)."""
 
 SINCE_KEY = ("since",)
-"""In the partition's unit: window id → [revision, chain time] of the switch by which it entered the bundle in force."""
+"""In the partition's unit: window id → `Entered`, of the switch by which it entered the bundle in force."""
 LAST_SWITCH = ""
 """Stands there for the last switch itself."""
+WARMUPS_KEY = ("warmups",)
+"""In the partition's unit: revision → place, of switches whose warmed windows not every stored unit has taken over."""
 OVERFLOW_KEY = ("overflow",)
 """Chain time from which on a unit had no room for new groups: groups it does not know are unknown before."""
 
@@ -172,23 +175,55 @@ def _window_key(state: State, spec: window.Spec, group: Group) -> tuple[Any, ...
 
 def generation(state: State, window_id: str) -> int:
     """Revision by which a window (again) entered the bundle in force, 0 if it was there from the first."""
-    return _switch_of(state, window_id)[0]
+    return _switch_of(state, window_id).revision
 
 
-def _switch_of(state: State, window_id: str) -> Sequence[int]:
-    since: Mapping[str, Sequence[int]] = state.get(PARTITION_UNIT, SINCE_KEY) or {}
-    return since.get(window_id, (0, 0))
+class Entered(NamedTuple):
+    """How a window entered the bundle in force.
+
+    Attributes:
+        revision: of the switch.
+        t: its chain time.
+        warmed: it begins with the log's history, not with what units keep.
+        since: if warmed: chain time up to which the log told nothing, None if it told everything.
+    """
+
+    revision: int = 0
+    t: int = 0
+    warmed: bool = False
+    since: int | None = None
 
 
-def switched(state: State, old: Windows | None, new: Windows, t: int, revision: int) -> None:
-    """A partition switches bundles at chain time t: windows it did not have begin a generation, the others go on."""
+def _switch_of(state: State, window_id: str) -> Entered:
+    since: Mapping[str, Sequence[Any]] = state.get(PARTITION_UNIT, SINCE_KEY) or {}
+    return Entered(*since.get(window_id, ()))
+
+
+def switched(
+    state: State, old: Windows | None, new: Windows, t: int, revision: int, warmup: Warmup | None = None
+) -> None:
+    """A partition switches bundles at chain time t: windows it did not have begin a generation, the others go on.
+
+    Args:
+        state: the partition's.
+        old: the bundle before, None for the first.
+        new: the bundle from here on.
+        t: chain time, epoch ms.
+        revision: of the new bundle.
+        warmup: what the new windows would have counted; without it they know what units keep, or nothing.
+    """
     if old is None:
         return
-    since: Mapping[str, Sequence[int]] = state.get(PARTITION_UNIT, SINCE_KEY) or {}
+    since: Mapping[str, Sequence[Any]] = state.get(PARTITION_UNIT, SINCE_KEY) or {}
     known = {spec.id for spec in old.specs}
-    fresh = {spec.id: [revision, t] for spec in new.specs if spec.id not in known} | {LAST_SWITCH: [revision, t]}
+    entered = Entered(revision, t, warmup is not None, None if warmup is None else warmup.since)
+    fresh = {spec.id: list(entered) for spec in new.specs if spec.id not in known}
     kept = {spec.id: since[spec.id] for spec in new.specs if spec.id in since and spec.id in known}
-    state.put(PARTITION_UNIT, SINCE_KEY, {**kept, **fresh})
+    state.put(PARTITION_UNIT, SINCE_KEY, {**kept, **fresh, LAST_SWITCH: list(Entered(revision, t))})
+    if warmup is not None:
+        open_ones = state.get(PARTITION_UNIT, WARMUPS_KEY) or {}
+        state.put(PARTITION_UNIT, WARMUPS_KEY, {**open_ones, str(revision): warmup.place.to_json()})
+        state.warmed[revision] = warmup.units(revision)
 
 
 def warm(state: State, unit: str, windows: Windows, revision: int | None = None) -> None:
@@ -196,8 +231,9 @@ def warm(state: State, unit: str, windows: Windows, revision: int | None = None)
 
     A change from before a switch (it names its `revision`) may be replayed after it, and must find what it found then.
 
-    An agent's come from its kept events, which do not change between the switch and this call, so every reader gets the
-    same windows whenever it looks. A lane's are known from the switch on (until a bundle is warmed from the log).
+    They come from the log if the switch was warmed, else an agent's from its kept events, which do not change between
+    the switch and this call, and a lane's are known from the switch on. So every reader gets the same windows whenever
+    it looks.
     """
     agent: Agent = state.get(unit, AGENT_KEY) or Agent()
     switch = generation(state, LAST_SWITCH) if revision is None else revision
@@ -206,14 +242,25 @@ def warm(state: State, unit: str, windows: Windows, revision: int | None = None)
     _drop_dead_windows(state, unit, windows)
     made_for = switch if agent.windows_for is None else agent.windows_for
     fresh = [spec for spec in windows.specs if made_for < generation(state, spec.id) <= switch]
-    if fresh:
-        chains = [state.get(unit, ("chain", c)) or Chain() for c in agent.chains]
-        dropped = max((c.dropped_at for c in chains if c.dropped_at is not None), default=None)
-        for spec in fresh:
-            key = ("since", spec.id, generation(state, spec.id))
-            state.put(unit, key, dropped if chains else _switch_of(state, spec.id)[1])
+    chains = [state.get(unit, ("chain", c)) or Chain() for c in agent.chains]
+    dropped = max((c.dropped_at for c in chains if c.dropped_at is not None), default=None)
+    for spec in fresh:
+        entered = _switch_of(state, spec.id)
+        unseen = entered.since if entered.warmed else dropped if chains else entered.t
+        state.put(unit, ("since", spec.id, entered.revision), unseen)
+        if entered.warmed:
+            _take_over(state, unit, spec.id, entered.revision)
+        else:
             _rebuild(state, unit, spec, chains, windows)
     state.put(unit, AGENT_KEY, agent._replace(windows_for=switch))
+
+
+def _take_over(state: State, unit: str, window_id: str, revision: int) -> None:
+    for key, value in state.warmed.get(revision, {}).get(unit, {}).items():
+        if key == OVERFLOW_KEY:
+            state.put(unit, key, max(state.get(unit, key) or 0, value))
+        elif isinstance(key, tuple) and key[1] == window_id:
+            state.put(unit, key, value)
 
 
 def _drop_dead_windows(state: State, unit: str, windows: Windows) -> None:

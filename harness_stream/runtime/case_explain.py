@@ -23,6 +23,7 @@ from harness_stream.core.scalars import measure_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness_stream.core.rules.compile import Judged
     from harness_stream.core.rules.parse import Correlation
     from harness_stream.runtime.case_run import CaseRun, Told
 
@@ -132,10 +133,10 @@ class _Noting(Program):
         self.__dict__.update(program.__dict__)
         self._seen = seen
 
-    def judge(self, variables: Mapping[str, Any], *more: Any) -> Any:  # noqa: ANN401  whatever the program says
+    def judge(self, variables: Mapping[str, Any], first: Judged | None = None) -> Judged:
         """As the program; the variables are noted."""
         self._seen.append(variables)
-        return super().judge(variables, *more)
+        return super().judge(variables, first)
 
 
 class _Watch(Windows):

@@ -64,6 +64,10 @@ class Outbox:
         """Records whose fate is open."""
         return len(self._flight)
 
+    def changes(self) -> list[Change]:
+        """What records whose fate is open change, in order."""
+        return [sent.change for sent in self._flight if sent.change is not None]
+
     def send(self, body: Mapping[str, Any], header: Header | None = None, *, closes_layer: bool = False) -> None:
         """Send one record that stands alone: claim, switch, checkpoint.
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without saying so
 
 from harness_stream.adapters.kafka import settings as client_settings
 from harness_stream.errors import BrokerUnavailable, ProtocolError
 from harness_stream.wire.topics import Topics
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from concurrent.futures import Future
 
     from confluent_kafka.admin import TopicDescription  # type: ignore[attr-defined]  # re-exported without saying so
@@ -105,6 +106,23 @@ def partitions(settings: Settings, topic: str) -> int:
     """
     found = KafkaAdmin(settings.bootstrap).describe([topic])
     return len(_existing(found, topic).partitions)
+
+
+def offsets_at(settings: Settings, topic: str, partitions: Iterable[int], at_ms: int) -> dict[int, int | None]:
+    """For each partition the first offset appended at `at_ms` (epoch ms) or later; None if there is none.
+
+    Raises:
+        BrokerUnavailable: nobody answered in time.
+    """
+    admin = KafkaAdmin(settings.bootstrap)
+    spec = OffsetSpec.for_timestamp(at_ms)
+    futures = admin.client.list_offsets(
+        {TopicPartition(topic, number): spec for number in partitions},
+        isolation_level=IsolationLevel.READ_UNCOMMITTED,
+        request_timeout=ADMIN_S_MAX,
+    )
+    found = {place.partition: admin.result(future).offset for place, future in futures.items()}
+    return {number: None if offset < 0 else offset for number, offset in found.items()}
 
 
 def _existing(found: dict[str, TopicDescription | None], name: str) -> TopicDescription:

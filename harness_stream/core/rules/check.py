@@ -9,17 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness_stream.core import limits
 from harness_stream.core.rules.cel import Parser, Runtime, TypeChecker
+from harness_stream.core.rules.cost import shapes_of
 from harness_stream.core.rules.expression import Expression, Scope, understand
 from harness_stream.core.rules.language import (
     COUNTING,
     EXPRESSION_CHARS_MAX,
     FIELDS,
     GROUP_PATHS,
+    INTENT_STEPS_MAX,
     MEASURE_PREFIX,
     ROOTS,
     SELECTION_ROOTS,
     TIMESPAN_MS_MAX,
+    TREE_NODES_MAX,
     WIDER_THAN_LANE,
     param_kind,
 )
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
 
     from harness_stream.core.rules.document import Item
     from harness_stream.core.rules.language import Kind
-    from harness_stream.core.rules.parse import Correlation, Draft, Rule
+    from harness_stream.core.rules.parse import Correlation, Draft, Path, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +50,15 @@ class Checked:
         selections: by name, in alphabetical order.
         conditions: each rule's `when`.
         selection_programs: in the order of the selections.
-        programs: each rule's `when` with its selections put in.
+        texts: each rule's `when` with its selections put in.
+        programs: those texts, compiled.
     """
 
     runtime: Runtime
     selections: Mapping[str, Expression]
     conditions: tuple[Expression, ...]
     selection_programs: tuple[cel.Expression, ...]
+    texts: tuple[str, ...]
     programs: tuple[cel.Expression, ...]
 
 
@@ -76,8 +82,9 @@ def check(draft: Draft, *, timespan_ms_max: int = TIMESPAN_MS_MAX) -> Checked | 
 
 
 def expanded(expression: Expression, selections: Mapping[str, Expression]) -> str:
-    """The text with every selection replaced by its own."""
-    return put_in(expression.text, expression.uses, {name: selections[name].text for name in expression.uses.values()})
+    """The text with every selection replaced by its own, and every function of ours by its look-up."""
+    texts = {name: selections[name].text for name in expression.uses.values()}
+    return put_in(expression.text, expression.uses, expression.calls, texts)
 
 
 class _Pass:
@@ -88,8 +95,12 @@ class _Pass:
         self._timespan_ms_max = timespan_ms_max
         self._parser = Parser()
         self._runtime = Runtime()
+        self._shapes = shapes_of(draft.rule_set.params)
         self._selections: dict[str, Expression] = {}
         self._when: Scope | None = None
+        self._nodes = 0
+        self._steps = {"rules": 0, "selections": 0}
+        self._too_much = False
 
     def _fields(self, roots: frozenset[str]) -> dict[str, Kind]:
         params = {f"params.{name}": param_kind(value) for name, value in self._set.params.items()}
@@ -98,15 +109,36 @@ class _Pass:
     def selections(self) -> None:
         fields = self._fields(SELECTION_ROOTS)
         names = frozenset(self._set.selections)
-        scope = Scope(fields, SELECTION_ROOTS, {}, TypeChecker(fields), self._parser, names)
+        scope = Scope(fields, SELECTION_ROOTS, {}, TypeChecker(fields), self._parser, self._shapes, names)
         for name in self._set.selections:
-            item = self._draft.places.get(("selections", name))
-            if item and (expression := understand(item, scope, self._findings)):
+            if expression := self._understood(("selections", name), scope):
                 self._selections[name] = expression
 
     def condition(self, index: int) -> Expression | None:
-        item = self._draft.places.get(("rules", index, "when"))
-        return understand(item, self._when_scope(), self._findings) if item else None
+        return self._understood(("rules", index, "when"), self._when_scope())
+
+    def _understood(self, path: Path, scope: Scope) -> Expression | None:
+        """Checks the expression that stands there, unless the set is too large already."""
+        item = self._draft.places.get(path)
+        expression = understand(item, scope, self._findings) if item and not self._too_much else None
+        if item and expression:
+            self._add_up(item, str(path[0]), expression)
+        return expression
+
+    def _add_up(self, item: Item, part: str, expression: Expression) -> None:
+        """What all expressions take together is bounded, or a thousand harmless ones could stall a worker."""
+        once = part == "rules" and not expression.varies(self._when_scope().selections)
+        self._nodes += expression.cost.nodes
+        self._steps[part] += expression.cost.steps * (1 if once else limits.RESOURCES_MAX)
+        self._too_much = self._nodes > TREE_NODES_MAX or self._steps[part] > INTENT_STEPS_MAX
+        if self._nodes > TREE_NODES_MAX:
+            message = f"up to here the rule set has more than {TREE_NODES_MAX:,} names, values and operators"
+            fix = "split the rule set; what a selection says counts wherever it is used"
+            self._wrong(item, Code.COST, message, fix)
+        elif self._too_much:
+            message = f"up to here the {part} may take more than {INTENT_STEPS_MAX:,} steps for one intent"
+            fix = f"what reads the resource counts {limits.RESOURCES_MAX} times; use less of loops and patterns"
+            self._wrong(item, Code.COST, message, fix)
 
     def _when_scope(self) -> Scope:
         if self._when is None:
@@ -114,7 +146,7 @@ class _Pass:
             # A selection that does not parse is a mistake once, where it stands, and not in every rule that uses it.
             missing = {name: _stand_in(self._parser) for name in self._set.selections if name not in self._selections}
             checker = TypeChecker(fields, tuple(self._set.selections))
-            self._when = Scope(fields, ROOTS, self._selections | missing, checker, self._parser)
+            self._when = Scope(fields, ROOTS, self._selections | missing, checker, self._parser, self._shapes)
         return self._when
 
     # --- windows ---
@@ -229,10 +261,8 @@ class _Pass:
             return None
         known = tuple(condition for condition in conditions if condition)
         selections = tuple(self._program(s.text, ("selections", name)) for name, s in sorted(self._selections.items()))
-        programs = tuple(
-            self._program(expanded(condition, self._selections), ("rules", index, "when"))
-            for index, condition in enumerate(known)
-        )
+        texts = tuple(expanded(condition, self._selections) for condition in known)
+        programs = tuple(self._program(text, ("rules", index, "when")) for index, text in enumerate(texts))
         if self._findings.failed:
             return None
         return Checked(
@@ -240,6 +270,7 @@ class _Pass:
             dict(sorted(self._selections.items())),
             known,
             tuple(program for program in selections if program),
+            texts,
             tuple(program for program in programs if program),
         )
 

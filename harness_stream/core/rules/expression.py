@@ -10,17 +10,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from harness_stream.core.rules import guards
+from harness_stream.core.rules.cel import Complaint
+from harness_stream.core.rules.cost import Cost, Shape, cost_of
+from harness_stream.core.rules.functions import ORIGIN, PARAMETERS, READS, function_of, names_an_argument
 from harness_stream.core.rules.language import (
     ARGUMENT_FIELDS,
     ARITHMETIC,
+    CONDITION_STEPS_MAX,
     CONVERSIONS,
     DIVISIONS,
     EXPRESSION_CHARS_MAX,
     GUARDED_TABLES,
     LITERAL_ELEMENTS_MAX,
+    LOOP_STEPS_MAX,
     MACROS,
     OPERATOR_SIGNS,
     PATTERN_CHARS_MAX,
+    PATTERN_UNITS_MAX,
     PREDICATES,
     ROOTS,
     SELECTION_ROOTS,
@@ -28,6 +34,7 @@ from harness_stream.core.rules.language import (
     Kind,
 )
 from harness_stream.core.rules.mistakes import ERROR, WARNING, Code, Findings, did_you_mean, token_chars
+from harness_stream.core.rules.patterns import pattern_of
 from harness_stream.core.rules.syntax import (
     Call,
     Comprehension,
@@ -43,11 +50,12 @@ from harness_stream.core.rules.syntax import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness_stream.core.rules.cel import Complaint, Parser, TypeChecker
+    from harness_stream.core.rules.cel import Parser, TypeChecker
     from harness_stream.core.rules.document import Item
 
 _FUNCTIONS: Final = PREDICATES | CONVERSIONS | MACROS
 _WORD_CHARS: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+_RESOURCE: Final = ("event.resource.", "intent.resource.")
 _INTERNAL: Final = frozenset({"@not_strictly_false", "@result"})
 
 
@@ -60,7 +68,9 @@ class Expression:
         tree: its syntax.
         reads: every dotted name it reads, selections not followed (`identity.roles`, `event.resource.zone`, `args`).
         uses: the selections it names, by the offset of each mention.
+        calls: the language's own functions it calls, by the offset of each call.
         loops: whether it holds a comprehension.
+        cost: what evaluating it may take, its selections included.
     """
 
     text: str
@@ -68,6 +78,13 @@ class Expression:
     reads: frozenset[str]
     uses: Mapping[int, str]
     loops: bool
+    cost: Cost = Cost(1, 1, 0)
+    calls: Mapping[int, str] = field(default_factory=dict)
+
+    def varies(self, selections: Mapping[str, Expression]) -> bool:
+        """Whether it reads the resource, and may so differ between two resources of one intent."""
+        paths = self.reads.union(*(selections[name].reads for name in self.uses.values()))
+        return any(path.startswith(_RESOURCE) for path in paths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +97,7 @@ class Scope:
         selections: selections it may use, understood.
         checker: CEL's type checker for exactly these names.
         parser: CEL's parser.
+        shapes: how large the values of those names may be.
         reserved: names of selections that may not be used here.
     """
 
@@ -88,6 +106,7 @@ class Scope:
     selections: Mapping[str, Expression]
     checker: TypeChecker
     parser: Parser
+    shapes: Mapping[str, Shape]
     reserved: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -112,7 +131,22 @@ def understand(item: Item, scope: Scope, findings: Findings) -> Expression | Non
     for complaint in scope.checker.complaints(text):
         if not (walk.failed and complaint.undeclared):
             _complain(item, complaint, Code.UNKNOWN_NAME if complaint.undeclared else Code.TYPE, findings)
-    return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops)
+    cost = cost_of(tree, scope.shapes, scope.selections)
+    _afford(item, cost, findings)
+    return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops, cost, dict(walk.calls))
+
+
+def _afford(item: Item, cost: Cost, findings: Findings) -> None:
+    """Refuses what could stall a worker, at the part that takes most."""
+    if cost.loops > LOOP_STEPS_MAX:
+        message = f"up to {cost.loops:,} passes through loops; the limit is {LOOP_STEPS_MAX:,}"
+        _complain(
+            item, Complaint(cost.dearest, message, "split the rule, or loop over a shorter list"), Code.COST, findings
+        )
+    elif cost.steps > CONDITION_STEPS_MAX:
+        message = f"up to {cost.steps:,} steps on the largest event; the limit is {CONDITION_STEPS_MAX:,}"
+        fix = "`map` and `filter` take the square of a list's length: use `exists`, `in` or `startsWith`"
+        _complain(item, Complaint(cost.dearest, message, fix), Code.COST, findings)
 
 
 def _complain(item: Item, complaint: Complaint, code: Code, findings: Findings) -> None:
@@ -133,6 +167,7 @@ class _Walk:
         self._warned: set[str] = set()
         self.reads: set[str] = set()
         self.uses: dict[int, str] = {}
+        self.calls: dict[int, str] = {}
         self.loops = False
         self.failed = False
 
@@ -309,7 +344,31 @@ class _Walk:
 
     # --- calls ---
 
+    def _own_function(self, node: Call, name: str, facts: guards.Facts) -> None:
+        """One of the language's own; its target is no value but part of its name."""
+        where = self._word(node.offset) if node.target is None else _start(node.target)
+        parameters = PARAMETERS[name]
+        root = READS[name].partition(".")[0]
+        if root not in self._scope.roots:
+            message = f"`{name}()` asks of the intent, not of history"
+            self._mistake(where, Code.OUT_OF_SCOPE, message, "ask in the rule's `when`")
+        elif len(node.args) != len(parameters):
+            fix = f"write `{name}({', '.join(parameters)})`"
+            self._mistake(where, Code.TYPE, f"`{name}()` takes {len(parameters)}", fix)
+        elif name == ORIGIN and not names_an_argument(node.args[0], self._bound):
+            fix = 'write `origin("to")`, or loop over `args`'
+            self._mistake(where, Code.TYPE, "`origin()` takes an argument's name", fix)
+        else:
+            self.reads.add(READS[name])
+            self.calls[where] = name
+        for part in node.args:
+            self.visit(part, facts)
+
     def _call(self, node: Call, facts: guards.Facts) -> None:
+        own = function_of(node)
+        if own is not None:
+            self._own_function(node, own, facts)
+            return
         if node.function in {"_&&_", "_||_", "_?_:_"}:
             self._branches(node, facts)
             return
@@ -391,6 +450,10 @@ class _Walk:
         elif len(pattern.value) > PATTERN_CHARS_MAX:
             message = f"a pattern of {len(pattern.value):,} characters; the limit is {PATTERN_CHARS_MAX}"
             self._mistake(pattern.offset, Code.COST, message, "use `startsWith`, `in [...]` or several patterns")
+        elif (units := pattern_of(pattern.value).units) > PATTERN_UNITS_MAX:
+            message = f"the pattern unfolds to {units:,} instructions; the limit is {PATTERN_UNITS_MAX:,}"
+            fix = "use smaller counts in braces, and ranges in place of Unicode classes"
+            self._mistake(pattern.offset, Code.COST, message, fix)
         elif error := self._scope.parser.literal_fails(f'"".matches({_quoted(pattern.value)})'):
             self._mistake(pattern.offset, Code.BAD_VALUE, f"not a regular expression: {error}", "use RE2 syntax")
 

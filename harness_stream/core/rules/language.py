@@ -32,15 +32,28 @@ class Kind(Enum):
 
 # A bundle travels as one record of `harness.rules`; 256 KiB is the largest record any topic of ours takes.
 TEXT_BYTES_MAX: Final = 256 * 1024
-# 1,000 rules at 1.8 µs a condition are 1.8 ms, the most one intent may cost before deadlines of others suffer.
+# What a person can still oversee; what they may cost together is bounded below.
 RULES_MAX: Final = 1_000
 SELECTIONS_MAX: Final = 1_000
 # CEL compiles 1,500 characters in well under a millisecond and stays far from its own limits (DESIGN §9).
 EXPRESSION_CHARS_MAX: Final = 1_500
 # A literal list is searched from its start for every intent.
 LITERAL_ELEMENTS_MAX: Final = 64
-# RE2 is linear in text times pattern: a bound on the pattern bounds the cost.
+# RE2 is linear in text times pattern, once repetition is unfolded: 20 characters may stand for 20,000 (`patterns.py`).
 PATTERN_CHARS_MAX: Final = 200
+# Unfolded instructions; compiling so many takes half a millisecond, at every match. One class of letters has 5,000.
+PATTERN_UNITS_MAX: Final = 1_000
+# CEL ends an evaluation that made so many passes through loops; fixed in the library.
+LOOP_STEPS_RUNTIME: Final = 10_000
+# Half of it, so that no legal event spends it, alone or in a mask.
+LOOP_STEPS_MAX: Final = 5_000
+# A step is about 25 ns (`cost.py`): 2.5 ms for the dearest condition on the largest event.
+CONDITION_STEPS_MAX: Final = 100_000
+# 50 ms for all conditions, or all selections, on one intent of 32 resources: with an error in each three times as long,
+# and still a twentieth of what makes a table view stale (PROTOCOL §8).
+INTENT_STEPS_MAX: Final = 2_000_000
+# Nodes of all syntax trees, selections put in: forty a rule. Loading takes 25 µs and 1 KB a node.
+TREE_NODES_MAX: Final = 40_000
 # The CEL parser's own recursion limit; not ours to raise.
 NESTING_MAX: Final = 32
 # Default of `topics.max_timespan`: longer windows could not be rebuilt from the log (PROTOCOL §2).
@@ -146,6 +159,8 @@ _EVENT: Final[Mapping[str, Kind]] = MappingProxyType(
         "parent": Kind.STRING,
         "kind": Kind.STRING,
         "action": Kind.STRING,
+        "operation": Kind.STRING,
+        "object_class": Kind.STRING,
         "resource.uri": Kind.STRING,
         "resource.system": Kind.STRING,
         "resource.zone": Kind.STRING,
@@ -200,7 +215,7 @@ TABLES: Final = tuple(_TABLES)
 GUARDED_TABLES: Final = frozenset({"infrastructure", "risk", "mandate"})
 ROOTS: Final = frozenset({"event", "intent", *TABLES, "chain", "args", "params"})
 SELECTION_ROOTS: Final = frozenset({"event", "params"})
-ARGUMENT_FIELDS: Final = ("role", "exact")
+ARGUMENT_FIELDS: Final = ("role", "exact", "values", "origin", "links")
 
 
 def _fields() -> Mapping[str, Kind]:
@@ -243,6 +258,8 @@ _JOINED: Final[Mapping[str, str]] = MappingProxyType(
         "roles": "identity",
         "environment": "infrastructure",
         "labels": "classification",
+        "operation": "classification",
+        "object_class": "classification",
         "resource.labels": "classification",
         "resource.sensitivity": "classification",
         "resource.zone": "classification",

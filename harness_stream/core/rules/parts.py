@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from harness_stream.core.rules.functions import READS, function_of, rewritten
 from harness_stream.core.rules.language import FIELDS, ROOTS
 from harness_stream.core.rules.syntax import Call, Ident, Node, Select, children
 
@@ -36,13 +37,25 @@ def parts_of(parser: Parser, text: str) -> tuple[str, ...]:
 def with_selections(parser: Parser, text: str, selections: Mapping[str, str]) -> str:
     """The text with every selection replaced by its own."""
     tree = parser.tree(text)
-    return text if isinstance(tree, tuple) else put_in(text, dict(_mentions(tree, selections)), selections)
+    if isinstance(tree, tuple):
+        return text
+    return put_in(text, dict(_mentions(tree, selections)), dict(_calls(text, tree)), selections)
 
 
-def put_in(text: str, mentions: Mapping[int, str], selections: Mapping[str, str]) -> str:
-    """The text with the selections mentioned at these offsets replaced; the line break ends a comment at their end."""
-    for offset, name in sorted(mentions.items(), reverse=True):
-        text = f"{text[:offset]}({selections[name]}\n){text[offset + len(name) :]}"
+def put_in(text: str, uses: Mapping[int, str], calls: Mapping[int, str], selections: Mapping[str, str]) -> str:
+    """The text with selections replaced by their own texts, and functions of ours by their look-ups.
+
+    Args:
+        text: the condition.
+        uses: the selections it names, by the offset of each mention.
+        calls: the language's own functions it calls, by the offset of each call.
+        selections: their texts.
+    """
+    for offset, name in sorted({**uses, **calls}.items(), reverse=True):
+        if offset in calls:
+            text = rewritten(text, offset, name)
+        else:  # the line break ends a comment at the selection's end
+            text = f"{text[:offset]}({selections[name]}\n){text[offset + len(name) :]}"
     return text
 
 
@@ -93,11 +106,21 @@ def _mentions(node: Node, selections: Mapping[str, str]) -> Iterator[tuple[int, 
         yield from _mentions(child, selections)
 
 
+def _calls(text: str, node: Node) -> Iterator[tuple[int, str]]:
+    """Where the language's own functions are called."""
+    if isinstance(node, Call) and (name := function_of(node)) is not None:
+        yield node.target.offset if node.target else len(text[: node.offset].rstrip()) - len(name), name
+    for child in children(node):
+        yield from _calls(text, child)
+
+
 def _reads(node: Node) -> Iterator[str]:
     path = _path(node)
     if path is not None:
         yield path
         return
+    if isinstance(node, Call) and (name := function_of(node)) is not None:
+        yield READS[name]
     for child in children(node):
         yield from _reads(child)
 

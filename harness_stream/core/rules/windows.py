@@ -6,12 +6,13 @@ renamed rule keeps its counts.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from harness_stream.core import limits, window
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from harness_stream.core.rules.compile import Program
     from harness_stream.core.rules.parse import Correlation
@@ -48,6 +49,12 @@ class Windows:
             tuple(names.index(name) for name in correlation.selections),
             *shape,
         )
+
+    def narrowed(self, ids: Collection[str]) -> Windows:
+        """The same program with only these windows."""
+        narrow = copy(self)
+        narrow.specs = tuple(spec for spec in self.specs if spec.id in ids)
+        return narrow
 
     def select(self, view: Mapping[str, Any]) -> int:
         """Selections that match one view of an event, and above `window.FAILED_SHIFT` those that failed on it."""

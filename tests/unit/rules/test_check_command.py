@@ -73,7 +73,11 @@ def test_several_files_are_all_looked_at(written):
     result = run(written(WRONG, "a.yaml"), written(SOUND, "b.yaml"), EXAMPLE)
     assert result.exit_code == 2
     summaries = [part for part in result.stdout.split("\n\n") if "→" not in part]
-    assert [part.partition(": ")[2].split()[:2] for part in summaries] == [["1", "mistake;"], ["1", "rule,"], ["6", "rules,"]]
+    assert [part.partition(": ")[2].split()[:2] for part in summaries] == [
+        ["1", "mistake;"],
+        ["1", "rule,"],
+        ["6", "rules,"],
+    ]
 
 
 @pytest.mark.parametrize("content", [None, b"\xff", b"#" * 262_145])
@@ -217,7 +221,10 @@ LIST = {
     "unused-param": ("", "idle"),
     "duplicate-id": ("  - {id: ok, effect: deny, when: mails}\n", "ok"),
     "eq-lets-through": (window("type: event_count, rules: [mails], timespan: 1m, condition: {eq: 3}"), "3"),
-    "negative-count": (window("type: event_count, rules: [mails], timespan: 1m, condition: {gt: params.low}"), "params.low"),
+    "negative-count": (
+        window("type: event_count, rules: [mails], timespan: 1m, condition: {gt: params.low}"),
+        "params.low",
+    ),
     "inexact": (
         window("type: value_count, rules: [mails], timespan: 1m, condition: {gt: 2000, field: resource.uri}"),
         "2000",
@@ -239,6 +246,8 @@ def test_each_mistake_has_its_code_its_place_and_what_stands_there(code):
 
 
 def test_all_mistakes_are_found_in_one_look():
-    parts = [rules.replace("id: r", f"id: r{i}").replace("id: s", f"id: s{i}") for i, (rules, _) in enumerate(LIST.values())]
+    parts = [
+        rules.replace("id: r", f"id: r{i}").replace("id: s", f"id: s{i}") for i, (rules, _) in enumerate(LIST.values())
+    ]
     _, mistakes = inspect(HEAD + "".join(parts))
     assert set(LIST) - {m.code for m in mistakes} <= {"unused-selection"}  # `spare` is used by others here
