@@ -310,7 +310,7 @@ class Enforcer:
 
     def _approved(self, waiting: Waiting, answer: Answer, read_ms: int) -> None:
         request = waiting.request
-        unknown = sorted(set(answer.obligations) - set(request.handlers))
+        unknown = sorted(name for name in answer.obligations if name not in request.handlers)
         if unknown:
             reason = Reason(Client.OBLIGATION, ", ".join(unknown))
             message = f"{request.subject} was approved with an obligation that nobody here fulfils: {reason.detail}"
