@@ -49,9 +49,9 @@ LOOP_STEPS_RUNTIME: Final = 10_000
 LOOP_STEPS_MAX: Final = 5_000
 # A step is about 25 ns (`cost.py`): 2.5 ms for the dearest condition on the largest event.
 CONDITION_STEPS_MAX: Final = 100_000
-# 50 ms for all conditions, or all selections, on one intent of 32 resources: with an error in each three times as long,
-# and still a twentieth of what makes a table view stale (PROTOCOL §8).
-INTENT_STEPS_MAX: Final = 2_000_000
+# 0.1 s for all conditions, or all selections, on the largest intent of 32 resources. An error in each makes it three
+# times as much (`masks.py`), which is still less than what makes a table view stale (PROTOCOL §8).
+INTENT_STEPS_MAX: Final = 4_000_000
 # Nodes of all syntax trees, selections put in: forty a rule. Loading takes 25 µs and 1 KB a node.
 TREE_NODES_MAX: Final = 40_000
 # The CEL parser's own recursion limit; not ours to raise.

@@ -39,23 +39,27 @@ def with_selections(parser: Parser, text: str, selections: Mapping[str, str]) ->
     tree = parser.tree(text)
     if isinstance(tree, tuple):
         return text
-    return put_in(text, dict(_mentions(tree, selections)), dict(_calls(text, tree)), selections)
+    # The line break ends a comment at a selection's end.
+    words = {at: (name, f"({selections[name]}\n)") for at, name in _mentions(tree, selections)}
+    return replaced(text, dict(_calls(text, tree)), words)
 
 
-def put_in(text: str, uses: Mapping[int, str], calls: Mapping[int, str], selections: Mapping[str, str]) -> str:
-    """The text with selections replaced by their own texts, and functions of ours by their look-ups.
+def replaced(text: str, calls: Mapping[int, str], words: Mapping[int, tuple[str, str]]) -> str:
+    """The text with words replaced, and functions of ours by their look-ups.
+
+    From the end to the beginning, so that what stands inside of a call is replaced before the call is.
 
     Args:
         text: the condition.
-        uses: the selections it names, by the offset of each mention.
         calls: the language's own functions it calls, by the offset of each call.
-        selections: their texts.
+        words: by offset the word that stands there and what is to stand there.
     """
-    for offset, name in sorted({**uses, **calls}.items(), reverse=True):
+    for offset in sorted({*words, *calls}, reverse=True):
         if offset in calls:
-            text = rewritten(text, offset, name)
-        else:  # the line break ends a comment at the selection's end
-            text = f"{text[:offset]}({selections[name]}\n){text[offset + len(name) :]}"
+            text = rewritten(text, offset, calls[offset])
+        else:
+            word, other = words[offset]
+            text = f"{text[:offset]}{other}{text[offset + len(word) :]}"
     return text
 
 
