@@ -186,7 +186,9 @@ def read(text: str, findings: Findings, overrides: Mapping[str, Scalar]) -> Draf
     root = read_yaml(text, findings)
     if root is not None and isinstance(root.value, dict) and "cases" in root.value and "rule_set" not in root.value:
         item = root.keys["cases"]
-        findings.on(item, "this is a cases file, not a rule set", "run it by `harness rules test`", code=Code.UNKNOWN_KEY)
+        findings.on(
+            item, "this is a cases file, not a rule set", "run it by `harness rules test`", code=Code.UNKNOWN_KEY
+        )
         return None
     return None if root is None else _Reader(findings, overrides).rule_set(root, text)
 

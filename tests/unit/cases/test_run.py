@@ -164,6 +164,22 @@ def test_a_selection_is_told_by_its_own_parts():
     ]
 
 
+def test_the_languages_own_functions_are_told_too():
+    program = load(
+        "rule_set: x\ndefault: deny\nrules:\n"
+        "  - {id: ok, effect: approve, when: 'true'}\n"
+        '  - {id: own, effect: deny, when: \'origin("to") == "never_seen" && !mandate.allows("send", "mail")\'}\n'
+    )
+    when = "{agent: a, action: email.send, arguments: [{name: to, role: destination, values: [0123456789abcdef]}]}"
+    parts = account(ran(when, "{rules: [own]}", program=program), "own").parts
+    assert [(p.text, p.said) for p in parts] == [
+        ('origin("to") == "never_seen"', True),
+        ('!mandate.allows("send", "mail")', True),
+    ]
+    assert parts[0].reads["args"]["to"]["origin"] == "never_seen"
+    assert list(parts[1].reads) == ["mandate.classes"]
+
+
 def test_of_several_resources_the_one_that_decided_is_told():
     when = "{agent: a, action: email.send, resources: [email://in/x, email://out/y]}"
     more = "    tables: {classification: [{subject: 'resource:email://in/*', zone: internal}]}\n"
@@ -305,6 +321,11 @@ def test_a_condition_is_taken_apart_at_its_conjunctions(text, parts):
         ("intent.labels.exists(x, x == intent.action)", ["intent.labels", "intent.action"]),
         ('event.resource.zone.startsWith("a")', ["event.resource.zone"]),
         ("mails && true", []),
+        ('origin("to") == "prose"', ["args"]),
+        (
+            "mandate.allows(event.operation, event.object_class)",
+            ["mandate.classes", "event.operation", "event.object_class"],
+        ),
     ],
 )
 def test_what_a_condition_reads(text, reads):
