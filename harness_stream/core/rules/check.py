@@ -29,7 +29,7 @@ from harness_stream.core.rules.language import (
 )
 from harness_stream.core.rules.lint import lint
 from harness_stream.core.rules.mistakes import Code, Findings, did_you_mean
-from harness_stream.core.rules.parts import replaced
+from harness_stream.core.rules.parts import bracketed, put_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,25 +82,19 @@ def check(draft: Draft, *, timespan_ms_max: int = TIMESPAN_MS_MAX) -> Checked | 
 
 
 def expanded(expression: Expression, selections: Mapping[str, Expression]) -> str:
-    """The text with every selection replaced by its own, and every function of ours by its look-up.
-
-    The line break ends a comment at a selection's end.
-    """
-    return _replaced(expression, {at: (name, f"({selections[name].text}\n)") for at, name in expression.uses.items()})
+    """The text with every selection replaced by its own text, and every function of ours by its look-up."""
+    words = {at: (name, bracketed(selections[name].text)) for at, name in expression.uses.items()}
+    return put_in(expression.text, words, expression.calls)
 
 
 def of_intent(expression: Expression, selections: Mapping[str, Expression]) -> str:
     """The same, and `event` is read as `intent`: they are one view, and CEL would convert each of the two maps."""
-    mentions = {at: (name, f"({_intents(selections[name])}\n)") for at, name in expression.uses.items()}
-    return _replaced(expression, mentions | dict.fromkeys(expression.events, ("event", "intent")))
+    words = {at: (name, bracketed(_intents(selections[name]))) for at, name in expression.uses.items()}
+    return put_in(expression.text, words | dict.fromkeys(expression.events, ("event", "intent")), expression.calls)
 
 
 def _intents(selection: Expression) -> str:
-    return _replaced(selection, dict.fromkeys(selection.events, ("event", "intent")))
-
-
-def _replaced(expression: Expression, words: Mapping[int, tuple[str, str]]) -> str:
-    return replaced(expression.text, expression.calls, words)
+    return put_in(selection.text, dict.fromkeys(selection.events, ("event", "intent")), {})
 
 
 class _Pass:

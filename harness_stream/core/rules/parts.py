@@ -39,28 +39,30 @@ def with_selections(parser: Parser, text: str, selections: Mapping[str, str]) ->
     tree = parser.tree(text)
     if isinstance(tree, tuple):
         return text
-    # The line break ends a comment at a selection's end.
-    words = {at: (name, f"({selections[name]}\n)") for at, name in _mentions(tree, selections)}
-    return replaced(text, dict(_calls(text, tree)), words)
+    words = {at: (name, bracketed(selections[name])) for at, name in _mentions(tree, selections)}
+    return put_in(text, words, dict(_calls(text, tree)))
 
 
-def replaced(text: str, calls: Mapping[int, str], words: Mapping[int, tuple[str, str]]) -> str:
-    """The text with words replaced, and functions of ours by their look-ups.
-
-    From the end to the beginning, so that what stands inside of a call is replaced before the call is.
+def put_in(text: str, words: Mapping[int, tuple[str, str]], calls: Mapping[int, str]) -> str:
+    """The text with words replaced by others, and functions of ours by their look-ups.
 
     Args:
         text: the condition.
+        words: what stands there and what is to stand there, by its offset.
         calls: the language's own functions it calls, by the offset of each call.
-        words: by offset the word that stands there and what is to stand there.
     """
-    for offset in sorted({*words, *calls}, reverse=True):
+    for offset in sorted({*words, *calls}, reverse=True):  # what stands inside of a call goes before the call does
         if offset in calls:
             text = rewritten(text, offset, calls[offset])
         else:
             word, other = words[offset]
             text = f"{text[:offset]}{other}{text[offset + len(word) :]}"
     return text
+
+
+def bracketed(selection: str) -> str:
+    """A selection's text as it is put in; the line break ends a comment at its end."""
+    return f"({selection}\n)"
 
 
 def reads_of(parser: Parser, text: str) -> tuple[str, ...]:
