@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Scalar = str | int | float | bool
+Obligation = Scalar | tuple[Scalar, ...]
+"""What an approve asks, such as `max_rows: 100` or `mask: [email, phone]`."""
 
 
 class Kind(Enum):
@@ -77,7 +79,7 @@ SET_KEYS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "rule_set": "The set's name; a realm decides by the set it is configured for.",
         "default": "Always `deny`: what no rule approves is denied.",
-        "params": "The knobs: names with a number, a text, true or false. `--set NAME=VALUE` replaces a value.",
+        "params": "The knobs: names with one value or a list. `--set NAME=VALUE` replaces a value.",
         "selections": "Named conditions on one event of the history, or on the intent that is being judged.",
         "rules": "The rules. Their order never matters: deny wins over hold, hold over approve.",
     }
