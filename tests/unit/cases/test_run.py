@@ -133,6 +133,14 @@ def test_what_no_worker_would_judge_fails_the_case():
     assert failures(MAIL, "approve", (moved,))[0].startswith("given 0 (-1s): could not be judged: schema")
 
 
+def test_an_obligation_may_be_a_list():
+    masked = load(RULES.replace("{redact: true}", "{mask: [email, phone]}"))
+    assert failures(MAIL, "{obligations: {mask: [email, phone]}}", program=masked) == []
+    assert failures(MAIL, "{obligations: {mask: [email]}}", program=masked) == [
+        'obligations are {"mask":["email","phone"]}, expected {"mask":["email"]}'
+    ]
+
+
 def test_parameters_make_other_programs():
     strict = load(RULES, overrides={"n": 0})
     assert failures(READ, "hold", program=strict) == []
