@@ -94,7 +94,7 @@ RULE_KEYS: Final[Mapping[str, str]] = MappingProxyType(
         "because": "One line for the agent's owner; the verdict carries it.",
         "severity": "How bad it is when the rule fires; `medium` by default.",
         "correlation": "A window over the history: the rule fires only if its condition holds as well.",
-        "obligations": "What an approve asks of the enforcement point: names with one value (as in `params`) or a list.",
+        "obligations": "What an approve asks of the enforcement point: names with one value, or a list of them.",
     }
 )
 RULE_REQUIRED: Final = ("id", "effect", "when")
