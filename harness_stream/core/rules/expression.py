@@ -139,9 +139,7 @@ def understand(item: Item, scope: Scope, findings: Findings) -> Expression | Non
     cost = cost_of(tree, scope.shapes, scope.selections)
     _afford(item, cost, findings)
     events = frozenset(walk.events)
-    return Expression(
-        text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops, cost, events, dict(walk.calls)
-    )
+    return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops, cost, events, dict(walk.calls))
 
 
 def _afford(item: Item, cost: Cost, findings: Findings) -> None:

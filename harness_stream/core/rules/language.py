@@ -79,7 +79,7 @@ SET_KEYS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "rule_set": "The set's name; a realm decides by the set it is configured for.",
         "default": "Always `deny`: what no rule approves is denied.",
-        "params": "The knobs: names with one value or a list. `--set NAME=VALUE` replaces a value.",
+        "params": "The knobs: names with a number, a text, true or false. `--set NAME=VALUE` replaces a value.",
         "selections": "Named conditions on one event of the history, or on the intent that is being judged.",
         "rules": "The rules. Their order never matters: deny wins over hold, hold over approve.",
     }
@@ -94,7 +94,7 @@ RULE_KEYS: Final[Mapping[str, str]] = MappingProxyType(
         "because": "One line for the agent's owner; the verdict carries it.",
         "severity": "How bad it is when the rule fires; `medium` by default.",
         "correlation": "A window over the history: the rule fires only if its condition holds as well.",
-        "obligations": "What an approve asks of the enforcement point: names with a number, a text, true or false.",
+        "obligations": "What an approve asks of the enforcement point: names with one value, or a list of them.",
     }
 )
 RULE_REQUIRED: Final = ("id", "effect", "when")

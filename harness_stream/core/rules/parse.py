@@ -185,6 +185,12 @@ def read(text: str, findings: Findings, overrides: Mapping[str, Scalar]) -> Draf
         findings.at(1, 1, message, "split the rule set", code=Code.LIMIT)
         return None
     root = read_yaml(text, findings)
+    if root is not None and isinstance(root.value, dict) and "cases" in root.value and "rule_set" not in root.value:
+        item = root.keys["cases"]
+        findings.on(
+            item, "this is a cases file, not a rule set", "run it by `harness rules test`", code=Code.UNKNOWN_KEY
+        )
+        return None
     return None if root is None else _Reader(findings, overrides).rule_set(root, text)
 
 
