@@ -45,10 +45,11 @@ class Worked:
 
     def _about_a_verdict(self, kind: str, choice: random.Random) -> None:
         decision = "approve" if kind == "outcome" else "hold"
-        known = [(body, digest) for body, digest in self.bodies() if body.get("decision") == decision]
+        # A line of the file names the intent, so it can only mean an intent's newest hold.
+        known = {body["intent_id"]: (body, d) for body, d in self.bodies() if body.get("decision") == decision}
         if not known:
             return
-        body, digest = choice.choice(known)
+        body, digest = choice.choice(list(known.values()))
         common = {"v": 1, "type": kind, "realm": "sim", "agent_id": body["agent_id"], f"{kind}_id": self.world.uuid7()}
         if kind == "outcome":
             named = {"intent_id": body["intent_id"], "verdict_digest": digest}
