@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from harness_stream.core import limits
+from harness_stream.core.intake import id_time_ms
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.model import TABLES
 from harness_stream.core.partition import Phase
@@ -36,12 +37,17 @@ class Worked:
             self._send(agent, self.world.send(agent_id=agent, by=agent, action=choice.choice((*ACTIONS, "email.send"))))
         elif kind == "garbage":
             self._publish(agent, b'{"type": "intent"}')
-        elif kind == "again" and self.world.sent:
-            value = choice.choice(list(self.world.sent.values()))
+        elif kind == "again" and (young := self._young()):
+            value = choice.choice(young)
             self._publish(json.loads(value)["agent_id"], value)
         elif kind in {"outcome", "approval"}:
             self._about_a_verdict(kind, choice)
         self.settle()
+
+    def _young(self) -> list[bytes]:
+        """Intents whose ids are not too old yet: a replay does not look at the age of ids, a worker does."""
+        oldest = self.world.clock.now_ms() - limits.ID_AGE_MS_MAX // 2
+        return [value for intent_id, value in self.world.sent.items() if id_time_ms(intent_id) >= oldest]
 
     def _about_a_verdict(self, kind: str, choice: random.Random) -> None:
         decision = "approve" if kind == "outcome" else "hold"
