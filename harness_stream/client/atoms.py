@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.client import forms, scanning
 from harness_stream.client.forms import Atom
-from harness_stream.client.lookalikes import faithful, plain, same_words
+from harness_stream.client.lookalikes import faithful, plain, same_name, same_words
 from harness_stream.client.scanning import WORDS
 from harness_stream.client.vocabulary import LITTLE_WORDS
 from harness_stream.core import limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from harness_stream.core.scalars import ValueKind
 
 # Four intents' worth of text: read in about 20 ms, so a larger document costs its rule, not the agent's machine.
 ARGUMENTS_CHARS_MAX: Final = 4 * limits.INTENT_BYTES_MAX
@@ -92,12 +93,14 @@ def used(name: str, value: object, chars_max: int = ARGUMENTS_CHARS_MAX) -> Use:
         if leaf is _TOO_DEEP or count >= LEAVES_MAX:
             use.unparsed = True
         elif isinstance(leaf, str):
-            use.chars += len(leaf)
-            use.unparsed = use.chars > chars_max
+            text = plain(leaf) if use.chars + len(leaf) <= chars_max else leaf
+            use.chars += max(len(leaf), len(text))  # one character may be drawn as many
+            use.unparsed = use.chars > chars_max or is_blob(text)
             if not use.unparsed:
-                _use_text(use, leaf, in_place_of_record=names_record(place))
+                _use_text(use, text.strip(), leaf, in_place_of_record=names_record(place))
         else:
-            use.values[number_atom(place, leaf)] = None
+            kind: ValueKind = "identifier" if names_record(place) else "number"
+            use.values[Atom(kind, forms.number_text(leaf) or repr(leaf))] = None
         if use.unparsed or max(len(use.values), len(use.links)) > limits.ARGUMENT_VALUES_MAX:
             return Use(exact=False, unparsed=True, chars=use.chars)
     return use
@@ -125,13 +128,7 @@ def _leaves(name: str, value: object) -> Iterator[tuple[str, Any]]:
     yield name, _TOO_DEEP
 
 
-def _use_text(use: Use, raw: str, *, in_place_of_record: bool) -> None:
-    text = plain(raw)
-    use.chars += len(text) - len(raw)  # one character may be drawn as many
-    if is_blob(text):
-        use.unparsed = True
-        return
-    text = text.strip()
+def _use_text(use: Use, text: str, raw: str, *, in_place_of_record: bool) -> None:
     if not text:
         use.exact &= not raw.strip()
         return
@@ -149,7 +146,10 @@ def _use_whole(use: Use, text: str, raw: str, *, in_place_of_record: bool) -> No
             _use_whole(use, piece, raw, in_place_of_record=in_place_of_record)
         if pieces:
             return
-        use.exact &= is_prose(text) or (same_words(text, raw) and " ".join(text.split()) == text)
+        if reading[0].kind == "name":
+            use.exact &= same_name(text, raw)
+        else:
+            use.exact &= is_prose(text) or same_words(text, raw)
     elif reading[0].kind == "url":
         use.exact &= _link_is_plain(text, raw)
     else:
@@ -160,12 +160,6 @@ def _use_whole(use: Use, text: str, raw: str, *, in_place_of_record: bool) -> No
 def _link_is_plain(text: str, raw: str) -> bool:
     """`https://good.example@evil.example/` leads elsewhere than it looks."""
     return faithful(text, raw, strict=True) and "@" not in text.partition("//")[2].partition("/")[0]
-
-
-def number_atom(place: str, number: float) -> Atom:
-    """A JSON number: an id where one stands, else a number."""
-    form = forms.plain_number(Decimal(repr(number)))
-    return Atom("identifier" if names_record(place) else "number", form)
 
 
 def is_blob(text: str) -> bool:
@@ -191,25 +185,28 @@ def is_prose(text: str) -> bool:
 # --- What sources offer ---
 
 
-def offered_by_text(text: str) -> dict[Atom, None]:
-    """Every typed value in a plain text, and its capitalised names."""
-    found = dict.fromkeys(atom for span in scanning.typed(text) for atom in span.reading)
+def offered_by_text(text: str) -> Iterator[Atom]:
+    """Every typed value in a plain text and its capitalised names, in the order in which they are found.
+
+    Read no further than needed: a hostile text may hold a value in every second character.
+    """
+    for span in scanning.typed(text):
+        yield from span.reading
     for name in scanning.names(text):
-        found.update((atom, None) for atom in forms.words(name) if atom.kind == "name")
-    return found
+        yield from (atom for atom in forms.words(name) if atom.kind == "name")
 
 
-def offered_by_value(text: str, *, in_place_of_record: bool) -> tuple[dict[Atom, None], dict[Atom, None]]:
+def offered_by_value(text: str, *, in_place_of_record: bool) -> tuple[dict[Atom, None], Iterator[Atom]]:
     """What a plain text offers as one value, and what else stands in it: that is prose, however short."""
     if is_prose(text):
         return {}, offered_by_text(text)
     reading, _ = scanning.whole(text, names_record=in_place_of_record)
     one = dict.fromkeys(reading)
     if reading[0].kind not in WORDS:
-        return one, {}
+        return one, iter(())
     for piece in scanning.listed(text):
         one.update(dict.fromkeys(scanning.whole(piece, names_record=in_place_of_record)[0]))
-    return one, {atom: None for atom in offered_by_text(text) if atom not in one}
+    return one, (atom for atom in offered_by_text(text) if atom not in one)
 
 
 def named_by_user(text: str) -> dict[Atom, None]:

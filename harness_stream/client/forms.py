@@ -41,6 +41,7 @@ _WEB: Final = frozenset({"http", "https"})
 _AFTER_LINK: Final = ".,;:!?'\"*_~"
 _BRACKETS: Final = {")": "(", "]": "[", "}": "{"}
 
+_NEXT_SENTENCE: Final = re.compile(r"\.[a-z]{2,}\.[A-Z][a-z]*$")
 _GROUPED: Final = re.compile(r"[0-9]{1,3}(?:([,.'])[0-9]{3})(?:\1[0-9]{3}){0,10}")
 _DIGITS_MAX: Final = 40  # of a number; more digits are no amount of anything
 # From so many digits on, a number that is equal by chance is rarer than one that is meant: it may name a record.
@@ -53,7 +54,8 @@ _TYPOGRAPHIC: Final = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": 
 
 def email(text: str) -> Reading:
     """Lower case, as nearly every mail system delivers."""
-    return (Atom("email", text.removeprefix("mailto:").lower().rstrip(".")),)
+    forms = _with_and_without_next_sentence(text)
+    return tuple(Atom("email", form.lower().removeprefix("mailto:").rstrip(".")) for form in forms)
 
 
 def url(text: str) -> Reading:
@@ -69,7 +71,7 @@ def url(text: str) -> Reading:
         return ()
     if netloc is None:
         return ()
-    site = host(parts.hostname or "")
+    site = host(parts.netloc if parts.netloc.lower() == parts.hostname else parts.hostname or "")
     if parts.scheme in _WEB and parts.path in {"", "/"} and not parts.query and netloc == parts.hostname:
         return site
     rest = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -106,13 +108,18 @@ def without_trailer(text: str) -> str:
 
 def host(text: str) -> Reading:
     """A name in lower case, or an address in its shortest form."""
-    name = text.lower().rstrip(".")
+    name = text.rstrip(".")
     if name and (name[-1].isdigit() or ":" in name):
         try:
             return (Atom("host", str(ipaddress.ip_address(name))),)
         except ValueError:
             pass
-    return (Atom("host", name),) if name else ()
+    return tuple(Atom("host", form.lower()) for form in _with_and_without_next_sentence(name)) if name else ()
+
+
+def _with_and_without_next_sentence(text: str) -> tuple[str, ...]:
+    """`www.good.example.They` is what it is; but whoever wrote it may have left out a blank."""
+    return (text, text.rpartition(".")[0]) if _NEXT_SENTENCE.search(text) else (text,)
 
 
 def dotted(text: str) -> Reading:
@@ -268,6 +275,16 @@ def _decimal_point(figure: str) -> str:
     if comma == 1 and not _GROUPED.fullmatch(figure):
         return ","
     return "." if dot == 1 else ""
+
+
+def number_text(number: float | Decimal) -> str:
+    """A number of plain data as a reader would write it; empty if nobody would."""
+    if isinstance(number, int) and abs(number) >= 10**_DIGITS_MAX:
+        return ""
+    value = number if isinstance(number, Decimal) else Decimal(repr(number))
+    if not value.is_finite() or abs(value.adjusted()) >= _DIGITS_MAX:
+        return ""
+    return plain_number(value)
 
 
 def plain_number(value: Decimal) -> str:

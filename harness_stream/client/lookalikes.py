@@ -52,7 +52,14 @@ def faithful(span: str, raw: str, *, strict: bool) -> bool:
 
 def same_words(text: str, raw: str) -> bool:
     """Were these words written as they are read? Marks between words may differ: a person's `…` is three dots."""
-    return text is raw or (_WORD.findall(text) == _WORD.findall(raw) and not _disguised(text, strict=False))
+    if text is raw and text.isascii():
+        return True
+    return _WORD.findall(text) == _WORD.findall(raw) and not _disguised(text, strict=False)
+
+
+def same_name(text: str, raw: str) -> bool:
+    """Was this name written letter for letter, with one plain blank between its words?"""
+    return text == raw.strip() and " ".join(text.split()) == text and not _disguised(text, strict=False)
 
 
 def _disguised(span: str, *, strict: bool) -> bool:

@@ -176,6 +176,9 @@ _TELLING: Final = re.compile(r"[0-9@_#\\$€£¥₹₽₩₿]|[./:](?=[^\s.])")
 _DIGIT: Final = re.compile("[0-9]")
 # A date, an amount or an id reaches this far beyond its digits; whole words are taken.
 _AROUND_CHARS: Final = 32
+# Looked at in one go, up to the next blank: room for a link of any length, and little work before a reader may stop.
+_PIECE_CHARS: Final = 2 * limits.URI_CHARS_MAX
+_WORD_CHARS: Final = 2 * _PIECE_CHARS
 _ASCII_NAMES: Final = re.compile(r"[A-Z](?<!\w.)[\w'\-]{0,39}(?: [A-Z][\w'\-]{0,39}){0,3}(?!\w)")
 _NAMES: Final = re.compile(r"(?<!\w)[^\W\d_a-z][\w'’\-]{0,39}(?: [^\W\d_a-z][\w'’\-]{0,39}){0,3}(?!\w)")
 _QUOTED: Final = re.compile(r"(?<!\w)'([^'\n]{1,256})'(?!\w)|\"([^\"\n]{1,256})\"|“([^”\n]{1,256})”|‘([^’\n]{1,256})’")
@@ -211,14 +214,19 @@ def _follows_record_word(text: str, at: int) -> bool:
     return 1 <= len(before) - len(words) <= 3 and re.split(r"[^\w\-]", words)[-1].lower() in RECORD_WORDS  # noqa: PLR2004  see the examples
 
 
-def typed(text: str, kinds: Iterable[Kind] = KINDS) -> Iterator[Span]:
-    """As `scan`, looking only around telling characters."""
+def typed(text: str) -> Iterator[Span]:
+    """As `scan`, looking only around telling characters; of a word without end, at one piece after the other."""
+    for piece in _telling_pieces(text):
+        for at in range(0, len(piece), _WORD_CHARS):
+            yield from scan(piece[at : at + _WORD_CHARS])[0]
+
+
+def _telling_pieces(text: str) -> Iterator[str]:
     for line in text.splitlines() if "\n" in text else (text,):
-        for piece in _telling_pieces(line):
-            yield from scan(piece, kinds)[0]
+        yield from _telling_in(line)
 
 
-def _telling_pieces(line: str) -> Iterator[str]:
+def _telling_in(line: str) -> Iterator[str]:
     begin = end = 0
     for match in _TELLING.finditer(line):
         at = match.start()
@@ -226,19 +234,19 @@ def _telling_pieces(line: str) -> Iterator[str]:
             continue
         after = line.find(" ", at + _AROUND_CHARS)
         after = len(line) if after < 0 else after
-        if at - _AROUND_CHARS <= end and end:
+        if end and at - _AROUND_CHARS <= end < begin + _PIECE_CHARS:
             end = after
             continue
         if end:
             yield line[begin:end]
-        begin, end = line.rfind(" ", 0, max(0, at - _AROUND_CHARS)) + 1, after
+        begin, end = max(end, line.rfind(" ", 0, max(0, at - _AROUND_CHARS)) + 1), after
     if end:
         yield line[begin:end]
 
 
 def links(text: str) -> Iterator[Span]:
     """What a mail or chat program would make a link of, also inside of another link."""
-    for span in typed(text, _LINK_KINDS):
+    for span in (span for piece in _telling_pieces(text) for span in scan(piece, _LINK_KINDS)[0]):
         if span.reading[0].kind in _LINKS:
             yield span
             inner = span.text.partition("//")[2]
