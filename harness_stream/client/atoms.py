@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.client import forms, scanning
@@ -39,6 +40,7 @@ _SENTENCE_END: Final = re.compile(r"[.!?][\"')]?\s+\S")
 # `Dr. Smith, St. Gallen` is no sentence.
 _SENTENCE_WORDS_MIN: Final = 6
 _NAMES_RECORD: Final = re.compile(r"(?:(?<![A-Za-z0-9])(?:id|uri|uuid)|(?<=[a-z0-9])(?:I[Dd]|U(?:RI|UID|ri|uid)))s?_*$")
+_NAMES_KEPT: Final = 1024  # names of parameters and fields, as many as some tool servers have together
 _SCHEMA_KEY: Final = re.compile(r"[a-z_][A-Za-z0-9_]{0,63}")
 
 
@@ -61,6 +63,7 @@ class Use:
     chars: int = 0
 
 
+@lru_cache(_NAMES_KEPT)
 def names_record(name: str) -> bool:
     """Does a field or parameter of this name hold a record's id: `id`, `file_id`, `eventId`, `uri`?"""
     return _NAMES_RECORD.search(name) is not None
@@ -132,9 +135,10 @@ def _use_text(use: Use, text: str, raw: str, *, in_place_of_record: bool) -> Non
     if not text:
         use.exact &= not raw.strip()
         return
-    for span in scanning.links(text) if "." in text or ":" in text else ():
-        use.links[span.reading[0]] = None
-        use.exact &= _link_is_plain(span.text, raw)
+    if "." in text or ":" in text:
+        for span in scanning.links(text):
+            use.links[span.reading[0]] = None
+            use.exact &= _link_is_plain(span.text, raw)
     _use_whole(use, text, raw, in_place_of_record=in_place_of_record)
 
 

@@ -54,10 +54,8 @@ class Kind(NamedTuple):
     strict: bool
     applies: Callable[[re.Match[str]], bool] | None = None
 
-    def may_be_in(self, text: str, *, digit: bool) -> bool:
+    def may_be_in(self, text: str) -> bool:
         """Is it worth looking?"""
-        if self.digit and not digit:
-            return False
         for mark in self.marks:  # twice as fast as `any`, and asked for every value
             if mark in text:
                 return True
@@ -168,6 +166,8 @@ KINDS: Final = (
     *(UUID, IBAN, DIGITS, AMOUNT, SIGNED_AMOUNT),
     *(DOTTED, PATH, RECORD, IDENTIFIER, NUMBER),
 )
+_ALONE: Final = tuple(kind for kind in KINDS if kind.applies is None)
+_ALONE_WITHOUT_DIGIT: Final = tuple(kind for kind in _ALONE if not kind.digit)
 # What a mail or chat program makes a link of; mail addresses are looked for so that their hosts are none.
 _LINK_KINDS: Final = (LINK, SCRIPT_LINK, EMAIL, DOTTED)
 _LINKS: Final = frozenset({"url", "host"})
@@ -191,7 +191,7 @@ def scan(text: str, kinds: Iterable[Kind] = KINDS) -> tuple[list[Span], str]:
     found: list[Span] = []
     digit = _DIGIT.search(text) is not None
     for kind in kinds:
-        if kind.may_be_in(text, digit=digit) and kind.pattern.search(text):
+        if (digit or not kind.digit) and kind.may_be_in(text) and kind.pattern.search(text):
             text = kind.pattern.sub(_taking(kind, found), text)
     return found, text
 
@@ -288,8 +288,8 @@ def whole(text: str, *, names_record: bool = False) -> tuple[Reading, bool]:
 
 def _kinds_of(text: str) -> Iterator[Kind]:
     if _TELLING.search(text):
-        digit = _DIGIT.search(text) is not None
-        yield from (kind for kind in KINDS if kind.applies is None and kind.may_be_in(text, digit=digit))
+        kinds = _ALONE if _DIGIT.search(text) else _ALONE_WITHOUT_DIGIT
+        yield from (kind for kind in kinds if kind.may_be_in(text))
 
 
 def _as_id(text: str, reading: Reading) -> Reading:

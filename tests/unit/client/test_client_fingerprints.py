@@ -86,7 +86,7 @@ class TestKeys:
     def test_what_is_no_key_is_a_config_error_that_does_not_show_it(self, tmp_path, wrong):
         path = tmp_path / "agent.json"
         path.write_text(json.dumps({"agent_id": "a", "fingerprint_key": wrong}))
-        with pytest.raises(ConfigError, match="`fingerprint_key`.*32 bytes") as caught:
+        with pytest.raises(ConfigError, match=r"`fingerprint_key`.*32 bytes") as caught:
             Credentials.of(path)
         assert not wrong or wrong not in str(caught.value)
 
@@ -115,9 +115,8 @@ class TestArguments:
         assert [a["name"] for a in told({"to": "a", "cc": None, "bcc": [], "note": " ", "n": 0})[0]] == ["to", "n"]
 
     def test_a_look_alike_is_not_exact(self):
-        assert told({"to": "ｂｏｂ@example.com"})[0][0] == {
-            **{"name": "to", "role": "other", "values": [BOB], "exact": False, "links": []}
-        }
+        [look_alike] = told({"to": "ｂｏｂ@example.com"})[0]
+        assert (look_alike["values"], look_alike["exact"]) == ([BOB], False)
 
     def test_one_that_cannot_be_taken_apart_leaves_none_readable(self):
         arguments, unparsed = told(

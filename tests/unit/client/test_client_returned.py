@@ -278,4 +278,4 @@ def test_any_result_gives_records_that_the_schema_takes_and_the_same_ones_again(
 @given(st.dictionaries(st.text(), st.text(), max_size=5))
 def test_only_keys_that_look_like_a_schemas_are_told(result):
     told_names = {group.name for record in sealed(result)[0] for group in record.values} - {None}
-    assert told_names <= {key for key in result if key.isascii() and key[:1].islower() or key[:1] == "_"}
+    assert told_names <= {key for key in result if key.isascii() and (key[:1].islower() or key[:1] == "_")}
