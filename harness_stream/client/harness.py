@@ -72,7 +72,7 @@ class Chain(AnyChain):
             deadline_ms=deadline_ms,
             min_revision=min_revision,
             wait_for_hold=wait_for_hold,
-            obligations=obligations or {},
+            obligations={} if obligations is None else obligations,
         )
         return Verdict(self._session, await asyncio.wrap_future(self._session.ask(self.chain_id, action, ask)))
 

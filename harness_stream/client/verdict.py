@@ -55,6 +55,11 @@ class _Approval:
         return self._answer.digest
 
     @property
+    def offset(self) -> int:
+        """Of the verdict in its partition of the decision log."""
+        return self._answer.offset
+
+    @property
     def valid(self) -> bool:
         """Could the action begin now?"""
         return self._answer.valid

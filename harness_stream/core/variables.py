@@ -30,7 +30,7 @@ def variables_of(
         "identity": inputs["identity"],
         "infrastructure": inputs["infrastructure"],
         "risk": inputs["risk"],
-        "mandate": _mandate(family),
+        "mandate": _mandate(family, {fingerprint for a in intent.arguments for fingerprint in (*a.values, *a.links)}),
         "chain": {"labels": labels_of(state, event), "events": family[0].events},
         "args": {
             argument.name: {
@@ -54,8 +54,11 @@ def _family(event: Mapping[str, Any], state: State) -> Iterator[Chain]:
         yield chain_of(state, lineage.root_agent, lineage.root_chain) or Chain()
 
 
-def _mandate(family: list[Chain]) -> dict[str, Any]:
-    """The chain's own, else the root's. A child never has more than its parent: both must allow an action class."""
+def _mandate(family: list[Chain], asked: set[str]) -> dict[str, Any]:
+    """The chain's own, else the root's. A child never has more than its parent: both must allow an action class.
+
+    Of the values it names only those that the intent's arguments hold: a rule asks for no others.
+    """
     mandates = [chain.mandate for chain in family if chain.mandate is not None]
     if not mandates:
         return {"present": False, "classes": [], "named": []}
@@ -67,7 +70,7 @@ def _mandate(family: list[Chain]) -> dict[str, Any]:
         "goal_digest": first["goal_digest"] or "",
         "expires_at": first["expires_at"],
         "classes": sorted(set.intersection(*classes)),
-        "named": sorted({fingerprint for chain in family for fingerprint in _named(chain)}),
+        "named": sorted({fingerprint for chain in family for fingerprint in _named(chain)} & asked),
     }
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cel_expr_python import cel
 
+from harness_stream.core.rules.functions import ORIGIN, PARAMETERS
 from harness_stream.core.rules.language import (
     COMPARISONS,
     FOREIGN_WORDS,
@@ -95,8 +96,9 @@ class TypeChecker:
         booleans = dict.fromkeys(selections, cel.Type.BOOL)
         exact = {name: _TYPES[kind] for name, kind in fields.items()}
         loose = {name: _ANY_NUMBER.get(kind, _TYPES[kind]) for name, kind in fields.items()}
-        self._exact = cel.NewEnv(variables=exact | booleans)
-        self._loose = cel.NewEnv(variables=loose | booleans)
+        functions = [_declared(name, len(parameters)) for name, parameters in PARAMETERS.items()]
+        self._exact = cel.NewEnv(variables=exact | booleans, functions=functions)
+        self._loose = cel.NewEnv(variables=loose | booleans, functions=functions)
 
     def complaints(self, text: str) -> tuple[Complaint, ...]:
         """Every type error, and a result that is not true or false."""
@@ -138,6 +140,13 @@ class Runtime:
     def activation(self, variables: Mapping[str, Any]) -> cel.Activation:
         """Variables in CEL's hands; each map is converted once, when an expression first reads it."""
         return self._env.Activation(variables)
+
+
+def _declared(name: str, arity: int) -> cel.FunctionDecl:
+    """One of the language's own, for the type checker: texts in, a word or a yes out."""
+    kind = cel.Type.STRING if name == ORIGIN else cel.Type.BOOL
+    parameters = [cel.Type.STRING] * arity
+    return cel.FunctionDecl(name, [cel.Overload(f"own_{name}", return_type=kind, parameters=parameters)])
 
 
 def outcome(expression: cel.Expression, activation: cel.Activation) -> bool | str:
