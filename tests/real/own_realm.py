@@ -196,11 +196,6 @@ class OwnRealm:
         with closing(KafkaReader(self.settings.bootstrap)) as reader:
             return ends_of(reader, topic, partition, self.clock).end
 
-    def heads(self):
-        """The newest checkpoint of each partition, None where there is none."""
-        records = [self.records(self.topics.heads, p) for p in range(self.settings.partitions)]
-        return [json.loads(found[-1].value) if found else None for found in records]
-
     def check(self, *pushed):
         """Every input is covered once, every verdict recomputes, and Redis equals the fold.
 
