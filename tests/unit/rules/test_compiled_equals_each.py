@@ -246,6 +246,19 @@ def test_one_error_is_that_rules_alone_wherever_it_stands(at, mode):
     assert together(program, judged) == each(checked, values_of())
 
 
+def test_an_error_makes_only_what_may_hold_be_asked_alone():
+    conditions = ["chain.events == 0", "risk.score > 0.5", *["chain.events == 1"] * 40]
+    program, checked, _ = loaded([(condition, "enforce") for condition in conditions])
+    (mask,) = program._rules._all[0]._met("crm.read")
+    activation = checked.runtime.activation(values_of())
+    assert [term.bit for term in mask._suspects(activation)] == [0, 1]
+
+
+def test_a_comment_ends_with_its_condition():
+    program, _, _ = loaded([("chain.events == 0 // so", "enforce"), ("s0 // far", "shadow")] * 2, ["true // always"])
+    assert program.judge(values_of()) == (0b1111, {})
+
+
 def nested(kind, depth):
     open_, close = {"bracket": ("(", ")"), "not": ("!(", ")"), "choice": ("(true ? ", " : false)")}[kind]
     return open_ * depth + "chain.events == 0" + close * depth
@@ -287,6 +300,7 @@ def test_loops_that_each_stay_within_the_budget_do_not_spend_it_together():
     program, _, _ = loaded(rules)
     judged = program.judge(values_of(identity={"present": True, "actions": ["a"] * 1024}))
     assert judged == (0, {})
+    assert 1 < program.evaluations("crm.read") < 30
 
 
 def test_the_event_of_a_rule_is_the_intent():
