@@ -75,8 +75,9 @@ class Totals(NamedTuple):
             inside = [e for e in inside if spec.counts(e, t)]
             lo = sum(e.amount or 0 for e in inside)
             unclear = any(e.amount is None for e in inside)
-        whole = [b for b in self.buckets if b[0] * width >= start]
-        split = [b for b in self.buckets if b[0] * width < start < (b[0] + 1) * width]
+        older = () if first else self.buckets  # nothing older than an entry that has left can be inside
+        whole = [b for b in older if b[0] * width >= start]
+        split = [b for b in older if b[0] * width < start < (b[0] + 1) * width]
         lo += sum(firm for _, firm, _ in whole)
         above = sum(held for _, _, held in whole) + sum(firm + held for _, firm, held in split)
         unclear = unclear or (self.since is not None and self.since >= start)
