@@ -158,7 +158,7 @@ def note_child(state: State, event: Event) -> None:
         return
     unit, key = agent_unit(parent["agent_id"]), ("delegation", parent["intent_id"])
     before: Delegation | None = state.get(unit, key)
-    children = () if before is None else before.children
+    children = () if before is None or before.until < event["t"] else before.children
     children = children if event["agent_id"] in children else (*children, event["agent_id"])
     state.put(unit, key, Delegation(event["t"] + limits.DELEGATION_IDLE_MS, lineage, children))
 

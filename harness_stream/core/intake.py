@@ -15,7 +15,18 @@ from harness_stream.core import delegation, limits
 from harness_stream.core.decide import Arrival, Decided, decide, denied_later, engine_reason, event_of, refused
 from harness_stream.core.join import ABSENT, ENGINE, Tables, join
 from harness_stream.core.lanes import partition_of
-from harness_stream.core.model import Approval, IdentityRow, Intent, Mandate, Outcome, lane_of, measure_of, micro_of
+from harness_stream.core.model import (
+    Approval,
+    ClassificationRow,
+    IdentityRow,
+    Intent,
+    Mandate,
+    Outcome,
+    lane_of,
+    measure_of,
+    micro_of,
+)
+from harness_stream.core.provenance import found_in
 from harness_stream.core.reasons import Deny, Refuse, Reject
 from harness_stream.core.state import State, agent_unit, lane_unit
 
@@ -41,10 +52,21 @@ def units_needed(event: Input, tables: Tables, state: State) -> tuple[str, ...]:
     row, agent = _identity(tables, event.agent_id), agent_unit(event.agent_id)
     units = (agent, lane_unit(event.agent_id if row is None else lane_of(row)))
     if isinstance(event, Intent):
-        return units if event.parent is None else (*units, agent_unit(event.parent.agent_id))
+        return (*units, *_family(event, state))
+    if isinstance(event, Outcome):
+        known: chains.Remembered | None = state.get(agent, ("id", event.intent_id))
+        return units if known is None or known.lineage is None else (*units, agent_unit(known.lineage.root_agent))
     hold = _hold_named(event, state) if isinstance(event, Approval) else None
-    parent = None if hold is None else hold["event"]["parent"]
-    return units if parent is None else (*units, agent_unit(parent["agent_id"]))
+    return units if hold is None else (*units, *_family(Intent.model_validate(hold["intent"]), state))
+
+
+def _family(intent: Intent, state: State) -> tuple[str, ...]:
+    """The parent's unit, and once that is in memory the root's."""
+    if intent.parent is None:
+        return ()
+    found = delegation.delegation_of(state, intent.parent, 0)
+    named = (intent.parent.agent_id,) if found is None else (intent.parent.agent_id, found.lineage.root_agent)
+    return tuple(agent_unit(agent_id) for agent_id in named)
 
 
 def _hold_named(approval: Approval, state: State) -> dict[str, Any] | None:
@@ -84,7 +106,7 @@ class Intake:
         if isinstance(event, Mandate):
             return self._mandate(event, arrival)
         if isinstance(event, Outcome):
-            return self._outcome(event, arrival)
+            return self._outcome(event, arrival, decided_at)
         return self._approval(event, arrival, decided_at)
 
     def unavailable(self, event: Input, arrival: Arrival) -> Answer:
@@ -189,7 +211,7 @@ class Intake:
 
     # --- outcomes ---
 
-    def _outcome(self, outcome: Outcome, arrival: Arrival) -> Answer:
+    def _outcome(self, outcome: Outcome, arrival: Arrival, decided_at: int) -> Answer:
         known = chains.remembered(self.state, outcome.agent_id, outcome.intent_id, arrival.t)
         refusal = self._bad_outcome(outcome, known, arrival.t)
         if refusal is not None or known is None:
@@ -207,8 +229,38 @@ class Intake:
             "measures": measures,
             "event": event if counts_else else None,
             "revision": self.rules[1],
+            **self._returned(outcome, event, decided_at),
         }
         return _ack(outcome, arrival, None, change)
+
+    def _returned(self, outcome: Outcome, event: Mapping[str, Any], decided_at: int) -> dict[str, Any]:
+        """What the chain and its tree have seen of values now, by value: the log holds no tables."""
+        if outcome.status == "abandoned" or not (outcome.records or outcome.overflow):
+            return {}
+        tool = self._tool(event["action"], decided_at)
+        root = None if event["lineage"] is None else event["lineage"]["root"]
+        mandates = [self._mandate_of(outcome.agent_id, event["chain_id"]), *([self._mandate_of(*root)] if root else [])]
+        values: dict[str, int] = {}
+        for mandate in mandates:
+            for fingerprint, bits in found_in(outcome, tool, mandate).items():
+                values[fingerprint] = values.get(fingerprint, 0) | bits
+        return {"values": values, "overflow": outcome.overflow or outcome.truncated, "root": root}
+
+    def _tool(self, action: str, decided_at: int) -> ClassificationRow | None:
+        """The tool's row; one that cannot be read, or may be another by now, describes nothing."""
+        table = self.tables["classification"]
+        if table.fresh_as_of < decided_at - limits.FRESH_MS_MAX:
+            return None
+        try:
+            row = table.longest(f"tool:{action}")
+        except ValueError:
+            return None
+        return row if isinstance(row, ClassificationRow) else None
+
+    def _mandate_of(self, agent_id: str, chain_id: str) -> Mapping[str, Any]:
+        """What an orchestrator declared; what an agent declares of itself names nothing."""
+        chain = chains.chain_of(self.state, agent_id, chain_id)
+        return {} if chain is None else chain.declared
 
     def _bad_outcome(self, outcome: Outcome, known: chains.Remembered | None, t: int) -> Refuse | None:
         if known is None:
@@ -257,7 +309,7 @@ class Intake:
         return body
 
     def _bad_approval(self, approval: Approval, hold: Mapping[str, Any] | None, t: int) -> Refuse | None:
-        if hold is None:
+        if hold is None or t > hold["until"] + limits.HOLD_MEMORY_MS:
             return Refuse.NO_HOLD
         if t > hold["until"]:
             return Refuse.HOLD_EXPIRED
