@@ -7,7 +7,9 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from harness_stream.core.chain import Chain, apply, chain_of, change_of, switched
+from harness_stream.core.apply import apply, change_of
+from harness_stream.core.chain import Chain, chain_of
+from harness_stream.core.counting import switched
 from harness_stream.core.decide import Arrival
 from harness_stream.core.fold import fold_header, genesis
 from harness_stream.core.intake import Intake

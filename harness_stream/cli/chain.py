@@ -191,6 +191,8 @@ def _newest(chain: Chain, events: int) -> list[dict[str, Any]]:
 
 # --- For people ---
 
+_WHAT: Final = {"event_count": "counted", "value_count": "values", "value_sum": "in sum"}
+
 
 def _as_text(found: Found, events: int) -> str:
     lines = [f"{found.agent_id} ({found.status}), lane {found.lane}, partition {found.partition}", _standing(found)]
@@ -251,6 +253,6 @@ def _window_line(window: WindowView) -> str:
 
     exact = window.least == window.most
     count = str(window.least) if exact else f"{window.least} to {'?' if window.most is None else window.most}"
-    what = "of its selections" if window.kind == "temporal" else "counted"
+    what = _WHAT.get(window.kind, "of its selections")
     group = ", ".join(f"{path}={value}" for path, value in window.group.items())
     return f"  {', '.join(window.rules)}: {count} {what} in {window.timespan_ms // 1000} s  {printable(group)}"

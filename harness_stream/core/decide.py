@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness_stream.core import chain as chains
-from harness_stream.core import limits, window
+from harness_stream.core import counting, delegation, limits, window
 from harness_stream.core.combine import combine, merge_obligations
 from harness_stream.core.model import OWN_CHAIN_PREFIX, Intent, lane_of_fields, measure_of
 from harness_stream.core.reasons import Deny
+from harness_stream.core.rules.language import COUNTING
 from harness_stream.core.state import State, agent_unit, lane_unit
 from harness_stream.core.views import views_of
 
@@ -85,10 +86,15 @@ def decide(
         return unread
     event = event_of(intent, arrival.t, inputs, settles=settles)
     for home in (agent_unit(intent.agent_id), lane_unit(event["lane"])):
-        chains.warm(state, home, windows)
+        counting.warm(state, home, windows)
     barred = _barred(intent, arrival.t, inputs, event, state)
     if barred is not None:
         return Decided("deny", (barred,), event={**event, "decision": "deny"})
+    event["lineage"] = delegation.lineage_in_event(state, intent, arrival.t)
+    labels = delegation.labels_of(state, event)
+    if len({*labels, *chains.event_labels(event)}) > limits.CHAIN_LABELS_MAX:
+        full = engine_reason(Deny.TOO_LARGE, f"its chain would carry more than {limits.CHAIN_LABELS_MAX} labels")
+        return Decided("deny", (full,), event={**event, "decision": "deny"})
     return _by_rules(intent, inputs, event, state, windows, satisfied)
 
 
@@ -119,6 +125,7 @@ def event_of(intent: Intent, t: int, inputs: Inputs, *, settles: Mapping[str, An
         "t": t,
         "hold_until": None,
         "settles": None,
+        "lineage": None,
     }
     return event if settles is None else {**event, "settles": _differing(settles, event)}
 
@@ -179,25 +186,10 @@ def _barred(intent: Intent, t: int, inputs: Inputs, event: dict[str, Any], state
     if chain is None:
         event["chain_id"] = OWN_CHAIN_PREFIX + intent.agent_id
         return engine_reason(Deny.CHAIN_UNKNOWN, intent.chain)
-    ended = chain.closed_at is not None or (chain.mandate is not None and t > chain.mandate["expires_at"])
-    if ended:
+    if chain.ended(t):
         return engine_reason(Deny.CHAIN_CLOSED, intent.chain)
-    return _delegation(intent, t, inputs, event, state)
-
-
-def _delegation(intent: Intent, t: int, inputs: Inputs, event: dict[str, Any], state: State) -> Reason | None:
-    if intent.parent is None:
-        needed = inputs["identity"]["delegated_only"]
-        return engine_reason(Deny.DELEGATION, "this agent may act only for a parent") if needed else None
-    parent = inputs["parent"]
-    if not parent["present"] or parent["status"] != "active" or intent.agent_id not in parent["delegates"]:
-        return engine_reason(Deny.DELEGATION, f"{intent.parent.agent_id} does not delegate to this agent")
-    if lane_of_fields(parent, intent.parent.agent_id) != event["lane"]:
-        return engine_reason(Deny.DELEGATION_LANE, intent.parent.agent_id)
-    known = chains.remembered(state, intent.parent.agent_id, intent.parent.intent_id, t)
-    if known is None or known.decision != "approve":
-        return engine_reason(Deny.DELEGATION, "the parent intent is not an effective approve")
-    return None
+    refusal = delegation.barred(intent, t, inputs, event["lane"], state)
+    return None if refusal is None else engine_reason(*refusal)
 
 
 def _by_rules(
@@ -230,10 +222,10 @@ class _Judged:
         self._event, self._state, self._windows = event, state, windows
         self._views = views_of(event)
         self._stale = stale_tables(inputs)
-        shared = _variables(intent, inputs, chains.chain_of(state, intent.agent_id, intent.chain), windows)
+        shared = _variables(intent, inputs, event, state, windows)
         self._results = [windows.program.judge({**shared, "event": view, "intent": view}) for view in self._views]
         self._matched = {
-            (spec.id, group): mask for spec, _, group, mask in chains.matches(event, windows, self._views)
+            (spec.id, group): match for spec, _, group, match in counting.matches(event, windows, self._views)
         }
 
     def finding(self, index: int) -> Reason | None:
@@ -261,7 +253,7 @@ class _Judged:
     def _correlated(
         self, index: int, spec: window.Spec, held: list[dict[str, Any]], base: Reason
     ) -> Reason | None:
-        groups = dict.fromkeys(chains.group_of(spec, view) for view in held)
+        groups = dict.fromkeys(counting.group_of(spec, view) for view in held)
         outcomes = [self._outcome(index, spec, group) for group in groups]
         if base["effect"] == "approve":
             return {"code": "rule", **base} if all(o.holds is True for o in outcomes) else None
@@ -270,29 +262,40 @@ class _Judged:
             return None
         first = next((o for o in fired if o.holds), fired[0])
         unknown = {"unknown": True} if first.holds is None else {}
-        evidence = [i for i in first.evidence if i != self._event["id"]]
-        return {"code": "rule", **base, **unknown, "evidence": evidence, "evidence_count": first.counted}
+        evidence = [i for i in first.seen.evidence if i != self._event["id"]]
+        shown = {"evidence": evidence, "evidence_count": first.seen.counted, **_interval(spec, first.seen)}
+        return {"code": "rule", **base, **unknown, **shown}
 
-    def _outcome(self, index: int, spec: window.Spec, group: chains.Group) -> window.Outcome:
-        home = chains.home_of(spec, self._event)
-        before = chains.window_of(self._state, spec, home, group)
+    def _outcome(self, index: int, spec: window.Spec, group: counting.Group) -> window.Outcome:
+        home = counting.home_of(spec, self._event)
+        before = counting.window_of(self._state, spec, home, group)
         if self._event["settles"] is not None:
             before = window.forget(before, self._event["id"])
-        mask = self._matched.get((spec.id, group))
+        match = self._matched.get((spec.id, group))
         entry = window.Entry(self._event["t"], self._event["id"])
-        now = before if mask is None else window.observe(spec, before, entry, mask)
+        now = before if match is None else window.observe(spec, before, entry, match)
         return window.evaluate(spec, now, self._event["t"], self._windows.conditions[index])
 
 
-def _variables(intent: Intent, inputs: Inputs, chain: chains.Chain | None, windows: Windows) -> dict[str, Any]:
-    chain = chain or chains.Chain()
+def _interval(spec: window.Spec, seen: window.Seen) -> dict[str, Any]:
+    """What a counting window held, as people read it."""
+    if spec.kind not in COUNTING:
+        return {}
+    ends = (seen.lo, seen.hi)
+    return {"counted": [measure_of(e) if spec.kind == "value_sum" and e is not None else e for e in ends]}
+
+
+def _variables(
+    intent: Intent, inputs: Inputs, event: Mapping[str, Any], state: State, windows: Windows
+) -> dict[str, Any]:
+    chain = chains.chain_of(state, intent.agent_id, intent.chain) or chains.Chain()
     mandate = {"present": False} if chain.mandate is None else {"present": True, **chain.mandate}
     return {
         "identity": inputs["identity"],
         "infrastructure": inputs["infrastructure"],
         "risk": inputs["risk"],
         "mandate": mandate,
-        "chain": {"labels": list(chain.labels), "events": chain.events},
+        "chain": {"labels": delegation.labels_of(state, event), "events": chain.events},
         "args": {a.name: {"role": a.role, "exact": a.exact} for a in intent.arguments},
         "params": dict(windows.program.rule_set.params),  # CEL takes no read-only mapping
     }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness_stream.core import chain as chains
-from harness_stream.core import limits
+from harness_stream.core import delegation, limits
 from harness_stream.core.decide import Arrival, Decided, decide, denied_later, engine_reason, event_of, refused
 from harness_stream.core.join import ABSENT, ENGINE, Tables, join
 from harness_stream.core.lanes import partition_of
@@ -36,13 +36,22 @@ def id_time_ms(uuid: str) -> int:
     return int(uuid.replace("-", "")[:_UUID_TIME_DIGITS], 16)
 
 
-def units_needed(event: Input, tables: Tables) -> tuple[str, ...]:
-    """Units that must be in memory before `Intake.answer` may be asked."""
-    row = _identity(tables, event.agent_id)
-    units = [agent_unit(event.agent_id), lane_unit(event.agent_id if row is None else lane_of(row))]
-    if isinstance(event, Intent) and event.parent is not None:
-        units.append(agent_unit(event.parent.agent_id))
-    return tuple(units)
+def units_needed(event: Input, tables: Tables, state: State) -> tuple[str, ...]:
+    """Units that must be in memory before `Intake.answer` may be asked; once they are, it may name more."""
+    row, agent = _identity(tables, event.agent_id), agent_unit(event.agent_id)
+    units = (agent, lane_unit(event.agent_id if row is None else lane_of(row)))
+    if isinstance(event, Intent):
+        return units if event.parent is None else (*units, agent_unit(event.parent.agent_id))
+    hold = _hold_named(event, state) if isinstance(event, Approval) else None
+    parent = None if hold is None else hold["event"]["parent"]
+    return units if parent is None else (*units, agent_unit(parent["agent_id"]))
+
+
+def _hold_named(approval: Approval, state: State) -> dict[str, Any] | None:
+    unit = agent_unit(approval.agent_id)
+    named: tuple[str, int] | None = state.get(unit, ("held", approval.hold_digest))
+    hold: dict[str, Any] | None = None if named is None else state.get(unit, ("hold", named[0]))
+    return hold
 
 
 @dataclass(slots=True)
@@ -112,9 +121,13 @@ class Intake:
     # --- intents ---
 
     def _intent(self, intent: Intent, arrival: Arrival, decided_at: int) -> Answer:
-        inputs = join(intent, self.tables, decided_at, self.windows.program.fields_read)
+        inputs = self._joined(intent, arrival.t, decided_at)
         decided = decide(intent, arrival, inputs, self.state, self.windows)
         return self._verdict(intent, arrival, decided, inputs)
+
+    def _joined(self, intent: Intent, t: int, decided_at: int) -> dict[str, Any]:
+        above = delegation.ancestors(self.state, intent, t)
+        return join(intent, self.tables, decided_at, self.windows.program.fields_read, above)
 
     def _verdict(
         self,
@@ -155,7 +168,8 @@ class Intake:
         if refusal is not None:
             return _ack(mandate, arrival, refusal, None)
         if mandate.close:
-            return _ack(mandate, arrival, None, {"op": "close", "chain_id": mandate.chain_id})
+            lane = self._lane(mandate.agent_id)
+            return _ack(mandate, arrival, None, {"op": "close", "chain_id": mandate.chain_id, "lane": lane})
         content = mandate.model_dump(mode="json", exclude={"v", "type", "realm", "agent_id", "chain_id", "close"})
         content["declared_by"] = "agent" if mandate.by == mandate.agent_id else ORCHESTRATOR
         return _ack(mandate, arrival, None, {"op": "open", "chain_id": mandate.chain_id, "mandate": content})
@@ -184,8 +198,20 @@ class Intake:
         refusal = self._bad_outcome(outcome, known, arrival.t)
         if refusal is not None or known is None:
             return _ack(outcome, arrival, refusal or Refuse.OUTCOME_EXPIRED, None)
-        measures = self._raised(outcome, known)
-        change = {"op": "outcome", "intent_id": outcome.intent_id, "status": outcome.status, "measures": measures}
+        event = chains.kept_event(self.state, outcome.agent_id, known.chain_id, outcome.intent_id)
+        if event is None:
+            return _ack(outcome, arrival, Refuse.OUTCOME_EXPIRED, None)
+        measures = _raised(outcome, event["measures"])
+        counts_else = outcome.status == "abandoned" or measures != event["measures"]
+        change = {
+            "op": "outcome",
+            "intent_id": outcome.intent_id,
+            "chain_id": known.chain_id,
+            "status": outcome.status,
+            "measures": measures,
+            "event": event if counts_else else None,
+            "revision": self.rules[1],
+        }
         return _ack(outcome, arrival, None, change)
 
     def _bad_outcome(self, outcome: Outcome, known: chains.Remembered | None, t: int) -> Refuse | None:
@@ -203,28 +229,16 @@ class Intake:
             return Refuse.NOT_REPORTER
         return Refuse.NOT_ENFORCER if outcome.status == "abandoned" and not enforcer else None
 
-    def _raised(self, outcome: Outcome, known: chains.Remembered) -> dict[str, int | str]:
-        """`done`: each measure becomes max(approved, reported); anything else leaves what was approved."""
-        chain: chains.Chain | None = self.state.get(agent_unit(outcome.agent_id), ("chain", known.chain_id))
-        kept = () if chain is None else chain.kept
-        approved: dict[str, int | str] = next((dict(e["measures"]) for e in kept if e["id"] == outcome.intent_id), {})
-        if outcome.status == "done":
-            for name, micro in outcome.measures_micro().items():
-                approved[name] = measure_of(max(micro_of(approved.get(name, 0)), micro))
-        return approved
-
     # --- approvals ---
 
     def _approval(self, approval: Approval, arrival: Arrival, decided_at: int) -> Answer:
-        unit = agent_unit(approval.agent_id)
-        intent_id = self.state.get(unit, ("held", approval.hold_digest))
-        hold = None if intent_id is None else self.state.get(unit, ("hold", intent_id))
+        hold = _hold_named(approval, self.state)
         refusal = self._bad_approval(approval, hold, arrival.t)
         if refusal is not None or hold is None:
             return _ack(approval, arrival, refusal or Refuse.NO_HOLD, None)
         intent = Intent.model_validate(hold["intent"])
         held = Arrival(hold["intent_digest"], arrival.append_ms, arrival.t)
-        inputs = join(intent, self.tables, decided_at, self.windows.program.fields_read)
+        inputs = self._joined(intent, arrival.t, decided_at)
         satisfied = frozenset(hold["rules"]) if approval.decision == "approve" else frozenset()
         decided = decide(intent, held, inputs, self.state, self.windows, satisfied=satisfied, settles=hold["event"])
         if approval.decision == "deny":
@@ -234,7 +248,13 @@ class Intake:
             decided = Decided("deny", (engine_reason(Deny.HOLD_DENIED, approval.by),), event=denied)
         if decided.event is None:
             decided = decided._replace(event=denied_later(hold["event"], arrival.t))
-        by = {"id": approval.approval_id, "by": approval.by, "decision": approval.decision, "reason": approval.reason}
+        by = {
+            "id": approval.approval_id,
+            "by": approval.by,
+            "decision": approval.decision,
+            "reason": approval.reason,
+            "declassify": list(approval.declassify) if decided.decision == "approve" else [],
+        }
         body = self._verdict(intent, held, decided, inputs, by)
         if decided.decision == "approve":
             body["hold_until"] = hold["until"]
@@ -250,6 +270,10 @@ class Intake:
         allowed = approval.by not in own and self._has_role(approval.by, APPROVER, None)
         return None if allowed else Refuse.NOT_APPROVER
 
+    def _lane(self, agent_id: str) -> str:
+        row = _identity(self.tables, agent_id)
+        return agent_id if row is None else lane_of(row)
+
     def _has_role(self, identity: str, role: str, same_lane_as: str | None) -> bool:
         """Is `identity` active with this role (and in the lane of that agent)?"""
         row = _identity(self.tables, identity)
@@ -257,6 +281,15 @@ class Intake:
             return False
         other = None if same_lane_as is None else _identity(self.tables, same_lane_as)
         return same_lane_as is None or (other is not None and lane_of(other) == lane_of(row))
+
+
+def _raised(outcome: Outcome, approved: Mapping[str, int | str]) -> dict[str, int | str]:
+    """`done`: each measure becomes max(approved, reported); anything else leaves what was approved."""
+    measures = dict(approved)
+    if outcome.status == "done":
+        for name, micro in outcome.measures_micro().items():
+            measures[name] = measure_of(max(micro_of(measures.get(name, 0)), micro))
+    return measures
 
 
 def _identity(tables: Tables, agent_id: str) -> IdentityRow | None:

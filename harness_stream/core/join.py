@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness_stream.core.model import TABLES, Intent, Row
+from harness_stream.core.model import TABLES, IdentityRow, Intent, Row, lane_of
 
 ENGINE = "harness-stream/1"
 """Names the semantics of decide; part of every verdict's inputs (V1)."""
@@ -101,7 +101,9 @@ def empty_tables() -> dict[str, Table]:
     return {name: Table(name) for name in TABLES}
 
 
-def join(intent: Intent, tables: Tables, decided_at: int, fields: Mapping[str, frozenset[str]]) -> dict[str, Any]:
+def join(
+    intent: Intent, tables: Tables, decided_at: int, fields: Mapping[str, frozenset[str]], above: Sequence[str] = ()
+) -> dict[str, Any]:
     """Everything `decide` reads that is in no log, as plain data: the `inputs` of a verdict.
 
     Args:
@@ -109,6 +111,7 @@ def join(intent: Intent, tables: Tables, decided_at: int, fields: Mapping[str, f
         tables: the four views.
         decided_at: epoch ms.
         fields: per table the row fields that rules read; those of the engine are added.
+        above: agents for whom this is done, the root's first.
     """
     broken: set[str] = set()
     rows: dict[str, Row | None] = {
@@ -127,9 +130,9 @@ def join(intent: Intent, tables: Tables, decided_at: int, fields: Mapping[str, f
     }
     for name, row in rows.items():
         inputs[name] = _project(row, ENGINE_FIELDS[name] | fields.get(name, frozenset()))
-    if intent.parent is not None:
-        parent = _read(tables, "identity", intent.parent.agent_id, broken)
-        inputs["parent"] = _project(parent, frozenset({"tenant", "lane", "agent_id", "delegates", "status"}))
+    if above:
+        below = (*above[1:], intent.agent_id)
+        inputs["above"] = [_ancestor(tables, intent, *pair, broken) for pair in zip(above, below, strict=True)]
     if intent.by != intent.agent_id:
         speaker = _read(tables, "identity", intent.by, broken)
         inputs["speaker"] = _project(speaker, frozenset({"tenant", "lane", "roles", "status"}))
@@ -144,6 +147,25 @@ def _read(tables: Tables, name: str, key: str, broken: set[str]) -> Row | None:
     except ValueError:
         broken.add(name)
         return None
+
+
+def _ancestor(tables: Tables, intent: Intent, agent_id: str, child: str, broken: set[str]) -> dict[str, Any]:
+    """What delegation asks of one agent above: does it delegate to the next one down, how far, and may it do this?"""
+    row = _read(tables, "identity", agent_id, broken)
+    if not isinstance(row, IdentityRow):
+        return {"agent_id": agent_id, "present": False}
+    own = _read(tables, "identity", intent.agent_id, broken)
+    allowed = isinstance(own, IdentityRow) and intent.action in own.actions
+    return {
+        "agent_id": agent_id,
+        "present": True,
+        "status": row.status,
+        "lane": lane_of(row),
+        "delegates": child in row.delegates,
+        "depth": row.delegation.depth,
+        "fan_out": row.delegation.fan_out,
+        "exceeded": allowed and intent.action not in row.actions,
+    }
 
 
 def _classified(tables: Tables, subject: str, broken: set[str]) -> Row | None:

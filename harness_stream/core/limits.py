@@ -117,6 +117,8 @@ DELTAS_BEFORE_REBASE: Final = 64
 # Mandates of one agent that windows still reach into: 64 KiB each, so that one agent stays below 16 MiB.
 AGENT_CHAINS_MAX: Final = 256
 
+CHAIN_LABELS_MAX: Final = 1_024  # real taxonomies have tens; an agent may add 32 a time, and none is ever dropped
+DELEGATION_IDLE_MS: Final = 3_600_000  # an intent may delegate while it is used once an hour, beyond its id's memory
 KEPT_EVENTS_MAX: Final = 512  # compact events per chain, for evidence and new rules
 KEPT_BYTES_MAX: Final = 64 * KIB  # of those
 WINDOW_EXACT_MAX: Final = 512  # count and sum: the newest so many are exact

@@ -52,6 +52,9 @@ class Switch(_Linked):
 
     kind: Literal["switch"] = "switch"
     rules: RuleRef
+    warmed: dict[str, Any] | None = Field(
+        default=None, description="place from which new windows were counted in the log; null: they begin as units know"
+    )
 
 
 class Reason(BaseModel):
@@ -67,6 +70,9 @@ class Reason(BaseModel):
     unknown: bool = Field(default=False, description="the window's interval did not settle the condition")
     evidence: tuple[str, ...] = Field((), max_length=16, description="ids of intents that made it fire, newest last")
     evidence_count: int = 0
+    counted: tuple[int | str, int | str | None] | None = Field(
+        default=None, description="what a counting window held, from … to; equal when exact, null is unbounded"
+    )
 
 
 class Verdict(_Linked):

@@ -33,12 +33,16 @@ class State:
 
     Args:
         elsewhere: names of the units that are stored but not in memory; any other unit that is not here does not exist.
+
+    Attributes:
+        warmed: revision of a switch → unit → windows it has from there on and takes over when it is next touched.
     """
 
     def __init__(self, elsewhere: Iterable[str] = ()) -> None:
         self._base: dict[str, Unit] = {}
         self._layers: list[dict[str, Unit]] = []
         self._elsewhere = set(elsewhere)
+        self.warmed: dict[int, dict[str, Unit]] = {}
 
     @property
     def complete(self) -> bool:

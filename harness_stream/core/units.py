@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from harness_stream.core import window
-from harness_stream.core.chain import Agent, Chain, Change, Remembered, apply
+from harness_stream.core import limits, window
+from harness_stream.core.apply import Change, apply
+from harness_stream.core.chain import Agent, Chain, Lineage, Remembered
+from harness_stream.core.delegation import Delegation, Tree
 from harness_stream.core.state import PARTITION_UNIT, Key, State, Unit
 
 if TYPE_CHECKING:
@@ -104,7 +106,13 @@ def _matters(key: Key, value: Any, t: int) -> bool:
     """A `since` of None says "everything was seen", which its absence does not."""
     if value is None:
         return _kind(key) == "since"
-    return not isinstance(value, Remembered) or value.until >= t
+    if _kind(key) == "held":
+        return bool(value[1] >= t)
+    if _kind(key) == "hold":
+        return bool(value["until"] >= t)
+    if isinstance(value, Tree):
+        return value.ends_at is None or value.ends_at >= t - limits.DELEGATION_IDLE_MS
+    return not isinstance(value, Remembered | Delegation) or value.until >= t
 
 
 def _same(value: Any) -> Any:
@@ -120,6 +128,23 @@ def _chain(value: list[Any]) -> Chain:
     return chain._replace(labels=tuple(chain.labels), kept=tuple(chain.kept))
 
 
+def _lineage(value: list[Any]) -> Lineage:
+    return Lineage(value[0], value[1], tuple(value[2]))
+
+
+def _remembered(value: list[Any]) -> Remembered:
+    known = Remembered(*value)
+    return known if known.lineage is None else known._replace(lineage=_lineage(list(known.lineage)))
+
+
+def _delegation(value: list[Any]) -> Delegation:
+    return Delegation(value[0], _lineage(value[1]), tuple(value[2]))
+
+
+def _tree(value: list[Any]) -> Tree:
+    return Tree(tuple(value[0]), value[1])
+
+
 _PLAIN: Mapping[str, Callable[[Any], Any]] = {
     "agent": list,
     "chain": list,
@@ -130,13 +155,19 @@ _PLAIN: Mapping[str, Callable[[Any], Any]] = {
     "since": _same,
     "overflow": _same,
     "groups": _same,
+    "warmups": _same,
+    "delegation": list,
+    "tree": list,
     "place": _same,
 }
 _RICH: Mapping[str, Callable[[Any], Any]] = {
     **_PLAIN,
     "agent": _agent,
     "chain": _chain,
-    "id": lambda value: Remembered(*value),
+    "id": _remembered,
+    "held": tuple,
+    "delegation": _delegation,
+    "tree": _tree,
     "window": window.from_json,
 }
-"""What a key's first word says its value is; keys are documented where they are written, in `core.chain`."""
+"""What a key's first word says its value is; `core.apply`, `core.counting`, `core.delegation` write them."""

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness_stream.core import limits
-from harness_stream.core.chain import Change, apply, change_of
+from harness_stream.core.apply import Change, apply, change_of
 from harness_stream.core.decide import Arrival
 from harness_stream.core.fold import Header, fold_header
 from harness_stream.core.model import Intent

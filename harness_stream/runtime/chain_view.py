@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from harness_stream.core import window
-from harness_stream.core.chain import AGENT_KEY, Agent, Chain, generation
+from harness_stream.core.chain import AGENT_KEY, Agent, Chain
+from harness_stream.core.counting import generation
 from harness_stream.core.fold import Place
+from harness_stream.core.model import measure_of
+from harness_stream.core.rules.language import COUNTING
 from harness_stream.core.state import PARTITION_UNIT, State, agent_unit
 from harness_stream.core.units import replay_unit
 from harness_stream.errors import StateUnavailable
@@ -21,6 +23,7 @@ from harness_stream.runtime.mover import FILLING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from harness_stream.core import window
     from harness_stream.core.rules.windows import Windows
     from harness_stream.ports import StateStore, StoredUnit
 
@@ -36,16 +39,17 @@ class WindowView:
     Attributes:
         rules: ids of the rules that ask it.
         group: path → value.
-        least: events that surely count at the head's chain time.
-        most: events that may count; None is without bound.
+        kind: its type.
+        least: what it surely holds at the head's chain time: events, values, the sum, or how many selections matched.
+        most: what it may hold; None is without bound.
     """
 
     rules: tuple[str, ...]
     kind: str
     group: Mapping[str, Any]
     timespan_ms: int
-    least: int
-    most: int | None
+    least: int | str
+    most: int | str | None
     evidence: tuple[str, ...]
 
 
@@ -145,29 +149,16 @@ def _windows(state: State, unit: str, windows: Windows, t: int) -> Iterator[Wind
             ours = isinstance(key, tuple) and key[:3] == ("window", spec.id, generation(state, spec.id))
             if not ours or kept is None or not isinstance(key, tuple):
                 continue
-            bounds = _bounds(spec, kept, t)
-            if bounds.most != 0:
+            seen = kept.seen(spec, t)
+            if seen.hi != 0 or seen.evidence:
                 group = dict(zip(spec.group_by, key[3], strict=True))
-                yield WindowView(asked_by, spec.kind, group, spec.timespan_ms, bounds.least, bounds.most, bounds.ids)
+                yield WindowView(asked_by, spec.kind, group, spec.timespan_ms, *_shown(spec, seen), seen.evidence)
 
 
-@dataclass(slots=True)
-class _Bounds:
-    least: int = 0
-    most: int | None = 0
-    ids: tuple[str, ...] = ()
-
-
-def _bounds(spec: window.Spec, kept: window.WindowState, t: int) -> _Bounds:
-    """How many count: for a temporal window, how many of its selections matched."""
-    found = _Bounds()
-
-    def condition(least: int, most: int | None) -> bool:
-        found.least, found.most = least, most
-        return True
-
-    outcome = window.evaluate(spec, kept, t, condition)
-    found.ids = outcome.evidence
-    if spec.kind == "temporal":
-        found.least = found.most = outcome.counted
-    return found
+def _shown(spec: window.Spec, seen: window.Seen) -> tuple[int | str, int | str | None]:
+    """From … to: of a temporal window, how many of its selections matched; of a sum, in the measure's own unit."""
+    if spec.kind not in COUNTING:
+        return seen.counted, seen.counted
+    if spec.kind != "value_sum":
+        return seen.lo, seen.hi
+    return measure_of(seen.lo), None if seen.hi is None else measure_of(seen.hi)

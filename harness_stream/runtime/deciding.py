@@ -9,27 +9,30 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from harness_stream.core import chain as chains
-from harness_stream.core import limits
+from harness_stream.core import counting, limits
 from harness_stream.core.fold import Place, fold_header
 from harness_stream.core.intake import Intake, units_needed
 from harness_stream.core.partition import Signal
 from harness_stream.core.state import PARTITION_UNIT
+from harness_stream.core.warming import fresh_windows
 from harness_stream.errors import GarbageRecord, StateUnavailable
 from harness_stream.runtime.admission import admit
 from harness_stream.runtime.batch import Batch, Handling, Taken
 from harness_stream.runtime.loading import CannotLoadError
+from harness_stream.runtime.takeover import Takeover
+from harness_stream.runtime.warming import Warming
 from harness_stream.wire.decisions import digest_of, encode_body
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
 
-    from harness_stream.core.chain import Change
+    from harness_stream.core.apply import Change
     from harness_stream.core.join import Tables
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.state import State
+    from harness_stream.core.warming import Warmup
     from harness_stream.ports import Delivery, Ends, LogRecord, Metrics
     from harness_stream.runtime.facts import RulesView
     from harness_stream.runtime.loading import Folded, Loader
@@ -50,6 +53,7 @@ CHECKPOINT_IDLE_MS = 3_600_000
 STORE_PATIENCE_MS = 300
 # Enough to fill both batches while the broker is asked for more; beyond, the partition is paused.
 INBOX_RECORDS_MAX = 2 * limits.IN_FLIGHT_RECORDS_MAX
+_ENDED: Final = object()
 
 
 class Deciding:
@@ -95,7 +99,10 @@ class Deciding:
         self._released = False
         self._final_sent = False
         self._store_left_ms: int | None = None  # since when a cold fetch fails
-        self._scanning = self._scan()
+        self._warming: Warming | None = None
+        self._counting: Generator[None, None, None] | None = None
+        self._background: deque[Generator[None, None, None]] = deque([self._scan()])  # they share a reader
+        self._takeover = Takeover(self._state, mover, snapshots)
         self._checkpoint()
         ports.consumer.start(partition, self._header.next_input)
 
@@ -118,7 +125,8 @@ class Deciding:
 
     def close(self) -> None:
         """Stop reading."""
-        self._scanning.close()
+        for task in self._background:
+            task.close()
 
     def offer(self, record: LogRecord) -> None:
         """The next input record."""
@@ -174,7 +182,7 @@ class Deciding:
             self.fail(Signal.FAULT, "local queue full")
         if not self._mover.flush(self._folded.place, self._state, self._ports.clock.elapsed_ms()):
             self.fail(Signal.STATE_GONE, "the store lost state that is not in memory")
-        next(self._scanning, None)
+        self._run_background()
         self._unpause()
         self._evict()
 
@@ -187,6 +195,13 @@ class Deciding:
             self._decide()
         self._checkpoint_if_due()
         self._snapshots.step(self._ports.clock.elapsed_ms(), self._folded.place, self._state, self._fetch)
+        confirmed = self._windows_of(self._folded.place.header.rules)
+        if confirmed is not None:
+            self._takeover.step(confirmed, self._fetch)
+
+    def _run_background(self) -> None:
+        if self._background and next(self._background[0], _ENDED) is _ENDED:
+            self._background.popleft()
 
     # --- micro-batches ---
 
@@ -202,7 +217,7 @@ class Deciding:
         size_max = 1 if self._header.crash_claims else min(room, BATCH_RECORDS_MAX)
         candidates = [self._inbox[i] for i in range(min(size_max, len(self._inbox)))]
         self._admit(candidates)
-        fetchable = self._fetch([u for t in candidates if t.event for u in units_needed(t.event, self._tables)])
+        fetchable = self._fetch_needed(candidates)
         started_ms = self._ports.clock.elapsed_ms()
         batch = self._new_batch()
         for taken in candidates:
@@ -234,7 +249,7 @@ class Deciding:
 
     def _take(self, batch: Batch, taken: Taken, *, fetchable: bool) -> bool:
         """Answer one input; False if it waits for cold state, one micro-batch at most."""
-        missing = taken.event is not None and not self._in_memory(units_needed(taken.event, self._tables))
+        missing = taken.event is not None and not self._in_memory(self._units_needed(taken))
         if missing and (self.fault is not None or self._store_just_left() or (fetchable and not taken.waited)):
             taken.waited = True
             return False
@@ -261,8 +276,17 @@ class Deciding:
         return Batch(self._header, intake, self._ports.clock.now_ms())
 
     def _windows_in_force(self) -> Windows | None:
-        rules = self._header.rules
+        return self._windows_of(self._header.rules)
+
+    def _windows_of(self, rules: tuple[str, int] | None) -> Windows | None:
         return None if rules is None else self._rules.windows(rules[0])
+
+    def _units_needed(self, taken: Taken) -> tuple[str, ...]:
+        return () if taken.event is None else units_needed(taken.event, self._tables, self._state)
+
+    def _fetch_needed(self, candidates: Sequence[Taken]) -> bool:
+        """Twice: what is fetched may name more, an approval's held intent its parent."""
+        return all(self._fetch([u for taken in candidates for u in self._units_needed(taken)]) for _ in range(2))
 
     def _fetch(self, units: Sequence[str]) -> bool:
         """One bounded fetch of cold units; False if the store does not answer."""
@@ -288,26 +312,48 @@ class Deciding:
             return
         self._header = batch.header
         self._outbox.send_batch(batch.records)
+        if self._warming is not None:
+            self._warming.published(linked.change for linked in batch.records if linked.change is not None)
 
     def _switch_if_due(self) -> None:
         active, rules = self._rules.active, self._header.rules
         if active is None or (rules is not None and active[1] <= rules[1]):
             return
         new = self._rules.windows(active[0])
-        if new is None or self._state.in_flight >= limits.IN_FLIGHT_BATCHES_MAX:
+        if new is None:
             return
+        if self._warming is None or self._warming.revision != active[1]:
+            self._warming = self._warm(new, active[1])
+        if self._warming.ready and self._state.in_flight < limits.IN_FLIGHT_BATCHES_MAX:
+            self._switch(active, new, self._warming.warmup)
+            self._warming = None
+
+    def _warm(self, new: Windows, revision: int) -> Warming:
+        """Begin to count the new windows; what was begun for another revision is given up."""
+        fresh = frozenset() if self._rules.now else fresh_windows(self._windows_in_force(), new)
+        place, in_flight = self._folded.place, self._outbox.changes()
+        narrowed = new.narrowed(fresh)
+        warming = Warming(self._loader.history, narrowed, revision, place, self._next_offset, in_flight)
+        if self._counting is not None:
+            self._counting.close()
+        self._counting = warming.run(self._ports.clock.now_ms())
+        self._background.append(self._counting)
+        return warming
+
+    def _switch(self, active: tuple[str, int], new: Windows, warmup: Warmup | None) -> None:
         next_input = self._header.next_input
         body = {
             **self._own("switch"),
             "prev": self._header.head,
             "covers": [next_input, next_input - 1],
             "rules": {"digest": active[0], "revision": active[1]},
+            "warmed": None if warmup is None else warmup.place.to_json(),
         }
         header = fold_header(self._header, body, digest_of(encode_body(body)))
         if header is None:
             raise AssertionError("own switch would be void")
         self._state.push()
-        chains.switched(self._state, self._windows_in_force(), new, self._header.t, active[1])
+        counting.switched(self._state, self._windows_in_force(), new, self._header.t, active[1], warmup)
         self._header = header
         self._outbox.send(body, header, closes_layer=True)
         log.info("partition %d: rules %s, revision %d", self._partition, active[0][:12], active[1])
@@ -323,7 +369,7 @@ class Deciding:
             # Only whole micro-batches are confirmed: a rollback drops layers, so the place may never be inside of one.
             self._folded.place = Place(sent.header, offset, sent.digest)
             touched = self._state.confirm()
-            self._mover.changed(touched, self._changes)
+            self._mover.changed(touched, self._changes, whole=self._takeover.due(touched))
             self._snapshots.changed(touched)
             self._changes = []
             waited_ms = self._ports.clock.elapsed_ms() - sent.sent_ms

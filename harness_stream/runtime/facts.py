@@ -7,7 +7,7 @@ is decided with each intent, never here. A bundle counts only if its bytes have 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -74,6 +74,7 @@ class RulesView:
     """Bundles by digest and the active one (a `Follower` of the rules topic).
 
     Attributes:
+        now: the active one is to be switched to at once, without warming its windows.
         active: (digest, revision) named by `active/<rule set>`, None if there is none or its bundle is not here or
         broken. problem: why the newest active record does not count, for people; empty if it does.
 
@@ -85,11 +86,12 @@ class RulesView:
     def __init__(self, rule_set: str, compiled: Callable[[bytes], Windows] | None = None) -> None:
         self._compiled = compiled or _compile
         self.active: tuple[str, int] | None = None
+        self.now = False
         self.problem = ""
         self._key = f"active/{rule_set}".encode()
         self._bundles: dict[str, bytes] = {}
         self._windows: dict[str, Windows] = {}
-        self._wanted: tuple[str, int] | None = None
+        self._wanted: _Active | None = None
         self._view = View()
 
     @property
@@ -121,23 +123,32 @@ class RulesView:
         return self._windows.get(digest)
 
     def _activate(self) -> None:
-        if self._wanted is None or (self.active is not None and self._wanted[1] <= self.active[1]):
+        if self._wanted is None or (self.active is not None and self._wanted.revision <= self.active[1]):
             return
-        if self.windows(self._wanted[0]) is not None:
-            self.active, self.problem = self._wanted, ""
+        if self.windows(self._wanted.digest) is not None:
+            self.active, self.problem = (self._wanted.digest, self._wanted.revision), ""
+            self.now = self._wanted.now
         elif not self.problem:
-            self.problem = f"bundle {self._wanted[0][:12]} is not in the rules topic"
+            self.problem = f"bundle {self._wanted.digest[:12]} is not in the rules topic"
 
 
 def _compile(bundle: bytes) -> Windows:
     return Windows(from_bundle(bundle))
 
 
-def _active(value: bytes | None) -> tuple[str, int] | None:
+class _Active(NamedTuple):
+    """What an active record names; `now`: switch without warming."""
+
+    digest: str
+    revision: int
+    now: bool
+
+
+def _active(value: bytes | None) -> _Active | None:
     try:
         body: Any = orjson.loads(value or b"")
         digest, revision = body["digest"], body["revision"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return None
     whole = type(revision) is int and revision >= 1
-    return (digest, revision) if isinstance(digest, str) and whole else None
+    return _Active(digest, revision, body.get("now") is True) if isinstance(digest, str) and whole else None

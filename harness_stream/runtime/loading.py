@@ -8,7 +8,6 @@ another.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic import ValidationError
 
-from harness_stream.core import chain as chains
-from harness_stream.core import limits
-from harness_stream.core.chain import apply, change_of, units_of
+from harness_stream.core import counting, limits
+from harness_stream.core.apply import apply, change_of, units_of
 from harness_stream.core.fold import Place
 from harness_stream.core.partition import Signal
-from harness_stream.core.records import RECORDS, Checkpoint
+from harness_stream.core.records import RECORDS
 from harness_stream.core.state import PARTITION_UNIT, State, Unit
 from harness_stream.core.units import decode_unit, replay_unit
+from harness_stream.core.warming import Warmup, fresh_windows
 from harness_stream.errors import StateUnavailable
+from harness_stream.runtime.history import STEP_MS_MAX, History, Tail, checkpoint_in
 from harness_stream.runtime.mover import FILLING
 from harness_stream.runtime.snapshots import PLACE_KEY
 from harness_stream.wire.decisions import read_body
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 
 Body = Mapping[str, Any]
 
-# One step of a load: other partitions decide in between, and the tables must not grow stale meanwhile.
-STEP_MS_MAX = 10
+_NO_BUNDLE = "a bundle that the log names is not in the rules topic"
 
 
 class CannotLoadError(Exception):
@@ -48,28 +47,6 @@ class CannotLoadError(Exception):
     def __init__(self, signal: Signal, why: str) -> None:
         super().__init__(why)
         self.signal, self.why = signal, why
-
-
-class Tail:
-    """Buffers one followed partition and its newest bounds (a `Follower`)."""
-
-    def __init__(self) -> None:
-        self.records: deque[LogRecord] = deque()
-        self.ends: Ends | None = None
-
-    def take(self, record: LogRecord) -> None:
-        """Keep it until it is drained; `Reading` bounds what arrives per turn."""
-        self.records.append(record)
-
-    def bounds(self, ends: Ends, position: int | None) -> None:  # noqa: ARG002  the loader asks for it when it needs it
-        """Keep the newest bounds."""
-        self.ends = ends
-
-    def drain(self) -> list[LogRecord]:
-        """What has arrived."""
-        records = list(self.records)
-        self.records.clear()
-        return records
 
 
 @dataclass(slots=True)
@@ -86,6 +63,7 @@ class Folded:
         ahead: as of which record a snapshot unit already stands.
         checkpoint: newest checkpoint known.
         touched: units that folding changed.
+        warmups: revision → what the switch to it, which comes next, was warmed with.
         store_moved: what it means if the store turns out to stand elsewhere: load again, or somebody else owns this.
     """
 
@@ -98,6 +76,7 @@ class Folded:
     ahead: dict[str, int] | None = None
     checkpoint: Body | None = None
     touched: set[str] = field(default_factory=set)
+    warmups: dict[int, Warmup] = field(default_factory=dict)
     store_moved: Signal = Signal.FAULT
 
     def take(self, offset: int, body: Body, digest: str, rules: RulesView) -> None:
@@ -116,7 +95,7 @@ class Folded:
         if body["kind"] == "switch":
             old = None if before.header.rules is None else rules.windows(before.header.rules[0])
             new, revision = _windows(rules, self.place), body["rules"]["revision"]
-            chains.switched(self.state, old, new, self.place.header.t, revision)
+            counting.switched(self.state, old, new, self.place.header.t, revision, self.warmups.pop(revision, None))
             self.touched.add(PARTITION_UNIT)
             return
         if body["kind"] not in {"verdict", "ack"}:
@@ -142,7 +121,7 @@ class Folded:
 def _windows(rules: RulesView, place: Place) -> Windows:
     windows = None if place.header.rules is None else rules.windows(place.header.rules[0])
     if windows is None:
-        raise CannotLoadError(Signal.FAULT, "a bundle that the log names is not in the rules topic")
+        raise CannotLoadError(Signal.FAULT, _NO_BUNDLE)
     return windows
 
 
@@ -156,6 +135,9 @@ class Loader:
         reading: the worker's reader.
         rules: the rules topic's view.
         tail: follows this partition's decision log.
+
+    Attributes:
+        history: the partition's decision log, read back.
     """
 
     def __init__(
@@ -163,6 +145,7 @@ class Loader:
     ) -> None:
         self._partition, self._realm, self._ports = partition, realm, ports
         self._reading, self._rules, self._tail = reading, rules, tail
+        self.history = History(partition, realm, ports, reading, tail)
 
     def load(self, *, trust_store: bool) -> Generator[None, None, Folded]:
         """The fold at the log's end.
@@ -180,6 +163,7 @@ class Loader:
             raise CannotLoadError(Signal.UNEXTENDABLE, why)
         folded = yield from self._start(checkpoint, ends, trust_store=trust_store)
         folded.checkpoint = checkpoint
+        yield from self._count_open_warmups(folded)
         try:
             yield from self._fold_to(folded, ends.low, ends.end, checkpoint)
         finally:
@@ -200,23 +184,19 @@ class Loader:
 
     def units_between(self, first: int, last: int) -> Generator[None, None, frozenset[str] | None]:
         """Units that records from `first` to `last` may have changed (or not); None if retention took some."""
-        verdicts, units = self._realm.topics.verdicts, set[str]()
-        if first < (yield from self.bounds()).low:
+        units = set[str]()
+        if first < (yield from self.history.bounds()).low:
             return None
-        self._tail.drain()
-        self._reading.follow(verdicts, self._partition, first, self._tail)
-        while self._reading.position(verdicts, self._partition) <= last:
-            for record in self._tail.drain():
+        for record in self.history.records(first, last + 1):
+            if record is None:
+                yield
+            else:
                 units.update(_units_named(read_body(record.value)[0]))
-            yield
-        for record in self._tail.drain():
-            units.update(_units_named(read_body(record.value)[0]))
-        self._reading.stop(verdicts, self._partition)
         return frozenset(units)
 
     def bounds(self) -> Generator[None, None, Ends]:
         """The decision log's bounds, asked for now."""
-        return (yield from self._bounds(self._realm.topics.verdicts, self._tail))
+        return (yield from self.history.bounds())
 
     def fetch(self, state: State, units: Sequence[str], windows: Windows) -> None:
         """Bring units into memory from the store, 64 a call.
@@ -248,23 +228,11 @@ class Loader:
             found: Body | None = None
             while self._reading.position(heads, self._partition) < ends.end or tail.records:
                 for record in tail.drain():
-                    found = self._ours(record) or found
+                    found = checkpoint_in(record, self._realm, self._partition, self._ports.verifier) or found
                 yield
             return found
         finally:
             self._reading.drop(heads, self._partition)
-
-    def _ours(self, record: LogRecord) -> Body | None:
-        """An authentic checkpoint of this partition of this very log, else None."""
-        body, _ = read_body(record.value)
-        if not self._ports.verifier.decision_authentic(record):
-            return None
-        try:
-            Checkpoint.model_validate(body)
-        except ValidationError:
-            return None
-        ours = body["incarnation"] == self._realm.incarnation and body["partition"] == self._partition
-        return body if ours else None
 
     def _bounds(self, topic: str, tail: Tail) -> Generator[None, None, Ends]:
         """Bounds asked for after this call began."""
@@ -371,10 +339,38 @@ class Loader:
                     started_ms = clock.elapsed_ms()
                 if record.offset in expected and expected[record.offset] != digest:
                     self._contradicted(folded, record.offset)
-                if record.offset > folded.place.offset and self._ports.verifier.decision_authentic(record):
-                    folded.take(record.offset, body, digest, self._rules)
+                if record.offset <= folded.place.offset or not self._ports.verifier.decision_authentic(record):
+                    continue
+                warmed = body.get("warmed") and folded.place.after(record.offset, body, digest) is not None
+                if warmed:
+                    yield from self._count_warmup(folded, record.offset, body)
+                folded.take(record.offset, body, digest, self._rules)
+                if warmed:  # the stretch it was counted from was read in between
+                    self._reading.follow(verdicts, self._partition, record.offset + 1, self._tail)
+                    done = False
+                    break
             if not done:
                 yield
+
+    def _count_open_warmups(self, folded: Folded) -> Generator[None, None, None]:
+        """Units in the store may still have to take over what switches before it warmed."""
+        partition = folded.state.confirmed(PARTITION_UNIT)
+        for revision, place in (partition.get(counting.WARMUPS_KEY) or {}).items():
+            windows = _windows(self._rules, folded.place)
+            fresh = [s.id for s in windows.specs if counting.generation(folded.state, s.id) == int(revision)]
+            warmup = Warmup(windows.narrowed(fresh), Place.from_json(place))
+            yield from self.history.count(warmup, folded.place.offset + 1, int(revision))
+            folded.state.warmed[int(revision)] = warmup.units(int(revision))
+
+    def _count_warmup(self, folded: Folded, offset: int, body: Body) -> Generator[None, None, None]:
+        """The next record is a switch that was warmed: count what it was warmed with."""
+        rules = body["rules"]
+        old, new = _windows(self._rules, folded.place), self._rules.windows(rules["digest"])
+        if new is None:
+            raise CannotLoadError(Signal.FAULT, _NO_BUNDLE)
+        warmup = Warmup(new.narrowed(fresh_windows(old, new)), Place.from_json(body["warmed"]))
+        yield from self.history.count(warmup, offset, rules["revision"])
+        folded.warmups[rules["revision"]] = warmup
 
     def _contradicted(self, folded: Folded, offset: int) -> None:
         if folded.stored == offset:

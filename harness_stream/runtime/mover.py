@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from harness_stream.core import limits
-from harness_stream.core.chain import Change, units_of
+from harness_stream.core.apply import Change, units_of
 from harness_stream.core.units import encode_change, encode_unit, forgotten
 from harness_stream.errors import StateUnavailable
 from harness_stream.ports import Metrics, Move, StateStore, StoredHead
@@ -67,8 +67,13 @@ class Mover:
         self._now_ms = self._not_before_ms = 0
         self._answers = True
 
-    def changed(self, touched: frozenset[str], changes: Iterable[tuple[Change, int]]) -> None:
-        """Units that a confirmed micro-batch changed, and by what (in order)."""
+    def changed(
+        self, touched: frozenset[str], changes: Iterable[tuple[Change, int]], whole: frozenset[str] = frozenset()
+    ) -> None:
+        """Units that a confirmed micro-batch changed, and by what (in order).
+
+        What `whole` ones hold now, their changes alone do not say.
+        """
         explained: set[str] = set()
         for change, offset in changes:
             delta = encode_change(change, offset)
@@ -76,7 +81,7 @@ class Mover:
                 if unit in touched:
                     explained.add(unit)
                     self._append(unit, delta)
-        for unit in touched - explained:
+        for unit in (touched - explained) | whole:
             self._dirty[unit] = None
 
     def refill(self, state: State) -> None:
@@ -93,6 +98,11 @@ class Mover:
     def behind(self) -> bool:
         """Is there confirmed state that the store does not hold yet?"""
         return bool(self._dirty) or self._refill is not None
+
+    @property
+    def waiting(self) -> int:
+        """Units the next step will write."""
+        return len(self._dirty)
 
     def is_clean(self, unit: str) -> bool:
         """Does the store hold the unit as it is confirmed?"""

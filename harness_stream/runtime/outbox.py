@@ -14,7 +14,7 @@ from harness_stream.wire.decisions import digest_of, encode_body
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from harness_stream.core.chain import Change
+    from harness_stream.core.apply import Change
     from harness_stream.core.fold import Header
     from harness_stream.ports import Delivery, Headers, LogRecord
     from harness_stream.runtime.batch import Linked
@@ -63,6 +63,10 @@ class Outbox:
     def __len__(self) -> int:
         """Records whose fate is open."""
         return len(self._flight)
+
+    def changes(self) -> list[Change]:
+        """What records whose fate is open change, in order."""
+        return [sent.change for sent in self._flight if sent.change is not None]
 
     def send(self, body: Mapping[str, Any], header: Header | None = None, *, closes_layer: bool = False) -> None:
         """Send one record that stands alone: claim, switch, checkpoint.

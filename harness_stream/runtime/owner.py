@@ -15,7 +15,8 @@ from harness_stream.core.partition import Phase, Signal, after
 from harness_stream.core.state import State
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.deciding import Deciding
-from harness_stream.runtime.loading import CannotLoadError, Folded, Loader, Tail
+from harness_stream.runtime.history import Tail
+from harness_stream.runtime.loading import CannotLoadError, Folded, Loader
 from harness_stream.runtime.mover import Mover
 from harness_stream.runtime.outbox import Outbox
 from harness_stream.runtime.snapshots import Snapshots
@@ -250,6 +251,8 @@ class Owner:
             self._deciding.release()
 
     def _stop_deciding(self, why: str) -> None:
+        if self._deciding is not None:
+            self._deciding.close()
         self._deciding = None
         self._snapshots.restart()
         self.state.rollback()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from harness_stream.core.chain import units_of
+from harness_stream.core.apply import units_of
 from harness_stream.core.fold import Header, fold_header, genesis
 from harness_stream.core.intake import Intake
 from harness_stream.core.join import Table, empty_tables

@@ -4,27 +4,54 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+from unittest import mock
 
 import orjson
 import pytest
 
 from tests.log_checker import check_coverage, check_store, check_terminal, fold_partition
-from tests.simulation.world import NEW_RULES, PARTITIONS, TOPICS, Faults, World, bundle, compiled
+from harness_stream.runtime import history, warming
+from tests.simulation.world import NEW_RULES, PARTITIONS, RULES, TOPICS, Faults, World, bundle, compiled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SEEDS = int(os.environ.get("HARNESS_SIMULATION_SEEDS", "500"))
 FIRST_SEED = int(os.environ.get("HARNESS_SIMULATION_FIRST_SEED", "0"))
 CHUNKS = 20
 
 
+@contextmanager
+def short_histories(seed: int) -> Iterator[None]:
+    """Some runs count new windows from a checkpoint in the middle of the log, found by time, in small pieces."""
+    with ExitStack() as stack:
+        if seed % 4 == 3:
+            stack.enter_context(mock.patch.object(warming, "CHECKPOINT_GAP_MS", -8_000))
+            stack.enter_context(mock.patch.object(history, "SEARCH_RECORDS", 8))
+            stack.enter_context(mock.patch.object(history, "PIECE_RECORDS", 20))
+        yield
+
+
 def run(seed: int, faults: Faults | None = None, turns: int = 400) -> World:
+    with short_histories(seed):
+        return _run(seed, faults, turns)
+
+
+def _run(seed: int, faults: Faults | None, turns: int) -> World:
     hot = 3 if seed % 4 == 0 else 1_000
     world = World(seed, faults or Faults(), workers=1 + seed % 3, hot_units_max=hot)
-    switch_at = world.random.randrange(turns) if seed % 2 else turns
+    switches = sorted(world.random.sample(range(turns), 3)) if seed % 2 else []
     for turn in range(turns):
-        if turn == switch_at:
-            world.push_rules(2, NEW_RULES)
+        if turn in switches:
+            world.push_rules(2 + switches.index(turn), (NEW_RULES, RULES)[switches.index(turn) % 2], now=turn % 5 == 0)
         if world.random.random() < 0.3:
-            world.send()
+            world.send(chain_id=f"case-{turn % 3}") if turn % 9 == 0 else world.send()
+        if world.random.random() < 0.1:
+            world.follow_up()
+        if world.random.random() < 0.02:
+            world.mandate()
         if world.random.random() < 0.01 and world.sent:
             value = world.random.choice(list(world.sent.values()))
             world.publish(orjson.loads(value)["agent_id"], value)

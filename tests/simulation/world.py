@@ -9,7 +9,7 @@ import functools
 import hashlib
 import random
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 TOPICS = Topics("sim")
 PARTITIONS = 2
 AGENTS = {f"agent-{n}": f"tenant-{n % 3}" for n in range(6)}
-ACTIONS = ("crm.read", "email.send", "search.query")
+ACTIONS = ("crm.read", "email.send", "search.query", "crm.export")
+ROLES = ("orchestrator", "approver", "enforcer")
+RESOURCES = {"crm://a": ["pii"], "crm://b": [], "mail://x": [], "mail://y": [], "web://z": []}
 
 RULES = """
 rule_set: sim
@@ -49,6 +51,8 @@ selections:
   reads: event.action == "crm.read"
   egress: event.action == "email.send"
   queries: event.action == "search.query"
+  exports: event.action == "crm.export"
+  anything: "true"
 rules:
   - {id: allowed, effect: approve, when: "intent.action in identity.actions"}
   - id: no-egress-after-read
@@ -63,11 +67,32 @@ rules:
     effect: hold
     when: egress
     correlation: {type: event_count, rules: [egress], group-by: [tenant], timespan: 10s, condition: {gt: 6}}
+  - id: rows
+    effect: deny
+    when: exports
+    correlation: {type: value_sum, rules: [exports], group-by: [agent_id], timespan: 8s, condition: {field: measures.rows, gt: 40}}
+  - id: many-rows-in-the-lane
+    effect: hold
+    when: exports
+    correlation: {type: value_sum, rules: [exports], timespan: 6s, condition: {field: measures.rows, gt: 60}}
+  - id: wide
+    effect: hold
+    when: anything
+    correlation: {type: value_count, rules: [anything], group-by: [chain_id], timespan: 4s, condition: {field: resource.uri, gt: 5}}
+  - id: read-then-export
+    effect: hold
+    when: exports
+    correlation: {type: temporal_ordered, rules: [reads, queries, exports], group-by: [agent_id], timespan: 9s}
+  - id: export-needs-a-query
+    effect: hold
+    when: exports
+    correlation: {type: absent, rules: [queries], group-by: [tenant], timespan: 1s}
+  - {id: tainted, effect: hold, when: 'egress && "pii" in chain.labels'}
 """
 
 
 NEW_RULES = (
-    RULES.replace("{gt: 4}", "{gt: 2}").replace("timespan: 2s", "timespan: 3s")
+    RULES.replace("{gt: 4}", "{gt: 2}").replace("timespan: 2s", "timespan: 3s").replace("timespan: 9s", "timespan: 7s")
     + """
   - id: reads-then-queries
     effect: deny
@@ -149,15 +174,22 @@ class World:
     # --- what is there ---
 
     def _tables(self) -> None:
-        for agent, tenant in AGENTS.items():
-            row = {"agent_id": agent, "tenant": tenant, "actions": list(ACTIONS), "workloads": ["w1"], "owner": "boss"}
+        rows = {agent: {"tenant": tenant, "delegates": list(AGENTS)} for agent, tenant in AGENTS.items()}
+        rows |= {f"{role}-{n}": {"tenant": f"tenant-{n}", "roles": [role]} for role in ROLES for n in range(3)}
+        for agent, own in rows.items():
+            row = {"agent_id": agent, "actions": list(ACTIONS), "workloads": ["w1"], "owner": "boss", **own}
             self.broker.append(TOPICS.identity, 0, agent.encode(), orjson.dumps(row))
+        for uri, labels in RESOURCES.items():
+            classified = {"subject": f"resource:{uri}", "labels": labels}
+            self.broker.append(TOPICS.classification, 0, f"resource:{uri}".encode(), orjson.dumps(classified))
 
-    def push_rules(self, revision: int, text: str = RULES) -> None:
+    def push_rules(self, revision: int, text: str = RULES, *, now: bool = False) -> None:
         data = bundle(text)
         digest = hashlib.sha256(data).hexdigest()
         self.broker.append(TOPICS.rules, 0, f"bundle/{digest}".encode(), data)
-        self.broker.append(TOPICS.rules, 0, b"active/sim", orjson.dumps({"digest": digest, "revision": revision}))
+        active = orjson.dumps({"digest": digest, "revision": revision, "now": now})
+        self.broker.append(TOPICS.rules, 0, b"active/sim", active)
+        self.revision = revision
 
     def _member(self) -> Member:
         name = f"w{next(self._names)}"
@@ -214,6 +246,8 @@ class World:
             "intent_id": self.uuid7(),
             "workload_id": "w1",
             "action": self.random.choice(ACTIONS),
+            "resources": self.random.sample(sorted(RESOURCES), self.random.choice((0, 1, 1, 2))),
+            "measures": self.random.choice(({}, *[{"rows": self.random.randint(0, 20)}, {"rows": "0.5"}] * 6)),
             "arguments_digest": "0" * 64,
             "enforcer_nonce": "0" * 32,
             "deadline_ms": 60_000,
@@ -222,6 +256,61 @@ class World:
         self.publish(str(body["agent_id"]), value)
         self.sent[str(body["intent_id"])] = value
         return value
+
+    def follow_up(self) -> None:
+        """Something that refers to an earlier verdict, which may be void: an outcome, an approval, a child's intent."""
+        partition = self.random.randrange(PARTITIONS)
+        end = self.broker.bounds(TOPICS.verdicts, partition)[1]
+        newest = self.broker.read(TOPICS.verdicts, partition, max(0, end - 40), 40)
+        verdicts = [(r, b) for r in newest if (b := orjson.loads(r.value or b"{}")).get("kind") == "verdict"]
+        if verdicts:
+            record, body = self.random.choice(verdicts)
+            digest = hashlib.sha256(record.value or b"").hexdigest()
+            kind = "approve_or_deny" if body["decision"] == "hold" else self.random.choice(("outcome", "outcome", "child"))
+            getattr(self, f"_{kind}")(body, digest, record.offset)
+
+    def _outcome(self, body: dict[str, Any], digest: str, _offset: int) -> None:
+        by = self.random.choice((body["agent_id"], f"enforcer-{AGENTS[body['agent_id']][-1]}"))
+        self._say(
+            body["agent_id"],
+            type="outcome",
+            by=by,
+            outcome_id=self.uuid7(),
+            intent_id=body["intent_id"],
+            verdict_digest=digest,
+            status=self.random.choice(("done", "done", "failed", "unknown", "abandoned")),
+            measures=self.random.choice(({}, {"rows": self.random.randint(0, 30)})),
+        )
+
+    def _approve_or_deny(self, body: dict[str, Any], digest: str, offset: int) -> None:
+        self._say(
+            body["agent_id"],
+            type="approval",
+            by=f"approver-{self.random.randrange(3)}",
+            approval_id=self.uuid7(),
+            hold_digest=digest,
+            hold_offset=offset,
+            decision=self.random.choice(("approve", "approve", "deny")),
+            declassify=self.random.choice(([], [], ["pii"])),
+        )
+
+    def _child(self, body: dict[str, Any], _digest: str, _offset: int) -> None:
+        lane = AGENTS[body["agent_id"]]
+        agent = self.random.choice([a for a, other in AGENTS.items() if other == lane])
+        self.send(by=agent, agent_id=agent, parent={"agent_id": body["agent_id"], "intent_id": body["intent_id"]})
+
+    def mandate(self) -> None:
+        """Opens or closes a chain of a few names, so that both happen to the same one."""
+        agent = self.random.choice(list(AGENTS))
+        content: dict[str, Any] = {"close": True}
+        if self.random.random() < 0.7:
+            content = {"expires_at": self.clock.now_ms() + self.random.randint(500, 20_000)}
+        chain = f"case-{self.random.randrange(3)}"
+        by = f"orchestrator-{AGENTS[agent][-1]}"
+        self._say(agent, type="mandate", by=by, mandate_id=self.uuid7(), chain_id=chain, **content)
+
+    def _say(self, agent: str, **content: object) -> None:
+        self.publish(agent, orjson.dumps({"v": 1, "realm": "sim", "agent_id": agent, **content}))
 
     def publish(self, agent: str, value: bytes, partition: int | None = None) -> None:
         lane = AGENTS.get(agent, agent)
@@ -294,6 +383,8 @@ class World:
             return False
         ends = [self.broker.bounds(TOPICS.intents, p)[1] for p in range(PARTITIONS)]
         done = all(owners[p].place.header.next_input == ends[p] and not owners[p].in_flight for p in owners)
+        done = done and not any(owner.state.warmed for owner in owners.values())
+        done = done and all(owner.place.header.rules[1] == self.revision for owner in owners.values())
         return done and all(
             self._stored(p) == owners[p].place.offset or owners[p].place.header.next_input == 0 for p in owners
         )

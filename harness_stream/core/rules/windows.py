@@ -6,17 +6,16 @@ renamed rule keeps its counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from harness_stream.core import window
-from harness_stream.errors import InvalidInput
+from harness_stream.core import limits, window
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from harness_stream.core.rules.compile import Program
-
-Condition = Callable[[int, int | None], bool | None]
-
+    from harness_stream.core.rules.parse import Correlation
 
 class Windows:
     """A program and its windows.
@@ -27,31 +26,23 @@ class Windows:
         specs: distinct windows, in order of first use.
         by_rule: per rule index its window, None for a rule without one.
         conditions: per rule index the window condition over an interval.
-
-    Raises:
-        InvalidInput: the program asks for a window that this engine does not evaluate.
     """
 
     def __init__(self, program: Program) -> None:
-        missing = sorted({c.type for c in program.correlations if c is not None} - window.KINDS)
-        if missing:
-            raise InvalidInput(
-                f"window type {', '.join(f'`{kind}`' for kind in missing)} is not evaluated yet",
-                hint=f"use {' or '.join(f'`{kind}`' for kind in sorted(window.KINDS))}",
-            )
         self.program = program
         self.digest = program.digest
         self.by_rule = tuple(None if c is None else self._spec(c) for c in program.correlations)
         self.specs = tuple({spec.id: spec for spec in self.by_rule if spec is not None}.values())
         self.conditions = tuple(_condition(c) for c in program.correlations)
 
-    def _spec(self, correlation: Any) -> window.Spec:
+    def _spec(self, correlation: Correlation) -> window.Spec:
         names = self.program.selection_names
         rule_set = self.program.rule_set
         texts = [rule_set.selections[name] for name in correlation.selections]
         if any("params." in text for text in texts):
             texts.append(repr(sorted(rule_set.params.items())))
-        shape = (correlation.group_by, correlation.timespan_ms, correlation.include_attempts)
+        field = None if correlation.condition is None else correlation.condition.field
+        shape = (correlation.group_by, correlation.timespan_ms, correlation.include_attempts, field)
         return window.Spec(
             window.window_id(correlation.type, texts, *shape),
             correlation.type,
@@ -59,13 +50,22 @@ class Windows:
             *shape,
         )
 
+    def narrowed(self, ids: Collection[str]) -> Windows:
+        """The same program with only these windows."""
+        narrow = copy(self)
+        narrow.specs = tuple(spec for spec in self.specs if spec.id in ids)
+        return narrow
+
     def select(self, view: Mapping[str, Any]) -> int:
         """Selections that match one view of an event, and above `window.FAILED_SHIFT` those that failed on it."""
         matched, failed = self.program.select(view)
         return matched | failed << window.FAILED_SHIFT
 
 
-def _condition(correlation: Any) -> Condition:
+def _condition(correlation: Correlation | None) -> window.Condition:
+    """A temporal window holds 1 if it is complete; of an absent one nothing may be there."""
     if correlation is None or correlation.condition is None:
-        return lambda lo, hi: True  # noqa: ARG005  a temporal window has no condition of its own
-    return window.condition_of(correlation.condition.op, correlation.condition.threshold)
+        absent = correlation is not None and correlation.type == "absent"
+        return window.condition_of("eq", 0) if absent else window.condition_of("gte", 1)
+    scale = limits.MEASURE_SCALE if correlation.type == "value_sum" else 1
+    return window.condition_of(correlation.condition.op, correlation.condition.threshold, scale)

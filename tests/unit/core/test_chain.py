@@ -224,9 +224,3 @@ class TestSwitch:
 
         assert ids(rules(counted(gt=1))) == ids(rules(counted(gt=2)))
         assert ids(rules(counted())) != ids(rules(counted(more=", include: attempts")))
-
-
-@pytest.mark.parametrize("kind", ["temporal_ordered", "absent"])
-def test_a_window_the_engine_cannot_evaluate_is_refused_when_loaded(kind: str):
-    with pytest.raises(Exception, match="not evaluated yet"):
-        make.windows(rules(f"type: {kind}, rules: [reads], group-by: [agent_id], timespan: 5s"))

@@ -6,6 +6,7 @@ import pytest
 from harness_stream.core import limits
 from harness_stream.core.chain import Remembered
 from harness_stream.core.decide import decide
+from harness_stream.core.delegation import ancestors
 from harness_stream.core.intake import join
 from harness_stream.core.reasons import Deny
 from harness_stream.core.state import State, agent_unit
@@ -17,9 +18,11 @@ PARENT = {"agent_id": "boss", "intent_id": make.uuid7(n=9)}
 def decided(tables=None, state=None, rules=make.APPROVE_ALL, *, t: int = NOW, append_ms=None, at: int = NOW, **over):
     windows = make.windows(rules)
     intent = make.intent(**over)
-    inputs = join(intent, tables or make.tables(), at, windows.program.fields_read)
+    state = State() if state is None else state
+    above = ancestors(state, intent, t)
+    inputs = join(intent, tables or make.tables(), at, windows.program.fields_read, above)
     arrival = make.arrival(intent, t, append_ms=append_ms)
-    return decide(intent, arrival, inputs, State() if state is None else state, windows)
+    return decide(intent, arrival, inputs, state, windows)
 
 
 def code(result) -> str:

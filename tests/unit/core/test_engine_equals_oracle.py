@@ -16,7 +16,7 @@ from scenario_runs import Run, Witness, said
 from scenarios import TIMES, Scenario, scenarios
 
 from harness_stream.core import units
-from harness_stream.core.chain import apply, units_of
+from harness_stream.core.apply import apply, units_of
 from harness_stream.core.decide import Arrival, decide
 from harness_stream.core.intake import inputs_of
 from harness_stream.core.model import Intent

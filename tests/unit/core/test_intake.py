@@ -83,7 +83,7 @@ class TestMandates:
         opened = story.take(make.mandate(values=("0" * 16,)))
         assert (opened["status"], opened["change"]["op"]) == ("accepted", "open")
         assert opened["change"]["mandate"]["values"] == ["0" * 16]
-        assert story.take(make.mandate(close=True))["change"] == {"op": "close", "chain_id": "chain-1"}
+        assert story.take(make.mandate(close=True))["change"] == {"op": "close", "chain_id": "chain-1", "lane": "tenant-1"}
 
     def test_by_the_agent_itself_it_only_infers(self):
         body = make.Story().take(make.mandate(by="agent-1"))

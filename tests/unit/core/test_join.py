@@ -47,10 +47,12 @@ class TestRecorded:
         assert inputs["infrastructure"] == {"present": True, "environment": "prod", "attested": True}
         assert "actions" not in inputs["identity"]
 
-    def test_the_parents_row_only_if_there_is_a_parent(self):
-        assert "parent" not in joined(make.tables())
-        parent = {"agent_id": "orchestrator", "intent_id": make.uuid7()}
-        assert joined(make.tables(), parent=parent)["parent"]["present"]
+    def test_who_stands_above_only_if_somebody_does(self):
+        assert "above" not in joined(make.tables())
+        rows = [make.identity_row("boss", delegates=["agent-1"], delegation={"depth": 2}), make.identity_row()]
+        found = join(make.intent(), make.tables(*rows), make.NOW, FIELDS, ("gone", "boss"))["above"]
+        assert found[0] == {"agent_id": "gone", "present": False}
+        assert (found[1]["delegates"], found[1]["depth"], found[1]["exceeded"]) == (True, 2, False)
 
 
 class TestClassification:

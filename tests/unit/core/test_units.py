@@ -4,7 +4,8 @@ import factories as make
 import pytest
 
 from harness_stream.core import units
-from harness_stream.core.chain import Remembered, units_of
+from harness_stream.core.apply import units_of
+from harness_stream.core.chain import Remembered
 from harness_stream.core.state import PARTITION_UNIT, State, agent_unit, lane_unit
 
 NOW = make.NOW

@@ -1,0 +1,187 @@
+"""What an effective record does to agents, chains and windows (DESIGN §5).
+
+Rule of this file: `apply` is the only code that changes chain state, for worker, reader and auditor alike. A change is
+what of a record matters for state, as plain data; each unit changes by the change, itself and the compiled rules alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from harness_stream.core import limits
+from harness_stream.core.chain import (
+    AGENT_KEY,
+    Agent,
+    Chain,
+    Event,
+    Remembered,
+    event_bytes,
+    event_labels,
+    live_chains,
+)
+from harness_stream.core.counting import count, recount, warm
+from harness_stream.core.delegation import lineage_of, note_child, note_end, note_labels
+from harness_stream.core.state import State, agent_unit, lane_unit
+
+if TYPE_CHECKING:
+    from harness_stream.core.rules.windows import Windows
+
+Change = Mapping[str, Any]
+
+
+def change_of(body: Mapping[str, Any], digest: str) -> dict[str, Any] | None:
+    """What an effective record changes, None if it touches no chain.
+
+    Args:
+        body: the record's parsed value.
+        digest: SHA-256 of its value.
+    """
+    if body["kind"] == "verdict":
+        keys = ("agent_id", "intent_id", "intent_digest", "decision", "t", "event", "remember_until")
+        change = {"kind": "verdict", "digest": digest, **{key: body[key] for key in keys}}
+        change["revision"] = body["rules"]["revision"]
+        if body["approval"] is not None and body["approval"]["declassify"]:
+            change["declassify"] = body["approval"]["declassify"]
+        return {**change, "hold": _hold_of(body, digest)} if body["decision"] == "hold" else change
+    if body["kind"] == "ack" and body.get("change") is not None:
+        return {"kind": "ack", "agent_id": body["agent_id"], "t": body["t"], **body["change"]}
+    return None
+
+
+def _hold_of(body: Mapping[str, Any], digest: str) -> dict[str, Any]:
+    """What a person's answer needs later: the intent, which rules asked, until when."""
+    return {
+        "verdict": digest,
+        "intent": body["intent"],
+        "intent_digest": body["intent_digest"],
+        "rules": [r["rule"] for r in body["reasons"] if r.get("effect") == "hold"],
+        "until": body["hold_until"],
+        "event": body["event"],
+    }
+
+
+def units_of(change: Change) -> tuple[str, ...]:
+    """Every unit a change may touch."""
+    event, agent = change.get("event"), agent_unit(change["agent_id"])
+    lane = change.get("lane") if event is None else event["lane"]
+    units = (agent,) if lane is None else (agent, lane_unit(lane))
+    if event is None or lineage_of(event) is None:
+        return units
+    return (*units, agent_unit(event["parent"]["agent_id"]))
+
+
+def apply(state: State, change: Change, windows: Windows) -> None:
+    """Apply one change to the newest layer of `state`."""
+    if change["kind"] == "verdict":
+        _verdict(state, change, windows)
+    elif change["op"] == "outcome":
+        _outcome(state, change, windows)
+    elif change["op"] == "open":
+        _open(state, change)
+    else:
+        _close(state, change)
+
+
+# --- Verdicts ---
+
+
+def _verdict(state: State, change: Change, windows: Windows) -> None:
+    event, unit, intent_id = change["event"], agent_unit(change["agent_id"]), change["intent_id"]
+    if event is not None:
+        for home in (unit, lane_unit(event["lane"])):
+            warm(state, home, windows, change["revision"])
+        count(state, event, windows, change["revision"])
+        declassified = change.get("declassify", ())
+        _keep(state, unit, event, declassified)
+        note_labels(state, event, declassified)
+        note_child(state, event)
+    _hold(state, unit, intent_id, change.get("hold"))
+    memory = Remembered(
+        digest=change["intent_digest"],
+        until=change["remember_until"],
+        decision=change["decision"],
+        verdict_digest=change["digest"],
+        t=change["t"],
+        hold_until=None if event is None else event["hold_until"],
+        chain_id=None if event is None else event["chain_id"],
+        lineage=None if event is None else lineage_of(event),
+    )
+    state.put(unit, ("id", intent_id), memory)
+
+
+def _hold(state: State, unit: str, intent_id: str, hold: Mapping[str, Any] | None) -> None:
+    before = state.get(unit, ("hold", intent_id))
+    if before is not None:
+        state.put(unit, ("held", before["verdict"]), None)
+    if before is not None or hold is not None:
+        state.put(unit, ("hold", intent_id), hold)
+    if hold is not None:
+        state.put(unit, ("held", hold["verdict"]), (intent_id, hold["until"]))
+
+
+def _keep(state: State, unit: str, event: Event, declassified: tuple[str, ...]) -> None:
+    agent: Agent = state.get(unit, AGENT_KEY) or Agent()
+    if event["chain_id"] not in agent.chains:
+        state.put(unit, AGENT_KEY, agent._replace(chains=(*agent.chains, event["chain_id"])))
+    chain: Chain = state.get(unit, ("chain", event["chain_id"])) or Chain()
+    settles = event["settles"] is not None
+    kept = tuple(e for e in chain.kept if e["id"] != event["id"]) if settles else chain.kept
+    size = chain.kept_bytes + event_bytes(event)
+    size -= sum(event_bytes(e) for e in chain.kept if e["id"] == event["id"]) if settles else 0
+    cut = 0
+    while len(kept) + 1 - cut > limits.KEPT_EVENTS_MAX or (size > limits.KEPT_BYTES_MAX and cut < len(kept)):
+        size -= event_bytes(kept[cut])
+        cut += 1
+    chain = chain._replace(
+        events=chain.events + (not settles),
+        labels=_labels(chain, event, declassified),
+        kept=(*kept[cut:], event),
+        kept_bytes=size,
+        dropped_at=kept[cut - 1]["t"] if cut else chain.dropped_at,
+    )
+    state.put(unit, ("chain", event["chain_id"]), chain)
+
+
+def _labels(chain: Chain, event: Event, declassified: tuple[str, ...]) -> tuple[str, ...]:
+    if event["decision"] != "approve":
+        return chain.labels
+    return tuple(sorted({*chain.labels, *event_labels(event)} - set(declassified)))
+
+
+# --- Mandates and outcomes ---
+
+
+def _open(state: State, change: Change) -> None:
+    unit, chain_id = agent_unit(change["agent_id"]), change["chain_id"]
+    agent: Agent = state.get(unit, AGENT_KEY) or Agent()
+    live = live_chains(state, change["agent_id"], change["t"])
+    for gone in set(agent.chains) - set(live):
+        state.put(unit, ("chain", gone), None)
+    state.put(unit, AGENT_KEY, agent._replace(chains=(*live, chain_id)))
+    state.put(unit, ("chain", chain_id), Chain(mandate=change["mandate"]))
+
+
+def _close(state: State, change: Change) -> None:
+    unit = agent_unit(change["agent_id"])
+    chain: Chain | None = state.get(unit, ("chain", change["chain_id"]))
+    if chain is not None:
+        state.put(unit, ("chain", change["chain_id"]), chain._replace(closed_at=change["t"]))
+    note_end(state, change["lane"], change["agent_id"], change["chain_id"], change["t"])
+
+
+def _outcome(state: State, change: Change, windows: Windows) -> None:
+    """An outcome that changes what counts brings the event it is about; windows are told, the chain is."""
+    unit, intent_id, old = agent_unit(change["agent_id"]), change["intent_id"], change.get("event")
+    known: Remembered | None = state.get(unit, ("id", intent_id))
+    if known is not None:
+        state.put(unit, ("id", intent_id), known._replace(outcome=change["status"]))
+    done = {"outcome": change["status"], "measures": change["measures"]}
+    if old is not None:
+        for home in (unit, lane_unit(old["lane"])):
+            warm(state, home, windows, change["revision"])
+        recount(state, old, {**old, **done}, windows, change["revision"])
+    chain: Chain | None = state.get(unit, ("chain", change["chain_id"]))
+    if chain is not None:
+        kept = tuple({**e, **done} if e["id"] == intent_id else e for e in chain.kept)
+        state.put(unit, ("chain", change["chain_id"]), chain._replace(kept=kept))

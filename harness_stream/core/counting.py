@@ -1,0 +1,287 @@
+"""Which windows see an event, and where their states are kept (DESIGN §5).
+
+Rule of this file: a window group's state is a value of the one unit its groups belong to, and changing it reads nothing
+but the event, that unit and the partition's own; so a unit alone can be replayed. Windows are found by what they count
+and by *generation*: one that enters a bundle anew starts anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness_stream.core import limits, window
+from harness_stream.core.chain import AGENT_KEY, Agent, Chain, Event, released
+from harness_stream.core.scalars import micro_of
+from harness_stream.core.state import PARTITION_UNIT, State, agent_unit, lane_unit
+from harness_stream.core.views import views_of
+
+if TYPE_CHECKING:
+    from harness_stream.core.rules.windows import Windows
+    from harness_stream.core.warming import Warmup
+
+Group = tuple[Any, ...]
+Sighting = tuple[window.Spec, str, Group, window.Match]
+"""(window, its unit, group, how the event looks to it)."""
+
+SINCE_KEY = ("since",)
+"""In the partition's unit: window id → `Entered`, of the switch by which it entered the bundle in force."""
+LAST_SWITCH = ""
+"""Stands there for the last switch itself."""
+WARMUPS_KEY = ("warmups",)
+"""In the partition's unit: revision → place, of switches whose warmed windows not every stored unit has taken over."""
+OVERFLOW_KEY = ("overflow",)
+"""Chain time from which on a unit had no room for new groups: groups it does not know are unknown before."""
+
+MEASURES = "measures."
+"""Prefix of paths that name a measure."""
+
+
+# --- Events → windows ---
+
+
+def matches(event: Event, windows: Windows, views: Sequence[Mapping[str, Any]] | None = None) -> Iterator[Sighting]:
+    """Every window group an event belongs to.
+
+    An intent is one event whatever the number of its resources: a group sees it once, with all that matched in it.
+    """
+    if not windows.specs:
+        return
+    views = views_of(event) if views is None else views
+    masks = [windows.select(view) for view in views]
+    for spec in windows.specs:
+        groups: dict[Group, list[tuple[int, Mapping[str, Any]]]] = {}
+        for view, mask in zip(views, masks, strict=True):
+            if mask & spec.mask or mask >> window.FAILED_SHIFT & spec.mask:
+                groups.setdefault(group_of(spec, view), []).append((mask, view))
+        for group, seen in groups.items():
+            yield spec, home_of(spec, event), group, _match(spec, event, seen)
+
+
+def _match(spec: window.Spec, event: Event, seen: Sequence[tuple[int, Mapping[str, Any]]]) -> window.Match:
+    mask, failed, values = 0, False, dict[str, None]()
+    for bits, view in seen:
+        mask |= bits & spec.mask
+        failed = failed or bool(bits >> window.FAILED_SHIFT & spec.mask)
+        if spec.kind == "value_count" and bits & spec.mask:
+            value = _path(view, spec.field or "")
+            values.update({} if value is None else {window.value_of(value): None})
+    amount = _measured(spec, event) if spec.kind == "value_sum" else 1
+    return window.Match(mask, failed, tuple(values), amount)
+
+
+def _measured(spec: window.Spec, event: Event) -> int | None:
+    value = event["measures"].get((spec.field or "").removeprefix(MEASURES))
+    return None if value is None else micro_of(value)
+
+
+def group_of(spec: window.Spec, view: Mapping[str, Any]) -> Group:
+    """The values a view is grouped by; lists and objects count by content."""
+    return tuple(_path(view, path) for path in spec.group_by)
+
+
+def _path(view: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401  a value of the event
+    value: Any = view
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return repr(value) if isinstance(value, list | Mapping) else value
+
+
+def home_of(spec: window.Spec, event: Event) -> str:
+    """The unit a group's state lives in: the agent's if it is grouped by agent or chain, else the lane's."""
+    if "agent_id" in spec.group_by or "chain_id" in spec.group_by:
+        return agent_unit(event["agent_id"])
+    return lane_unit(event["lane"])
+
+
+# --- Counting ---
+
+
+def entry_of(event: Event) -> window.Entry:
+    """An event as a window keeps it."""
+    return window.Entry(event["t"], event["id"], event["hold_until"])
+
+
+def count(state: State, event: Event, windows: Windows, revision: int) -> None:
+    """Let every window that was there see the event; the hold it settles first leaves those it was pending in."""
+    if event["settles"] is not None:
+        _uncount(state, {**event, **event["settles"]}, windows)
+    denied = event["decision"] == "deny"
+    for spec, home, group, match in matches(event, windows):
+        if (denied and not spec.attempts) or generation(state, spec.id) > revision:
+            continue
+        before = window_of(state, spec, home, group)
+        after = window.observe(spec, before, entry_of(event), match)
+        _put_window(state, windows, spec, home, group, after, event["t"])
+
+
+def recount(state: State, old: Event, new: Event, windows: Windows, revision: int) -> None:
+    """An approved event turns out otherwise (an outcome): windows see `new` in its place, or nothing if it is released.
+
+    A window that sees it as before is not touched.
+    """
+    before = {(spec.id, home, group): match for spec, home, group, match in matches(old, windows)}
+    after = {} if released(new) else {(s.id, home, group): match for s, home, group, match in matches(new, windows)}
+    specs = {spec.id: spec for spec in windows.specs if generation(state, spec.id) <= revision}
+    for key in dict.fromkeys((*before, *after)):
+        was, now, spec = before.get(key), after.get(key), specs.get(key[0])
+        if spec is not None and was != now:
+            _, home, group = key
+            seen = window_of(state, spec, home, group)
+            seen = seen if was is None else window.release(spec, seen, entry_of(old), was)
+            seen = seen if now is None else window.insert(spec, seen, entry_of(new), now)
+            _put_window(state, windows, spec, home, group, seen, new["t"])
+
+
+def _uncount(state: State, held: Event, windows: Windows) -> None:
+    """A held event leaves its windows: those of the facts as they were, which may have changed since."""
+    for spec, home, group, _ in matches(held, windows):
+        before = window_of(state, spec, home, group)
+        after = window.forget(before, held["id"])
+        if after != before:
+            _put_window(state, windows, spec, home, group, after, held["t"])
+
+
+def _put_window(
+    state: State, windows: Windows, spec: window.Spec, home: str, group: Group, after: window.WindowState, t: int
+) -> None:
+    key = _window_key(state, spec, group)
+    if state.get(home, key) is None:
+        counts = {s.id: state.get(home, ("groups", s.id, generation(state, s.id))) or 0 for s in windows.specs}
+        if sum(counts.values()) >= limits.GROUPS_PER_LANE_MAX:
+            state.put(home, OVERFLOW_KEY, max(state.get(home, OVERFLOW_KEY) or 0, t))
+            return
+        state.put(home, ("groups", spec.id, generation(state, spec.id)), counts[spec.id] + 1)
+    state.put(home, key, after)
+
+
+def window_of(state: State, spec: window.Spec, home: str, group: Group) -> window.WindowState:
+    """The state of one window group; a group without one is empty since the unit's windows are known."""
+    found: window.WindowState | None = state.get(home, _window_key(state, spec, group))
+    if found is not None:
+        return found
+    since: int | None = state.get(home, ("since", spec.id, generation(state, spec.id)))
+    overflow: int | None = state.get(home, OVERFLOW_KEY)
+    known = [t for t in (since, overflow) if t is not None]
+    return window.empty(spec, max(known) if known else None)
+
+
+def _window_key(state: State, spec: window.Spec, group: Group) -> tuple[Any, ...]:
+    return ("window", spec.id, generation(state, spec.id), group)
+
+
+# --- Switching bundles ---
+
+
+def generation(state: State, window_id: str) -> int:
+    """Revision by which a window (again) entered the bundle in force, 0 if it was there from the first."""
+    return _switch_of(state, window_id).revision
+
+
+class Entered(NamedTuple):
+    """How a window entered the bundle in force.
+
+    Attributes:
+        revision: of the switch.
+        t: its chain time.
+        warmed: it begins with the log's history, not with what units keep.
+        since: if warmed: chain time up to which the log told nothing, None if it told everything.
+    """
+
+    revision: int = 0
+    t: int = 0
+    warmed: bool = False
+    since: int | None = None
+
+
+def _switch_of(state: State, window_id: str) -> Entered:
+    since: Mapping[str, Sequence[Any]] = state.get(PARTITION_UNIT, SINCE_KEY) or {}
+    return Entered(*since.get(window_id, ()))
+
+
+def switched(
+    state: State, old: Windows | None, new: Windows, t: int, revision: int, warmup: Warmup | None = None
+) -> None:
+    """A partition switches bundles at chain time t: windows it did not have begin a generation, the others go on.
+
+    Args:
+        state: the partition's.
+        old: the bundle before, None for the first.
+        new: the bundle from here on.
+        t: chain time, epoch ms.
+        revision: of the new bundle.
+        warmup: what the new windows would have counted; without it they know what units keep, or nothing.
+    """
+    if old is None:
+        return
+    since: Mapping[str, Sequence[Any]] = state.get(PARTITION_UNIT, SINCE_KEY) or {}
+    known = {spec.id for spec in old.specs}
+    entered = Entered(revision, t, warmup is not None, None if warmup is None else warmup.since)
+    fresh = {spec.id: list(entered) for spec in new.specs if spec.id not in known}
+    kept = {spec.id: since[spec.id] for spec in new.specs if spec.id in since and spec.id in known}
+    state.put(PARTITION_UNIT, SINCE_KEY, {**kept, **fresh, LAST_SWITCH: list(Entered(revision, t))})
+    if warmup is not None:
+        open_ones = state.get(PARTITION_UNIT, WARMUPS_KEY) or {}
+        state.put(PARTITION_UNIT, WARMUPS_KEY, {**open_ones, str(revision): warmup.place.to_json()})
+        state.warmed[revision] = warmup.units(revision)
+
+
+def warm(state: State, unit: str, windows: Windows, revision: int | None = None) -> None:
+    """Make a unit's windows for the bundle in force, once after each switch.
+
+    A change from before a switch (it names its `revision`) may be replayed after it, and must find what it found then.
+
+    They come from the log if the switch was warmed, else an agent's from its kept events, which do not change between
+    the switch and this call, and a lane's are known from the switch on. So every reader gets the same windows whenever
+    it looks.
+    """
+    agent: Agent = state.get(unit, AGENT_KEY) or Agent()
+    switch = generation(state, LAST_SWITCH) if revision is None else revision
+    if agent.windows_for is not None and agent.windows_for >= switch:
+        return
+    _drop_dead_windows(state, unit, windows)
+    made_for = switch if agent.windows_for is None else agent.windows_for
+    fresh = [spec for spec in windows.specs if made_for < generation(state, spec.id) <= switch]
+    chains = [state.get(unit, ("chain", c)) or Chain() for c in agent.chains]
+    dropped = max((c.dropped_at for c in chains if c.dropped_at is not None), default=None)
+    for spec in fresh:
+        entered = _switch_of(state, spec.id)
+        unseen = entered.since if entered.warmed else dropped if chains else entered.t
+        state.put(unit, ("since", spec.id, entered.revision), unseen)
+        if entered.warmed:
+            _take_over(state, unit, spec.id, entered.revision)
+        else:
+            _rebuild(state, unit, spec, chains, windows)
+    state.put(unit, AGENT_KEY, agent._replace(windows_for=switch))
+
+
+def _take_over(state: State, unit: str, window_id: str, revision: int) -> None:
+    for key, value in state.warmed.get(revision, {}).get(unit, {}).items():
+        if key == OVERFLOW_KEY:
+            state.put(unit, key, max(state.get(unit, key) or 0, value))
+        elif isinstance(key, tuple) and key[1] == window_id:
+            state.put(unit, key, value)
+
+
+def _drop_dead_windows(state: State, unit: str, windows: Windows) -> None:
+    """Windows that the bundle in force does not have are never read again: if they come back, it is as new ones."""
+    live = live_windows(state, windows)
+    for key in list(state.confirmed(unit)):
+        if isinstance(key, tuple) and key[0] in {"window", "since", "groups"} and (key[1], key[2]) not in live:
+            state.put(unit, key, None)
+
+
+def live_windows(state: State, windows: Windows) -> frozenset[tuple[str, int]]:
+    """(window id, generation) of every window that is read under the bundle in force."""
+    return frozenset((spec.id, generation(state, spec.id)) for spec in windows.specs)
+
+
+def _rebuild(state: State, unit: str, spec: window.Spec, chains: Iterable[Chain], windows: Windows) -> None:
+    for event in sorted((e for c in chains for e in c.kept), key=lambda e: e["t"]):
+        if released(event) or (event["decision"] == "deny" and not spec.attempts):
+            continue
+        for found, home, group, match in matches(event, windows):
+            if found.id == spec.id and home == unit:
+                before = window_of(state, spec, home, group)
+                after = window.observe(spec, before, entry_of(event), match)
+                _put_window(state, windows, spec, home, group, after, event["t"])

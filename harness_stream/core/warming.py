@@ -1,0 +1,70 @@
+"""Warming: a window that enters a bundle begins with the history it would have counted (DESIGN §5).
+
+Rule of this file: what a switch warms is a function of the log alone. The switch record names the place the count began
+at; whoever folds the switch counts the effective records from there to it, and finds the same windows. Units take over
+theirs when they are next touched (`core.counting.warm`), so that a switch costs no pause.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness_stream.core.counting import OVERFLOW_KEY, count, recount
+from harness_stream.core.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness_stream.core.apply import Change
+    from harness_stream.core.fold import Place
+    from harness_stream.core.rules.windows import Windows
+    from harness_stream.core.state import Key
+
+
+class Warmup:
+    """Counts for a bundle's new windows what the log says happened before it.
+
+    Args:
+        windows: the bundle, narrowed to its new windows.
+        place: where the count begins: everything after it is taken in.
+
+    Attributes:
+        since: chain time up to which nothing was counted; None if the count began with the log.
+    """
+
+    def __init__(self, windows: Windows, place: Place) -> None:
+        self.place = place
+        self.since = None if place.offset < 0 else place.header.t
+        self._windows = windows
+        self._counted = State()
+
+    def take(self, change: Change) -> None:
+        """The next effective record's change."""
+        event = change.get("event")
+        if event is None:
+            return
+        if change["kind"] == "verdict":
+            count(self._counted, event, self._windows, change["revision"])
+        else:
+            told = {"outcome": change["status"], "measures": change["measures"]}
+            recount(self._counted, event, {**event, **told}, self._windows, change["revision"])
+
+    def units(self, revision: int) -> dict[str, dict[Key, Any]]:
+        """Unit → its new windows, under the keys they have from the switch of this revision on."""
+        return {unit: _renamed(self._counted.confirmed(unit), revision) for unit in self._counted.units()}
+
+
+def _renamed(values: Mapping[Key, Any], revision: int) -> dict[Key, Any]:
+    renamed: dict[Key, Any] = {}
+    for key, value in values.items():
+        if key == OVERFLOW_KEY or not isinstance(key, tuple):
+            renamed[key] = value
+        else:
+            name, window_id, _, *group = key
+            renamed[name, window_id, revision, *group] = value
+    return renamed
+
+
+def fresh_windows(old: Windows | None, new: Windows) -> frozenset[str]:
+    """Ids of the windows that a switch from `old` to `new` begins anew."""
+    return frozenset() if old is None else frozenset(s.id for s in new.specs) - {s.id for s in old.specs}

@@ -1,0 +1,149 @@
+"""`event_count` and `value_sum`: the newest 512 events exactly, then totals in buckets of T/64 (DESIGN §5).
+
+Rule of this file: amounts are never negative, so what is inside of a window for sure is the lower end, and what may be
+inside as well is the way to the upper one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness_stream.core import limits
+from harness_stream.core.window.spec import Entry, Match, Seen, Spec, later
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Bucket = tuple[int, int, int]
+"""(index, firm amount, amount of holds); bucket i spans [i·w, (i+1)·w) with w = ⌈T/64⌉."""
+
+
+class Totals(NamedTuple):
+    """State of one group.
+
+    Attributes:
+        entries: newest last, chain times never decreasing.
+        buckets: oldest first.
+        since: chain time after which every matching event was counted; None = all there ever were.
+        total: amounts of the firm entries.
+        unsettled: how many entries are holds or lack their amount; while there are none, no entry is looked at.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    buckets: tuple[Bucket, ...] = ()
+    since: int | None = None
+    total: int = 0
+    unsettled: int = 0
+
+    def observed(self, spec: Spec, entry: Entry, match: Match) -> Totals:
+        """With an event after all others."""
+        start = entry.t - spec.timespan_ms
+        first = _first(self.entries, start)
+        kept = (*self.entries[first:], entry._replace(amount=match.amount))
+        buckets = tuple(b for b in self.buckets if (b[0] + 1) * _bucket_ms(spec) > start)
+        return _bounded(spec, _changed(self, self.entries[:first], kept[-1:])._replace(entries=kept, buckets=buckets))
+
+    def inserted(self, spec: Spec, entry: Entry, match: Match) -> Totals:
+        """With a firm event at its own, earlier place."""
+        entry = entry._replace(amount=match.amount)
+        if self.buckets and self.entries and entry.t < self.entries[0].t:
+            return self._replace(buckets=_with(self.buckets, _index(spec, entry), entry.amount or 0, pending=False))
+        at = bisect_right(self.entries, entry.t, key=lambda e: e.t)
+        kept = (*self.entries[:at], entry, *self.entries[at:])
+        return _bounded(spec, _changed(self, (), (entry,))._replace(entries=kept))
+
+    def forgotten(self, intent_id: str) -> Totals:
+        """Without a hold that was answered."""
+        gone = tuple(e for e in self.entries if e.id == intent_id)
+        return _changed(self, gone, ())._replace(entries=tuple(e for e in self.entries if e.id != intent_id))
+
+    def released(self, spec: Spec, entry: Entry, match: Match) -> Totals:
+        """Without a firm event that never started."""
+        if any(e.id == entry.id for e in self.entries):
+            return self.forgotten(entry.id)
+        index, amount = _index(spec, entry), match.amount or 0  # a bucket that is gone has left the window
+        return self._replace(buckets=tuple((i, firm - amount * (i == index), held) for i, firm, held in self.buckets))
+
+    def seen(self, spec: Spec, t: int) -> Seen:
+        """The total at chain time t."""
+        start, width = t - spec.timespan_ms, _bucket_ms(spec)
+        first = _first(self.entries, start)
+        inside: Sequence[Entry] = self.entries[first:]
+        lo, unclear = self.total - _firm(self.entries[:first]), False
+        if self.unsettled:
+            inside = [e for e in inside if spec.counts(e, t)]
+            lo = sum(e.amount or 0 for e in inside)
+            unclear = any(e.amount is None for e in inside)
+        whole = [b for b in self.buckets if b[0] * width >= start]
+        split = [b for b in self.buckets if b[0] * width < start < (b[0] + 1) * width]
+        lo += sum(firm for _, firm, _ in whole)
+        above = sum(held for _, _, held in whole) + sum(firm + held for _, firm, held in split)
+        unclear = unclear or (self.since is not None and self.since >= start)
+        evidence = tuple(e.id for e in inside[-limits.EVIDENCE_MAX :])
+        return Seen(lo, None if unclear else lo + above, evidence, lo if spec.field is None else len(inside))
+
+    def to_json(self) -> list[Any]:
+        """Plain data; `total` and `unsettled` are derived from the entries."""
+        return [[_short(e) for e in self.entries], [list(b) for b in self.buckets], self.since]
+
+    @classmethod
+    def from_json(cls, data: Sequence[Any]) -> Totals:
+        """Read what `to_json` wrote."""
+        entries = tuple(Entry(*e) for e in data[0])
+        buckets = tuple((b[0], b[1], b[2]) for b in data[1])
+        return cls(entries, buckets, data[2], _firm(entries), _unsettled(entries))
+
+
+def _changed(state: Totals, gone: Sequence[Entry], come: Sequence[Entry]) -> Totals:
+    total = state.total - _firm(gone) + _firm(come)
+    return state._replace(total=total, unsettled=state.unsettled - _unsettled(gone) + _unsettled(come))
+
+
+def _bounded(spec: Spec, state: Totals) -> Totals:
+    """At most 512 entries: the oldest goes into its bucket."""
+    if len(state.entries) <= limits.WINDOW_EXACT_MAX:
+        return state
+    oldest = state.entries[0]
+    kept = _changed(state, (oldest,), ())._replace(entries=state.entries[1:])
+    if oldest.amount is None:
+        return kept._replace(since=later(state.since, oldest.t))
+    buckets = _with(state.buckets, _index(spec, oldest), oldest.amount, pending=oldest.until is not None)
+    return kept._replace(buckets=buckets)
+
+
+def _short(entry: Entry) -> tuple[Any, ...]:
+    """Without the defaults at its end: most entries are firm and count for 1."""
+    if entry.amount != 1:
+        return entry
+    return entry[:3] if entry.until is not None else entry[:2]
+
+
+def _bucket_ms(spec: Spec) -> int:
+    return -(-spec.timespan_ms // limits.WINDOW_BUCKETS)
+
+
+def _index(spec: Spec, entry: Entry) -> int:
+    return entry.t // _bucket_ms(spec)
+
+
+def _first(entries: tuple[Entry, ...], start: int) -> int:
+    if not entries or entries[0].t >= start:
+        return 0
+    return bisect_left(entries, start, key=lambda e: e.t)
+
+
+def _firm(entries: Iterable[Entry]) -> int:
+    return sum(e.amount for e in entries if e.until is None and e.amount is not None)
+
+
+def _unsettled(entries: Iterable[Entry]) -> int:
+    return sum(e.until is not None or e.amount is None for e in entries)
+
+
+def _with(buckets: tuple[Bucket, ...], index: int, amount: int, *, pending: bool) -> tuple[Bucket, ...]:
+    at = bisect_left(buckets, index, key=lambda b: b[0])
+    there = at < len(buckets) and buckets[at][0] == index
+    _, firm, held = buckets[at] if there else (index, 0, 0)
+    added = (index, firm, held + amount) if pending else (index, firm + amount, held)
+    return (*buckets[:at], added, *buckets[at + there :])

@@ -1,0 +1,71 @@
+"""Before a switch: the new bundle's windows are counted while the old one decides (DESIGN §5, `core.warming`).
+
+Rule of this file: the count follows the very records that will stand before the switch: first those in the log, then
+each micro-batch as it is published. A fault ends it with everything else that is speculative, and it begins anew.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from harness_stream.core.warming import Warmup
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
+    from harness_stream.core.apply import Change
+    from harness_stream.core.fold import Place
+    from harness_stream.core.rules.windows import Windows
+    from harness_stream.runtime.history import History
+
+# A place to count from is a checkpoint, and a partition at rest writes one an hour (deciding.CHECKPOINT_IDLE_MS).
+CHECKPOINT_GAP_MS: Final = 3_660_000
+
+
+class Warming:
+    """Prepares one switch.
+
+    Args:
+        history: this partition's decision log.
+        windows: the new bundle, narrowed to its new windows; none: there is nothing to do.
+        revision: of the new bundle.
+        place: the confirmed place.
+        end: decision-log offset up to which everything is confirmed.
+        in_flight: changes of own records beyond it.
+    """
+
+    def __init__(
+        self, history: History, windows: Windows, revision: int, place: Place, end: int, in_flight: Iterable[Change]
+    ) -> None:
+        self.revision = revision
+        self.warmup: Warmup | None = None
+        self._history, self._windows, self._end = history, windows, end
+        self._place = place
+        self._later = list(in_flight)
+        self._caught_up = not windows.specs
+        self._longest_ms = max((spec.timespan_ms for spec in windows.specs), default=0)
+
+    @property
+    def ready(self) -> bool:
+        """May the switch be written?"""
+        return self._caught_up
+
+    def run(self, now_ms: int) -> Generator[None, None, None]:
+        """Count what is in the log, then what was published meanwhile."""
+        if self._caught_up:
+            return
+        since_ms = now_ms - self._longest_ms - CHECKPOINT_GAP_MS
+        place = yield from self._history.place_before(since_ms, self._end)
+        warmup = Warmup(self._windows, place or self._place)
+        yield from self._history.count(warmup, self._end, self.revision)
+        for change in self._later:
+            warmup.take(change)
+        self.warmup, self._caught_up = warmup, True
+
+    def published(self, changes: Iterable[Change]) -> None:
+        """What own records published from now on change, in order."""
+        if self.warmup is None:
+            self._later.extend(changes)
+            return
+        for change in changes:
+            self.warmup.take(change)

@@ -1,0 +1,193 @@
+"""A child never has more than its parent: neither rights nor a cleaner history (DESIGN §5)."""
+
+import json
+
+import factories as make
+import pytest
+
+from harness_stream.core import limits, units
+from harness_stream.core.apply import units_of
+from harness_stream.core.reasons import Deny
+from harness_stream.core.state import PARTITION_UNIT, lane_unit
+
+NOW = make.NOW
+PII = {"subject": "resource:crm://*", "labels": ["pii"]}
+RULES = (
+    make.APPROVE_ALL + '  - {id: tainted, effect: deny, when: \'intent.action == "mail.send" && "pii" in chain.labels\'}\n'
+)
+BOSS, MID, LEAF = "boss", "mid", "leaf"
+
+
+class Tree:
+    """boss → mid → leaf, and what each of them asks."""
+
+    def __init__(self, **rows):
+        given = {
+            BOSS: {"delegates": [MID, "mid-2", LEAF]},
+            MID: {"delegates": [LEAF]},
+            "mid-2": {"delegates": []},
+            LEAF: {},
+        }
+        identities = [make.identity_row(name, **{**fields, **rows.get(name, {})}) for name, fields in given.items()]
+        self.tables = make.tables(*identities, classification=[PII])
+        self.story = make.Story(RULES, tables=self.tables)
+        self.number = 100
+
+    def put(self, row: dict) -> None:
+        identity = self.tables["identity"]
+        identity.put(row["agent_id"], json.dumps(row).encode(), identity.revision + 1)
+
+    def ask(self, agent: str, parent: dict | None = None, *, at: int = NOW, **over) -> dict:
+        self.number += 1
+        over = {"action": "web.get", "resources": (), **over}
+        about = None if parent is None else {"agent_id": parent["agent_id"], "intent_id": parent["intent_id"]}
+        event = make.intent(agent_id=agent, intent_id=make.uuid7(at, self.number), parent=about, **over)
+        return self.story.take(event, at)
+
+    def read(self, agent: str, parent: dict | None = None) -> dict:
+        return self.ask(agent, parent, action="crm.read", resources=("crm://a",))
+
+    def send(self, agent: str, parent: dict | None = None) -> str:
+        body = self.ask(agent, parent, action="mail.send")
+        assert body["decision"] == "approve" or body["reasons"][0]["rule"] == "tainted"
+        return body["decision"]
+
+
+def why(body: dict) -> tuple[str, str]:
+    assert body["decision"] == "deny", body
+    return body["reasons"][0]["code"], body["reasons"][0].get("detail", "")
+
+
+class TestRights:
+    def test_a_grandchild_acts_for_the_root(self):
+        tree = Tree()
+        mid = tree.ask(MID, tree.ask(BOSS))
+        leaf = tree.ask(LEAF, mid)
+        assert leaf["decision"] == "approve"
+        assert leaf["event"]["lineage"]["root"] == [BOSS, "agent:boss"]
+        assert leaf["event"]["lineage"]["above"] == [BOSS, MID]
+
+    def test_depth_is_the_shortest_anyone_above_allows(self):
+        tree = Tree(boss={"delegation": {"depth": 1}})
+        mid = tree.ask(MID, tree.ask(BOSS))
+        assert mid["decision"] == "approve"
+        assert why(tree.ask(LEAF, mid)) == (Deny.DELEGATION, "2 levels below boss, which allows 1")
+
+    def test_fan_out_counts_agents_not_intents(self):
+        tree = Tree(boss={"delegation": {"fan_out": 1}})
+        root = tree.ask(BOSS)
+        assert [tree.ask(MID, root)["decision"] for _ in range(3)] == ["approve"] * 3
+        code, detail = why(tree.ask("mid-2", root))
+        assert (code, detail) == (Deny.DELEGATION, "the parent intent has 1 children, as many as it may")
+        assert tree.ask("mid-2", tree.ask(BOSS))["decision"] == "approve", "another intent, another count"
+
+    def test_what_an_agent_above_may_not_do_its_child_may_not_do_for_it(self):
+        both = ["web.get", "mail.send"]
+        tree = Tree(boss={"actions": ["web.get"]}, mid={"actions": both}, leaf={"actions": both})
+        mid = tree.ask(MID, tree.ask(BOSS))
+        assert why(tree.ask(LEAF, mid, action="mail.send"))[0] == Deny.DELEGATION
+        assert tree.ask(LEAF, mid)["decision"] == "approve"
+        assert tree.ask(LEAF, action="mail.send")["decision"] == "approve", "for itself it may"
+
+    @pytest.mark.parametrize("status", ["suspended", "killed"])
+    def test_whoever_is_stopped_stops_what_is_done_for_it(self, status: str):
+        tree = Tree()
+        mid = tree.ask(MID, tree.ask(BOSS))
+        tree.put(make.identity_row(BOSS, delegates=[MID], status=status))
+        assert why(tree.ask(LEAF, mid)) == (Deny.DELEGATION, "boss, for whom this is done, is not active")
+
+    def test_delegation_ends_an_hour_after_its_last_use(self):
+        tree = Tree()
+        root = tree.ask(BOSS)
+        assert tree.ask(MID, root, at=NOW + 60_000)["decision"] == "approve"
+        last = NOW + 60_000 + limits.DELEGATION_IDLE_MS
+        assert tree.ask(MID, root, at=last)["decision"] == "approve"
+        assert why(tree.ask(MID, root, at=last + limits.DELEGATION_IDLE_MS + 1))[0] == Deny.DELEGATION
+
+    def test_it_ends_with_the_chain_of_the_root(self):
+        tree = Tree(orchestrator={})
+        tree.put(make.identity_row("orchestrator", roles=["orchestrator"]))
+        tree.story.take(make.mandate(agent_id=BOSS, expires_at=NOW + 90_000))
+        root = tree.ask(BOSS, chain_id="chain-1")
+        mid = tree.ask(MID, root, at=NOW + 60_000)
+        assert tree.ask(LEAF, mid, at=NOW + 90_000)["decision"] == "approve"
+        assert why(tree.ask(LEAF, mid, at=NOW + 90_001))[0] == Deny.CHAIN_CLOSED
+
+    def test_and_when_that_is_closed(self):
+        tree = Tree()
+        tree.put(make.identity_row("orchestrator", roles=["orchestrator"]))
+        tree.story.take(make.mandate(agent_id=BOSS, expires_at=NOW + 90_000))
+        root = tree.ask(BOSS, chain_id="chain-1")
+        mid = tree.ask(MID, root)
+        tree.story.take(make.mandate(agent_id=BOSS, close=True))
+        assert why(tree.ask(MID, root))[0] == Deny.CHAIN_CLOSED
+        assert why(tree.ask(LEAF, mid))[0] == Deny.CHAIN_CLOSED
+
+
+class TestLabels:
+    """One tree, one live set of labels."""
+
+    def test_what_the_parent_read_its_child_carries(self):
+        tree = Tree()
+        tree.read(BOSS)
+        assert tree.send(MID, tree.ask(BOSS)) == "deny"
+        assert tree.send(MID) == "approve", "for itself it is clean"
+
+    def test_what_a_child_read_the_parent_and_its_other_children_carry(self):
+        tree = Tree()
+        root = tree.ask(BOSS)
+        mid = tree.ask(MID, root)
+        tree.read(LEAF, mid)
+        assert tree.send("mid-2", root) == "deny"
+        assert tree.send(BOSS) == "deny"
+        assert tree.send("mid-2") == "approve"
+
+    def test_what_the_parent_reads_later_its_child_carries(self):
+        tree = Tree()
+        root = tree.ask(BOSS)
+        assert tree.send(MID, root) == "approve"
+        tree.read(BOSS)
+        assert tree.send(MID, root) == "deny"
+
+    def test_a_child_brings_along_what_it_carries(self):
+        tree = Tree()
+        tree.read(MID)
+        root = tree.ask(BOSS)
+        assert tree.send(BOSS) == "approve"
+        tree.ask(MID, root)
+        assert tree.send(BOSS) == "deny"
+
+    def test_a_denied_attempt_adds_nothing(self):
+        tree = Tree(mid={"workloads": []})
+        tree.read(MID, tree.ask(BOSS))
+        assert tree.send(BOSS) == "approve"
+
+    def test_a_chain_takes_no_more_labels_than_its_limit(self):
+        tree = Tree()
+        full = limits.CHAIN_LABELS_MAX // limits.LABELS_MAX
+        for n in range(full):
+            assert tree.ask(BOSS, labels=[f"l{n}-{i}" for i in range(limits.LABELS_MAX)])["decision"] == "approve"
+        assert why(tree.ask(BOSS, labels=["one-more"]))[0] == Deny.TOO_LARGE
+        assert tree.ask(BOSS, labels=["l0-0"])["decision"] == "approve"
+
+
+def test_every_unit_replays_alone():
+    tree = Tree()
+    changes = tree.story.changes
+    root = tree.ask(BOSS)
+    tree.read(LEAF, tree.ask(MID, root))
+    tree.ask("mid-2", root)
+    tree.read(BOSS)
+    deltas: dict[str, list[bytes]] = {}
+    for offset, change in enumerate(changes):
+        for unit in units_of(change):
+            deltas.setdefault(unit, []).append(units.encode_change(change, offset))
+    state = tree.story.state
+    partition = state.confirmed(PARTITION_UNIT)
+    for unit in state.units():
+        if unit != PARTITION_UNIT:
+            again = units.replay_unit(unit, None, deltas[unit], partition, tree.story.windows)
+            assert again == state.confirmed(unit), unit
+            stored, _ = units.decode_unit(units.encode_unit(again, 0, NOW))
+            assert stored == again
+    assert any(key[0] == "tree" for key in state.confirmed(lane_unit("tenant-1")))
