@@ -57,6 +57,8 @@ class Event:
     decision: str = "approve"
     hold_until: int | None = None
     remembered_until: int = 0
+    brought: frozenset[str] = frozenset()
+    """Labels that a delegated intent carried into the tree it acts for."""
     released: bool = False
     as_approved: Event | None = None
     """What it was before an outcome changed it."""
@@ -369,16 +371,19 @@ class Oracle:
 
     def barred(self, now: Event, facts: Facts) -> frozenset[str]:
         """Reasons of which the engine gives one, without a look at any rule; empty: the rules decide."""
-        codes = set()
+        codes = set(self._misdelegated(now, facts))
         if facts.identities[now.agent_id].status != "active":
             codes.add("agent_status")
-        if now.chain_id != own_chain(now.agent_id):
-            chain = self.chains.get((now.agent_id, now.chain_id))
-            if chain is None:
-                codes.add("chain_unknown")
-            elif chain[1] or now.t > chain[0]:
-                codes.add("chain_closed")
-        return frozenset(codes) | self._misdelegated(now, facts)
+        if now.chain_id != own_chain(now.agent_id) and (now.agent_id, now.chain_id) not in self.chains:
+            codes.add("chain_unknown")
+        if any(self._ended(chain, now.t) for chain in ((now.agent_id, now.chain_id), self.root(now))):
+            codes.add("chain_closed")
+        return frozenset(codes)
+
+    def _ended(self, chain: tuple[str, str], t: int) -> bool:
+        """Delegation ends with the chain of its root, as every intent ends with its own."""
+        until, closed = self.chains.get(chain, (t, False))
+        return closed or t > until
 
     def _misdelegated(self, now: Event, facts: Facts) -> frozenset[str]:
         me = facts.identities[now.agent_id]
@@ -387,10 +392,15 @@ class Oracle:
         boss = facts.identities.get(now.parent[0])
         lane = frozenset({"delegation_lane"} if boss is None or boss.lane != me.lane else ())
         parent = self.history.get(now.parent)
-        effective = parent is not None and parent.decision == "approve" and now.t <= parent.remembered_until
+        effective = parent is not None and parent.decision == "approve" and self._kept(parent, now)
         sound = effective and boss is not None and now.agent_id in boss.delegates
         sound = sound and self._within_limits(now, me, facts) and self._room_for(now, boss)
         return lane if sound else lane | {"delegation"}
+
+    def _kept(self, parent: Event, now: Event) -> bool:
+        """An intent may delegate as long as its id is remembered, and from then on while it is used once in a while."""
+        used = (e.t for e in self.history.values() if e.parent == parent.key and e.decision == "approve")
+        return now.t <= max([parent.remembered_until, *(t + limits.DELEGATION_IDLE_MS for t in used)])
 
     def ancestors(self, event: Event) -> list[Event]:
         """The intents it descends from, its parent first."""
@@ -423,12 +433,15 @@ class Oracle:
         return top.agent_id, top.chain_id
 
     def chain_labels(self, now: Event) -> frozenset[str]:
-        """What the intent's chain and its tree have read; its own chain is the root of a tree as well."""
-        own = (now.agent_id, now.chain_id)
-        trees = {own, self.root(now)}
+        """What was read in the intent's chain and in its root's, and by whoever acts for either."""
+        seen = {(now.agent_id, now.chain_id), self.root(now)}
         approved = [e for e in self.history.values() if e.decision == "approve" and e.key != now.key]
-        read = (e for e in approved if (e.agent_id, e.chain_id) == own or self.root(e) in trees)
-        return frozenset().union(*(e.touched() for e in read))
+        read = [e.touched() for e in approved if (e.agent_id, e.chain_id) in seen]
+        return frozenset().union(*read, *(e.touched() | e.brought for e in approved if self.root(e) in seen))
+
+    def brings(self, now: Event) -> frozenset[str]:
+        """A child brings along what it carries."""
+        return self.chain_labels(now) if now.parent else frozenset()
 
     # --- outcomes ---
 

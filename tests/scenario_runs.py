@@ -229,7 +229,7 @@ class Run:
             "unreported": [key for key in approved if key not in self.reported],
             "delegating": listing,
             "delegated": [key for key in listing if key in self.delegated] or listing,
-            "other": [key for key in self.verdicts if key not in approved],
+            "other": [key for key, (decision, _) in self.verdicts.items() if decision != "approve"],
         }[which]
         return wanted[-1 - pick % len(wanted)] if wanted else None
 
@@ -361,7 +361,9 @@ class Witness:
             now = replace(now, chain_id=own_chain(now.agent_id))  # an invented chain sheds no history
         end = (until or taken.t + intent.deadline_ms) + limits.OUTCOME_GRACE_MS
         kept = max(end, id_time_ms(intent.intent_id) + limits.ID_MEMORY_MS)
-        self.oracle.record(replace(now, decision=decision, hold_until=until, remembered_until=kept))
+        brought = self.oracle.brings(now) if decision == "approve" else frozenset[str]()
+        now = replace(now, decision=decision, hold_until=until, remembered_until=kept, brought=brought)
+        self.oracle.record(now)
         self.digests[now.key] = taken.digest
 
     def _answer(self, taken: Taken, approval: Approval, *, ask: bool) -> list[str]:
@@ -422,7 +424,8 @@ class Tale:
         self._steps += 1
         taken = self.run.step(step, self._steps)
         assert taken is not None, "there is nothing this could be about"
-        assert self.witness.hear(taken) == []
+        complaints = self.witness.hear(taken)
+        assert not complaints, f"{complaints} of {taken.body['reasons']}"
         return taken.body
 
     def verdict(self, gap_ms: int = 0, **over: Any) -> dict[str, Any]:

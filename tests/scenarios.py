@@ -7,7 +7,7 @@ with its rules in another order. `scenario_runs.py` runs it, through the engine 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -278,7 +278,7 @@ def _step(seed: int) -> Step:
 
 def _scenario(base: bool, rules: list[int], steps: list[int]) -> Scenario:
     named = [replace(_rule(seed), id=f"r{number}") for number, seed in enumerate(filter(None, rules))]
-    approving = (Rule("base", "approve"),) if base else ()
+    approving = (Rule("base", "approve"),) if base or not named else ()
     return Scenario((*approving, *named), tuple(map(_step, filter(None, steps))))
 
 
@@ -287,3 +287,14 @@ def scenarios(steps_max: int = 40) -> st.SearchStrategy[Scenario]:
     rules = st.lists(_SEEDS, min_size=5, max_size=12)
     steps = st.lists(_SEEDS, min_size=steps_max // 2, max_size=steps_max)
     return st.builds(_scenario, st.sampled_from((True, True, True, True, True, False)), rules, steps)
+
+
+def shown(scenario: Scenario) -> str:
+    """For whoever reads a failure: the rules as text, and of each step what is not usual."""
+    return "\n".join([rules_text(scenario.rules), *map(_unusual, scenario.steps)])
+
+
+def _unusual(step: Step) -> str:
+    usual = Step(step.kind)
+    told = (f"{f.name}={getattr(step, f.name)!r}" for f in fields(step) if getattr(step, f.name) != getattr(usual, f.name))
+    return f"{step.kind} " + ", ".join(told)

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from scenario_runs import Run, Witness, said
-from scenarios import TIMES, Scenario, scenarios
+from scenarios import TIMES, Scenario, scenarios, shown
 
 from harness_stream.core import units
 from harness_stream.core.apply import apply, units_of
@@ -39,6 +39,7 @@ def test_the_engine_equals_the_oracle_on_every_step():
     def compared(scenario: Scenario):
         run = Run(scenario)
         witness = Witness(run)
+        note(shown(scenario))
         for number, step in enumerate(scenario.steps):
             taken = run.step(step, number)
             if taken is not None:
