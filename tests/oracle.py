@@ -8,19 +8,20 @@ Where the engine may answer `unknown` because its state is bounded, the oracle's
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import combinations, product
-from typing import Any
+from typing import TYPE_CHECKING
+
+from expectation import FAILS, NO, UNKNOWN, YES, Expectation
 
 from harness_stream.core import limits
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
 Answers = frozenset[bool | None]
 """What a condition may say: True, False, or None for unknown."""
-
-YES, NO, UNKNOWN, FAILS = "yes", "no", "unknown", "fails"
-"""What a rule may say: it fires, it does not, it fires because its window is unknown, it denies because it failed."""
 
 COUNTING = ("event_count", "value_count", "value_sum")
 MEASURE = "measures."
@@ -77,6 +78,7 @@ class Event:
         }
         own |= {"environment": self.environment, "decision": self.decision, "kind": "intent"}
         own |= {"parent": self.parent[0] if self.parent else ""}
+        own |= {"operation": "", "object_class": ""}  # no scenario has a row for a tool
         own |= {f"resource.{name}": getattr(resource, name) for name in ("uri", "zone", "sensitivity", "owner")}
         return own | {"resource.system": resource.uri.partition(":")[0]}
 
@@ -190,7 +192,7 @@ class Rule:
         found = set()
         if self.attested or "environment" in paths:
             found.add("infrastructure")
-        joined = {"resource.zone", "resource.sensitivity", "resource.owner"}
+        joined = {"resource.zone", "resource.sensitivity", "resource.owner", "operation", "object_class"}
         if paths & joined or any(p.reads_classification() for p in predicates):
             found.add("classification")
         return frozenset(found)
@@ -403,11 +405,12 @@ class Oracle:
         return now.t <= max([parent.remembered_until, *(t + limits.DELEGATION_IDLE_MS for t in used)])
 
     def ancestors(self, event: Event) -> list[Event]:
-        """The intents it descends from, its parent first."""
+        """The approved intents it descends from, its parent first."""
         found = []
-        while event.parent is not None and event.parent in self.history:
-            event = self.history[event.parent]
-            found.append(event)
+        parent = self.history.get(event.parent) if event.parent else None
+        while parent is not None and parent.decision == "approve":
+            found.append(parent)
+            parent = self.history.get(parent.parent) if parent.parent else None
         return found
 
     def _within_limits(self, now: Event, me: Identity, facts: Facts) -> bool:
@@ -420,10 +423,13 @@ class Oracle:
         return True
 
     def _room_for(self, now: Event, boss: Identity) -> bool:
-        """Is there room below this parent for one more agent, or is this one there already?"""
+        """Is there room below this parent for one more agent, or is this one there already?
+
+        A hold takes no place: whether there is room is asked again when it is answered.
+        """
         siblings = (e for e in self.history.values() if e.parent == now.parent and e.key != now.key)
-        busy = {e.agent_id for e in siblings if e.decision == "approve" or e.open_at(now.t)}
-        return len(busy | {now.agent_id}) <= boss.fan_out or now.agent_id in busy
+        busy = {e.agent_id for e in siblings if e.decision == "approve"}
+        return len(busy | {now.agent_id}) <= boss.fan_out
 
     # --- labels ---
 
@@ -483,70 +489,3 @@ class Facts:
 
     identities: Mapping[str, Identity]
     workload_known: bool = True
-
-
-# --- What the engine may say ------------------------------------------------------------------------------------------
-
-PRECEDENCE = ("deny", "hold", "approve")
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """What each rule may say of one intent, and whether a verdict can be explained by that.
-
-    Attributes:
-        barred: reasons of the engine itself of which it gives one; empty if the rules decide.
-        answers: rule id → any of YES, NO, UNKNOWN, FAILS.
-        evidence: a rule → ids of the events it may name.
-    """
-
-    rules: tuple[Rule, ...]
-    barred: frozenset[str]
-    answers: Mapping[str, frozenset[str]]
-    evidence: Callable[[Rule], frozenset[str]]
-
-    def complaints(self, verdict: Mapping[str, Any]) -> list[str]:
-        """Why this verdict, asked before its event is recorded, cannot be right; empty if it can."""
-        decision, reasons = verdict["decision"], verdict["reasons"]
-        if self.barred:
-            right = decision == "deny" and reasons[0]["code"] in self.barred
-            return [] if right else [f"{decision} {reasons}, not denied by one of {sorted(self.barred)}"]
-        enforced = {r.id: r for r in self.rules if r.mode == "enforce"}
-        shadow = {r.id: r for r in self.rules if r.mode != "enforce"}
-        said = {r["rule"]: r for r in reasons if "rule" in r}
-        levels = {_level(enforced[name], spoken(reason)) for name, reason in said.items()}
-        mixed = levels != ({decision} if said or decision != "deny" else set())
-        return [
-            *([f"{decision} by rules that {sorted(levels)}"] if mixed else []),
-            *self._each(said, enforced, PRECEDENCE[: PRECEDENCE.index(decision) + 1] if said else PRECEDENCE),
-            *(f"shadow: {c}" for c in self._each({r["rule"]: r for r in verdict["shadow"]}, shadow, PRECEDENCE)),
-        ]
-
-    def _each(
-        self, said: Mapping[str, Mapping[str, Any]], rules: Mapping[str, Rule], shown: tuple[str, ...]
-    ) -> Iterator[str]:
-        """Whoever speaks may say that; whoever has to speak at a level that is shown does."""
-        for name, rule in rules.items():
-            may = self.answers[name]
-            if name in said:
-                yield from self._spoke(rule, said[name])
-            elif all(answer != NO and _level(rule, answer) in shown for answer in may):
-                yield f"{name} is silent, may say {sorted(may)}"
-
-    def _spoke(self, rule: Rule, reason: Mapping[str, Any]) -> Iterator[str]:
-        answer, may = spoken(reason), self.answers[rule.id]
-        if answer not in may:
-            yield f"{rule.id} says {answer}, may say {sorted(may)}"
-        elif answer == YES and not set(reason.get("evidence", ())) <= self.evidence(rule):
-            yield f"{rule.id} shows {reason['evidence']}, of which only {sorted(self.evidence(rule))} have a part in it"
-
-
-def _level(rule: Rule, answer: str) -> str:
-    return "deny" if answer == FAILS else rule.effect
-
-
-def spoken(reason: Mapping[str, Any]) -> str:
-    """A reason in a verdict as one of YES, UNKNOWN, FAILS."""
-    if reason["code"] != "rule":
-        return FAILS
-    return UNKNOWN if reason.get("unknown") else YES
