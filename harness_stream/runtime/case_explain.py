@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Any, Final
 from harness_stream.core import counting, window
 from harness_stream.core.chain import released
 from harness_stream.core.rules.cel import Parser, Runtime, outcome
-from harness_stream.core.rules.compile import Program, from_bundle
+from harness_stream.core.rules.compile import from_bundle
 from harness_stream.core.rules.parts import parts_of, reads_of, with_selections
+from harness_stream.core.rules.program import Program
 from harness_stream.core.rules.windows import Windows
 from harness_stream.core.scalars import measure_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness_stream.core.rules.compile import Judged
     from harness_stream.core.rules.parse import Correlation
+    from harness_stream.core.rules.program import Judged
     from harness_stream.runtime.case_run import CaseRun, Told
 
 # A window's length was checked when the set was loaded.

@@ -213,9 +213,9 @@ def _unknown(then: Expectation, told: Told) -> Iterable[str]:
 
 def _obligations(then: Expectation, told: Told) -> Iterable[str]:
     if then.obligations is not None and told.body is not None:
-        found = dict(told.body.get("obligations", {}))
-        if found != dict(then.obligations):
-            yield f"obligations are {_shown(found)}, expected {_shown(then.obligations)}"
+        found, wanted = _shown(told.body.get("obligations", {})), _shown(then.obligations)
+        if found != wanted:
+            yield f"obligations are {found}, expected {wanted}"
 
 
 def _relevant(then: Expectation, told: Told) -> list[Body]:

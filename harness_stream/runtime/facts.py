@@ -133,8 +133,9 @@ class RulesView:
     def _activate(self) -> None:
         if self._wanted is None or (self.active is not None and self._wanted.revision <= self.active[1]):
             return
+        self.problem = ""  # of the one before it
         if self.windows(self._wanted.digest) is not None:
-            self.active, self.problem = (self._wanted.digest, self._wanted.revision), ""
+            self.active = (self._wanted.digest, self._wanted.revision)
             self.now = self._wanted.now
         else:
             self.problem = self.problem or f"bundle {self._wanted.digest[:12]} is not in the rules topic"

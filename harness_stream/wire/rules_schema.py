@@ -57,7 +57,12 @@ def _rule() -> Schema:
             "type": "object",
             "maxProperties": words.OBLIGATIONS_MAX,
             "propertyNames": {"maxLength": words.NAME_CHARS_MAX},
-            "additionalProperties": {**_SCALAR, "maxLength": words.OBLIGATION_CHARS_MAX},
+            "additionalProperties": {
+                "anyOf": [
+                    {**_SCALAR, "maxLength": words.OBLIGATION_CHARS_MAX},
+                    {"type": "array", "items": {**_SCALAR, "maxLength": words.OBLIGATION_CHARS_MAX}},
+                ]
+            },
         },
     }
     approves = {"properties": {"effect": {"const": "approve"}}}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from harness_stream.core.cases.model import Expectation
 from harness_stream.core.cases.words import DECISIONS, EVENTS_MAX, REASONS, THEN_KEYS
 from harness_stream.core.rules.document import Item  # noqa: TC001  one of the few names here
-from harness_stream.core.rules.language import INTEGER_MAX, Scalar
+from harness_stream.core.rules.language import INTEGER_MAX, Obligation
 from harness_stream.core.rules.mistakes import Code, did_you_mean
 from harness_stream.core.rules.shape import Shape
 
@@ -89,12 +89,16 @@ class ExpectationReader(Shape):
         self.wrong(item, Code.BAD_VALUE, f"`{key}` names no entry of `given` above this event", fix)
         return None
 
-    def _obligations(self, item: Item | None) -> dict[str, Scalar] | None:
+    def _obligations(self, item: Item | None) -> dict[str, Obligation] | None:
         if item is None:
             return None
-        return {
-            name: self.scalar(value, name) for name, value in self.entries(item, "obligations", INTEGER_MAX).items()
-        }
+        entries = self.entries(item, "obligations", INTEGER_MAX)
+        return {name: self._obligation(name, value) for name, value in entries.items()}
+
+    def _obligation(self, name: str, item: Item) -> Obligation:
+        if isinstance(item.value, list):
+            return tuple(self.scalar(part, name) for part in item.value)
+        return self.scalar(item, name)
 
     def _reasons(self, item: Item | None) -> tuple[str, ...]:
         if item is None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness_stream.core.rules.document import Item
-    from harness_stream.core.rules.language import Scalar
+    from harness_stream.core.rules.language import Obligation, Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Expectation:
     evidence: tuple[int, ...] | None = None
     evidence_count: int | None = None
     unknown: bool | None = None
-    obligations: Mapping[str, Scalar] | None = None
+    obligations: Mapping[str, Obligation] | None = None
     reasons: tuple[str, ...] = ()
     places: tuple[tuple[str, Item], ...] = ()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness_stream.core import limits
 from harness_stream.core.rules.cel import Parser, Runtime, TypeChecker
-from harness_stream.core.rules.cost import shapes_of
+from harness_stream.core.rules.cost import Cost, shapes_of
 from harness_stream.core.rules.expression import Expression, Scope, understand
 from harness_stream.core.rules.language import (
     COUNTING,
@@ -29,7 +29,7 @@ from harness_stream.core.rules.language import (
 )
 from harness_stream.core.rules.lint import lint
 from harness_stream.core.rules.mistakes import Code, Findings, did_you_mean
-from harness_stream.core.rules.parts import put_in
+from harness_stream.core.rules.parts import bracketed, put_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ class Checked:
         selections: by name, in alphabetical order.
         conditions: each rule's `when`.
         selection_programs: in the order of the selections.
-        texts: each rule's `when` with its selections put in.
+        texts: each rule's `when` with its selections put in and `intent` for `event`.
         programs: those texts, compiled.
     """
 
@@ -82,9 +82,19 @@ def check(draft: Draft, *, timespan_ms_max: int = TIMESPAN_MS_MAX) -> Checked | 
 
 
 def expanded(expression: Expression, selections: Mapping[str, Expression]) -> str:
-    """The text with every selection replaced by its own, and every function of ours by its look-up."""
-    texts = {name: selections[name].text for name in expression.uses.values()}
-    return put_in(expression.text, expression.uses, expression.calls, texts)
+    """The text with every selection replaced by its own text, and every function of ours by its look-up."""
+    words = {at: (name, bracketed(selections[name].text)) for at, name in expression.uses.items()}
+    return put_in(expression.text, words, expression.calls)
+
+
+def of_intent(expression: Expression, selections: Mapping[str, Expression]) -> str:
+    """The same, and `event` is read as `intent`: they are one view, and CEL would convert each of the two maps."""
+    words = {at: (name, bracketed(_intents(selections[name]))) for at, name in expression.uses.items()}
+    return put_in(expression.text, words | dict.fromkeys(expression.events, ("event", "intent")), expression.calls)
+
+
+def _intents(selection: Expression) -> str:
+    return put_in(selection.text, dict.fromkeys(selection.events, ("event", "intent")), {})
 
 
 class _Pass:
@@ -260,26 +270,32 @@ class _Pass:
         if self._findings.failed:
             return None
         known = tuple(condition for condition in conditions if condition)
-        selections = tuple(self._program(s.text, ("selections", name)) for name, s in sorted(self._selections.items()))
-        texts = tuple(expanded(condition, self._selections) for condition in known)
-        programs = tuple(self._program(text, ("rules", index, "when")) for index, text in enumerate(texts))
+        selections = dict(sorted(self._selections.items()))
+        listening = [self._program(s.text, self._draft.places["selections", name]) for name, s in selections.items()]
+        judging = [self._condition_program(index, condition) for index, condition in enumerate(known)]
         if self._findings.failed:
             return None
         return Checked(
             self._runtime,
-            dict(sorted(self._selections.items())),
+            selections,
             known,
-            tuple(program for program in selections if program),
-            texts,
-            tuple(program for program in programs if program),
+            tuple(program for program in listening if program),
+            tuple(text for text, _ in judging),
+            tuple(program for _, program in judging if program),
         )
 
-    def _program(self, text: str, path: tuple[str | int, ...]) -> cel.Expression | None:
-        item = self._draft.places[path]
-        if len(text) > EXPRESSION_CHARS_MAX:
-            message = f"{len(text):,} characters with its selections put in; the limit is {EXPRESSION_CHARS_MAX:,}"
+    def _condition_program(self, index: int, condition: Expression) -> tuple[str, cel.Expression | None]:
+        """What a rule's `when` comes to, and its program if it can have one."""
+        item = self._draft.places["rules", index, "when"]
+        length = len(expanded(condition, self._selections))
+        if length > EXPRESSION_CHARS_MAX:
+            message = f"{length:,} characters with its selections put in; the limit is {EXPRESSION_CHARS_MAX:,}"
             self._wrong(item, Code.LIMIT, message, "split the rule")
-            return None
+            return "", None
+        text = of_intent(condition, self._selections)
+        return text, self._program(text, item)
+
+    def _program(self, text: str, item: Item) -> cel.Expression | None:
         program = self._runtime.compile(text)
         if not isinstance(program, tuple):
             return program
@@ -296,4 +312,4 @@ def _stand_in(parser: Parser) -> Expression:
     tree = parser.tree("true")
     if isinstance(tree, tuple):
         raise TypeError("`true` is an expression")
-    return Expression("true", tree, frozenset(), {}, loops=False)
+    return Expression("true", tree, frozenset(), {}, loops=False, cost=Cost(1, 1, 0))

@@ -71,6 +71,7 @@ class Expression:
         calls: the language's own functions it calls, by the offset of each call.
         loops: whether it holds a comprehension.
         cost: what evaluating it may take, its selections included.
+        events: offsets at which it says `event`.
     """
 
     text: str
@@ -78,13 +79,17 @@ class Expression:
     reads: frozenset[str]
     uses: Mapping[int, str]
     loops: bool
-    cost: Cost = Cost(1, 1, 0)
+    cost: Cost
+    events: frozenset[int] = frozenset()
     calls: Mapping[int, str] = field(default_factory=dict)
+
+    def reads_through(self, selections: Mapping[str, Expression]) -> frozenset[str]:
+        """What it and the selections that it uses read."""
+        return self.reads.union(*(selections[name].reads for name in self.uses.values()))
 
     def varies(self, selections: Mapping[str, Expression]) -> bool:
         """Whether it reads the resource, and may so differ between two resources of one intent."""
-        paths = self.reads.union(*(selections[name].reads for name in self.uses.values()))
-        return any(path.startswith(_RESOURCE) for path in paths)
+        return any(path.startswith(_RESOURCE) for path in self.reads_through(selections))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,8 @@ def understand(item: Item, scope: Scope, findings: Findings) -> Expression | Non
             _complain(item, complaint, Code.UNKNOWN_NAME if complaint.undeclared else Code.TYPE, findings)
     cost = cost_of(tree, scope.shapes, scope.selections)
     _afford(item, cost, findings)
-    return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops, cost, dict(walk.calls))
+    events = frozenset(walk.events)
+    return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops, cost, events, dict(walk.calls))
 
 
 def _afford(item: Item, cost: Cost, findings: Findings) -> None:
@@ -166,6 +172,7 @@ class _Walk:
         self._bound: tuple[str, ...] = ()
         self._warned: set[str] = set()
         self.reads: set[str] = set()
+        self.events: set[int] = set()
         self.uses: dict[int, str] = {}
         self.calls: dict[int, str] = {}
         self.loops = False
@@ -247,6 +254,8 @@ class _Walk:
     def _read(self, offset: int, path: str, facts: guards.Facts) -> None:
         self.reads.add(path)
         table, _, field_name = path.partition(".")
+        if table == "event":
+            self.events.add(offset)
         if table not in GUARDED_TABLES or field_name == "present" or guards.present(table) in facts:
             return
         if table not in self._warned:

@@ -43,6 +43,7 @@ from harness_stream.core.rules.language import (
     WINDOW_REQUIRED,
     WINDOW_SELECTIONS_MAX,
     WINDOW_TYPES,
+    Obligation,
     Scalar,
 )
 from harness_stream.core.rules.mistakes import Code, Findings, Mistake, did_you_mean
@@ -118,7 +119,7 @@ class Rule:
     because: str = ""
     severity: str = "medium"
     correlation: Correlation | None = None
-    obligations: Mapping[str, Scalar] = field(default_factory=lambda: MappingProxyType({}))
+    obligations: Mapping[str, Obligation] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +185,12 @@ def read(text: str, findings: Findings, overrides: Mapping[str, Scalar]) -> Draf
         findings.at(1, 1, message, "split the rule set", code=Code.LIMIT)
         return None
     root = read_yaml(text, findings)
+    if root is not None and isinstance(root.value, dict) and "cases" in root.value and "rule_set" not in root.value:
+        item = root.keys["cases"]
+        findings.on(
+            item, "this is a cases file, not a rule set", "run it by `harness rules test`", code=Code.UNKNOWN_KEY
+        )
+        return None
     return None if root is None else _Reader(findings, overrides).rule_set(root, text)
 
 
@@ -313,19 +320,19 @@ class _Reader(Shape):
             self.wrong(item, Code.LIMIT, message, "verdicts carry it: say it in one line")
         return text
 
-    def _obligations(self, item: Item | None, effect: str) -> Mapping[str, Scalar]:
+    def _obligations(self, item: Item | None, effect: str) -> Mapping[str, Obligation]:
         if item is not None and effect != "approve":
             message = f"a {effect} rule carries no obligations"
             self.wrong(item, Code.BAD_VALUE, message, "move them to the rule that approves")
-        found: dict[str, Scalar] = {}
+        found: dict[str, Obligation] = {}
         for name, value in self.entries(item, "obligations", OBLIGATIONS_MAX).items():
-            scalar = self.scalar(value, f"obligations.{name}")
-            if len(name) > NAME_CHARS_MAX or (isinstance(scalar, str) and len(scalar) > OBLIGATION_CHARS_MAX):
-                message = (
-                    f"an obligation has at most {NAME_CHARS_MAX} characters of name, {OBLIGATION_CHARS_MAX} of text"
-                )
+            parts = value.value if isinstance(value.value, list) else [value]
+            scalars = tuple(self.scalar(part, f"obligations.{name}") for part in parts)
+            chars = len(name) + sum(len(str(scalar)) for scalar in scalars)
+            if len(name) > NAME_CHARS_MAX or chars > OBLIGATION_CHARS_MAX:
+                message = f"an obligation has at most {OBLIGATION_CHARS_MAX} characters, name and values together"
                 self.wrong(value, Code.LIMIT, message, "verdicts carry it: shorten it")
-            found[name] = scalar
+            found[name] = scalars if isinstance(value.value, list) else scalars[0]
         return MappingProxyType(found)
 
     # --- windows ---

@@ -39,24 +39,30 @@ def with_selections(parser: Parser, text: str, selections: Mapping[str, str]) ->
     tree = parser.tree(text)
     if isinstance(tree, tuple):
         return text
-    return put_in(text, dict(_mentions(tree, selections)), dict(_calls(text, tree)), selections)
+    words = {at: (name, bracketed(selections[name])) for at, name in _mentions(tree, selections)}
+    return put_in(text, words, dict(_calls(text, tree)))
 
 
-def put_in(text: str, uses: Mapping[int, str], calls: Mapping[int, str], selections: Mapping[str, str]) -> str:
-    """The text with selections replaced by their own texts, and functions of ours by their look-ups.
+def put_in(text: str, words: Mapping[int, tuple[str, str]], calls: Mapping[int, str]) -> str:
+    """The text with words replaced by others, and functions of ours by their look-ups.
 
     Args:
         text: the condition.
-        uses: the selections it names, by the offset of each mention.
+        words: what stands there and what is to stand there, by its offset.
         calls: the language's own functions it calls, by the offset of each call.
-        selections: their texts.
     """
-    for offset, name in sorted({**uses, **calls}.items(), reverse=True):
+    for offset in sorted({*words, *calls}, reverse=True):  # what stands inside of a call goes before the call does
         if offset in calls:
-            text = rewritten(text, offset, name)
-        else:  # the line break ends a comment at the selection's end
-            text = f"{text[:offset]}({selections[name]}\n){text[offset + len(name) :]}"
+            text = rewritten(text, offset, calls[offset])
+        else:
+            word, other = words[offset]
+            text = f"{text[:offset]}{other}{text[offset + len(word) :]}"
     return text
+
+
+def bracketed(selection: str) -> str:
+    """A selection's text as it is put in; the line break ends a comment at its end."""
+    return f"({selection}\n)"
 
 
 def reads_of(parser: Parser, text: str) -> tuple[str, ...]:

@@ -133,6 +133,14 @@ def test_what_no_worker_would_judge_fails_the_case():
     assert failures(MAIL, "approve", (moved,))[0].startswith("given 0 (-1s): could not be judged: schema")
 
 
+def test_an_obligation_may_be_a_list():
+    masked = load(RULES.replace("{redact: true}", "{mask: [email, phone]}"))
+    assert failures(MAIL, "{obligations: {mask: [email, phone]}}", program=masked) == []
+    assert failures(MAIL, "{obligations: {mask: [email]}}", program=masked) == [
+        'obligations are {"mask":["email","phone"]}, expected {"mask":["email"]}'
+    ]
+
+
 def test_parameters_make_other_programs():
     strict = load(RULES, overrides={"n": 0})
     assert failures(READ, "hold", program=strict) == []
@@ -162,6 +170,22 @@ def test_a_selection_is_told_by_its_own_parts():
         ('event.action == "email.send"', False, {"event.action": "crm.read"}),
         ('event.resource.zone != "internal"', True, {"event.resource.zone": ""}),
     ]
+
+
+def test_the_languages_own_functions_are_told_too():
+    program = load(
+        "rule_set: x\ndefault: deny\nrules:\n"
+        "  - {id: ok, effect: approve, when: 'true'}\n"
+        '  - {id: own, effect: deny, when: \'origin("to") == "never_seen" && !mandate.allows("send", "mail")\'}\n'
+    )
+    when = "{agent: a, action: email.send, arguments: [{name: to, role: destination, values: [0123456789abcdef]}]}"
+    parts = account(ran(when, "{rules: [own]}", program=program), "own").parts
+    assert [(p.text, p.said) for p in parts] == [
+        ('origin("to") == "never_seen"', True),
+        ('!mandate.allows("send", "mail")', True),
+    ]
+    assert parts[0].reads["args"]["to"]["origin"] == "never_seen"
+    assert list(parts[1].reads) == ["mandate.classes"]
 
 
 def test_of_several_resources_the_one_that_decided_is_told():
@@ -305,6 +329,11 @@ def test_a_condition_is_taken_apart_at_its_conjunctions(text, parts):
         ("intent.labels.exists(x, x == intent.action)", ["intent.labels", "intent.action"]),
         ('event.resource.zone.startsWith("a")', ["event.resource.zone"]),
         ("mails && true", []),
+        ('origin("to") == "prose"', ["args"]),
+        (
+            "mandate.allows(event.operation, event.object_class)",
+            ["mandate.classes", "event.operation", "event.object_class"],
+        ),
     ],
 )
 def test_what_a_condition_reads(text, reads):

@@ -92,6 +92,14 @@ def test_a_file_that_cannot_be_a_rule_set_is_a_mistake_beside_the_others(tmp_pat
         read_rules(file)
 
 
+def test_a_cases_file_is_sent_to_its_own_command():
+    result = run(EXAMPLE.with_name("production.cases.yaml"))
+    assert result.exit_code == 2
+    assert result.stdout.count("→") == 1
+    assert "this is a cases file, not a rule set" in result.stdout
+    assert "→ run it by `harness rules test`" in result.stdout
+
+
 def test_standard_input_has_a_name():
     assert run("-", stdin=SOUND).exit_code == 0
     assert run("-", stdin=WRONG).stdout.startswith("<stdin>:4:45: ")
