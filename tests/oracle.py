@@ -8,19 +8,20 @@ Where the engine may answer `unknown` because its state is bounded, the oracle's
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import combinations, product
-from typing import Any
+from typing import TYPE_CHECKING
+
+from expectation import FAILS, NO, UNKNOWN, YES, Expectation
 
 from harness_stream.core import limits
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
 Answers = frozenset[bool | None]
 """What a condition may say: True, False, or None for unknown."""
-
-YES, NO, UNKNOWN, FAILS = "yes", "no", "unknown", "fails"
-"""What a rule may say: it fires, it does not, it fires because its window is unknown, it denies because it failed."""
 
 COUNTING = ("event_count", "value_count", "value_sum")
 MEASURE = "measures."
@@ -269,9 +270,13 @@ class Oracle:
     chains: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
     """(agent, chain) → when its mandate expires, and whether it was closed."""
 
+    settled: list[Event] = field(default_factory=list)
+    """Holds that were answered, as they were."""
+
     def record(self, event: Event) -> None:
         """One intent has one event: what a person answered replaces the hold, at the answer's place."""
-        self.history.pop(event.key, None)
+        if event.key in self.history:
+            self.settled.append(self.history.pop(event.key))
         self.history[event.key] = event
 
     def change(self, event: Event) -> None:
@@ -304,7 +309,8 @@ class Oracle:
             excused = lo != hi
         else:
             certain, excused = happened(window, found), False
-        if excused or self._beyond_bounds(window, group, now) or self._disturbed(window, group, now):
+        excuses = (self._beyond_bounds, self._disturbed, self._lacked)
+        if excused or any(excuse(window, group, now) for excuse in excuses):
             return frozenset({certain, None})
         return frozenset({certain})
 
@@ -327,6 +333,14 @@ class Oracle:
             return False
         changed = ((e, e.as_approved) for e in self.inside(window, now) if e.as_approved is not None)
         return any(self._stands(window, group, e) != self._stands(window, group, old) for e, old in changed)
+
+    def _lacked(self, window: Window, group: tuple[str, ...], now: Event) -> bool:
+        """A hold that lacked the measure stood in it: whatever became of it, the values are unknown while it is inside."""
+        if window.kind != "value_count" or window.measure is None:
+            return False
+        holds = (e for e in [*self.settled, *self.history.values()] if e.decision == "hold")
+        inside = (e for e in holds if now.t - window.timespan_ms <= e.t)
+        return any(window.measure not in e.measures and self.contribution(window, group, e) for e in inside)
 
     def _stands(self, window: Window, group: tuple[str, ...], event: Event) -> object:
         found = None if event.released else self.contribution(window, group, event)
@@ -403,11 +417,12 @@ class Oracle:
         return now.t <= max([parent.remembered_until, *(t + limits.DELEGATION_IDLE_MS for t in used)])
 
     def ancestors(self, event: Event) -> list[Event]:
-        """The intents it descends from, its parent first."""
+        """The approved intents it descends from, its parent first."""
         found = []
-        while event.parent is not None and event.parent in self.history:
-            event = self.history[event.parent]
-            found.append(event)
+        parent = self.history.get(event.parent) if event.parent else None
+        while parent is not None and parent.decision == "approve":
+            found.append(parent)
+            parent = self.history.get(parent.parent) if parent.parent else None
         return found
 
     def _within_limits(self, now: Event, me: Identity, facts: Facts) -> bool:
@@ -483,70 +498,3 @@ class Facts:
 
     identities: Mapping[str, Identity]
     workload_known: bool = True
-
-
-# --- What the engine may say ------------------------------------------------------------------------------------------
-
-PRECEDENCE = ("deny", "hold", "approve")
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """What each rule may say of one intent, and whether a verdict can be explained by that.
-
-    Attributes:
-        barred: reasons of the engine itself of which it gives one; empty if the rules decide.
-        answers: rule id → any of YES, NO, UNKNOWN, FAILS.
-        evidence: a rule → ids of the events it may name.
-    """
-
-    rules: tuple[Rule, ...]
-    barred: frozenset[str]
-    answers: Mapping[str, frozenset[str]]
-    evidence: Callable[[Rule], frozenset[str]]
-
-    def complaints(self, verdict: Mapping[str, Any]) -> list[str]:
-        """Why this verdict, asked before its event is recorded, cannot be right; empty if it can."""
-        decision, reasons = verdict["decision"], verdict["reasons"]
-        if self.barred:
-            right = decision == "deny" and reasons[0]["code"] in self.barred
-            return [] if right else [f"{decision} {reasons}, not denied by one of {sorted(self.barred)}"]
-        enforced = {r.id: r for r in self.rules if r.mode == "enforce"}
-        shadow = {r.id: r for r in self.rules if r.mode != "enforce"}
-        said = {r["rule"]: r for r in reasons if "rule" in r}
-        levels = {_level(enforced[name], spoken(reason)) for name, reason in said.items()}
-        mixed = levels != ({decision} if said or decision != "deny" else set())
-        return [
-            *([f"{decision} by rules that {sorted(levels)}"] if mixed else []),
-            *self._each(said, enforced, PRECEDENCE[: PRECEDENCE.index(decision) + 1] if said else PRECEDENCE),
-            *(f"shadow: {c}" for c in self._each({r["rule"]: r for r in verdict["shadow"]}, shadow, PRECEDENCE)),
-        ]
-
-    def _each(
-        self, said: Mapping[str, Mapping[str, Any]], rules: Mapping[str, Rule], shown: tuple[str, ...]
-    ) -> Iterator[str]:
-        """Whoever speaks may say that; whoever has to speak at a level that is shown does."""
-        for name, rule in rules.items():
-            may = self.answers[name]
-            if name in said:
-                yield from self._spoke(rule, said[name])
-            elif all(answer != NO and _level(rule, answer) in shown for answer in may):
-                yield f"{name} is silent, may say {sorted(may)}"
-
-    def _spoke(self, rule: Rule, reason: Mapping[str, Any]) -> Iterator[str]:
-        answer, may = spoken(reason), self.answers[rule.id]
-        if answer not in may:
-            yield f"{rule.id} says {answer}, may say {sorted(may)}"
-        elif answer == YES and not set(reason.get("evidence", ())) <= self.evidence(rule):
-            yield f"{rule.id} shows {reason['evidence']}, of which only {sorted(self.evidence(rule))} have a part in it"
-
-
-def _level(rule: Rule, answer: str) -> str:
-    return "deny" if answer == FAILS else rule.effect
-
-
-def spoken(reason: Mapping[str, Any]) -> str:
-    """A reason in a verdict as one of YES, UNKNOWN, FAILS."""
-    if reason["code"] != "rule":
-        return FAILS
-    return UNKNOWN if reason.get("unknown") else YES

@@ -14,7 +14,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import factories as make
-from oracle import Event, Facts, Identity, Oracle, Resource, Rule, own_chain, spoken
+from expectation import spoken
+from oracle import Event, Facts, Identity, Oracle, Resource, Rule, own_chain
 from scenarios import (
     ACTIONS,
     AGENTS,

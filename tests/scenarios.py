@@ -7,7 +7,7 @@ with its rules in another order. `scenario_runs.py` runs it, through the engine 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -295,6 +295,6 @@ def shown(scenario: Scenario) -> str:
 
 
 def _unusual(step: Step) -> str:
-    usual = Step(step.kind)
-    told = (f"{f.name}={getattr(step, f.name)!r}" for f in fields(step) if getattr(step, f.name) != getattr(usual, f.name))
+    usual = vars(Step(step.kind))
+    told = (f"{name}={value!r}" for name, value in vars(step).items() if value != usual[name])
     return f"{step.kind} " + ", ".join(told)

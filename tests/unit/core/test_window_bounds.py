@@ -13,7 +13,8 @@ from decimal import Decimal
 from typing import NamedTuple
 
 import pytest
-from oracle import NO, UNKNOWN, YES, Event, Predicate, Rule, Window
+from expectation import NO, UNKNOWN, YES
+from oracle import Event, Predicate, Rule, Window
 from scenario_runs import Run, Witness, said
 from scenarios import TIMES, Scenario, Step
 
@@ -101,7 +102,7 @@ def wrong(witness: Witness, now: Event, spoke: dict[str, str], *, plain: bool) -
         truth = size(name, [e for e in inside if e is now or e.counts(now.t, attempts=window.attempts)])
         for rung in RUNGS:
             answer = spoke.get(f"{name}-{rung}", NO)
-            if answer != UNKNOWN and answer != (YES if truth > rung else NO):
+            if answer not in {UNKNOWN, YES if truth > rung else NO}:
                 yield f"{name} {truth} more than {rung}: {answer}"
             if answer == UNKNOWN and not may_be_unknown(name, events, now, rung, plain=plain):
                 yield f"unknown whether {name} {truth} is more than {rung}"
