@@ -4,7 +4,12 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from real_servers import RealStack, open_real_stack
+
+# Machines are shared and noisy: how long one example took says nothing about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:

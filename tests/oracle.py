@@ -78,6 +78,7 @@ class Event:
         }
         own |= {"environment": self.environment, "decision": self.decision, "kind": "intent"}
         own |= {"parent": self.parent[0] if self.parent else ""}
+        own |= {"operation": "", "object_class": ""}  # no scenario has a row for a tool
         own |= {f"resource.{name}": getattr(resource, name) for name in ("uri", "zone", "sensitivity", "owner")}
         return own | {"resource.system": resource.uri.partition(":")[0]}
 
@@ -191,7 +192,7 @@ class Rule:
         found = set()
         if self.attested or "environment" in paths:
             found.add("infrastructure")
-        joined = {"resource.zone", "resource.sensitivity", "resource.owner"}
+        joined = {"resource.zone", "resource.sensitivity", "resource.owner", "operation", "object_class"}
         if paths & joined or any(p.reads_classification() for p in predicates):
             found.add("classification")
         return frozenset(found)
@@ -435,10 +436,13 @@ class Oracle:
         return True
 
     def _room_for(self, now: Event, boss: Identity) -> bool:
-        """Is there room below this parent for one more agent, or is this one there already?"""
+        """Is there room below this parent for one more agent, or is this one there already?
+
+        A hold takes no place: whether there is room is asked again when it is answered.
+        """
         siblings = (e for e in self.history.values() if e.parent == now.parent and e.key != now.key)
-        busy = {e.agent_id for e in siblings if e.decision == "approve" or e.open_at(now.t)}
-        return len(busy | {now.agent_id}) <= boss.fan_out or now.agent_id in busy
+        busy = {e.agent_id for e in siblings if e.decision == "approve"}
+        return len(busy | {now.agent_id}) <= boss.fan_out
 
     # --- labels ---
 

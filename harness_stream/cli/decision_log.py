@@ -68,6 +68,25 @@ class DecisionLog:
             )
         return Start(place, ends, cut=from_beginning)
 
+    def start_before(self, partition: int, offset: int) -> Start:
+        """A place from which the records from `offset` on can be folded, or as many of them as the log allows.
+
+        That is genesis if the log is whole and `offset` is its first; else what the first checkpoint in the log from
+        `offset` on states, which was written at most an hour later; without one, genesis or what `start` finds.
+
+        Raises:
+            BrokerUnavailable, ProtocolError: as `start`.
+        """
+        ends = self.ends(partition)
+        if offset <= ends.low == 0:
+            return Start(Place.genesis(self._incarnation, partition), ends)
+        for record in read_to_end(self._reader, self._topics.verdicts, partition, self._clock, offset):
+            place = place_of(record, self._incarnation, partition, self._verifier)
+            if place is not None and ends.low - 1 <= place.offset < record.offset:
+                self._reader.unfollow(self._topics.verdicts, partition)
+                return Start(place, ends)
+        return Start(Place.genesis(self._incarnation, partition), ends) if ends.low == 0 else self.start(partition)
+
     def ends(self, partition: int) -> Ends:
         """The decision log's bounds as of now (raises BrokerUnavailable)."""
         return ends_of(self._reader, self._topics.verdicts, partition, self._clock)

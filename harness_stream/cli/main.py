@@ -62,13 +62,15 @@ COMMANDS: dict[str, Entry | Family] = {
     "rules": Family(
         "Rule sets.",
         {
-            "check": Entry("rules_check:check", "Find every mistake in a rule set."),
+            "check": Entry("rules_check:check", "Find every mistake in rule sets."),
+            "test": Entry("rules_test:run_cases", "Run the cases beside a rule set, and say why one fails."),
+            "schema": Entry("rules_schema:schema", "Print the JSON Schema that editors complete rule files by."),
             "push": Entry("rules:push", "Publish a rule set and put it in force."),
             "status": Entry("rules:status", "Show which rule set each partition decides by."),
         },
     ),
     "worker": Entry("worker:worker", "Decide."),
-    "replay": Entry("replay:replay", "Decide a file of events, without a broker."),
+    "replay": Entry("replay:replay", "Decide events again: of a file, or of the real log."),
     "intents": Family(
         "What agents want to do.", {"send": Entry("intents:send", "Publish one intent and show its verdict.")}
     ),

@@ -1,23 +1,18 @@
 """`harness replay`: what would these rules have decided on these events? Rule authors' first tool (DESIGN §10).
 
-Rule of this file: it knows files and a terminal, no broker; deciding is `runtime.replay`'s. Bodies go to standard
-output, all words for people to standard error, so that the output is JSON lines and nothing else.
+Rule of this file: it puts together what options ask for. Events come from `replay_file` or `replay_log`, deciding is
+`runtime.replay`'s, and what is shown is made by `replay_output` or `replay_compare`.
 """
 
 from __future__ import annotations
 
-import json as json_format
-import sys
 import time
-from collections import Counter
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
 
 # typer reads the annotations of commands at run time.
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
-import orjson
 import typer
 
 from harness_stream.cli.rules_check import overrides, read_rules, show
@@ -25,134 +20,152 @@ from harness_stream.config import load_settings
 from harness_stream.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
+    from harness_stream.cli.replay_compare import Comparison
+    from harness_stream.cli.replay_file import FileSource
+    from harness_stream.cli.replay_log import LogSource
+    from harness_stream.cli.replay_output import Bodies
+    from harness_stream.cli.replay_part import Part
     from harness_stream.config import Settings
+    from harness_stream.core.join import Tables
     from harness_stream.core.rules.windows import Windows
-    from harness_stream.runtime.replay import Replay
+    from harness_stream.core.tables import Row
+    from harness_stream.ports import Clock, LogReader
 
-EXIT_BAD_LINES: Final = 1
+EXIT_NO: Final = 1
 EXIT_MISTAKES: Final = 2
-STDIN: Final = "-"
-# A person waits without a word for two seconds, not longer.
-PROGRESS_S: Final = 2.0
-# Enough to see what is wrong with a file; the output has them all.
-BAD_LINES_SHOWN: Final = 10
+THE_LOG: Final = "log"
+"""As the value of `--compare`: what was really decided."""
+
+_PART: Final = "Which part of the log (with --from-log)"
 
 
 def replay(
     *,
     rules: Annotated[Path, typer.Option("--rules", metavar="FILE", help="The rule set, YAML.")],
-    tables: Annotated[Path, typer.Option("--tables", metavar="DIR", help="Rows, as `harness tables load` reads them.")],
-    events: Annotated[str, typer.Option("--input", metavar="FILE", help="One event a line; `-` reads standard input.")],
-    summary: Annotated[bool, typer.Option("--summary", help="Print counts by decision and rule, no bodies.")] = False,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a param.")] = None,
-    realm: Annotated[str | None, typer.Option(help="Realm of lines that name none.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON; bodies always are.")] = False,
+    events: Annotated[
+        str | None, typer.Option("--input", metavar="FILE", help="Events, one a line; `-`: stdin.")
+    ] = None,
+    from_log: Annotated[bool, typer.Option("--from-log", help="Take the events from the real log.")] = False,
+    tables: Annotated[
+        Path | None, typer.Option("--tables", metavar="DIR", help="Rows, as `harness tables load` reads them.")
+    ] = None,
+    compare: Annotated[
+        str | None, typer.Option("--compare", metavar="OTHER", help="Show what differs from OTHER rules, or the `log`.")
+    ] = None,
+    summary: Annotated[bool, typer.Option("--summary", help="Print counts by decision and rule only.")] = False,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 if anything differs.")] = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="K=VALUE", help="Set a param of --rules.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print differences and the summary as JSON.")] = False,
+    since: Annotated[str | None, typer.Option(metavar="24h", help="Begin so long ago.", rich_help_panel=_PART)] = None,
+    first: Annotated[
+        list[str] | None, typer.Option("--from", metavar="TIME|P/OFFSET", help="Begin there.", rich_help_panel=_PART)
+    ] = None,
+    last: Annotated[
+        list[str] | None, typer.Option("--to", metavar="TIME|P/OFFSET", help="End before.", rich_help_panel=_PART)
+    ] = None,
+    partition: Annotated[list[int] | None, typer.Option(min=0, help="Only these.", rich_help_panel=_PART)] = None,
+    agent: Annotated[str | None, typer.Option(help="Show only this agent.", rich_help_panel=_PART)] = None,
+    lane: Annotated[str | None, typer.Option(help="Show only this lane.", rich_help_panel=_PART)] = None,
+    history: Annotated[
+        str | None, typer.Option(metavar="24h", help="History before it; default all kept.", rich_help_panel=_PART)
+    ] = None,
+    realm: Annotated[str | None, typer.Option(help="Realm of lines that name none; of the log.")] = None,
+    bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers.", rich_help_panel=_PART)] = None,
+    prefix: Annotated[str | None, typer.Option(help="First part of topic names.", rich_help_panel=_PART)] = None,
 ) -> None:
-    """Decide a file of events by the worker's own core, without a broker: one decision-log body per event.
+    """Decide events by the worker's own core: a body for each, or what differs.
 
-    A line is an event with its schema's fields, `type` (intent, mandate, outcome, approval) and `at` (RFC 3339 in UTC,
-    or epoch ms). v, realm, by, ids, digests, nonce and workload may be left out. An outcome or approval means the
-    agent's newest intent, unless it has `intent_id`.
+    From a file (--input, no broker). A line is an event with its schema's
+    fields, `type` (intent, mandate, outcome, approval) and `at` (RFC 3339 in
+    UTC, or epoch ms). v, realm, by, ids, digests, nonce and workload may be
+    left out; an outcome or approval means the agent's newest intent, unless it
+    has `intent_id`. A row changes by a line like {"type": "table", "table":
+    "risk", "row": {"subject": "agent:a", ...}}; with "key" and "row": null it
+    is deleted. All lines share one state. Partition, signature, id age,
+    deadline and freshness are not checked. A bad line gives a `skip` with its
+    reason, and exit code 1 at the end; mistakes in rules or tables are exit
+    code 2 at once.
 
-    A row changes by a line like {"type": "table", "table": "risk", "row": {"subject": "agent:a", ...}}; with "key" and
-    "row": null it is deleted.
+    From the real log (--from-log). What was decided before the stretch is
+    history as it really was; from there on these rules decide. What was
+    skipped or rejected stays so. Facts are those each verdict recorded; a
+    field that no rule read then is taken from the tables as they are now
+    (--summary names it). With --tables all facts are those rows instead.
+    --agent and --lane show less and decide as much, since agents of a lane
+    share windows.
 
-    All agents share one state. Partition, signature, id age, deadline and freshness are not checked. A bad line gives a
-    `skip` with its reason, and exit code 1 at the end; mistakes in rules or tables are exit code 2 at once.
+    --compare OTHER shows what changes when --rules replaces OTHER; with
+    `--compare log`, what was really decided. Each side lives in its own world:
+    after a first difference its history goes its own way, and what follows
+    says so. "would" is what rules in shadow mode say.
 
-    Example: harness replay --rules examples/rules/production.yaml --tables examples/tables
-    --input examples/replay/support.jsonl --summary
+    Example: harness replay --rules examples/rules/production.yaml
+    --tables examples/tables --input examples/replay/support.jsonl --summary
+
+    Example: harness replay --rules new.yaml --from-log --since 24h
+    --compare log --summary
     """
-    settings = load_settings(realm=realm)
-    windows = _windows(rules, set_ or [], settings)
-    engine = _engine(windows, tables, settings)
-    tally = Tally()
-    with _opened(events) as source:
-        _run(engine, source, tally, events, bodies=not summary)
-    if summary:
-        typer.echo(json_format.dumps(tally.as_json(), ensure_ascii=False) if json else tally.as_text())
-    if tally.bad:
-        typer.echo(f"{tally.bad:,} of {tally.lines:,} lines could not be judged", err=True)
-        raise typer.Exit(EXIT_BAD_LINES)
+    from harness_stream.cli.replay_part import Part  # noqa: PLC0415  pydantic is slow to load, `--help` is not
+
+    settings = load_settings(realm=realm, bootstrap=bootstrap, prefix=prefix)
+    part = Part(since, tuple(first or ()), tuple(last or ()), tuple(partition or ()), agent, lane, history)
+    _require_sense(events, tables, compare, part, from_log=from_log)
+    after = _windows(rules, set_ or [], settings)
+    before = None if compare in {None, THE_LOG} else _windows(Path(str(compare)), [], settings)
+    shown = (
+        _bodies(summary=summary, json=json)
+        if compare is None
+        else _comparison(after, before, summary=summary, json=json)
+    )
+    with ExitStack() as stack:
+        if from_log:
+            reader = _reader(stack, settings)
+            source: FileSource | LogSource = _from_log(
+                part, settings, reader, after, before, tables, against_log=compare == THE_LOG
+            )
+        else:
+            source = _from_file(str(events), settings, after, before, tables)
+        for event in source.events():
+            shown.add(event)
+    shown.finish(source.told(), source.told_lines())
+    if source.complaint:
+        typer.echo(source.complaint, err=True)
+    if source.complaint or (exit_code and shown.differ):
+        raise typer.Exit(EXIT_NO)
 
 
-@dataclass(slots=True)
-class Tally:
-    """What was decided, counted.
+def _require_sense(events: str | None, tables: Path | None, compare: str | None, part: Part, *, from_log: bool) -> None:
+    """Refuse options that say nothing together.
 
-    Attributes:
-        lines: lines with something on them.
-        bad: lines that could not be judged.
-        kinds: bodies by kind.
-        verdicts: (decision, rule or the engine's reason) → verdicts that name it.
-        decisions: verdicts by decision.
-        shadow: rule in shadow mode → verdicts it would have changed or confirmed.
-        others: (kind, reason) → acks refused, rejects and skipped lines.
+    Raises:
+        ConfigError: with what to give instead.
     """
-
-    lines: int = 0
-    bad: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
-    verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    decisions: Counter[str] = field(default_factory=Counter)
-    shadow: Counter[str] = field(default_factory=Counter)
-    others: Counter[tuple[str, str]] = field(default_factory=Counter)
-
-    def add(self, body: Mapping[str, Any]) -> None:
-        """Count one body."""
-        kind = body["kind"]
-        self.kinds[kind] += 1
-        if kind == "verdict":
-            self.decisions[body["decision"]] += 1
-            self.verdicts.update((body["decision"], name) for name in _names(body["reasons"]))
-            self.shadow.update(_names(body["shadow"]))
-        elif kind == "skip":
-            self.bad += 1
-            self.others[kind, body["offsets"][0]["reason"]] += 1
-        elif body["reason"] is not None:
-            self.others[kind, body["reason"]] += 1
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "lines": self.lines,
-            "bad_lines": self.bad,
-            "kinds": dict(self.kinds),
-            "decisions": {
-                decision: {"count": count, "by": {name: n for (d, name), n in self.verdicts.items() if d == decision}}
-                for decision, count in self.decisions.items()
-            },
-            "shadow": dict(self.shadow),
-            "refused": {f"{kind}: {reason}": n for (kind, reason), n in self.others.items()},
-        }
-
-    def as_text(self) -> str:
-        """For a terminal: decisions, and under each what brought it about."""
-        rows = []
-        for decision in ("approve", "hold", "deny"):
-            if decision in self.decisions:
-                rows.append(f"{decision:<8} {self.decisions[decision]:>8,}")
-                by = Counter({name: n for (d, name), n in self.verdicts.items() if d == decision})
-                rows += [f"           {n:>8,}  {name}" for name, n in by.most_common()]
-        rows += [f"shadow   {n:>8,}  {name}" for name, n in self.shadow.most_common()]
-        if self.kinds["ack"]:
-            rows.append(f"ack      {self.kinds['ack']:>8,}")
-        rows += [f"{kind:<8} {n:>8,}  {reason}" for (kind, reason), n in self.others.most_common()]
-        return "\n".join([*rows, f"{self.lines:,} lines"])
+    if from_log == (events is not None):
+        raise ConfigError("events come from one place", hint="give --input FILE, or --from-log")
+    if from_log:
+        return
+    if tables is None:
+        raise ConfigError("a file of events needs the rows they are joined with", hint="give --tables DIR")
+    if compare == THE_LOG:
+        raise ConfigError("a file has no log to compare with", hint="give --from-log, or --compare OTHER_RULES")
+    if part.given:
+        raise ConfigError(
+            f"{', '.join(part.given)}: these choose a part of the log", hint="give --from-log, or leave them out"
+        )
 
 
-def _names(reasons: list[Mapping[str, Any]]) -> set[str]:
-    """The rule that spoke, else the engine's word; a rule that failed is not one that fired."""
-    return {_name(reason) for reason in reasons}
+def _bodies(*, summary: bool, json: bool) -> Bodies:
+    from harness_stream.cli.replay_output import Bodies  # noqa: PLC0415  orjson is slow to load, `--help` is not
+
+    return Bodies(summary=summary, json=json)
 
 
-def _name(reason: Mapping[str, Any]) -> str:
-    rule = reason.get("rule")
-    if rule is None:
-        return str(reason["code"])
-    return str(rule) if reason["code"] == "rule" else f"{rule} ({reason['code']})"
+def _comparison(after: Windows, before: Windows | None, *, summary: bool, json: bool) -> Comparison:
+    from harness_stream.cli.replay_compare import Comparison  # noqa: PLC0415  only comparing needs it
+
+    specs = [*after.specs, *(before.specs if before else ())]
+    shared = any({"agent_id", "chain_id"}.isdisjoint(spec.group_by) for spec in specs)
+    return Comparison(summary=summary, json=json, shared=shared)
 
 
 def _windows(file: Path, sets: list[str], settings: Settings) -> Windows:
@@ -168,84 +181,70 @@ def _windows(file: Path, sets: list[str], settings: Settings) -> Windows:
     return Windows(program)
 
 
-def _engine(windows: Windows, folder: Path, settings: Settings) -> Replay:
+def _rows(folder: Path) -> list[tuple[str, Row]]:
     from harness_stream.adapters.tables_source import read_folder  # noqa: PLC0415  pydantic is slow to load
-    from harness_stream.runtime.replay import Replay  # noqa: PLC0415  same
 
     found = read_folder(folder)
     for mistake in found.mistakes:
         typer.echo(show(mistake), err=True)
     if found.mistakes:
         raise typer.Exit(EXIT_MISTAKES)
-    return Replay(windows, ((row.table, row.row) for row in found.rows), settings.realm)
+    return [(row.table, row.row) for row in found.rows]
 
 
-@contextmanager
-def _opened(name: str) -> Iterator[BinaryIO]:
-    if name == STDIN:
-        yield sys.stdin.buffer
-        return
-    try:
-        source = Path(name).open("rb")  # noqa: SIM115  closed below; only opening may fail as the caller's mistake
-    except OSError as error:
-        raise ConfigError(f"{name}: {error.strerror}", hint="give a file of JSON lines, or `-`") from error
-    with source:
-        yield source
+def _from_file(
+    name: str, settings: Settings, after: Windows, before: Windows | None, tables: Path | None
+) -> FileSource:
+    from harness_stream.cli.replay_file import FileSource  # noqa: PLC0415  pydantic is slow to load
+    from harness_stream.runtime.replay import Replay  # noqa: PLC0415  same
+
+    rows = [] if tables is None else _rows(tables)
+    old = None if before is None else Replay(before, rows, settings.realm)
+    return FileSource(name, Replay(after, rows, settings.realm), old)
 
 
-def _run(engine: Replay, source: BinaryIO, tally: Tally, name: str, *, bodies: bool) -> None:
-    progress = _Progress()
-    for number, raw in numbered(source):
-        tally.lines += 1
-        body = engine.take(number, raw)
-        if body is not None:
-            tally.add(body)
-            if bodies:
-                sys.stdout.write(orjson.dumps(body).decode() + "\n")
-            if body["kind"] == "skip" and tally.bad <= BAD_LINES_SHOWN:
-                _show_bad(name, body)
-        progress.show(number)
-    progress.close()
+def _reader(stack: ExitStack, settings: Settings) -> LogReader:
+    from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  the client is slow to load
+
+    return stack.enter_context(closing(KafkaReader(settings.bootstrap)))
 
 
-def _show_bad(name: str, body: Mapping[str, Any]) -> None:
-    found = body["offsets"][0]
-    detail = f" ({found['detail']})" if found["detail"] else ""
-    typer.echo(f"{name}:{body['line']}: {found['reason']}{detail}", err=True)
+def _from_log(
+    part: Part,
+    settings: Settings,
+    reader: LogReader,
+    after: Windows,
+    before: Windows | None,
+    folder: Path | None,
+    *,
+    against_log: bool,
+) -> LogSource:
+    from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the client is slow to load, `--help` is not
+    from harness_stream.adapters.kafka.admin import incarnation  # noqa: PLC0415  same
+    from harness_stream.cli.replay_log import Rules, find  # noqa: PLC0415  same
+
+    clock = SystemClock()
+    incarnation(settings)  # a missing topic is said at once, not after the tables' silence
+    tables = _tables_now(settings, reader, clock) if folder is None else _tables_of(_rows(folder))
+    rules = Rules(after, before, against_log)
+    return find(part, settings, reader, clock, tables, rules, from_tables=folder is not None)
 
 
-def numbered(source: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Each line with something on it and its number, counted from 1; of one that is too long only the beginning."""
-    from harness_stream.runtime.replay_lines import LINE_BYTES_MAX  # noqa: PLC0415  pydantic is slow to load
+def _tables_of(rows: list[tuple[str, Row]]) -> Tables:
+    from harness_stream.core.join import empty_tables  # noqa: PLC0415  pydantic is slow to load
+    from harness_stream.wire.codec import encode  # noqa: PLC0415  same
 
-    number, size = 0, LINE_BYTES_MAX + len(b"\r\n")
-    while piece := source.readline(size):
-        number += 1
-        line = piece.removeprefix(b"\xef\xbb\xbf") if number == 1 else piece
-        while len(piece) == size and not piece.endswith(b"\n"):
-            piece = source.readline(size)
-        if line.strip():
-            yield number, line.rstrip(b"\r\n")
+    tables = empty_tables()
+    for name, row in rows:
+        tables[name].put(row.key, encode(row), tables[name].revision + 1)
+    return tables
 
 
-class _Progress:
-    """A line on standard error every few seconds, over itself on a terminal."""
+def _tables_now(settings: Settings, reader: LogReader, clock: Clock) -> Tables:
+    from harness_stream.core.model import TABLES  # noqa: PLC0415  pydantic is slow to load
+    from harness_stream.runtime.table_load import read_tables  # noqa: PLC0415  same
+    from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
-    def __init__(self) -> None:
-        self._began_s = self._shown_s = time.monotonic()
-        self._over = sys.stderr.isatty()
-        self._open = False
-
-    def show(self, lines: int) -> None:
-        """Say how far it is, if that is due."""
-        now_s = time.monotonic()
-        if now_s - self._shown_s < PROGRESS_S:
-            return
-        self._shown_s, self._open = now_s, self._over
-        rate = lines / (now_s - self._began_s)
-        typer.echo(f"\r{lines:,} lines, {rate:,.0f}/s"[0 if self._over else 1 :], err=True, nl=not self._over)
-
-    def close(self) -> None:
-        """End the line it wrote over."""
-        if self._open:
-            typer.echo(err=True)
+    topics = {name: Topics(settings.prefix).table(name) for name in TABLES}
+    views = read_tables(reader, topics, clock, lambda wait_ms: time.sleep(wait_ms / 1000))
+    return {name: view.table for name, view in views.items()}

@@ -22,6 +22,7 @@ from harness_stream.core.chain import (
 )
 from harness_stream.core.counting import count, recount, warm
 from harness_stream.core.delegation import lineage_of, note_child, note_end, note_labels
+from harness_stream.core.provenance import ValueMap
 from harness_stream.core.state import State, agent_unit, lane_unit
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def units_of(change: Change) -> tuple[str, ...]:
     event, agent = change.get("event"), agent_unit(change["agent_id"])
     lane = change.get("lane") if event is None else event["lane"]
     units = (agent,) if lane is None else (agent, lane_unit(lane))
+    if change.get("root") is not None:
+        units = (*units, agent_unit(change["root"][0]))
     if event is None or lineage_of(event) is None:
         return units
     return (*units, agent_unit(event["parent"]["agent_id"]))
@@ -158,6 +161,7 @@ def _open(state: State, change: Change) -> None:
     live = live_chains(state, change["agent_id"], change["t"])
     for gone in set(agent.chains) - set(live):
         state.put(unit, ("chain", gone), None)
+        state.put(unit, ("values", gone), None)
     state.put(unit, AGENT_KEY, agent._replace(chains=(*live, chain_id)))
     state.put(unit, ("chain", chain_id), Chain(mandate=change["mandate"]))
 
@@ -181,6 +185,12 @@ def _outcome(state: State, change: Change, windows: Windows) -> None:
         for home in (unit, lane_unit(old["lane"])):
             warm(state, home, windows, change["revision"])
         recount(state, old, {**old, **done}, windows, change["revision"])
+    if "values" in change:
+        own = (change["agent_id"], change["chain_id"])
+        for agent_id, chain_id in dict.fromkeys((own, tuple(change["root"] or own))):
+            before: ValueMap = state.get(agent_unit(agent_id), ("values", chain_id)) or ValueMap()
+            after = before.after(change["values"], overflow=change["overflow"])
+            state.put(agent_unit(agent_id), ("values", chain_id), after)
     chain: Chain | None = state.get(unit, ("chain", change["chain_id"]))
     if chain is not None:
         kept = tuple({**e, **done} if e["id"] == intent_id else e for e in chain.kept)

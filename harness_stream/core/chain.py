@@ -79,6 +79,11 @@ class Chain(NamedTuple):
     kept_bytes: int = 0
     dropped_at: int | None = None
 
+    @property
+    def declared(self) -> Mapping[str, Any]:
+        """The mandate if an orchestrator signed it: what an agent says of itself names no values (DESIGN §3)."""
+        return self.mandate if self.mandate is not None and self.mandate["declared_by"] != "agent" else {}
+
     def ended(self, t: int) -> bool:
         """Was it closed, or has its mandate expired, at chain time t?"""
         return self.closed_at is not None or (self.mandate is not None and t > self.mandate["expires_at"])

@@ -16,9 +16,11 @@ from harness_stream.core.model import OWN_CHAIN_PREFIX, Intent, lane_of_fields, 
 from harness_stream.core.reasons import Deny
 from harness_stream.core.rules.language import COUNTING
 from harness_stream.core.state import State, agent_unit, lane_unit
+from harness_stream.core.variables import variables_of
 from harness_stream.core.views import views_of
 
 if TYPE_CHECKING:
+    from harness_stream.core.rules.compile import Judged
     from harness_stream.core.rules.windows import Windows
 
 Reason = dict[str, Any]
@@ -90,7 +92,7 @@ def decide(
     barred = _barred(intent, arrival.t, inputs, event, state)
     if barred is not None:
         return Decided("deny", (barred,), event={**event, "decision": "deny"})
-    event["lineage"] = delegation.lineage_in_event(state, intent, arrival.t)
+    event["lineage"] = delegation.lineage_in_event(state, intent, event["lane"], arrival.t)
     labels = delegation.labels_of(state, event)
     if len({*labels, *chains.event_labels(event)}) > limits.CHAIN_LABELS_MAX:
         full = engine_reason(Deny.TOO_LARGE, f"its chain would carry more than {limits.CHAIN_LABELS_MAX} labels")
@@ -115,6 +117,8 @@ def event_of(intent: Intent, t: int, inputs: Inputs, *, settles: Mapping[str, An
         "parent": None if intent.parent is None else intent.parent.model_dump(mode="json"),
         "kind": "intent",
         "action": intent.action,
+        "operation": inputs["operation"],
+        "object_class": inputs["object_class"],
         "resources": inputs["resources"],
         "measures": {name: measure_of(micro) for name, micro in intent.measures_micro().items()},
         "labels": sorted({*intent.labels, *inputs["tool_labels"]}),
@@ -222,8 +226,11 @@ class _Judged:
         self._event, self._state, self._windows = event, state, windows
         self._views = views_of(event)
         self._stale = stale_tables(inputs)
-        shared = _variables(intent, inputs, event, state, windows)
-        self._results = [windows.program.judge({**shared, "event": view, "intent": view}) for view in self._views]
+        shared = variables_of(intent, inputs, event, state, windows)
+        self._results: list[Judged] = []
+        for view in self._views:
+            first = self._results[0] if self._results else None
+            self._results.append(windows.program.judge({**shared, "event": view, "intent": view}, first))
         self._matched = {
             (spec.id, group): match for spec, _, group, match in counting.matches(event, windows, self._views)
         }
@@ -231,7 +238,7 @@ class _Judged:
     def finding(self, index: int) -> Reason | None:
         """The rule's reason if it fires or errs, else None."""
         unread = self._stale & self._windows.program.tables_read[index]
-        results = [result[index] for result in self._results]
+        results = [result.of(index) for result in self._results]
         if not unread and all(result is False for result in results):
             return None
         rule = self._windows.program.rules[index]
@@ -283,19 +290,3 @@ def _interval(spec: window.Spec, seen: window.Seen) -> dict[str, Any]:
         return {}
     ends = (seen.lo, seen.hi)
     return {"counted": [measure_of(e) if spec.kind == "value_sum" and e is not None else e for e in ends]}
-
-
-def _variables(
-    intent: Intent, inputs: Inputs, event: Mapping[str, Any], state: State, windows: Windows
-) -> dict[str, Any]:
-    chain = chains.chain_of(state, intent.agent_id, intent.chain) or chains.Chain()
-    mandate = {"present": False} if chain.mandate is None else {"present": True, **chain.mandate}
-    return {
-        "identity": inputs["identity"],
-        "infrastructure": inputs["infrastructure"],
-        "risk": inputs["risk"],
-        "mandate": mandate,
-        "chain": {"labels": delegation.labels_of(state, event), "events": chain.events},
-        "args": {a.name: {"role": a.role, "exact": a.exact} for a in intent.arguments},
-        "params": dict(windows.program.rule_set.params),  # CEL takes no read-only mapping
-    }

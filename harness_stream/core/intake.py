@@ -15,7 +15,18 @@ from harness_stream.core import delegation, limits
 from harness_stream.core.decide import Arrival, Decided, decide, denied_later, engine_reason, event_of, refused
 from harness_stream.core.join import ABSENT, ENGINE, Tables, join
 from harness_stream.core.lanes import partition_of
-from harness_stream.core.model import Approval, IdentityRow, Intent, Mandate, Outcome, lane_of, measure_of, micro_of
+from harness_stream.core.model import (
+    Approval,
+    ClassificationRow,
+    IdentityRow,
+    Intent,
+    Mandate,
+    Outcome,
+    lane_of,
+    measure_of,
+    micro_of,
+)
+from harness_stream.core.provenance import found_in
 from harness_stream.core.reasons import Deny, Refuse, Reject
 from harness_stream.core.state import State, agent_unit, lane_unit
 
@@ -41,10 +52,21 @@ def units_needed(event: Input, tables: Tables, state: State) -> tuple[str, ...]:
     row, agent = _identity(tables, event.agent_id), agent_unit(event.agent_id)
     units = (agent, lane_unit(event.agent_id if row is None else lane_of(row)))
     if isinstance(event, Intent):
-        return units if event.parent is None else (*units, agent_unit(event.parent.agent_id))
+        return (*units, *_family(event, state))
+    if isinstance(event, Outcome):
+        known: chains.Remembered | None = state.get(agent, ("id", event.intent_id))
+        return units if known is None or known.lineage is None else (*units, agent_unit(known.lineage.root_agent))
     hold = _hold_named(event, state) if isinstance(event, Approval) else None
-    parent = None if hold is None else hold["event"]["parent"]
-    return units if parent is None else (*units, agent_unit(parent["agent_id"]))
+    return units if hold is None else (*units, *_family(Intent.model_validate(hold["intent"]), state))
+
+
+def _family(intent: Intent, state: State) -> tuple[str, ...]:
+    """The parent's unit, and once that is in memory the root's."""
+    if intent.parent is None:
+        return ()
+    found = delegation.delegation_of(state, intent.parent, 0)
+    named = (intent.parent.agent_id,) if found is None else (intent.parent.agent_id, found.lineage.root_agent)
+    return tuple(agent_unit(agent_id) for agent_id in named)
 
 
 def _hold_named(approval: Approval, state: State) -> dict[str, Any] | None:
@@ -84,7 +106,7 @@ class Intake:
         if isinstance(event, Mandate):
             return self._mandate(event, arrival)
         if isinstance(event, Outcome):
-            return self._outcome(event, arrival)
+            return self._outcome(event, arrival, decided_at)
         return self._approval(event, arrival, decided_at)
 
     def unavailable(self, event: Input, arrival: Arrival) -> Answer:
@@ -121,13 +143,9 @@ class Intake:
     # --- intents ---
 
     def _intent(self, intent: Intent, arrival: Arrival, decided_at: int) -> Answer:
-        inputs = self._joined(intent, arrival.t, decided_at)
+        inputs = self.facts(intent, arrival.t, decided_at)
         decided = decide(intent, arrival, inputs, self.state, self.windows)
         return self._verdict(intent, arrival, decided, inputs)
-
-    def _joined(self, intent: Intent, t: int, decided_at: int) -> dict[str, Any]:
-        above = delegation.ancestors(self.state, intent, t)
-        return join(intent, self.tables, decided_at, self.windows.program.fields_read, above)
 
     def _verdict(
         self,
@@ -168,7 +186,7 @@ class Intake:
         if refusal is not None:
             return _ack(mandate, arrival, refusal, None)
         if mandate.close:
-            lane = self._lane(mandate.agent_id)
+            lane = self.lane(mandate.agent_id)
             return _ack(mandate, arrival, None, {"op": "close", "chain_id": mandate.chain_id, "lane": lane})
         content = mandate.model_dump(mode="json", exclude={"v", "type", "realm", "agent_id", "chain_id", "close"})
         content["declared_by"] = "agent" if mandate.by == mandate.agent_id else ORCHESTRATOR
@@ -177,7 +195,7 @@ class Intake:
     def _bad_open(self, mandate: Mandate, chain: chains.Chain | None, t: int) -> Refuse | None:
         if chain is not None:
             return Refuse.CHAIN_EXISTS
-        if mandate.by != mandate.agent_id and not self._has_role(mandate.by, ORCHESTRATOR, mandate.agent_id):
+        if mandate.by != mandate.agent_id and not self.has_role(mandate.by, ORCHESTRATOR, mandate.agent_id):
             return Refuse.NOT_ORCHESTRATOR
         if mandate.expires_at is not None and mandate.expires_at <= t:
             return Refuse.MANDATE_EXPIRED
@@ -193,7 +211,7 @@ class Intake:
 
     # --- outcomes ---
 
-    def _outcome(self, outcome: Outcome, arrival: Arrival) -> Answer:
+    def _outcome(self, outcome: Outcome, arrival: Arrival, decided_at: int) -> Answer:
         known = chains.remembered(self.state, outcome.agent_id, outcome.intent_id, arrival.t)
         refusal = self._bad_outcome(outcome, known, arrival.t)
         if refusal is not None or known is None:
@@ -211,8 +229,38 @@ class Intake:
             "measures": measures,
             "event": event if counts_else else None,
             "revision": self.rules[1],
+            **self._returned(outcome, event, decided_at),
         }
         return _ack(outcome, arrival, None, change)
+
+    def _returned(self, outcome: Outcome, event: Mapping[str, Any], decided_at: int) -> dict[str, Any]:
+        """What the chain and its tree have seen of values now, by value: the log holds no tables."""
+        if outcome.status == "abandoned" or not (outcome.records or outcome.overflow):
+            return {}
+        tool = self._tool(event["action"], decided_at)
+        root = None if event["lineage"] is None else event["lineage"]["root"]
+        mandates = [self._mandate_of(outcome.agent_id, event["chain_id"]), *([self._mandate_of(*root)] if root else [])]
+        values: dict[str, int] = {}
+        for mandate in mandates:
+            for fingerprint, bits in found_in(outcome, tool, mandate).items():
+                values[fingerprint] = values.get(fingerprint, 0) | bits
+        return {"values": values, "overflow": outcome.overflow or outcome.truncated, "root": root}
+
+    def _tool(self, action: str, decided_at: int) -> ClassificationRow | None:
+        """The tool's row; one that cannot be read, or may be another by now, describes nothing."""
+        table = self.tables["classification"]
+        if table.fresh_as_of < decided_at - limits.FRESH_MS_MAX:
+            return None
+        try:
+            row = table.longest(f"tool:{action}")
+        except ValueError:
+            return None
+        return row if isinstance(row, ClassificationRow) else None
+
+    def _mandate_of(self, agent_id: str, chain_id: str) -> Mapping[str, Any]:
+        """What an orchestrator declared; what an agent declares of itself names nothing."""
+        chain = chains.chain_of(self.state, agent_id, chain_id)
+        return {} if chain is None else chain.declared
 
     def _bad_outcome(self, outcome: Outcome, known: chains.Remembered | None, t: int) -> Refuse | None:
         if known is None:
@@ -224,7 +272,7 @@ class Intake:
             return Refuse.VERDICT_MISMATCH
         if known.outcome is not None:
             return Refuse.OUTCOME_KNOWN
-        enforcer = outcome.by != outcome.agent_id and self._has_role(outcome.by, ENFORCER, outcome.agent_id)
+        enforcer = outcome.by != outcome.agent_id and self.has_role(outcome.by, ENFORCER, outcome.agent_id)
         if outcome.by != outcome.agent_id and not enforcer:
             return Refuse.NOT_REPORTER
         return Refuse.NOT_ENFORCER if outcome.status == "abandoned" and not enforcer else None
@@ -238,7 +286,7 @@ class Intake:
             return _ack(approval, arrival, refusal or Refuse.NO_HOLD, None)
         intent = Intent.model_validate(hold["intent"])
         held = Arrival(hold["intent_digest"], arrival.append_ms, arrival.t)
-        inputs = self._joined(intent, arrival.t, decided_at)
+        inputs = self.facts(intent, arrival.t, decided_at)
         satisfied = frozenset(hold["rules"]) if approval.decision == "approve" else frozenset()
         decided = decide(intent, held, inputs, self.state, self.windows, satisfied=satisfied, settles=hold["event"])
         if approval.decision == "deny":
@@ -261,20 +309,28 @@ class Intake:
         return body
 
     def _bad_approval(self, approval: Approval, hold: Mapping[str, Any] | None, t: int) -> Refuse | None:
-        if hold is None:
+        if hold is None or t > hold["until"] + limits.HOLD_MEMORY_MS:
             return Refuse.NO_HOLD
         if t > hold["until"]:
             return Refuse.HOLD_EXPIRED
         row = _identity(self.tables, approval.agent_id)
         own = {approval.agent_id, "" if row is None else row.owner}
-        allowed = approval.by not in own and self._has_role(approval.by, APPROVER, None)
+        allowed = approval.by not in own and self.has_role(approval.by, APPROVER, None)
         return None if allowed else Refuse.NOT_APPROVER
 
-    def _lane(self, agent_id: str) -> str:
+    # --- what is known of who, where, how dangerous and which data; a replay may know it from the log instead ---
+
+    def facts(self, intent: Intent, t: int, decided_at: int) -> dict[str, Any]:
+        """The `inputs` of a verdict on this intent at chain time t."""
+        above = delegation.ancestors(self.state, intent, t)
+        return join(intent, self.tables, decided_at, self.windows.program.fields_read, above)
+
+    def lane(self, agent_id: str) -> str:
+        """The agent's lane."""
         row = _identity(self.tables, agent_id)
         return agent_id if row is None else lane_of(row)
 
-    def _has_role(self, identity: str, role: str, same_lane_as: str | None) -> bool:
+    def has_role(self, identity: str, role: str, same_lane_as: str | None) -> bool:
         """Is `identity` active with this role (and in the lane of that agent)?"""
         row = _identity(self.tables, identity)
         if row is None or row.status != "active" or role not in row.roles:

@@ -127,9 +127,14 @@ def join(
         "tables": {name: [table.revision, table.fresh_as_of] for name, table in tables.items()},
         "resources": [_resource(tables, uri, broken) for uri in intent.resources],
         "tool_labels": list(getattr(tool, "labels", ())),
+        "operation": getattr(tool, "operation", ""),
+        "object_class": getattr(tool, "object_class", ""),
     }
     for name, row in rows.items():
         inputs[name] = _project(row, ENGINE_FIELDS[name] | fields.get(name, frozenset()))
+    own_values = _own_values(intent, rows["identity"])
+    if own_values:
+        inputs["own_values"] = own_values
     if above:
         below = (*above[1:], intent.agent_id)
         inputs["above"] = [_ancestor(tables, intent, *pair, broken) for pair in zip(above, below, strict=True)]
@@ -147,6 +152,12 @@ def _read(tables: Tables, name: str, key: str, broken: set[str]) -> Row | None:
     except ValueError:
         broken.add(name)
         return None
+
+
+def _own_values(intent: Intent, row: Row | None) -> list[str]:
+    """Values of the arguments that are the principal's own addresses."""
+    own = set(row.addresses) if isinstance(row, IdentityRow) else set()
+    return sorted(own & {fp for argument in intent.arguments for fp in (*argument.values, *argument.links)})
 
 
 def _ancestor(tables: Tables, intent: Intent, agent_id: str, child: str, broken: set[str]) -> dict[str, Any]:

@@ -78,6 +78,7 @@ DEADLINE_MS_DEFAULT: Final = 5_000
 DEADLINE_MS_MAX: Final = 60_000  # = ID_AGE_MS_MAX: an id must not age out while its intent waits
 VALID_FOR_MS_DEFAULT: Final = 5_000  # an approve starts within this from being read: as long as the deadline
 HOLD_MS_DEFAULT: Final = 900_000  # 15 min for a person to answer
+HOLD_MEMORY_MS: Final = 3_600_000  # who answers too late is told so for an hour, then that there is no such hold
 CLOCK_SKEW_MS_MAX: Final = 5_000  # append time beyond decided_at: `deny: clock`
 ID_AGE_MS_MAX: Final = 60_000  # |UUIDv7 time - append time|
 ID_MEMORY_MS: Final = 130_000  # 2 * ID_AGE_MS_MAX (early id, late resend) + 2 * CLOCK_SKEW_MS_MAX

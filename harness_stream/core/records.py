@@ -146,6 +146,16 @@ class Skipped(_Linked):
     offsets: tuple[SkippedOffset, ...] = Field(default=(), max_length=16)
 
 
+class NextRules(BaseModel):
+    """A pushed bundle that is not in force yet, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    revision: int | None = Field(description="null: the active record itself cannot be read")
+    state: Literal["warming", "unusable"]
+    detail: str = Field(description="how far warming is, or what keeps the bundle from loading")
+
+
 class Checkpoint(_Record):
     """Statement of a fold that its writer has confirmed; ignored by the fold."""
 
@@ -159,6 +169,7 @@ class Checkpoint(_Record):
     t: EpochMs
     crash_claims: int = Field(ge=0, description="pending crash claims in a row at next_input")
     snapshot_cut: Offset = Field(description="snapshots hold every change up to this verdict offset")
+    next_rules: NextRules | None = Field(default=None, description="a pushed bundle that is not in force here yet")
     dev: bool = Field(description="this realm is unsigned: it was started with --dev")
     final: bool = Field(default=False, description="written by a clean stop")
 

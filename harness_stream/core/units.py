@@ -14,6 +14,7 @@ from harness_stream.core import limits, window
 from harness_stream.core.apply import Change, apply
 from harness_stream.core.chain import Agent, Chain, Lineage, Remembered
 from harness_stream.core.delegation import Delegation, Tree
+from harness_stream.core.provenance import ValueMap
 from harness_stream.core.state import PARTITION_UNIT, Key, State, Unit
 
 if TYPE_CHECKING:
@@ -106,10 +107,9 @@ def _matters(key: Key, value: Any, t: int) -> bool:
     """A `since` of None says "everything was seen", which its absence does not."""
     if value is None:
         return _kind(key) == "since"
-    if _kind(key) == "held":
-        return bool(value[1] >= t)
-    if _kind(key) == "hold":
-        return bool(value["until"] >= t)
+    if _kind(key) in {"held", "hold"}:
+        until: int = value[1] if _kind(key) == "held" else value["until"]
+        return until + limits.HOLD_MEMORY_MS >= t
     if isinstance(value, Tree):
         return value.ends_at is None or value.ends_at >= t - limits.DELEGATION_IDLE_MS
     return not isinstance(value, Remembered | Delegation) or value.until >= t
@@ -158,6 +158,7 @@ _PLAIN: Mapping[str, Callable[[Any], Any]] = {
     "warmups": _same,
     "delegation": list,
     "tree": list,
+    "values": ValueMap.to_json,
     "place": _same,
 }
 _RICH: Mapping[str, Callable[[Any], Any]] = {
@@ -168,6 +169,7 @@ _RICH: Mapping[str, Callable[[Any], Any]] = {
     "held": tuple,
     "delegation": _delegation,
     "tree": _tree,
+    "values": ValueMap.from_json,
     "window": window.from_json,
 }
 """What a key's first word says its value is; `core.apply`, `core.counting`, `core.delegation` write them."""

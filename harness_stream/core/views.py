@@ -25,6 +25,8 @@ _PLAIN = (
     "parent",
     "kind",
     "action",
+    "operation",
+    "object_class",
     "labels",
     "purpose",
     "environment",

@@ -49,8 +49,9 @@ BATCH_RECORDS_MAX = limits.IN_FLIGHT_RECORDS_MAX // limits.IN_FLIGHT_BATCHES_MAX
 BATCH_MS_MAX = 10
 # A partition at rest says so every hour: retention (above a day) never takes the last word that vouches for its state.
 CHECKPOINT_IDLE_MS = 3_600_000
-# A store that is away for longer is not waited for: cold agents are rejected at once, so that nobody waits behind.
-STORE_PATIENCE_MS = 300
+# A store that is away for longer is not waited for: cold agents are rejected at once, so that nobody waits behind. A
+# fifth of the default deadline, and four tries of an adapter that rests for 250 ms after a failure.
+STORE_PATIENCE_MS = limits.DEADLINE_MS_DEFAULT // 5
 # Enough to fill both batches while the broker is asked for more; beyond, the partition is paused.
 INBOX_RECORDS_MAX = 2 * limits.IN_FLIGHT_RECORDS_MAX
 _ENDED: Final = object()
@@ -285,8 +286,17 @@ class Deciding:
         return () if taken.event is None else units_needed(taken.event, self._tables, self._state)
 
     def _fetch_needed(self, candidates: Sequence[Taken]) -> bool:
-        """Twice: what is fetched may name more, an approval's held intent its parent."""
-        return all(self._fetch([u for taken in candidates for u in self._units_needed(taken)]) for _ in range(2))
+        """What is fetched may name more: an approval's held intent its parent, and that one its tree's root."""
+        left = limits.COLD_FETCH_UNITS_MAX
+        for _ in range(3):
+            needed = dict.fromkeys(unit for taken in candidates for unit in self._units_needed(taken))
+            missing = [unit for unit in needed if not self._state.has(unit)][:left]
+            if not missing:
+                return True
+            if not self._fetch(missing):
+                return False
+            left -= len(missing)
+        return True
 
     def _fetch(self, units: Sequence[str]) -> bool:
         """One bounded fetch of cold units; False if the store does not answer."""
@@ -379,13 +389,15 @@ class Deciding:
         behind = self._folded.place.offset - self._checkpointed
         elapsed_ms = self._ports.clock.elapsed_ms() - self._checkpoint_ms
         due = elapsed_ms >= limits.CHECKPOINT_INTERVAL_MS or behind >= limits.CHECKPOINT_RECORDS
-        if (behind > 0 and due) or elapsed_ms >= CHECKPOINT_IDLE_MS:
+        news = behind > 0 or self._next_rules() != self._told
+        if (news and due) or elapsed_ms >= CHECKPOINT_IDLE_MS:
             self._checkpoint()
 
     def _checkpoint(self, *, final: bool = False) -> None:
         place = self._folded.place
         header = place.header
         self._checkpointed, self._checkpoint_ms = place.offset, self._ports.clock.elapsed_ms()
+        self._told = self._next_rules()
         body = {
             **self._own("checkpoint"),
             "partition": self._partition,
@@ -397,10 +409,21 @@ class Deciding:
             "t": header.t,
             "crash_claims": header.crash_claims,
             "snapshot_cut": self._snapshots.cut,
+            "next_rules": self._told,
             "dev": self._realm.dev,
             "final": final,
         }
         self._outbox.send(body)
+
+    def _next_rules(self) -> dict[str, Any] | None:
+        """What stands between a pushed bundle and this partition."""
+        active, rules = self._rules.active, self._folded.place.header.rules
+        if self._rules.problem:
+            return {"revision": self._rules.wanted, "state": "unusable", "detail": self._rules.problem}
+        if active is None or (rules is not None and active[1] <= rules[1]):
+            return None
+        progress = "" if self._warming is None else self._warming.progress
+        return {"revision": active[1], "state": "warming", "detail": progress}
 
     def _finish(self) -> None:
         """After `release`: once everything is confirmed, one last checkpoint."""

@@ -6,6 +6,7 @@ is decided with each intent, never here. A bundle counts only if its bytes have 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from harness_stream.core.join import Table
     from harness_stream.ports import Ends, LogRecord
+
+log = logging.getLogger(__name__)
 
 # Ten seconds of end-offset queries; a view that far behind is stale by any measure, so older ones may be forgotten.
 _PENDING_MAX = 100
@@ -99,6 +102,11 @@ class RulesView:
         """When the topic was last known to be read to its end; 0 before."""
         return self._view.fresh_as_of
 
+    @property
+    def wanted(self) -> int | None:
+        """Revision of the newest active record, whether or not its bundle loads."""
+        return None if self._wanted is None else self._wanted.revision
+
     def take(self, record: LogRecord) -> None:
         """A bundle, or which one is active."""
         key = record.key or b""
@@ -125,11 +133,13 @@ class RulesView:
     def _activate(self) -> None:
         if self._wanted is None or (self.active is not None and self._wanted.revision <= self.active[1]):
             return
+        self.problem = ""  # of the one before it
         if self.windows(self._wanted.digest) is not None:
-            self.active, self.problem = (self._wanted.digest, self._wanted.revision), ""
+            self.active = (self._wanted.digest, self._wanted.revision)
             self.now = self._wanted.now
-        elif not self.problem:
-            self.problem = f"bundle {self._wanted.digest[:12]} is not in the rules topic"
+        else:
+            self.problem = self.problem or f"bundle {self._wanted.digest[:12]} is not in the rules topic"
+            log.error("rules: revision %d stays out of force: %s", self._wanted.revision, self.problem)
 
 
 def _compile(bundle: bytes) -> Windows:

@@ -77,11 +77,15 @@ class History:
         ports: its ports.
         reading: the worker's reader.
         tail: follows this partition's decision log.
+
+    Attributes:
+        offset: of the record last handed out.
     """
 
     def __init__(self, partition: int, realm: Realm, ports: Ports, reading: Reading, tail: Tail) -> None:
         self._partition, self._realm, self._ports = partition, realm, ports
         self._reading, self._tail, self._topic = reading, tail, realm.topics.verdicts
+        self.offset = 0
 
     def bounds(self) -> Generator[None, None, Ends]:
         """The log's bounds, asked for now."""
@@ -110,6 +114,7 @@ class History:
                         yield None
                         started_ms = clock.elapsed_ms()
                     if record.offset < end:
+                        self.offset = record.offset
                         yield record
         finally:
             self._stop()

@@ -22,14 +22,14 @@ PAUSE_S = 0.005  # between two looks: a local broker answers within 5 ms
 POLL_RECORDS = 1_000
 
 
-def read_to_end(reader: LogReader, topic: str, partition: int, clock: Clock) -> Iterator[LogRecord]:
-    """Every kept record up to the end as of now, in order; `reader` is used for nothing else meanwhile.
+def read_to_end(reader: LogReader, topic: str, partition: int, clock: Clock, first: int = 0) -> Iterator[LogRecord]:
+    """Every kept record from `first` up to the end as of now, in order; `reader` is used for nothing else meanwhile.
 
     Raises:
         BrokerUnavailable: nothing was heard for SILENCE_MS_MAX.
     """
     bounds = ends_of(reader, topic, partition, clock)
-    reader.follow(topic, partition, bounds.low)
+    reader.follow(topic, partition, max(bounds.low, first))
     heard_ms = clock.elapsed_ms()
     while (reader.position(topic, partition) or 0) < bounds.end:
         records = reader.poll(POLL_RECORDS)
@@ -37,7 +37,7 @@ def read_to_end(reader: LogReader, topic: str, partition: int, clock: Clock) -> 
             heard_ms = clock.elapsed_ms()
             yield from (r for r in records if r.offset < bounds.end)
         else:
-            _wait(topic, clock, heard_ms)
+            wait_or_give_up(topic, clock, heard_ms)
     reader.unfollow(topic, partition)
 
 
@@ -51,10 +51,15 @@ def ends_of(reader: LogReader, topic: str, partition: int, clock: Clock) -> Ends
         for ends in reader.ends():
             if (ends.topic, ends.partition) == (topic, partition):
                 return ends
-        _wait(topic, clock, started_ms)
+        wait_or_give_up(topic, clock, started_ms)
 
 
-def _wait(topic: str, clock: Clock, heard_ms: int) -> None:
+def wait_or_give_up(topic: str, clock: Clock, heard_ms: int) -> None:
+    """Wait a moment for something that was last heard at `heard_ms` of `clock.elapsed_ms`.
+
+    Raises:
+        BrokerUnavailable: that was more than SILENCE_MS_MAX ago.
+    """
     if clock.elapsed_ms() - heard_ms > SILENCE_MS_MAX:
         raise BrokerUnavailable(
             f"`{topic}` could not be read for {SILENCE_MS_MAX // 1000} s",

@@ -40,7 +40,7 @@ class Warming:
         self.revision = revision
         self.warmup: Warmup | None = None
         self._history, self._windows, self._end = history, windows, end
-        self._place = place
+        self._place, self._began = place, False
         self._later = list(in_flight)
         self._caught_up = not windows.specs
         self._longest_ms = max((spec.timespan_ms for spec in windows.specs), default=0)
@@ -50,6 +50,15 @@ class Warming:
         """May the switch be written?"""
         return self._caught_up
 
+    @property
+    def progress(self) -> str:
+        """How far it is, for people."""
+        if self._caught_up:
+            return "done"
+        if not self._began:
+            return "looking for where to begin"
+        return f"{self._history.offset:,} of {self._end:,} records of the log"
+
     def run(self, now_ms: int) -> Generator[None, None, None]:
         """Count what is in the log, then what was published meanwhile."""
         if self._caught_up:
@@ -57,6 +66,7 @@ class Warming:
         since_ms = now_ms - self._longest_ms - CHECKPOINT_GAP_MS
         place = yield from self._history.place_before(since_ms, self._end)
         warmup = Warmup(self._windows, place or self._place)
+        self._began = True
         yield from self._history.count(warmup, self._end, self.revision)
         for change in self._later:
             warmup.take(change)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -83,7 +84,7 @@ class OwnRealm:
 
     @contextmanager
     def running(self, module, *words, ready):
-        """A process that has said `ready`; it is asked to stop in the end, and must do so cleanly."""
+        """A process that has said `ready`; unless killed it is asked to stop in the end, and must do so cleanly."""
         log = self.folder / f"{module}-{secrets.token_hex(2)}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
@@ -93,6 +94,8 @@ class OwnRealm:
             wait_until(lambda: re.search(ready, log.read_text()) or process.poll() is not None, why=log.read_text)
             assert process.poll() is None, log.read_text()
             yield process
+            if process.poll() == -signal.SIGKILL:
+                return  # the test did that
             process.terminate()
             assert process.wait(PATIENCE_S) == 0, log.read_text()
         finally:
@@ -158,6 +161,11 @@ class OwnRealm:
         self._producer.produce(self.topics.table(table), None, key.encode(), 0)
         assert self._producer.flush(PATIENCE_S) == 0
 
+    def append_rules(self, key, value):
+        """Write to the rules topic what `harness rules push` would not."""
+        self._producer.produce(self.topics.rules, value, key.encode(), 0)
+        assert self._producer.flush(PATIENCE_S) == 0
+
     def append_decision(self, partition, body):
         """What only a worker may write: as a former owner, or somebody else, would."""
         self._producer.produce(self.topics.verdicts, json.dumps(body).encode(), None, partition, headers=UNSIGNED)
@@ -188,10 +196,13 @@ class OwnRealm:
         with closing(KafkaReader(self.settings.bootstrap)) as reader:
             return ends_of(reader, topic, partition, self.clock).end
 
-    def check(self):
-        """Every input is covered once, every verdict recomputes, and Redis equals the fold."""
-        program = load(self._rules)
-        bundles = {program.digest: Windows(program)}
+    def check(self, *pushed):
+        """Every input is covered once, every verdict recomputes, and Redis equals the fold.
+
+        `pushed` are the programs put in force after the first one. Each partition's report.
+        """
+        bundles = {program.digest: Windows(program) for program in (load(self._rules), *pushed)}
+        reports = []
         store = RedisStateStore(
             self.settings.redis_url,
             f"{self.settings.realm}/{self.settings.prefix}",
@@ -204,7 +215,13 @@ class OwnRealm:
             report = fold_partition(inputs, decisions, partition, incarnation(self.settings), bundles)
             check_coverage(report, len(inputs))
             check_store(report, store, partition)
+            reports.append(report)
         store.close()
+        return reports
+
+    def bodies(self, topic, partition):
+        """What stands in a partition, by offset."""
+        return {record.offset: json.loads(record.value) for record in self.records(topic, partition)}
 
     def records(self, topic, partition):
         with closing(KafkaReader(self.settings.bootstrap)) as reader:

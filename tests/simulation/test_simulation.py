@@ -11,8 +11,8 @@ from unittest import mock
 import orjson
 import pytest
 
+from harness_stream.runtime import history, takeover, warming
 from tests.log_checker import check_coverage, check_store, check_terminal, fold_partition
-from harness_stream.runtime import history, warming
 from tests.simulation.world import NEW_RULES, PARTITIONS, RULES, TOPICS, Faults, World, bundle, compiled
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def short_histories(seed: int) -> Iterator[None]:
             stack.enter_context(mock.patch.object(warming, "CHECKPOINT_GAP_MS", -8_000))
             stack.enter_context(mock.patch.object(history, "SEARCH_RECORDS", 8))
             stack.enter_context(mock.patch.object(history, "PIECE_RECORDS", 20))
+            stack.enter_context(mock.patch.object(takeover, "UNITS_PER_TURN", 1))
         yield
 
 

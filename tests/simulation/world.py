@@ -103,6 +103,19 @@ NEW_RULES = (
 """One threshold is changed (its counts go on), one window is new by its timespan, one rule is new."""
 
 
+def identities() -> list[dict[str, Any]]:
+    """Agents, and in each of their lanes one who opens chains, one who approves, one who enforces."""
+    own = {agent: {"tenant": tenant, "delegates": list(AGENTS)} for agent, tenant in AGENTS.items()}
+    own |= {f"{role}-{n}": {"tenant": f"tenant-{n}", "roles": [role]} for role in ROLES for n in range(3)}
+    common = {"actions": list(ACTIONS), "workloads": ["w1"], "owner": "boss"}
+    return [{"agent_id": agent, **common, **fields} for agent, fields in own.items()]
+
+
+def classified() -> list[dict[str, Any]]:
+    """What data resources hold."""
+    return [{"subject": f"resource:{uri}", "labels": labels} for uri, labels in RESOURCES.items()]
+
+
 @functools.cache
 def bundle(text: str = RULES) -> bytes:
     return load(text).bundle
@@ -174,14 +187,10 @@ class World:
     # --- what is there ---
 
     def _tables(self) -> None:
-        rows = {agent: {"tenant": tenant, "delegates": list(AGENTS)} for agent, tenant in AGENTS.items()}
-        rows |= {f"{role}-{n}": {"tenant": f"tenant-{n}", "roles": [role]} for role in ROLES for n in range(3)}
-        for agent, own in rows.items():
-            row = {"agent_id": agent, "actions": list(ACTIONS), "workloads": ["w1"], "owner": "boss", **own}
-            self.broker.append(TOPICS.identity, 0, agent.encode(), orjson.dumps(row))
-        for uri, labels in RESOURCES.items():
-            classified = {"subject": f"resource:{uri}", "labels": labels}
-            self.broker.append(TOPICS.classification, 0, f"resource:{uri}".encode(), orjson.dumps(classified))
+        for row in identities():
+            self.broker.append(TOPICS.identity, 0, row["agent_id"].encode(), orjson.dumps(row))
+        for row in classified():
+            self.broker.append(TOPICS.classification, 0, row["subject"].encode(), orjson.dumps(row))
 
     def push_rules(self, revision: int, text: str = RULES, *, now: bool = False) -> None:
         data = bundle(text)

@@ -15,20 +15,20 @@ import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
+from worked import Worked
 
-from harness_stream.cli.replay import numbered, replay
+from harness_stream.cli.replay import replay
+from harness_stream.cli.replay_file import numbered
 from harness_stream.core import limits
 from harness_stream.core.fold import Place
-from harness_stream.core.lanes import partition_of
 from harness_stream.core.model import TABLES
-from harness_stream.core.partition import Phase
 from harness_stream.core.rules.compile import load
 from harness_stream.core.rules.windows import Windows
 from harness_stream.runtime import replay as engine_of
 from harness_stream.runtime.replay import Replay
 from harness_stream.runtime.replay_lines import LINE_BYTES_MAX, time_of, uuid7
 from harness_stream.wire.decisions import read_body
-from tests.simulation.world import ACTIONS, AGENTS, PARTITIONS, RULES, TOPICS, Faults, World
+from tests.simulation.world import RULES
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SAMPLE = EXAMPLES / "replay" / "support.jsonl"
@@ -179,9 +179,10 @@ def test_an_input_file_that_is_not_there_is_the_callers_mistake(tmp_path):
 def test_lines_are_read_in_bounded_memory():
     source = io.BytesIO(b"\xef\xbb\xbf1\r\n\n  \n" + b"x" * (3 * LINE_BYTES_MAX) + b"\nlast")
     read = list(numbered(source))
-    assert [(number, raw[:4]) for number, raw in read] == [(1, b"1"), (4, b"xxxx"), (5, b"last")]
+    assert [(number, raw[:4]) for number, raw, _ in read] == [(1, b"1"), (4, b"xxxx"), (5, b"last")]
+    assert [end for _, _, end in read] == [6, 11 + 3 * LINE_BYTES_MAX, 15 + 3 * LINE_BYTES_MAX]
     assert len(read[1][1]) <= LINE_BYTES_MAX + 2
-    assert engine().take(*read[1])["offsets"][0]["reason"] == "too_large"
+    assert engine().take(*read[1][:2])["offsets"][0]["reason"] == "too_large"
 
 
 # --- What is filled in ---
@@ -372,7 +373,7 @@ def test_what_no_worker_would_judge_is_skipped_with_the_same_reason(raw, reason)
 
 def test_every_body_is_effective_by_the_fold():
     replayed = engine(LOOP)
-    place = Place(replayed._header, -1, "")
+    place = Place(replayed._world.header, -1, "")
     for number in range(1, 40):
         body = replayed.take(number, line(at=number * 500) if number % 5 else b"no")
         value = {name: content for name, content in body.items() if name != "line"}
@@ -393,89 +394,8 @@ def test_ids_nobody_may_use_again_leave_memory(monkeypatch):
     replayed = engine()
     for number in range(1, 1_001):
         replayed.take(number, line(at=number * 10_000))
-    kept = [key for key in replayed._state.confirmed("a:agent-1") if key[0] == "id"]
+    kept = [key for key in replayed._world._intake.state.confirmed("a:agent-1") if key[0] == "id"]
     assert len(kept) < 100
-
-
-class Worked:
-    """A worker in the memory world without faults: what it was sent, and what it answered."""
-
-    def __init__(self, seed: int) -> None:
-        self.world = World(seed, Faults(0, 0, 0, 0, 0, 0), workers=1)
-        self.world.healed = True
-        row = {"agent_id": "judge", "tenant": "court", "roles": ["approver"]}
-        self.world.broker.append(TOPICS.identity, 0, b"judge", orjson.dumps(row))
-        self.sent: list[tuple[int, bytes, str | None]] = []  # append time, value, intent id of an approval
-        self._settle()
-
-    def act(self, choice: random.Random) -> None:
-        agent = choice.choice(list(AGENTS))
-        kind = choice.choices(("intent", "again", "garbage", "outcome", "approval"), (12, 1, 1, 2, 3))[0]
-        if kind == "intent":
-            self._send(agent, self.world.send(agent_id=agent, by=agent, action=choice.choice((*ACTIONS, "email.send"))))
-        elif kind == "garbage":
-            self._publish(agent, b'{"type": "intent"}')
-        elif kind == "again" and self.world.sent:
-            value = choice.choice(list(self.world.sent.values()))
-            self._publish(json.loads(value)["agent_id"], value)
-        elif kind in {"outcome", "approval"}:
-            self._about_a_verdict(kind, choice)
-        self._settle()
-
-    def _about_a_verdict(self, kind: str, choice: random.Random) -> None:
-        decision = "approve" if kind == "outcome" else "hold"
-        known = [(body, digest) for body, digest in self.bodies() if body.get("decision") == decision]
-        if not known:
-            return
-        body, digest = choice.choice(known)
-        common = {"v": 1, "type": kind, "realm": "sim", "agent_id": body["agent_id"], f"{kind}_id": self.world.uuid7()}
-        if kind == "outcome":
-            named = {"intent_id": body["intent_id"], "verdict_digest": digest}
-            fields = {"by": body["agent_id"], **named, "status": "done"}
-        else:
-            answer = choice.choice(("approve", "deny"))
-            fields = {"by": "judge", "hold_digest": digest, "hold_offset": 0, "decision": answer}
-        self._publish(body["agent_id"], orjson.dumps(common | fields), body["intent_id"])
-
-    def _publish(self, agent: str, value: bytes, intent_id: str | None = None) -> None:
-        self.world.publish(agent, value)
-        self._send(agent, value, intent_id)
-
-    def _send(self, agent: str, value: bytes, intent_id: str | None = None) -> None:
-        partition = partition_of(AGENTS[agent], PARTITIONS)
-        self.sent.append((self.world.everything(TOPICS.intents, partition)[-1].timestamp_ms or 0, value, intent_id))
-
-    def _settle(self) -> None:
-        """Until everything is answered and every table was looked at just now."""
-        (member,) = self.world.members
-        for _ in range(2_000):
-            self.world.turn()
-            now_ms = self.world.clock.now_ms()
-            fresh = all(now_ms - table.fresh_as_of < limits.FRESH_MS_MAX / 2 for table in member.worker.tables.values())
-            if fresh and all(self._answered(member.worker.owners.get(p), p) for p in range(PARTITIONS)):
-                return
-        raise AssertionError("the worker does not settle")
-
-    def _answered(self, owner: Any, partition: int) -> bool:
-        end = self.world.broker.bounds(TOPICS.intents, partition)[1]
-        deciding = owner is not None and owner.phase is Phase.DECIDING
-        return deciding and owner.place.header.next_input == end and not owner.in_flight
-
-    def bodies(self) -> list[tuple[dict[str, Any], str]]:
-        found = [r for p in range(PARTITIONS) for r in self.world.everything(TOPICS.verdicts, p)]
-        return [(dict(body), digest) for body, digest in (read_body(r.value) for r in found) if "covers" in body]
-
-    def lines(self) -> list[bytes]:
-        """The file of what was sent: verdicts have other digests there, so lines name the intent instead."""
-        return [self._line(*sent) for sent in self.sent]
-
-    def _line(self, at_ms: int, value: bytes, intent_id: str | None) -> bytes:
-        body = orjson.loads(value) | {"at": at_ms}
-        if body["type"] == "approval":
-            del body["hold_digest"]
-            body["intent_id"] = intent_id
-        body.pop("verdict_digest", None)
-        return orjson.dumps(body)
 
 
 def essence(body: dict[str, Any]) -> str:
@@ -494,13 +414,8 @@ def test_a_file_is_decided_as_a_worker_decided_the_same_inputs(seed: int, gaps_m
     worked, choice = Worked(seed), random.Random(seed)
     for gap_ms in gaps_ms:
         worked.world.clock.advance(gap_ms)
-        worked._settle()
+        worked.settle()
         worked.act(choice)
-    identities = [
-        {"agent_id": agent, "tenant": tenant, "actions": list(ACTIONS), "workloads": ["w1"], "owner": "boss"}
-        for agent, tenant in AGENTS.items()
-    ]
-    judge = {"agent_id": "judge", "tenant": "court", "roles": ["approver"]}
-    replayed = Replay(Windows(load(RULES)), rows(*identities, judge)[:-1], "sim")
+    replayed = Replay(Windows(load(RULES)), worked.rows(), "sim")
     told = [essence(body) for body in taken(replayed, *worked.lines()) if body is not None]
     assert sorted(told) == sorted(essence(body) for body, _ in worked.bodies() if body["kind"] != "switch")

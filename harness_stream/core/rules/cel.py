@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cel_expr_python import cel
 
-from harness_stream.core.rules.language import COMPARISONS, FOREIGN_WORDS, NESTING_MAX, OPERATOR_SIGNS, ROOTS, Kind
+from harness_stream.core.rules.functions import ORIGIN, PARAMETERS
+from harness_stream.core.rules.language import (
+    COMPARISONS,
+    FOREIGN_WORDS,
+    LOOP_STEPS_RUNTIME,
+    NESTING_MAX,
+    OPERATOR_SIGNS,
+    ROOTS,
+    Kind,
+)
 from harness_stream.core.rules.syntax import Node, decode
 
 if TYPE_CHECKING:
@@ -21,6 +30,10 @@ if TYPE_CHECKING:
 
 # A verdict names the error of a rule and is ≤ 16 KiB (PROTOCOL §3).
 ERROR_CHARS_MAX: Final = 200
+BUDGET_SPENT: Final = f"budget spent: the condition took more than {LOOP_STEPS_RUNTIME:,} loop steps"
+# What CEL's own macros end a loop by: false only if its argument is false, so true for an error as well. The name that
+# macros use cannot be written; this older one can. Only masks use it, and only to save evaluations (`masks.py`).
+_NOT_STRICTLY_FALSE: Final = "__not_strictly_false__"
 
 _TYPES: Final = {
     Kind.STRING: cel.Type.STRING,
@@ -83,8 +96,9 @@ class TypeChecker:
         booleans = dict.fromkeys(selections, cel.Type.BOOL)
         exact = {name: _TYPES[kind] for name, kind in fields.items()}
         loose = {name: _ANY_NUMBER.get(kind, _TYPES[kind]) for name, kind in fields.items()}
-        self._exact = cel.NewEnv(variables=exact | booleans)
-        self._loose = cel.NewEnv(variables=loose | booleans)
+        functions = [_declared(name, len(parameters)) for name, parameters in PARAMETERS.items()]
+        self._exact = cel.NewEnv(variables=exact | booleans, functions=functions)
+        self._loose = cel.NewEnv(variables=loose | booleans, functions=functions)
 
     def complaints(self, text: str) -> tuple[Complaint, ...]:
         """Every type error, and a result that is not true or false."""
@@ -119,9 +133,20 @@ class Runtime:
         except (RuntimeError, TypeError) as error:
             return _complaints(text, str(error))
 
+    def compiles(self, text: str) -> bool:
+        """Whether the text is short and flat enough to be compiled."""
+        return not isinstance(self.compile(text), tuple)
+
     def activation(self, variables: Mapping[str, Any]) -> cel.Activation:
         """Variables in CEL's hands; each map is converted once, when an expression first reads it."""
         return self._env.Activation(variables)
+
+
+def _declared(name: str, arity: int) -> cel.FunctionDecl:
+    """One of the language's own, for the type checker: texts in, a word or a yes out."""
+    kind = cel.Type.STRING if name == ORIGIN else cel.Type.BOOL
+    parameters = [cel.Type.STRING] * arity
+    return cel.FunctionDecl(name, [cel.Overload(f"own_{name}", return_type=kind, parameters=parameters)])
 
 
 def outcome(expression: cel.Expression, activation: cel.Activation) -> bool | str:
@@ -129,10 +154,24 @@ def outcome(expression: cel.Expression, activation: cel.Activation) -> bool | st
     try:
         value = expression.eval(activation).value()
     except Exception as error:  # noqa: BLE001  whatever the binding raises, an intent must get an answer
-        return short(error)
+        return BUDGET_SPENT if "budget exceeded" in str(error) else short(error)
     if value is True or value is False:
         return value
     return short(value) if isinstance(value, str) else f"the condition is a {type(value).__name__}, not true or false"
+
+
+def whole_number(expression: cel.Expression, activation: cel.Activation) -> int | None:
+    """The value of an expression, None if it errs or is no whole number. Never raises."""
+    try:
+        value = expression.eval(activation).value()
+    except Exception:  # noqa: BLE001  as above
+        return None
+    return value if type(value) is int else None
+
+
+def may_hold(condition: str) -> str:
+    """An expression that is true if the condition holds or errs, false if it is false."""
+    return f"{_NOT_STRICTLY_FALSE}({condition})"
 
 
 def short(error: object) -> str:

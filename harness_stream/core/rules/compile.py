@@ -1,93 +1,26 @@
-"""A rule text (or bundle) as a `Program` that judges one intent.
+"""A rule text, or its bundle, as a `Program`.
 
 Rule: what is loaded is named by the SHA-256 of its canonical bytes, and those bytes alone make the same program again.
-Evaluation never raises: a condition is true, false or the text of an error, and an error denies (DESIGN §4).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from harness_stream.core.rules.cel import outcome, short
-from harness_stream.core.rules.check import Checked, check
-from harness_stream.core.rules.language import FRESH_TABLES, TABLES, TEXT_BYTES_MAX, TIMESPAN_MS_MAX, Scalar, table_of
+from harness_stream.core.rules.check import check
+from harness_stream.core.rules.language import TEXT_BYTES_MAX, TIMESPAN_MS_MAX, Scalar
 from harness_stream.core.rules.mistakes import ERROR, Findings, Mistake
 from harness_stream.core.rules.parse import Correlation, Draft, Rule, RuleSet, read, read_bundle
+from harness_stream.core.rules.program import Judged, Program, Selected
 from harness_stream.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
+
+__all__ = ["Judged", "Program", "Selected", "from_bundle", "inspect", "load"]
 
 _SECOND_MS: Final = 1_000
-
-
-class Program:
-    """A checked rule set that can be evaluated.
-
-    Attributes:
-        rule_set: what was loaded.
-        bundle: canonical JSON of the resolved rule set (sorted keys, no spaces, UTF-8), at most 256 KiB.
-        digest: SHA-256 of the bundle in hex; its name.
-        rules: in the order of the text.
-        correlations: each rule's window or None.
-        selection_names: bit i of a selection mask stands for selection_names[i]. Alphabetical, so that a bundle gives
-            the same bits as the text it came from.
-        fields_read: for identity, infrastructure, risk and mandate: the fields any `when` names, `present` included.
-        tables_read: for each rule, which of identity, infrastructure, risk and classification it reads: in `when`, in a
-            selection of `when` or window, by a path of its window. Joined values of an event count for their table.
-        warnings: findings that do not keep the set from loading.
-    """
-
-    def __init__(self, draft: Draft, checked: Checked, bundle: bytes) -> None:
-        self.rule_set: RuleSet = draft.rule_set
-        self.bundle = bundle
-        self.digest = hashlib.sha256(bundle).hexdigest()
-        self.rules: tuple[Rule, ...] = draft.rule_set.rules
-        self.correlations: tuple[Correlation | None, ...] = tuple(rule.correlation for rule in self.rules)
-        self.selection_names: tuple[str, ...] = tuple(checked.selections)
-        self.fields_read: Mapping[str, frozenset[str]] = _fields_read(checked)
-        self.tables_read: tuple[frozenset[str], ...] = tuple(
-            _tables_read(checked, index, window) for index, window in enumerate(self.correlations)
-        )
-        self.warnings: tuple[Mistake, ...] = draft.findings.all()
-        self._runtime = checked.runtime
-        self._programs = checked.programs
-        self._selections = tuple((1 << bit, program) for bit, program in enumerate(checked.selection_programs))
-        self._params = dict(draft.rule_set.params)
-
-    def select(self, event_view: Mapping[str, Any]) -> tuple[int, int]:
-        """Which selections hold for one resource view of one event. Never raises.
-
-        Returns:
-            The mask of selections that hold and the mask of those that failed; a failed one does not hold.
-        """
-        try:
-            activation = self._runtime.activation({"event": event_view, "params": self._params})
-        except Exception:  # noqa: BLE001  whatever the binding raises, an intent must get an answer
-            return 0, (1 << len(self._selections)) - 1
-        matched = errored = 0
-        for bit, program in self._selections:
-            result = outcome(program, activation)
-            if result is True:
-                matched |= bit
-            elif result is not False:
-                errored |= bit
-        return matched, errored
-
-    def judge(self, variables: Mapping[str, Any]) -> tuple[bool | str, ...]:
-        """Each rule's `when` for one resource view: true, false or an error's text (≤ 200 characters). Never raises.
-
-        Args:
-            variables: nested maps by the names of DESIGN §6; the row of an absent table is `{"present": False}`.
-        """
-        try:
-            activation = self._runtime.activation(variables)
-        except Exception as error:  # noqa: BLE001  whatever the binding raises, an intent must get an answer
-            return (short(error),) * len(self._programs)
-        return tuple([outcome(program, activation) for program in self._programs])
 
 
 def inspect(
@@ -210,33 +143,3 @@ def _window(window: Correlation) -> dict[str, Any]:
         field = {"field": window.condition.field} if window.condition.field else {}
         plain["condition"] = {window.condition.op: window.condition.threshold} | field
     return plain
-
-
-# --- What a program reads ---------------------------------------------------------------------------------------------
-
-
-def _fields_read(checked: Checked) -> Mapping[str, frozenset[str]]:
-    paths = [path.partition(".") for condition in checked.conditions for path in condition.reads]
-    return MappingProxyType({table: frozenset(rest for root, _, rest in paths if root == table) for table in TABLES})
-
-
-def _tables_read(checked: Checked, index: int, window: Correlation | None) -> frozenset[str]:
-    condition = checked.conditions[index]
-    names = {*condition.uses.values(), *(window.selections if window else ())}
-    paths: set[str] = set(condition.reads).union(*(checked.selections[name].reads for name in names))
-    if window:
-        paths.update(f"event.{path}" for path in _window_paths(window))
-    return frozenset(_tables(paths)) & frozenset(FRESH_TABLES)
-
-
-def _window_paths(window: Correlation) -> Iterable[str]:
-    yield from window.group_by
-    if window.condition and window.condition.field:
-        yield window.condition.field
-
-
-def _tables(paths: set[str]) -> Iterable[str]:
-    for path in paths:
-        table = table_of(path)
-        if table:
-            yield table

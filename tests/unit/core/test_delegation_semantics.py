@@ -83,16 +83,15 @@ class TestDelegation:
         assert self.code(tale, pick=1, agent="cat") == "approve"
         assert self.code(tale, pick=2, agent="ann") == "delegation"
 
-    def test_a_denied_child_takes_no_place_and_an_open_hold_does_until_its_end(self):
+    def test_only_an_approved_child_takes_a_place_and_an_answer_asks_again(self):
         tale = Tale(
             Rule("never", "deny", Predicate(("web.get",))), Rule("ask", "hold", Predicate(("crm.read",), tag="vip"))
         )
         tale.act(agent="bob", **READ)
         assert self.code(tale, agent="cat", **GET) == "deny"
         assert self.code(tale, agent="cat", **READ, labels=("vip",)) == "hold"
-        assert self.code(tale, agent="ann", **READ) == "delegation"
-        assert tale.answer(1, approve=False) == "deny"
         assert self.code(tale, agent="ann", **READ) == "approve"
+        assert tale.answer(1, approve=True) == "deny"
 
     def test_a_child_never_has_more_than_its_parent(self):
         tale = Tale()

@@ -1,0 +1,134 @@
+"""A numbered list of conditions, asked together: which masks an action meets.
+
+Rule: leaving out what cannot hold for an action never changes an answer (`index.py` says when that is certain).
+Conditions that may hold for any action share masks. Those tied to actions are compiled once more for each set of them
+that an action can meet, when the rule set is loaded: nothing is compiled while an intent waits.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from harness_stream.core.limits import ROW_ACTIONS_MAX
+from harness_stream.core.rules.index import ActionIndex, Actions
+from harness_stream.core.rules.language import TREE_NODES_MAX
+from harness_stream.core.rules.masks import Mask, Term, masks_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from cel_expr_python import cel
+
+    from harness_stream.core.rules.cel import Runtime
+    from harness_stream.core.rules.index import Positions
+
+# Agents choose the names of actions: as many are remembered as one identity row may list.
+ACTIONS_REMEMBERED_MAX: Final = ROW_ACTIONS_MAX
+# What masks of single actions may hold together: as much again as the rule set. Beyond it their conditions are asked
+# one by one, which takes a thousand of them that all meet one action to notice.
+ACTION_NODES_MAX: Final = TREE_NODES_MAX
+
+
+class Conditions:
+    """Conditions that are asked of one view of an event.
+
+    Attributes:
+        bits: of all of them.
+
+    Args:
+        runtime: compiles their masks.
+        terms: the conditions.
+    """
+
+    def __init__(self, runtime: Runtime, terms: Iterable[Term]) -> None:
+        terms = list(terms)
+        asked = [term for term in terms if not term.always]
+        self.bits = _bits(terms)
+        self._runtime = runtime
+        self._always = _bits(term for term in terms if term.always)
+        self._open = masks_of(runtime, [term for term in asked if term.actions is None])
+        self._tied = tuple(term for term in asked if term.actions is not None)
+        self._index = ActionIndex([term.actions or Actions() for term in self._tied])
+        self._own = self._compile_own()
+        self._met = lru_cache(ACTIONS_REMEMBERED_MAX)(self._masks_met)
+
+    def ask(self, activation: cel.Activation, action: str | None, errors: dict[int, str]) -> int:
+        """The bits of the conditions that hold; the error of each that errs is put into `errors`. Never raises.
+
+        Args:
+            activation: the view and whatever else the conditions read.
+            action: the view's action; None if it has no readable one, then every condition is asked.
+            errors: by bit.
+        """
+        found = self._always
+        for mask in self._met(action):
+            found |= mask.ask(activation, errors)
+        return found
+
+    def evaluations(self, action: str) -> int:
+        """How often CEL is called for an action if nothing errs."""
+        return sum(mask.evaluations for mask in self._met(action))
+
+    def _masks_met(self, action: str | None) -> tuple[Mask, ...]:
+        met = tuple(range(len(self._tied))) if action is None else self._index.met(action)
+        return (*self._open, *(self._own[met] if met in self._own else self._alone(met)))
+
+    def _compile_own(self) -> dict[Positions, tuple[Mask, ...]]:
+        own: dict[Positions, tuple[Mask, ...]] = {(): ()}
+        left = ACTION_NODES_MAX
+        for met in self._index.distinct():
+            nodes = sum(self._tied[position].cost.nodes for position in met)
+            if nodes <= left:
+                left -= nodes
+                own[met] = masks_of(self._runtime, [self._tied[position] for position in met])
+        return own
+
+    def _alone(self, met: Iterable[int]) -> tuple[Mask, ...]:
+        return (Mask(self._runtime, [self._tied[position] for position in met], None),)
+
+
+class Questions:
+    """The same conditions of every resource of an event, what does not read the resource only once.
+
+    Args:
+        runtime: compiles their masks.
+        parts: conditions that never share a mask with those of another part.
+    """
+
+    def __init__(self, runtime: Runtime, *parts: Sequence[Term]) -> None:
+        self._all = tuple(Conditions(runtime, terms) for terms in parts if terms)
+        varying = [[term for term in terms if term.varies] for terms in parts]
+        self._varying = (
+            self._all if varying == list(parts) else tuple(Conditions(runtime, terms) for terms in varying if terms)
+        )
+        self._settled = _bits(term for terms in parts for term in terms if not term.varies)
+
+    def ask(
+        self, activation: cel.Activation, action: str | None, first: tuple[int, Mapping[int, str]] | None
+    ) -> tuple[int, Mapping[int, str]]:
+        """The bits that hold and the errors by bit, for the first view of an event or after another one's."""
+        errors: dict[int, str] = {}
+        found = 0
+        for conditions in self._all if first is None else self._varying:
+            found |= conditions.ask(activation, action, errors)
+        if first is None:
+            return found, errors
+        errors.update((bit, error) for bit, error in first[1].items() if self._settled >> bit & 1)
+        return found | first[0] & self._settled, errors
+
+    def evaluations(self, action: str) -> int:
+        """How often CEL is called for one view if nothing errs."""
+        return sum(conditions.evaluations(action) for conditions in self._all)
+
+
+def bits_of(mask: int) -> Iterator[int]:
+    """The numbers of the bits that are set, ascending."""
+    while mask:
+        lowest = mask & -mask
+        yield lowest.bit_length() - 1
+        mask ^= lowest
+
+
+def _bits(terms: Iterable[Term]) -> int:
+    return sum(1 << term.bit for term in terms)

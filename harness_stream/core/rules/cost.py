@@ -1,0 +1,266 @@
+"""What a condition may cost on the largest legal event, told from its syntax tree before it ever runs.
+
+Rule: an estimate errs upwards, and whatever an agent or a row may fill is taken as full. CEL has no clock to stop an
+evaluation by; its one budget counts loop steps, and neither copying lists nor regular expressions are loop steps. So
+what could stall a worker is refused when a rule set is loaded (`language.py` has the limits).
+
+A step is what one node of a tree costs, about 25 ns; the weights below are measured against that.
+`benchmarks/rules.py --worst` prints both sides.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from harness_stream.core import limits
+from harness_stream.core.rules.functions import ALLOWS, MENTIONS, ORIGIN, function_of
+from harness_stream.core.rules.language import CONVERSIONS
+from harness_stream.core.rules.patterns import pattern_of
+from harness_stream.core.rules.syntax import Call, Comprehension, Const, Ident, ListOf, MapOf, Node, Select
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness_stream.core.rules.expression import Expression
+
+
+class Cost(NamedTuple):
+    """What one evaluation may take.
+
+    Attributes:
+        nodes: of the tree, with its selections put in: what compiling takes.
+        steps: of evaluation, about 25 ns each.
+        loops: passes through loops; CEL gives up at `language.LOOP_STEPS_RUNTIME`.
+        dearest: offset of the part that takes most.
+    """
+
+    nodes: int
+    steps: int
+    loops: int
+    dearest: int = 0
+
+
+class Shape(NamedTuple):
+    """How large a value may be.
+
+    Attributes:
+        items: elements of a list or map.
+        chars: characters of a text.
+        inner: the largest element.
+    """
+
+    items: int = 0
+    chars: int = 0
+    inner: Shape | None = None
+
+    @property
+    def weight(self) -> float:
+        """Steps to compare it with its equal, or to walk through it."""
+        inner = self.inner.weight if self.inner else 0.0
+        return 1.0 + self.items * (_COMPARE_STEPS_ITEM + inner) + self.chars * _COMPARE_STEPS_CHAR
+
+
+_COMPARE_STEPS_ITEM: Final = 1.0
+_COMPARE_STEPS_CHAR: Final = 1 / 512
+_SCAN_STEPS_ITEM: Final = 0.3
+_CONVERT_STEPS: Final = 40
+_LOOK_UP_STEPS: Final = 10
+_CONVERTING: Final = CONVERSIONS | {"type"}
+_JOIN_STEPS_CHAR: Final = 1 / 6
+_JOIN_STEPS_ITEM: Final = 5.0
+_SEARCH_STEPS_CHAR: Final = 0.5
+_COUNT_STEPS_CHAR: Final = 1 / 40
+_ENTRY_STEPS: Final = 2.0
+_LOOP_STEPS: Final = 2.0
+# An intent of 64 KiB has room for some 3,000 fingerprints of values.
+_FUNCTION_STEPS: Final = {
+    ORIGIN: 4 * _LOOK_UP_STEPS,
+    ALLOWS: 2 * limits.WORD_CHARS_MAX * _JOIN_STEPS_CHAR + limits.ACTION_CLASSES_MAX * 2 * _SCAN_STEPS_ITEM,
+    MENTIONS: 3_000 * _SCAN_STEPS_ITEM,
+}
+# `map` and `filter` copy what they have so far for every element: the square of the length.
+_GROW_STEPS_ITEM: Final = 0.8
+
+_SCALAR: Final = Shape()
+_IDENTIFIER: Final = Shape(chars=limits.IDENTIFIER_CHARS_MAX)
+_WORD: Final = Shape(chars=limits.WORD_CHARS_MAX)
+# The longest text whose field is not listed: purposes and reasons are as long as identifiers.
+_TEXT: Final = _IDENTIFIER
+_ARGUMENT: Final = Shape(items=4, inner=_WORD)
+# A chain carries the labels of all it touched. Nothing bounds them yet; beyond this the loop budget ends a loop.
+_CHAIN_LABELS: Final = 1024
+
+
+def _many(items: int, inner: Shape) -> Shape:
+    return Shape(items, inner=inner)
+
+
+_EVENT: Final[Mapping[str, Shape]] = MappingProxyType(
+    {
+        "action": Shape(chars=limits.ACTION_CHARS_MAX),
+        "roles": _many(limits.ROLES_MAX, _WORD),
+        "labels": _many(2 * limits.LABELS_MAX, _WORD),  # the intent's and its tool's
+        "measures": _many(limits.MEASURES_MAX, _WORD),
+        "resource.uri": Shape(chars=limits.URI_CHARS_MAX),
+        "resource.system": Shape(chars=limits.URI_CHARS_MAX),
+        "resource.labels": _many(limits.LABELS_MAX, _WORD),
+    }
+)
+_FIELDS: Final[Mapping[str, Shape]] = MappingProxyType(
+    {
+        **{f"{root}.{name}": shape for root in ("event", "intent") for name, shape in _EVENT.items()},
+        "identity.roles": _many(limits.ROLES_MAX, _WORD),
+        "identity.actions": _many(limits.ROW_ACTIONS_MAX, Shape(chars=limits.ACTION_CHARS_MAX)),
+        "identity.workloads": _many(limits.ROW_WORKLOADS_MAX, _IDENTIFIER),
+        "identity.delegates": _many(limits.ROW_DELEGATES_MAX, _IDENTIFIER),
+        "risk.reasons": _many(limits.ROW_REASONS_MAX, _TEXT),
+        "chain.labels": _many(_CHAIN_LABELS, _WORD),
+        "args": _many(limits.ARGUMENTS_MAX, _ARGUMENT),
+    }
+)
+
+
+def shapes_of(params: Mapping[str, str | float | bool]) -> Mapping[str, Shape]:
+    """The shapes of fields that are not plain texts, and of a rule set's own parameters."""
+    own = {f"params.{name}": Shape(chars=len(value)) for name, value in params.items() if isinstance(value, str)}
+    return {**_FIELDS, **own}
+
+
+def cost_of(tree: Node, shapes: Mapping[str, Shape], selections: Mapping[str, Expression]) -> Cost:
+    """Estimates one expression; a selection costs what was estimated for it."""
+    estimate = _Estimate(shapes, selections)
+    estimate.visit(tree, 1)
+    return Cost(estimate.nodes, round(estimate.steps), estimate.loops, estimate.dearest)
+
+
+class _Estimate:
+    """One pass over a tree: adds up what each node costs, times how often it is met."""
+
+    def __init__(self, shapes: Mapping[str, Shape], selections: Mapping[str, Expression]) -> None:
+        self._shapes = shapes
+        self._selections = selections
+        self._bound: dict[str, Shape] = {}
+        self._most = 0.0
+        self.steps = 0.0
+        self.nodes = 0
+        self.loops = 0
+        self.dearest = 0
+
+    def _add(self, node: Node, steps: float, times: int) -> None:
+        self.steps += steps * times
+        if steps * times > self._most:
+            self._most, self.dearest = steps * times, node.offset
+
+    def visit(self, node: Node, times: int) -> Shape:  # noqa: PLR0911  one case a node
+        """Adds the cost of a node that is evaluated so many times; says how large its value may be."""
+        self.nodes += 1
+        self._add(node, 1, times)
+        match node:
+            case Const(value=value):
+                return Shape(chars=len(value)) if isinstance(value, str | bytes) else _SCALAR
+            case Ident():
+                return self._name(node, times)
+            case Select():
+                return self._select(node, times)
+            case Call():
+                return self._call(node, times)
+            case ListOf(elements=elements):
+                return _many(len(elements), _largest([self.visit(element, times) for element in elements]))
+            case MapOf(entries=entries):
+                self._add(node, len(entries) * _ENTRY_STEPS, times)
+                pairs = [(self.visit(key, times), self.visit(value, times)) for key, value in entries]
+                return _many(len(entries), _largest([shape for pair in pairs for shape in pair]))
+            case Comprehension():
+                return self._loop(node, times)
+
+    def _name(self, node: Ident, times: int) -> Shape:
+        selection = self._selections.get(node.name)
+        if node.name in self._bound:
+            return self._bound[node.name]
+        if selection is None:
+            return self._shapes.get(node.name, _SCALAR)
+        self.nodes += selection.cost.nodes
+        self.loops += selection.cost.loops * times
+        self._add(node, selection.cost.steps, times)
+        return _SCALAR
+
+    def _select(self, node: Select, times: int) -> Shape:
+        operand = self.visit(node.operand, times)
+        return self._shapes.get(_path(node) or "") or operand.inner or _TEXT
+
+    def _loop(self, node: Comprehension, times: int) -> Shape:
+        over = self.visit(node.over, times)
+        start, *body = node.body
+        grows = isinstance(start, ListOf)
+        self.visit(start, times)
+        before = dict(self._bound)
+        self._bound[node.variable] = over.inner or _TEXT
+        self.loops += over.items * times
+        self._add(node, over.items * (_LOOP_STEPS + (over.items * _GROW_STEPS_ITEM if grows else 0)), times)
+        added = [self.visit(part, times * max(1, over.items)) for part in body]
+        self._bound = before
+        return _many(over.items, _largest([shape.inner for shape in added if shape.inner])) if grows else _SCALAR
+
+    def _call(self, node: Call, times: int) -> Shape:
+        operands = ([] if node.target is None else [node.target]) + list(node.args)
+        shapes = [self.visit(operand, times) for operand in operands]
+        self._add(node, _steps_of(node, shapes), times)
+        if node.function in {"_+_", "_?_:_"}:
+            both = shapes[-2:]
+            return _joined(both) if node.function == "_+_" else _largest(both)
+        return (shapes[0].inner or _TEXT) if node.function == "_[_]" else _SCALAR
+
+
+def _steps_of(node: Call, shapes: list[Shape]) -> float:  # noqa: PLR0911  one case a function
+    """What a call adds to its own node."""
+    match node.function:
+        case "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_" | "startsWith" | "endsWith":
+            return min(shape.weight for shape in shapes)
+        case "@in":
+            element, container = shapes
+            inner = container.inner or _TEXT
+            return _LOOK_UP_STEPS + container.items * (_SCAN_STEPS_ITEM + min(element.weight, inner.weight) - 1)
+        case "_+_":
+            return sum(shape.chars * _JOIN_STEPS_CHAR + shape.items * _JOIN_STEPS_ITEM for shape in shapes)
+        case "contains":
+            return shapes[0].chars * _SEARCH_STEPS_CHAR
+        case "size":
+            return shapes[0].chars * _COUNT_STEPS_CHAR
+        case "matches":
+            pattern = node.args[-1]
+            text = pattern.value if isinstance(pattern, Const) and isinstance(pattern.value, str) else ""
+            return pattern_of(text).steps(shapes[0].chars)
+        case "_[_]":
+            return _LOOK_UP_STEPS
+        case _ if (own := function_of(node)) is not None:
+            return _FUNCTION_STEPS[own]
+        case name if name in _CONVERTING:
+            return _CONVERT_STEPS
+        case _:
+            return 0
+
+
+def _path(node: Node) -> str | None:
+    match node:
+        case Ident(name=name):
+            return name
+        case Select(operand=operand, field=field, test=False):
+            before = _path(operand)
+            return None if before is None else f"{before}.{field}"
+        case _:
+            return None
+
+
+def _largest(shapes: list[Shape]) -> Shape:
+    inner = [shape.inner for shape in shapes if shape.inner]
+    return Shape(
+        max((shape.items for shape in shapes), default=0),
+        max((shape.chars for shape in shapes), default=0),
+        _largest(inner) if inner else None,
+    )
+
+
+def _joined(shapes: list[Shape]) -> Shape:
+    largest = _largest(shapes)
+    return largest._replace(items=sum(s.items for s in shapes), chars=sum(s.chars for s in shapes))

@@ -1,0 +1,98 @@
+"""What a rule's condition reads besides the event itself (DESIGN §6), as nested plain data.
+
+Rule of this file: everything here is known before any rule is looked at; what a rule asks is a look-up, never a call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness_stream.core.chain import Chain, chain_of
+from harness_stream.core.delegation import labels_of, lineage_of
+from harness_stream.core.provenance import Origin, ValueMap, links_of, origin_of
+from harness_stream.core.state import agent_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from harness_stream.core.model import Intent
+    from harness_stream.core.rules.windows import Windows
+    from harness_stream.core.state import State
+
+
+def variables_of(
+    intent: Intent, inputs: Mapping[str, Any], event: Mapping[str, Any], state: State, windows: Windows
+) -> dict[str, Any]:
+    """By the names of the language; `event` and `intent` are added per resource."""
+    family = list(_family(event, state))
+    seen = _origins(inputs, event, state, family)
+    return {
+        "identity": inputs["identity"],
+        "infrastructure": inputs["infrastructure"],
+        "risk": inputs["risk"],
+        "mandate": _mandate(family, {fingerprint for a in intent.arguments for fingerprint in (*a.values, *a.links)}),
+        "chain": {"labels": labels_of(state, event), "events": family[0].events},
+        "args": {
+            argument.name: {
+                "role": argument.role,
+                "exact": argument.exact,
+                "values": list(argument.values),
+                "origin": origin_of(argument, seen, unparsed=intent.unparsed),
+                "links": links_of(argument, seen, unparsed=intent.unparsed),
+            }
+            for argument in intent.arguments
+        },
+        "params": dict(windows.program.rule_set.params),  # CEL takes no read-only mapping
+    }
+
+
+def _family(event: Mapping[str, Any], state: State) -> Iterator[Chain]:
+    """The intent's chain, and that of its tree's root."""
+    yield chain_of(state, event["agent_id"], event["chain_id"]) or Chain()
+    lineage = lineage_of(event)
+    if lineage is not None:
+        yield chain_of(state, lineage.root_agent, lineage.root_chain) or Chain()
+
+
+def _mandate(family: list[Chain], asked: set[str]) -> dict[str, Any]:
+    """The chain's own, else the root's. A child never has more than its parent: both must allow an action class.
+
+    Of the values it names only those that the intent's arguments hold: a rule asks for no others.
+    """
+    mandates = [chain.mandate for chain in family if chain.mandate is not None]
+    if not mandates:
+        return {"present": False, "classes": [], "named": []}
+    classes = [{f"{c['operation']} {c['object']}" for c in mandate["action_classes"]} for mandate in mandates]
+    first = mandates[0]
+    return {
+        "present": True,
+        "declared_by": first["declared_by"],
+        "goal_digest": first["goal_digest"] or "",
+        "expires_at": first["expires_at"],
+        "classes": sorted(set.intersection(*classes)),
+        "named": sorted({fingerprint for chain in family for fingerprint in _named(chain)} & asked),
+    }
+
+
+def _named(chain: Chain) -> Iterator[str]:
+    yield from chain.declared.get("values", ())
+    yield from chain.declared.get("phrases", ())
+
+
+def _origins(
+    inputs: Mapping[str, Any], event: Mapping[str, Any], state: State, family: list[Chain]
+) -> Callable[[str], int]:
+    """Fingerprint → where this chain and its tree have seen it."""
+    named = {fingerprint for chain in family for fingerprint in _named(chain)}
+    own = frozenset(inputs.get("own_values", ()))
+    lineage = lineage_of(event)
+    places = [(event["agent_id"], event["chain_id"]), *([] if lineage is None else [lineage[:2]])]
+    maps: list[ValueMap] = [state.get(agent_unit(agent), ("values", chain)) or ValueMap() for agent, chain in places]
+
+    def bits(fingerprint: str) -> int:
+        found = Origin.MANDATE * (fingerprint in named) | Origin.SELF * (fingerprint in own)
+        for seen in maps:
+            found |= seen.origins.get(fingerprint, 0)
+        return found
+
+    return bits

@@ -1,0 +1,183 @@
+"""A rule that is new or edited applies to history: its windows are warmed before the partition switches (DESIGN §5)."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import orjson
+import pytest
+
+from harness_stream.core.counting import WARMUPS_KEY
+from harness_stream.runtime import takeover
+from tests.log_checker import fold_partition
+from tests.simulation.test_simulation import PARTITIONS, TOPICS, Faults, World, bundle, compiled
+
+BEFORE = """
+rule_set: sim
+default: deny
+selections:
+  reads: event.action == "crm.read"
+rules:
+  - {id: allowed, effect: approve, when: "intent.action in identity.actions"}
+"""
+AFTER = (
+    BEFORE
+    + """
+  - id: reads-of-one
+    effect: deny
+    when: reads
+    correlation: {type: event_count, rules: [reads], group-by: [agent_id], timespan: 1h, condition: {gt: 600}}
+  - id: reads-of-all
+    effect: deny
+    when: reads
+    correlation: {type: event_count, rules: [reads], group-by: [tenant], timespan: 1h, condition: {gt: 700}}
+"""
+)
+CALM = Faults(0, 0, 0, 0, 0, 0)
+
+
+def world_with(text: str = BEFORE) -> World:
+    world = World(5, CALM, workers=1)
+    world.healed = True
+    world.push_rules(2, text)
+    world.heal()
+    return world
+
+
+def reads(world: World, count: int, agent: str = "agent-1") -> None:
+    """So many reads of an agent, one at a time."""
+    for _ in range(count):
+        world.send(by=agent, agent_id=agent, action="crm.read", chain_id=None, resources=[], measures={})
+        for _ in range(4):
+            world.turn()
+    world.heal()
+
+
+def switch(world: World, text: str = AFTER, *, now: bool = False) -> None:
+    world.push_rules(world.revision + 1, text, now=now)
+    world.heal()
+
+
+def log_of(world: World, agent: str = "agent-1") -> list[dict[str, Any]]:
+    partition = next(p for p in range(PARTITIONS) if any(agent in str(b) for b in bodies(world, p)))
+    return bodies(world, partition)
+
+
+def bodies(world: World, partition: int) -> list[dict[str, Any]]:
+    return [orjson.loads(r.value) for r in world.everything(TOPICS.verdicts, partition)]
+
+
+def newest(world: World, agent: str = "agent-1") -> dict[str, Any]:
+    return next(b for b in reversed(log_of(world, agent)) if b["kind"] == "verdict")
+
+
+def recomputed(world: World) -> None:
+    """Every verdict recomputes on the log before it."""
+    bundles = {hashlib.sha256(b).hexdigest(): compiled(b) for b in (bundle(), bundle(BEFORE), bundle(AFTER))}
+    for p in range(PARTITIONS):
+        fold_partition(world.everything(TOPICS.intents, p), world.everything(TOPICS.verdicts, p), p, "i1", bundles)
+
+
+@pytest.fixture(scope="module")
+def busy() -> World:
+    """Agent 1 has read 600 times, more than its chain keeps."""
+    world = world_with()
+    reads(world, 600)
+    return world
+
+
+def test_what_was_before_the_switch_counts_after_it_also_beyond_what_chains_keep(busy: World) -> None:
+    switch(busy)
+    reads(busy, 1)
+    reason = newest(busy)["reasons"][0]
+    assert (reason["rule"], reason["counted"]) == ("reads-of-one", [601, 601])
+    assert not reason.get("unknown")
+    reads(busy, 100, "agent-4")  # the same tenant
+    reads(busy, 1, "agent-4")
+    reason = newest(busy, "agent-4")["reasons"][0]
+    assert (reason["rule"], reason["counted"]) == ("reads-of-all", [701, 701])
+    recomputed(busy)
+
+
+def test_at_once_means_unknown_until_warm() -> None:
+    world = world_with()
+    reads(world, 3)
+    switch(world, AFTER.replace("gt: 700", "gt: 5"), now=True)
+    reads(world, 1)
+    reason = newest(world)["reasons"][0]
+    assert (reason["rule"], reason["unknown"], reason["counted"]) == ("reads-of-all", True, [1, None])
+    assert [b["warmed"] for b in log_of(world) if b["kind"] == "switch"] == [None] * 2
+
+
+def test_the_old_set_decides_until_the_windows_are_warm() -> None:
+    world = world_with()
+    reads(world, 300)
+    world.push_rules(3, AFTER)
+    between = 0
+    for _ in range(40):
+        world.send(by="agent-1", agent_id="agent-1", action="crm.read", resources=[], measures={})
+        world.turn()
+    world.heal()
+    log = [b for b in log_of(world) if b["kind"] in {"verdict", "switch"}]
+    at = next(i for i, b in enumerate(log) if b["kind"] == "switch" and b["rules"]["revision"] == 3)
+    between = sum(b["rules"]["revision"] == 2 for b in log[300:at])
+    assert between > 0, "the partition went on deciding while it warmed"
+    assert all(b["rules"]["revision"] == 3 for b in log[at:])
+    recomputed(world)
+
+
+def test_units_take_over_and_then_nobody_counts_again(busy: World) -> None:
+    reads(busy, 1)  # the store moves with the next record
+    for member in busy.members:
+        for owner in member.worker.owners.values():
+            assert not owner.state.warmed
+            assert owner.state.confirmed("p").get(WARMUPS_KEY) in (None, {})
+
+
+@pytest.mark.parametrize("store", ["kept", "flushed", "older"])
+@pytest.mark.parametrize("turns", range(0, 120, 8))
+def test_a_crash_around_the_switch_changes_nothing(store: str, turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The successor crosses the switch, or finds units that have not taken over, or counts anew."""
+    monkeypatch.setattr(takeover, "UNITS_PER_TURN", 1)
+    world = world_with()
+    reads(world, 30)
+    reads(world, 30, "agent-4")
+    dump = world.store.snapshot()
+    world.push_rules(3, AFTER.replace("gt: 600", "gt: 30").replace("gt: 700", "gt: 30"))
+    for _ in range(turns):
+        world.turn()
+    world.crash(0)
+    if store == "flushed":
+        world.store.flush()
+    if store == "older":
+        world.store.restore(dump)
+    world.heal()
+    for agent in ("agent-1", "agent-4"):
+        reads(world, 1, agent)
+        counted = {reason["rule"]: reason["counted"] for reason in newest(world, agent)["reasons"]}
+        assert counted == {"reads-of-one": [31, 31], "reads-of-all": [61, 61]}
+
+
+def test_a_push_that_is_overtaken_is_never_switched_to() -> None:
+    world = world_with()
+    reads(world, 20)
+    world.push_rules(3, AFTER)
+    world.push_rules(4, BEFORE)
+    world.heal()
+    assert [b["rules"]["revision"] for b in log_of(world) if b["kind"] == "switch"] == [2, 4]
+
+
+def test_a_checkpoint_says_what_a_partition_waits_for() -> None:
+    world = world_with()
+    reads(world, 3)
+    world.broker.append(TOPICS.rules, 0, b"active/sim", orjson.dumps({"digest": "0" * 64, "revision": 9}))
+    for _ in range(1_500):
+        world.turn()
+    told = [b["next_rules"] for b in log_of(world) if b["kind"] == "checkpoint"][-1]
+    assert (told["revision"], told["state"]) == (9, "unusable")
+    assert "is not in the rules topic" in told["detail"]
+    reads(world, 1)
+    assert newest(world)["decision"] == "approve", "the set in force stays"
+
+
