@@ -389,6 +389,8 @@ class Oracle:
         codes = set(self._misdelegated(now, facts))
         if facts.identities[now.agent_id].status != "active":
             codes.add("agent_status")
+        if not facts.workload_allowed:
+            codes.add("workload")
         if now.chain_id != own_chain(now.agent_id) and (now.agent_id, now.chain_id) not in self.chains:
             codes.add("chain_unknown")
         if any(self._ended(chain, now.t) for chain in ((now.agent_id, now.chain_id), self.root(now))):
@@ -502,3 +504,4 @@ class Facts:
 
     identities: Mapping[str, Identity]
     workload_known: bool = True
+    workload_allowed: bool = True
