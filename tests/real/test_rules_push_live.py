@@ -229,7 +229,7 @@ def push_what_is_no_bundle(story):
 
 @contextmanager
 def sending(story):
-    """The open loop, in a process of its own; in the end every intent of it is decided."""
+    """The open loop, in a process of its own; in the end every intent of it is decided and in Redis."""
     realm = story.realm
     numbers = (PARTITIONS, RATE, AGENTS, DEADLINE_MS)
     words = (realm.settings.bootstrap, realm.settings.prefix, ",".join(TENANTS), *map(str, numbers))
@@ -251,6 +251,10 @@ def sending(story):
         why=lambda: f"not everything is decided: {standing(story)}, {ends}",
         limit_s=BACKLOG_S_MAX,
     )
+    wait_until(
+        lambda: realm.stored() == [head["verdict_offset"] for head in story.heads.newest()],
+        why=lambda: f"Redis is behind: it stands at {realm.stored()}, the log at {standing(story)}",
+    )
 
 
 def goes_on(story, inputs=100):
@@ -265,7 +269,7 @@ def goes_on(story, inputs=100):
 
 def standing(story):
     """Where each partition stands, for people."""
-    shown = ("writer", "next_input", "rules", "next_rules")
+    shown = ("writer", "next_input", "verdict_offset", "rules", "next_rules")
     return [[head[name] for name in shown] for head in story.heads.newest()]
 
 
