@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness_stream.client.blocking import HarnessSync
     from harness_stream.client.credentials import Credentials
+    from harness_stream.client.fingerprints import fingerprints_of
     from harness_stream.client.harness import Harness
+    from harness_stream.client.returned import Record
     from harness_stream.errors import Denied, HarnessError, Held, Overloaded, TimedOut, Unreachable
 
 __all__ = [
@@ -23,14 +25,18 @@ __all__ = [
     "HarnessSync",
     "Held",
     "Overloaded",
+    "Record",
     "TimedOut",
     "Unreachable",
+    "fingerprints_of",
 ]
 
 _HOMES = {
     "Credentials": "harness_stream.client.credentials",
     "Harness": "harness_stream.client.harness",
     "HarnessSync": "harness_stream.client.blocking",
+    "Record": "harness_stream.client.returned",
+    "fingerprints_of": "harness_stream.client.fingerprints",
 }
 
 

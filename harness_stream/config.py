@@ -1,15 +1,19 @@
 """Settings: flags over `HARNESS_*` over `harness.toml` over these defaults. Frozen once read.
 
 Reading the environment and the file happens here and nowhere else. A setting in the file or among the flags that nobody
-knows is an error with a suggestion; the environment may hold other `HARNESS_*` variables, which are left alone.
+knows is an error with a suggestion. The environment is shared (`HARNESS_TEST_*` of our own tests, another program's
+`HARNESS_BUILD_ID`), so an unknown variable there is left alone, unless it is so near to a setting that it must be a
+typing mistake: then it is named once on standard error, and ignored.
 """
 
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import tomllib
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +24,11 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "harness.toml"
 ENV_PREFIX = "HARNESS_"
+
+# A letter wrong or missing leaves 0.8 even of `dev`; `test_bootstrap`, which our tests mean, is at 0.78 of `bootstrap`.
+TYPING_MISTAKE_RATIO = 0.8
+
+log = logging.getLogger(__name__)
 
 # 24 h: the longest window a rule may ask for unless the operator keeps the log longer (PROTOCOL §2).
 MAX_TIMESPAN_MS_DEFAULT = 24 * 3_600_000
@@ -113,9 +122,25 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
-    names = {f.name for f in fields(Settings)}
+    names = [f.name for f in fields(Settings)]
     found = {k: k[len(ENV_PREFIX) :].lower() for k in env if k.startswith(ENV_PREFIX)}
+    for variable, name in found.items():
+        if name not in names and (meant := _meant(name, names)) is not None:
+            _say_once(f"{variable} is no setting and is ignored; did you mean {ENV_PREFIX}{meant.upper()}?")
     return {name: _coerce(name, env[key], key) for key, name in found.items() if name in names}
+
+
+def _meant(name: str, known: list[str]) -> str | None:
+    """The setting that a variable must have been meant for: nearly its name, or its name with a word more or less."""
+    near = difflib.get_close_matches(name, known, 1, TYPING_MISTAKE_RATIO)
+    near += [k for k in known if k.startswith(f"{name}_") or name.startswith(f"{k}_")]
+    return near[0] if near else None
+
+
+@cache
+def _say_once(text: str) -> None:
+    """Without any set-up of logging, as in a command, this is a plain line on standard error."""
+    log.warning(text)
 
 
 def load_settings(path: Path | None = None, env: Mapping[str, str] | None = None, **flags: object) -> Settings:

@@ -64,6 +64,10 @@ class BrokerUnavailable(Unavailable):
     """Kafka does not answer."""
 
 
+class ServerEnded(Unavailable):
+    """A server that was started on this machine ended by itself; the message has the end of its log."""
+
+
 class StateUnavailable(Unavailable):
     """Redis does not answer. The worker goes on from the log; only commands that read Redis see this."""
 

@@ -150,7 +150,7 @@ def tables(
     return made
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)  # a compiled set takes megabytes
 def windows(rules_text: str = APPROVE_ALL) -> Windows:
     return Windows(load(rules_text))
 

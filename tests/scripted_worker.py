@@ -30,7 +30,7 @@ def sha(value):
 
 
 def make_broker(now_ms, *, blocking=False):
-    topics = {TOPICS.intents: PARTITIONS, TOPICS.verdicts: PARTITIONS, TOPICS.heads: PARTITIONS}
+    topics = dict.fromkeys((TOPICS.intents, TOPICS.verdicts, TOPICS.heads), PARTITIONS) | {TOPICS.rules: 1}
     return MemoryBroker(topics, now_ms, limits={TOPICS.intents: 65_536}, blocking=blocking)
 
 

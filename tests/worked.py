@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from harness_stream.core import limits
+from harness_stream.core.intake import id_time_ms
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.model import TABLES
 from harness_stream.core.partition import Phase
@@ -36,19 +37,25 @@ class Worked:
             self._send(agent, self.world.send(agent_id=agent, by=agent, action=choice.choice((*ACTIONS, "email.send"))))
         elif kind == "garbage":
             self._publish(agent, b'{"type": "intent"}')
-        elif kind == "again" and self.world.sent:
-            value = choice.choice(list(self.world.sent.values()))
+        elif kind == "again" and (young := self._young()):
+            value = choice.choice(young)
             self._publish(json.loads(value)["agent_id"], value)
         elif kind in {"outcome", "approval"}:
             self._about_a_verdict(kind, choice)
         self.settle()
 
+    def _young(self) -> list[bytes]:
+        """Intents whose ids are not too old yet: a replay does not look at the age of ids, a worker does."""
+        oldest = self.world.clock.now_ms() - limits.ID_AGE_MS_MAX // 2
+        return [value for intent_id, value in self.world.sent.items() if id_time_ms(intent_id) >= oldest]
+
     def _about_a_verdict(self, kind: str, choice: random.Random) -> None:
         decision = "approve" if kind == "outcome" else "hold"
-        known = [(body, digest) for body, digest in self.bodies() if body.get("decision") == decision]
+        # A line of the file names the intent, so it can only mean an intent's newest hold.
+        known = {body["intent_id"]: (body, d) for body, d in self.bodies() if body.get("decision") == decision}
         if not known:
             return
-        body, digest = choice.choice(known)
+        body, digest = choice.choice(list(known.values()))
         common = {"v": 1, "type": kind, "realm": "sim", "agent_id": body["agent_id"], f"{kind}_id": self.world.uuid7()}
         if kind == "outcome":
             named = {"intent_id": body["intent_id"], "verdict_digest": digest}

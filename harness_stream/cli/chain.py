@@ -82,15 +82,18 @@ def identity_of(settings: Settings, reader: LogReader, agent_id: str) -> tuple[I
 
     Raises:
         BrokerUnavailable: the broker does not answer.
+        ProtocolError: there is no identity table.
     """
     import time  # noqa: PLC0415  only commands wait by sleeping
 
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
+    from harness_stream.adapters.kafka.admin import require_topics  # noqa: PLC0415  same
     from harness_stream.core.tables import IdentityRow, lane_of  # noqa: PLC0415  same
     from harness_stream.runtime.table_load import read_tables  # noqa: PLC0415  same
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
     topics = {"identity": Topics(settings.prefix).identity}
+    require_topics(settings.bootstrap, list(topics.values()))
     view = read_tables(reader, topics, SystemClock(), lambda wait_ms: time.sleep(wait_ms / 1000))["identity"]
     row = view.row(agent_id)
     if isinstance(row, IdentityRow):

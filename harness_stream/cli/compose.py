@@ -55,8 +55,8 @@ def require_dev(settings: Settings) -> None:
         )
 
 
-def kafka_worker(settings: Settings, metrics: Metrics) -> Worker:
-    """A worker on Kafka and Redis.
+def verified_realm(settings: Settings) -> Realm:
+    """The realm that a worker may decide for; joins nothing.
 
     Raises:
         ConfigError: the realm would have to be signed.
@@ -65,6 +65,11 @@ def kafka_worker(settings: Settings, metrics: Metrics) -> Worker:
     """
     require_dev(settings)
     verify(settings)
+    return realm_of(settings, incarnation(settings))
+
+
+def kafka_worker(settings: Settings, realm: Realm, metrics: Metrics) -> Worker:
+    """A worker on Kafka and Redis; it has joined its group, and must be closed."""
     clock = SystemClock()
     topics = Topics(settings.prefix)
     ports = Ports(
@@ -78,7 +83,7 @@ def kafka_worker(settings: Settings, metrics: Metrics) -> Worker:
         metrics=metrics,
         jitter=random.SystemRandom().random,
     )
-    return Worker(realm_of(settings, incarnation(settings)), ports, secrets.token_hex(16))
+    return Worker(realm, ports, secrets.token_hex(16))
 
 
-__all__ = ["KafkaAdmin", "kafka_worker", "realm_of", "require_dev"]
+__all__ = ["KafkaAdmin", "kafka_worker", "realm_of", "require_dev", "verified_realm"]

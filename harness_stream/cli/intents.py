@@ -1,6 +1,7 @@
 """`harness intents send`: one intent by hand, through the client as a program would, and its verdict.
 
-Rule of this file: it runs nothing. What is approved here is approved for nobody else; `--report` says how it ended.
+Rule of this file: it runs nothing, whatever the decision, and says so. What is approved here is approved for nobody
+else. It reports no outcome by itself, so an approval counts as done (PROTOCOL §8); `--report` says how it ended.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json as json_format
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args
 
 import typer
 
@@ -18,15 +19,17 @@ from harness_stream.core import limits
 from harness_stream.errors import CallerError, Denied, HarnessError, Held, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from harness_stream.client.blocking import HarnessSync
+    from harness_stream.client.verdict import BlockingVerdict
     from harness_stream.config import Settings
 
 EXIT: Final = {"approve": 0, "deny": Denied.exit_code, "hold": 6, "none": Unavailable.exit_code}
 """Exit code by what the answer was; `none`: no verdict by the deadline, or nobody could be reached."""
 
-Status = Literal["done", "failed", "abandoned", "unknown"]
+Status = Literal["done", "failed", "unknown"]
+"""What an agent may report of its own action. `abandoned` it may not (PROTOCOL §8): nobody could believe it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,8 @@ class Told:
         hint: what to do next; may be empty.
         latency_ms: from asking to the answer, connecting left out.
         intent_id: empty if the answer names none.
-        reported: status that was taken in as the outcome.
+        reported: status that was taken in as the outcome; None: none was.
+        ran: whether the action was run: never, here.
     """
 
     decision: str
@@ -67,6 +71,17 @@ class Told:
     verdict_offset: int | None = None
     hold_until: int | None = None
     reported: str | None = None
+    ran: bool = False
+
+
+class _ShownOnly(dict[str, "Callable[[Any], object]"]):
+    """A handler for every obligation: a person is shown it, and no action follows that would need it."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> Callable[[Any], object]:
+        return lambda _value: None
 
 
 def send(
@@ -93,16 +108,19 @@ def send(
 ) -> None:
     """Publish one intent as this agent, wait for its verdict and show it. Nothing is run.
 
-    Exit code: 0 approve, 5 deny, 6 hold, 3 no verdict by the deadline or nobody there.
+    Exit code: 0 approve, 5 deny, 6 hold, 3 no verdict by the deadline or nobody there. An outcome that was not taken
+    in is an error that follows the answer: 5 refused, 3 nobody there.
 
     Example: harness intents send --agent support-1 --action crm.read --resource crm://customers/42 --dev
     """
     settings = load_settings(bootstrap=bootstrap, prefix=prefix, dev=dev or None)
     wish = Wish(action, tuple(resource or ()), measures(measure or []), tuple(label or ()), purpose, deadline_ms, chain)
     if report not in {None, *get_args(Status)}:
-        raise CallerError(f"`{report}` is no outcome", hint=f"one of {', '.join(get_args(Status))}")
-    told = _asked(settings, agent, lane, workload, wish, report)
+        raise CallerError(f"`{report}` is no outcome of an agent", hint=f"one of {', '.join(get_args(Status))}")
+    told, unreported = _asked(settings, agent, lane, workload, wish, report)
     typer.echo(json_format.dumps(asdict(told), ensure_ascii=False) if json else as_text(wish, told))
+    if unreported is not None:
+        raise unreported
     raise typer.Exit(EXIT[told.decision])
 
 
@@ -125,7 +143,7 @@ def measures(given: list[str]) -> dict[str, str | int]:
 
 def _asked(
     settings: Settings, agent: str, lane: str | None, workload: str | None, wish: Wish, report: str | None
-) -> Told:
+) -> tuple[Told, HarnessError | None]:
     from harness_stream.client.blocking import HarnessSync  # noqa: PLC0415  slow to load, `--help` is not
 
     lane, workload = _home(settings, agent, lane, workload)
@@ -139,7 +157,7 @@ def _asked(
         dev=settings.dev,
     )
     with harness:
-        return _answered(harness, wish, report)
+        return answered(harness, wish, report)
 
 
 def _home(settings: Settings, agent: str, lane: str | None, workload: str | None) -> tuple[str | None, str | None]:
@@ -155,7 +173,12 @@ def _home(settings: Settings, agent: str, lane: str | None, workload: str | None
     return lane or known, workload or next(iter(allowed), None)
 
 
-def _answered(harness: HarnessSync, wish: Wish, report: str | None) -> Told:
+def answered(harness: HarnessSync, wish: Wish, report: str | None) -> tuple[Told, HarnessError | None]:
+    """Ask, and report the outcome if that was asked for.
+
+    Returns:
+        The answer, and why the outcome was not taken in.
+    """
     began_s = time.monotonic()
     try:
         verdict = harness.chain(chain_id=wish.chain).decide(
@@ -165,12 +188,13 @@ def _answered(harness: HarnessSync, wish: Wish, report: str | None) -> Told:
             labels=wish.labels,
             purpose=wish.purpose,
             deadline_ms=wish.deadline_ms,
+            obligations=_ShownOnly(),
         )
     except (Denied, Held, Unavailable) as error:
-        return _refused(error, _ms_since(began_s))
+        return _refused(error, _ms_since(began_s)), None
     latency_ms = _ms_since(began_s)
-    reported = _reported(verdict, report)
-    return Told(
+    unreported = _not_reported(verdict, report)
+    told = Told(
         decision=verdict.decision,
         reasons=_plain(verdict.reasons),
         shadow=_plain(verdict.shadow),
@@ -178,25 +202,28 @@ def _answered(harness: HarnessSync, wish: Wish, report: str | None) -> Told:
         latency_ms=latency_ms,
         intent_id=verdict.intent_id,
         verdict_digest=verdict.digest,
-        reported=reported,
+        verdict_offset=verdict.offset,
+        reported=None if unreported else report,
     )
+    return told, unreported
 
 
-def _reported(verdict: Any, status: str | None) -> str | None:  # noqa: ANN401  the client's verdict, loaded late
+def _not_reported(verdict: BlockingVerdict, status: str | None) -> HarnessError | None:
+    """Why the outcome was not taken in; None if it was, or if there is none to report."""
     if status is None:
         return None
-    if status != "abandoned":  # abandoned means never started
+    try:
         verdict.start()
-    verdict.report(status)
-    return status
+        verdict.report(cast("Status", status))
+    except HarnessError as error:
+        return error
+    return None
 
 
 def _refused(error: HarnessError, latency_ms: float) -> Told:
-    """What was not a plain yes. An approval whose obligations nobody here fulfils still is what the rules said."""
+    """What was not a yes."""
     answer = getattr(error, "verdict", None)
     decision = "hold" if isinstance(error, Held) else "deny" if isinstance(error, Denied) else "none"
-    if decision == "deny" and answer is not None:
-        decision = answer.decision
     reasons = _plain(getattr(error, "reasons", ()))
     if answer is None:
         return Told(decision, reasons, hint=error.hint, message=error.message, latency_ms=latency_ms)
@@ -236,11 +263,20 @@ def as_text(wish: Wish, told: Told) -> str:
         lines.append(f"  {told.message}")
     if told.decision == "hold":
         lines.append(f"  an approver names {told.verdict_digest} at offset {told.verdict_offset}")
-    if told.reported:
-        lines.append(f"  reported: {told.reported}")
+    lines.append(f"  {_consequence(told)}")
     if told.intent_id:
         lines.append(f"  intent {told.intent_id}")
     return "\n".join([*lines, f"→ {told.hint}"] if told.hint else lines)
+
+
+def _consequence(told: Told) -> str:
+    """What follows from the answer."""
+    if told.decision != "approve":
+        return "nothing was run"
+    outcome = f"reported: {told.reported}" if told.reported else "it counts as done, as no outcome was reported"
+    duties = ", ".join(f"`{name}`" for name in told.obligations)
+    duty = f"; whoever acts has to fulfil {duties}" if duties else ""
+    return f"nothing was run; {outcome}{duty}"
 
 
 def _evidence(reason: Mapping[str, Any]) -> str:

@@ -62,7 +62,9 @@ COMMANDS: dict[str, Entry | Family] = {
     "rules": Family(
         "Rule sets.",
         {
-            "check": Entry("rules_check:check", "Find every mistake in a rule set."),
+            "check": Entry("rules_check:check", "Find every mistake in rule sets."),
+            "test": Entry("rules_test:run_cases", "Run the cases beside a rule set, and say why one fails."),
+            "schema": Entry("rules_schema:schema", "Print the JSON Schema that editors complete rule files by."),
             "push": Entry("rules:push", "Publish a rule set and put it in force."),
             "status": Entry("rules:status", "Show which rule set each partition decides by."),
         },

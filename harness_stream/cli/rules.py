@@ -74,8 +74,10 @@ def push(
 def _push(file: Path, sets: list[str], settings: Settings, *, now: bool, json: bool) -> None:
     program = _program(file, sets, settings)
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
+    from harness_stream.adapters.kafka.admin import require_topics  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter  # noqa: PLC0415  same
 
+    require_topics(settings.bootstrap, [_topics(settings).rules])
     with closing(KafkaReader(settings.bootstrap)) as reader, closing(KafkaWriter(settings.bootstrap)) as writer:
         pushed, changed = publish(program, settings, reader, writer, SystemClock(), now=now)
     if json:
@@ -94,10 +96,12 @@ def status(*, json: Json = False, bootstrap: Bootstrap = None) -> None:
     """
     settings = load_settings(bootstrap=bootstrap)
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
+    from harness_stream.adapters.kafka.admin import require_topics  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
 
+    topics, clock = _topics(settings), SystemClock()
+    require_topics(settings.bootstrap, [topics.rules, topics.heads])
     with closing(KafkaReader(settings.bootstrap)) as reader:
-        topics, clock = _topics(settings), SystemClock()
         active = _active(list(read_to_end(reader, topics.rules, 0, clock)), settings.rule_set)
         heads = {p: _last(list(read_to_end(reader, topics.heads, p, clock))) for p in range(settings.partitions)}
     report: dict[str, Any] = {

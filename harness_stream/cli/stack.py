@@ -24,10 +24,12 @@ PORT_MAX = 65_535
 Directory = Annotated[Path, typer.Option("--dir", help="Folder of data, logs and process records.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 KafkaPort = Annotated[
-    int | None, typer.Option(min=1, max=PORT_MAX, help=f"TCP port of Kafka.  \\[default: {DEFAULT_KAFKA_PORT}]")
+    int | None,
+    typer.Option(min=1, max=PORT_MAX, help=f"TCP port of Kafka.  \\[default: as before, else {DEFAULT_KAFKA_PORT}]"),
 ]
 RedisPort = Annotated[
-    int | None, typer.Option(min=1, max=PORT_MAX, help=f"TCP port of Redis.  \\[default: {DEFAULT_REDIS_PORT}]")
+    int | None,
+    typer.Option(min=1, max=PORT_MAX, help=f"TCP port of Redis.  \\[default: as before, else {DEFAULT_REDIS_PORT}]"),
 ]
 KafkaLibs = Annotated[
     Path | None,
@@ -45,7 +47,7 @@ def up(
 ) -> None:
     """Start Apache Kafka and Redis on this machine and wait until both serve. Needs Java 17; fetches Kafka once.
 
-    Repeating it is harmless. Data survives `harness down`; to start from nothing, delete the folder.
+    Repeating it is harmless. Data and ports survive `harness down`; to start from nothing, delete the folder.
 
     Example: harness up --kafka-port 19092
     """

@@ -17,6 +17,7 @@ import typer
 from pathlib import Path  # noqa: TC003  isort: skip
 
 from harness_stream.adapters.clock import SystemClock
+from harness_stream.adapters.kafka.admin import require_topics
 from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
 from harness_stream.adapters.tables_source import Source, SourceRow, read_folder
 from harness_stream.cli.rules_check import show
@@ -99,12 +100,14 @@ def load(
     Example: harness tables load examples/tables --dry-run
     """
     settings = load_settings(bootstrap=bootstrap, prefix=prefix)
+    topics = topics_of(settings)
+    require_topics(settings.bootstrap, list(topics.values()))
     with closing(KafkaReader(settings.bootstrap)) as reader, closing(KafkaWriter(settings.bootstrap)) as writer:
         report = load_folder(
             folder,
             reader,
             writer,
-            topics=topics_of(settings),
+            topics=topics,
             clock=SystemClock(),
             options=Options(partial, prune, dry_run),
         )
@@ -130,6 +133,7 @@ def get(
         raise ConfigError(f"there is no table `{table}`", hint=did_you_mean(table, TABLES))
     settings = load_settings(bootstrap=bootstrap, prefix=prefix)
     topic = {table: topics_of(settings)[table]}
+    require_topics(settings.bootstrap, [topic[table]])
     with closing(KafkaReader(settings.bootstrap)) as reader:
         view = read_tables(reader, topic, SystemClock(), _sleep)[table]
     rows = rows_of(view, key)

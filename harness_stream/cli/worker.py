@@ -1,20 +1,22 @@
 """`harness worker`: one process that decides. Several share the partitions.
 
 Rule of this file: start, loop, stop. SIGTERM and Ctrl-C stop cleanly: what is in flight is drained within a second, a
-final checkpoint is written, the group is left.
+final checkpoint is written, the group is left. Before the group is joined there is nothing to put away, so the process
+ends at once. SIGTERM gives exit code 0 in both cases, since a stop that was asked for is no failure.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness_stream.cli.main import EXIT_INTERRUPTED
 from harness_stream.config import load_settings
 from harness_stream.core import limits
 
@@ -41,23 +43,27 @@ def worker(
     """Judge intents until stopped. Start several to share the work; each takes its part of the partitions.
 
     It refuses to start while a topic is not what the protocol demands, and says what it waits for until it is ready.
+    SIGTERM stops it cleanly at any moment, with exit code 0.
 
     Example: harness worker --dev
     """
+    stop = Stop()
+    _log_to_stderr(as_json=json)
     settings = load_settings(
         dev=dev or None, bootstrap=bootstrap, redis_url=redis, partitions=partitions, metrics_port=metrics_port
     )
-    _log_to_stderr(as_json=json)
-    run(settings)
+    run(settings, stop)
 
 
-def run(settings: Settings) -> None:
-    """Build a worker on Kafka and Redis and run it until SIGTERM or SIGINT."""
-    from harness_stream.cli.compose import kafka_worker  # noqa: PLC0415  the clients are slow to load, `--help` is not
+def run(settings: Settings, stop: Stop) -> None:
+    """Build a worker on Kafka and Redis and run it until `stop` is asked for."""
+    from harness_stream.cli.compose import kafka_worker, verified_realm  # noqa: PLC0415  slow to load, `--help` is not
     from harness_stream.runtime.telemetry import PrometheusMetrics, TelemetryServer  # noqa: PLC0415  same
 
     metrics = PrometheusMetrics()
-    built = kafka_worker(settings, metrics)
+    realm = verified_realm(settings)
+    stop.by_draining()
+    built = kafka_worker(settings, realm, metrics)
     clock = built.clock
     server = TelemetryServer(
         metrics,
@@ -67,14 +73,13 @@ def run(settings: Settings) -> None:
         host=settings.metrics_host,
     )
     try:
-        loop(built)
+        loop(built, stop)
     finally:
         server.close()
 
 
-def loop(built: Worker) -> None:
+def loop(built: Worker, stop: Stop) -> None:
     """Turn until a signal comes, then drain."""
-    stop = _Stop()
     # Rows, rules and units live long; a full collection over them costs milliseconds in the middle of a turn.
     gc.collect()
     gc.freeze()
@@ -100,17 +105,28 @@ def _announce(built: Worker, before: str) -> str:
     return now
 
 
-@dataclass(slots=True)
-class _Stop:
-    """Becomes true with the first SIGTERM or SIGINT; a second Ctrl-C ends at once."""
+class Stop:
+    """Catches SIGTERM and SIGINT from when it is made: a first process without an init gets no default handling.
 
-    asked: bool = False
+    Attributes:
+        asked: the loop shall end.
+    """
 
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
+        self.asked = False
+        self._draining = False
         signal.signal(signal.SIGTERM, self._ask)
         signal.signal(signal.SIGINT, self._ask)
 
+    def by_draining(self) -> None:
+        """From now on there is something to drain: a signal only sets `asked`; a second Ctrl-C ends at once."""
+        self._draining = True
+
     def _ask(self, number: int, frame: Any) -> None:  # noqa: ANN401, ARG002  the signal module's signature
+        if not self._draining:
+            log.info("stopped before it began")
+            # An exception would be raised inside of the Kafka client's C code as often as not, which makes it an error.
+            os._exit(EXIT_INTERRUPTED if number == signal.SIGINT else 0)
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True

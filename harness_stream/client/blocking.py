@@ -49,7 +49,7 @@ class BlockingChain(AnyChain):
             deadline_ms=deadline_ms,
             min_revision=min_revision,
             wait_for_hold=wait_for_hold,
-            obligations=obligations or {},
+            obligations={} if obligations is None else obligations,
         )
         return BlockingVerdict(self._session, waited(self._session.ask(self.chain_id, action, ask)))
 

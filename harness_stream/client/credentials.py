@@ -9,14 +9,23 @@ import json
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from harness_stream.client.fingerprints import dev_key, read_key
 from harness_stream.config import load_settings
 from harness_stream.core.scalars import Identifier  # noqa: TC001  pydantic reads it at run time
 from harness_stream.errors import ConfigError
 
 # What is read of a file that claims to hold credentials; real ones are below 1 KiB.
 _FILE_CHARS_MAX = 65_536
+
+
+def _is_key(text: SecretStr) -> SecretStr:
+    try:
+        read_key(text.get_secret_value())
+    except ValueError as error:
+        raise ValueError(f"a fingerprint key is 32 bytes as base64url, and {error}") from None
+    return text
 
 
 class Credentials(BaseModel):
@@ -33,6 +42,9 @@ class Credentials(BaseModel):
         incarnation: ids of the two log topics, if they shall be checked; else the broker is asked.
         enforcer: identity with role `enforcer` that reports outcomes; default the agent, whose `abandoned` is refused.
         dev: the realm is unsigned.
+        fingerprint_key: the realm's key of value fingerprints, 32 bytes as base64url (`secrets.token_urlsafe(32)`);
+            the same for every client and orchestrator of the realm. Without one a `dev` realm's is made of its name,
+            which hides nothing from who knows the name; elsewhere no value can be named, and rules about origin deny.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +59,7 @@ class Credentials(BaseModel):
     incarnation: str | None = None
     enforcer: Identifier | None = None
     dev: bool = False
+    fingerprint_key: Annotated[SecretStr, AfterValidator(_is_key)] | None = None
 
     def home(self) -> str:
         """The lane."""
@@ -55,6 +68,12 @@ class Credentials(BaseModel):
     def place(self) -> str:
         """The workload."""
         return self.workload_id or self.agent_id
+
+    def value_key(self) -> bytes | None:
+        """The key of value fingerprints; None if there is none."""
+        if self.fingerprint_key is not None:
+            return read_key(self.fingerprint_key.get_secret_value())
+        return dev_key(self.realm) if self.dev else None
 
     @classmethod
     def of(cls, source: str | Path | Self | None, **given: object) -> Self:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness_stream.client.wiring import Wiring
-    from harness_stream.ports import Delivery
+    from harness_stream.ports import Delivery, Ends
 
 # Ten times the concurrency one agent process was asked for; at 64 KiB each they would still fit into memory (640 MiB).
 WAITING_MAX: Final = 10_000
@@ -148,8 +148,7 @@ class Enforcer:
         """
         self._take_inbox()
         for ends in self._wiring.reader.ends():
-            if (following := self._following.get(ends.partition)) is not None:
-                following.bounds(ends)
+            self._bounds(ends)
         taken = self._read()
         for following in self._following.values():
             following.step(self._clock.elapsed_ms())
@@ -159,6 +158,15 @@ class Enforcer:
             self._delivered(delivery)
         self._expire()
         return 0.0 if taken >= POLL_RECORDS_MAX else self._pause_s()
+
+    def _bounds(self, ends: Ends) -> None:
+        if ends.topic == self._wiring.realm.topics.rules:
+            for each in self._following.values():
+                each.rules_pushed = ends.end > 0
+            return
+        following = self._following.get(ends.partition)
+        if following is not None:
+            following.bounds(ends)
 
     def _run(self) -> None:
         failure: BaseException | None = None
@@ -233,7 +241,7 @@ class Enforcer:
         except BufferError:
             return False
         self._by_token[self._tokens] = waiting
-        waiting.published_ms = now_ms
+        waiting.published_ms, waiting.heard_to = now_ms, self._following[waiting.partition].heard_to
         self._fresh_until_ms = now_ms + FRESH_MS
         self._wait_until(waiting, now_ms + request.deadline_ms)
         return True
@@ -302,7 +310,7 @@ class Enforcer:
 
     def _approved(self, waiting: Waiting, answer: Answer, read_ms: int) -> None:
         request = waiting.request
-        unknown = sorted(set(answer.obligations) - set(request.handlers))
+        unknown = sorted(name for name in answer.obligations if name not in request.handlers)
         if unknown:
             reason = Reason(Client.OBLIGATION, ", ".join(unknown))
             message = f"{request.subject} was approved with an obligation that nobody here fulfils: {reason.detail}"

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 WATCH_MS: Final = limits.DEADLINE_MS_DEFAULT // 10
 # One record of 1 KiB; when it has not come by then, compaction has moved it meanwhile.
 CHECKPOINT_MS_MAX: Final = 2_000
+# The rules topic has one partition (PROTOCOL §2).
+RULES_PARTITION: Final = 0
 # A record may be skipped before its delivery report has arrived, which happens within milliseconds; a worker writes at
 # most a few hundred records in that time.
 SKIPS_KEPT: Final = 256
@@ -51,12 +53,15 @@ class Following:
         phase: how far it is.
         head: the fold; a new one after each opening.
         broken: why the phase is BROKEN, for people.
+        rules_pushed: whether the rules topic holds anything; asked for while nobody has claimed the partition, None
+            while unknown.
     """
 
     def __init__(self, partition: int, wiring: Wiring) -> None:
         self.partition = partition
         self.phase = Phase.HEADS
         self.broken = ""
+        self.rules_pushed: bool | None = None
         self._wiring, self._reader = wiring, wiring.reader
         self._topics = wiring.realm.topics
         self.head = Head(Place.genesis(wiring.realm.incarnation, partition), wiring.verifier)
@@ -74,6 +79,11 @@ class Following:
     def ready(self) -> bool:
         """May intents be published?"""
         return self.phase is Phase.READY
+
+    @property
+    def heard_to(self) -> int:
+        """Offset of the newest sign of a worker; -1 without one."""
+        return -1 if self.head.sign is None else self.head.sign.offset
 
     def step(self, now_ms: int) -> None:
         """Ask for bounds when due, and notice that a phase is over. `now_ms` is elapsed time."""
@@ -127,6 +137,8 @@ class Following:
         topic = self._topics.heads if self.phase is Phase.HEADS else self._topics.verdicts
         self._reader.ask_ends([(topic, self.partition)], now_ms)
         self._asked_ms, self._read_when_asked = now_ms, self.head.place.offset
+        if self.ready and self.head.place.header.epoch == 0:
+            self._reader.ask_ends([(self._topics.rules, RULES_PARTITION)], now_ms)
 
     def _seek_checkpoint(self, ends: Ends) -> None:
         self._end, self._heads_low = ends.end, ends.low

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from harness_stream.client.answer import Handlers
     from harness_stream.client.binding import Encoders, Resources
+    from harness_stream.client.returned import Records
     from harness_stream.client.session import Measures, Session
     from harness_stream.client.wiring import Wiring
 
@@ -51,12 +52,14 @@ class AnyChain:
         wait_for_hold: bool = False,
         obligations: Handlers | None = None,
         encode: Encoders | None = None,
+        records: Records | None = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Decorate a function so that it runs only when approved, once, with exactly the approved values.
 
         Arguments arrive as read back from the judged JSON: tuples as lists, 1.0 as 1. A plain function stays plain:
         it blocks its thread while it waits, so do not call it on an event loop. Outcomes are reported:
-        done, failed (it raised), abandoned (never started), unknown (cancelled).
+        done, failed (it raised), abandoned (never started), unknown (cancelled). Besides what `resources`, `measures`,
+        `labels` and `purpose` say, values in arguments and results leave this process as fingerprints only.
 
         Args:
             action: dotted verb.
@@ -65,6 +68,8 @@ class AnyChain:
                 function of {name: value}.
             measures: a function of {name: value}.
             encode: parameter → function that turns its value into JSON.
+            records: a function of the result that takes it apart into `client.returned.Record`s: needed where fields
+                have no telling names, or a text is data. Default `client.returned.records_in`.
             labels: see `harness.Chain.decide`, as all others.
             purpose: see `decide`.
             parent: see `decide`.
@@ -89,6 +94,7 @@ class AnyChain:
             wait_for_hold,
             obligations or {},
             encode,
+            records,
         )
         return lambda function: guarded(self._session, self.chain_id, how, function)
 

@@ -1,6 +1,7 @@
 """Guarded functions: judged before they run, run once as approved, reported afterwards (DESIGN §10, V2, V4, V7).
 
-Rule of this file: the function's body runs in exactly one place, inside `_reported`, after `Answer.start`.
+Rule of this file: the function's body runs in exactly one place, inside `_reported`, after `Answer.start`. What it
+returned goes to the caller untouched, and into the outcome as fingerprints.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from harness_stream.client.answer import Answer, Handlers
+    from harness_stream.client.returned import Records
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,6 +46,22 @@ class Guarding:
     wait_for_hold: bool = False
     obligations: Handlers = field(default_factory=dict)
     encode: Encoders | None = None
+    records: Records | None = None
+
+
+@dataclass(slots=True)
+class _Run:
+    """One approved run of a function.
+
+    Attributes:
+        args: positional arguments to run it with.
+        kwargs: named ones.
+        result: what it returned.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any = None
 
 
 def guarded(session: Session, chain_id: str | None, how: Guarding, function: Callable[P, R]) -> Callable[P, R]:
@@ -62,41 +80,47 @@ def guarded(session: Session, chain_id: str | None, how: Guarding, function: Cal
         return session.ask(chain_id, how.action, _ask(how, places, call), call.digest)
 
     if inspect.iscoroutinefunction(function):
-        return cast("Callable[P, R]", _async(session, binding, asked, function))
-    return _plain(session, binding, asked, function)
+        return cast("Callable[P, R]", _async(session, how, binding, asked, function))
+    return _plain(session, how, binding, asked, function)
 
 
 def _async(
-    session: Session, binding: Binding, asked: Callable[[Call], Future[Answer]], function: Callable[P, Any]
+    session: Session,
+    how: Guarding,
+    binding: Binding,
+    asked: Callable[[Call], Future[Answer]],
+    function: Callable[P, Any],
 ) -> Callable[P, Any]:
     @functools.wraps(function)
     async def run(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401  whatever the function returns
         call = binding.call(args, kwargs)
         answer = await asyncio.wrap_future(asked(call))
-        with _reported(session, answer, call) as (approved, named):
-            return await function(*approved, **named)
+        with _reported(session, how, answer, call) as approved:
+            approved.result = await function(*approved.args, **approved.kwargs)
+        return approved.result
 
     return run
 
 
 def _plain(
-    session: Session, binding: Binding, asked: Callable[[Call], Future[Answer]], function: Callable[P, R]
+    session: Session, how: Guarding, binding: Binding, asked: Callable[[Call], Future[Answer]], function: Callable[P, R]
 ) -> Callable[P, R]:
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         call = binding.call(args, kwargs)
         answer = waited(asked(call))
-        with _reported(session, answer, call) as (approved, named):
-            return function(*approved, **named)
+        with _reported(session, how, answer, call) as approved:
+            approved.result = function(*approved.args, **approved.kwargs)
+        return cast("R", approved.result)
 
     return run
 
 
 @contextmanager
-def _reported(session: Session, answer: Answer, call: Call) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Use the approval, let the body run, report how it ended."""
+def _reported(session: Session, how: Guarding, answer: Answer, call: Call) -> Iterator[_Run]:
+    """Use the approval, let the body run, report how it ended and what values it returned."""
     try:
-        approved = call.run_with()
+        approved = _Run(*call.run_with())
         answer.start()
     except BaseException:
         session.post(answer, "abandoned")
@@ -109,7 +133,8 @@ def _reported(session: Session, answer: Answer, call: Call) -> Iterator[tuple[tu
     except BaseException:  # cancelled or interrupted: how far it came is not known
         session.post(answer, "unknown")
         raise
-    session.post(answer, "done")
+    about = {name: call.arguments[name] for name, role in how.roles.items() if role == "object"}
+    session.post(answer, "done", session.read(approved.result, how.records, about))
 
 
 def _ask(how: Guarding, places: Places, call: Call) -> Ask:

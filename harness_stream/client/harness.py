@@ -72,7 +72,7 @@ class Chain(AnyChain):
             deadline_ms=deadline_ms,
             min_revision=min_revision,
             wait_for_hold=wait_for_hold,
-            obligations=obligations or {},
+            obligations={} if obligations is None else obligations,
         )
         return Verdict(self._session, await asyncio.wrap_future(self._session.ask(self.chain_id, action, ask)))
 
@@ -99,7 +99,8 @@ class Harness(AnyHarness):
 
         Args:
             mandate: the orchestrator's event, as a file, its bytes, or its fields: published, and taken in before this
-                returns. None: the agent's own chain, which needs none.
+                returns. Among fields, `goal` may be the user's words: they stay here, and what they name is published
+                as fingerprints. None: the agent's own chain, which needs none.
             chain_id: a chain opened before, instead of a mandate.
 
         Raises:

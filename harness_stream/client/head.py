@@ -65,10 +65,11 @@ class SkippedRange(NamedTuple):
 
 
 class Sign(NamedTuple):
-    """The newest sign of life of the partition's owner."""
+    """The newest sign of life of the partition's owner: a record's kind, append time and offset."""
 
     kind: str
     append_ms: int
+    offset: int
 
 
 # Where each kind of answer names its input.
@@ -112,7 +113,7 @@ class Head:
             self.void += 1
             return None
         if place is not None or is_own(self.place.header, body):
-            self.sign = Sign(kind, record.timestamp_ms or 0)
+            self.sign = Sign(kind, record.timestamp_ms or 0, record.offset)
         if place is None:
             return None
         self.place = place

@@ -63,6 +63,7 @@ class Waiting:
         offset: where it landed; None while unknown.
         hold: the verdict that asks a person; None before.
         foreign: a verdict named this id, but not this intent.
+        heard_to: offset of the newest sign of a worker at its publish; -1 without one.
     """
 
     request: Request
@@ -74,6 +75,7 @@ class Waiting:
     offset: int | None = None
     hold: Answer | None = None
     foreign: bool = False
+    heard_to: int = -1
 
     def __post_init__(self) -> None:
         """The digest by which answers name it."""

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from harness_stream.client.enforcer import Enforcer
+from harness_stream.client.fingerprints import Seal, arguments_of, with_goal
 from harness_stream.client.ids import Ids
 from harness_stream.client.request import Kind, Request
+from harness_stream.client.returned import Records, Returned, returned
 from harness_stream.core import limits
 from harness_stream.core.canonical import arguments_digest
 from harness_stream.core.model import Intent, Mandate, Outcome
-from harness_stream.errors import CallerError, GarbageRecord, HarnessError, InvalidInput
+from harness_stream.errors import GarbageRecord, HarnessError, InvalidInput
 from harness_stream.wire.cloudevents import HS_ALG, build_headers, source_of
 from harness_stream.wire.codec import decode_input, encode
 
@@ -69,6 +71,8 @@ class Session:
         self._clock = wiring.clock
         self._realm = wiring.realm.name
         self._ids = Ids(wiring.clock)
+        self._value_key = credentials.value_key()
+        self._seal = None if self._value_key is None else Seal(self._value_key)
 
     def ask(self, chain_id: str | None, action: str, ask: Ask, digest: str | None = None) -> Future[Answer]:
         """Publish an intent; the future gives its approval or raises.
@@ -81,11 +85,13 @@ class Session:
 
         Raises:
             InvalidInput: the intent breaks the schema or a limit.
+            CallerError: a role names no argument.
             TypeError: an argument is not JSON.
             Overloaded, Unreachable, CallerError: as `Enforcer.submit`.
         """
         arguments = dict(ask.arguments or {})
         digest = arguments_digest(arguments) if digest is None else digest
+        used, unparsed = arguments_of(arguments, ask.roles or {}, self._seal)
         fields = {
             **self._common(self.credentials.agent_id),
             "intent_id": self._ids.new(),
@@ -94,8 +100,8 @@ class Session:
             "parent": None if ask.parent is None else dict(zip(("agent_id", "intent_id"), ask.parent, strict=True)),
             "action": action,
             "resources": list(ask.resources),
-            "arguments": _arguments(arguments, ask.roles or {}),
-            "unparsed": bool(arguments),  # no fingerprints yet: every value reads as never seen
+            "arguments": used,
+            "unparsed": unparsed,
             "arguments_digest": digest,
             "measures": _measures(ask.measures),
             "labels": list(ask.labels),
@@ -122,7 +128,7 @@ class Session:
         )
 
     def declare(self, source: MandateSource) -> tuple[str, Future[None]]:
-        """Publish a mandate, its bytes as they are.
+        """Publish a mandate: the bytes as they are, or of its fields, with their `goal` as fingerprints.
 
         Returns:
             The chain it opens, and a future that is done when it was taken in.
@@ -131,7 +137,7 @@ class Session:
             InvalidInput: it is no mandate for this agent.
             Overloaded, Unreachable, CallerError: as `Enforcer.submit`.
         """
-        value = _mandate_bytes(source)
+        value = _mandate_bytes(source, self._value_key)
         try:
             mandate = decode_input(value)
         except GarbageRecord as error:
@@ -141,26 +147,32 @@ class Session:
         future = self._submit("mandate", mandate.mandate_id, value, f"the mandate of chain `{mandate.chain_id}`")
         return mandate.chain_id, future
 
-    def report(self, answer: Answer, status: Status, measures: Measures | None = None) -> Future[None]:
+    def read(self, result: object, make: Records | None = None, about: Mapping[str, Any] | None = None) -> Returned:
+        """What an outcome says of a result; see `client.returned.returned`."""
+        return returned(result, self._seal, make, about)
+
+    def report(
+        self, answer: Answer, status: Status, measures: Measures | None = None, found: Returned | None = None
+    ) -> Future[None]:
         """Publish an outcome; the future is done when it was taken in.
 
         Raises:
             InvalidInput: status or measures break the schema.
             Overloaded, Unreachable, CallerError: as `Enforcer.submit`.
         """
-        return self.enforcer.submit(self._outcome(answer, status, measures))
+        return self.enforcer.submit(self._outcome(answer, status, measures, found or Returned()))
 
-    def post(self, answer: Answer, status: Status) -> None:
+    def post(self, answer: Answer, status: Status, found: Returned | None = None) -> None:
         """Publish an outcome if possible. One that gets lost counts as done, which is safe, so nothing is raised."""
         try:
-            self.report(answer, status)
+            self.report(answer, status, found=found)
         except HarnessError:
             return
 
     def _abandoned(self, request: Request, answer: Answer) -> Request:  # noqa: ARG002  the enforcer's signature
-        return self._outcome(answer, "abandoned", None)
+        return self._outcome(answer, "abandoned", None, Returned())
 
-    def _outcome(self, answer: Answer, status: Status, measures: Measures | None) -> Request:
+    def _outcome(self, answer: Answer, status: Status, measures: Measures | None, found: Returned) -> Request:
         fields = {
             **self._common(self.credentials.enforcer or self.credentials.agent_id),
             "outcome_id": self._ids.new(),
@@ -168,6 +180,9 @@ class Session:
             "verdict_digest": answer.digest,
             "status": status,
             "measures": _measures(measures),
+            "records": found.records,
+            "overflow": found.overflow,
+            "truncated": found.truncated,
         }
         outcome = _model(Outcome, fields, "outcome")
         return self._request("outcome", outcome.outcome_id, encode(outcome), f"the outcome `{status}`")
@@ -196,13 +211,6 @@ class Session:
         return [header for header in headers if header[0] != HS_ALG]  # what vouches for it is the signer's to say
 
 
-def _arguments(arguments: Mapping[str, Any], roles: Mapping[str, str]) -> list[dict[str, str]]:
-    unknown = sorted(set(roles) - set(arguments))
-    if unknown:
-        raise CallerError(f"`roles` names `{unknown[0]}`, which is no argument")
-    return [{"name": name, "role": roles.get(name, "other")} for name in arguments]
-
-
 def _measures(measures: Measures | None) -> dict[str, Any]:
     return {name: _measure(value) for name, value in (measures or {}).items()}
 
@@ -215,11 +223,11 @@ def _measure(value: Measure) -> int | str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _mandate_bytes(source: MandateSource) -> bytes:
+def _mandate_bytes(source: MandateSource, key: bytes | None) -> bytes:
     if isinstance(source, bytes):
         return source
     if isinstance(source, Mapping):
-        return encode(_model(Mandate, dict(source), "mandate"))
+        return encode(_model(Mandate, with_goal(source, key), "mandate"))
     try:
         return Path(source).read_bytes()
     except OSError as error:

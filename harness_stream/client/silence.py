@@ -8,16 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from harness_stream.client.answer import Reason
-from harness_stream.core import limits
 from harness_stream.core.reasons import Client
 from harness_stream.errors import TimedOut, Unreachable
 
 if TYPE_CHECKING:
     from harness_stream.client.following import Following
+    from harness_stream.client.head import Sign
     from harness_stream.client.request import Waiting
 
-# A live worker writes a checkpoint a second while busy; clocks of two machines may differ by CLOCK_SKEW_MS_MAX.
-RECENT_MS: Final = 2 * limits.CHECKPOINT_INTERVAL_MS + limits.CLOCK_SKEW_MS_MAX
+START_ONE: Final = "start one with `harness worker`; one that runs says in its log what it waits for"
+PUSH_RULES: Final = "push one with `harness rules push`, and start a worker (`harness worker`) if none runs"
+# Nobody could find out which: the broker has not said whether the rules topic holds anything.
+EITHER: Final = "is a rule set in force (`harness rules status`)? Workers wait for one. Does one run? `harness worker`"
 
 
 def not_published(subject: str, following: Following) -> Unreachable:
@@ -37,27 +39,50 @@ def not_confirmed(waiting: Waiting, error: str | None) -> Unreachable:
 
 
 def no_answer(waiting: Waiting, following: Following, now_ms: int) -> TimedOut:
-    """It is in the log, and nothing that counts answered it in time."""
-    reason = _cause(waiting, following, now_ms)
+    """It is in the log at `waiting.offset`, and nothing that counts answered it in time."""
+    reason, hint = _cause(waiting, waiting.offset or 0, following, now_ms)
     place = f"offset {waiting.offset} of partition {waiting.partition}"
     message = f"no answer to {waiting.request.subject} within {waiting.request.deadline_ms:,} ms; it is at {place}"
-    return TimedOut(f"{message}; {reason.detail}; nothing was run", hint=reason.hint, reasons=(reason,))
+    return TimedOut(f"{message}; {reason.detail}; nothing was run", hint=hint or reason.hint, reasons=(reason,))
 
 
-def _cause(waiting: Waiting, following: Following, now_ms: int) -> Reason:
-    sign, next_input = following.head.sign, following.head.place.header.next_input
+def _cause(waiting: Waiting, offset: int, following: Following, now_ms: int) -> tuple[Reason, str]:
+    """What is known, and what to do next; empty for what the reason itself says."""
+    sign, header = following.head.sign, following.head.place.header
+    if following.broken:
+        return Reason(Client.LOG_CONTRADICTS, following.broken), ""
     if waiting.foreign:
-        return Reason(Client.FOREIGN_ANSWER, "a verdict for this id names another intent and was ignored")
-    if sign is None and following.head.place.header.epoch == 0:
-        return Reason(Client.NO_WORKER, "no worker has ever claimed the partition")
-    seen = "nothing was heard of a worker since this process began to read"
-    if sign is not None:
-        seen = f"the last sign of a worker ({sign.kind}) is {max(now_ms - sign.append_ms, 0) / 1000:.1f} s old"
-    if waiting.offset is not None and next_input > waiting.offset:
-        return Reason(Client.NO_ANSWER, f"{seen}, it has covered this record")
-    if sign is None or now_ms - sign.append_ms > RECENT_MS:
-        return Reason(Client.WORKER_SILENT, seen)
-    return Reason(Client.BEHIND, f"{seen}, it has come to offset {next_input}")
+        return Reason(Client.FOREIGN_ANSWER, "a verdict for this id names another intent and was ignored"), ""
+    if sign is None and header.epoch == 0:
+        return _never_claimed(following.rules_pushed)
+    last = _last(sign, now_ms)
+    if header.next_input > offset:
+        return Reason(Client.NO_ANSWER, f"a worker has covered this record; {last}"), ""
+    decided = f"decided up to offset {header.next_input}, {_queued(offset - header.next_input)}"
+    if sign is not None and sign.offset > waiting.heard_to:
+        return Reason(Client.BEHIND, f"a worker has written since; {last}; {decided}"), ""
+    return Reason(Client.WORKER_SILENT, f"no worker has written here since; {last}; {decided}"), START_ONE
+
+
+def _never_claimed(rules_pushed: bool | None) -> tuple[Reason, str]:
+    """Workers wait for a rule set before they claim anything, so its absence looks as theirs does."""
+    never = "no worker has ever claimed the partition"
+    if rules_pushed is None:
+        return Reason(Client.NO_WORKER, f"{never}: none runs, or no rule set was ever pushed"), EITHER
+    if rules_pushed:
+        return Reason(Client.NO_WORKER, never), START_ONE
+    return Reason(Client.NO_WORKER, f"no rule set was ever pushed, and without one {never}"), PUSH_RULES
+
+
+def _last(sign: Sign | None, now_ms: int) -> str:
+    """Its age alone tells nothing of a worker: a partition at rest gets a checkpoint an hour."""
+    if sign is None:
+        return "no sign of one was seen since this process began to read"
+    return f"the last sign of one ({sign.kind}) is {max(now_ms - sign.append_ms, 0) / 1000:.1f} s old"
+
+
+def _queued(before: int) -> str:
+    return "so this record is next" if before == 0 else f"{before:,} come before this record"
 
 
 def cannot_connect(bootstrap: str, detail: str) -> Unreachable:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness_stream.client.answer import Answer, Decision, Reason
+    from harness_stream.client.returned import Records
     from harness_stream.client.session import Measures, Session, Status
 
 
@@ -54,6 +55,11 @@ class _Approval:
         return self._answer.digest
 
     @property
+    def offset(self) -> int:
+        """Of the verdict in its partition of the decision log."""
+        return self._answer.offset
+
+    @property
     def valid(self) -> bool:
         """Could the action begin now?"""
         return self._answer.valid
@@ -74,20 +80,31 @@ class _Approval:
 class Verdict(_Approval):
     """An approval, for asyncio."""
 
-    async def report(self, status: Status, measures: Measures | None = None) -> None:
+    async def report(
+        self, status: Status, measures: Measures | None = None, *, result: object = None, records: Records | None = None
+    ) -> None:
         """Say how the action ended, and wait until that was taken in.
+
+        Args:
+            status: done, failed, abandoned (never started) or unknown.
+            measures: as they turned out.
+            result: what the action returned; its values are told as fingerprints.
+            records: see `AnyChain.guard`.
 
         Raises:
             Denied: it was refused, with the reason.
             TimedOut, Unreachable: nobody took it in; it counts as done.
             InvalidInput: status or measures break the schema.
         """
-        await asyncio.wrap_future(self._session.report(self._answer, status, measures))
+        found = self._session.read(result, records)
+        await asyncio.wrap_future(self._session.report(self._answer, status, measures, found))
 
 
 class BlockingVerdict(_Approval):
     """An approval, without asyncio."""
 
-    def report(self, status: Status, measures: Measures | None = None) -> None:
+    def report(
+        self, status: Status, measures: Measures | None = None, *, result: object = None, records: Records | None = None
+    ) -> None:
         """As `Verdict.report`."""
-        waited(self._session.report(self._answer, status, measures))
+        waited(self._session.report(self._answer, status, measures, self._session.read(result, records)))

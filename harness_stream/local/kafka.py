@@ -122,6 +122,11 @@ class LocalKafka:
         """The record of the broker's process, if it runs; it may have been started by another command."""
         return self._process.running()
 
+    def last_address(self) -> str | None:
+        """Where it serves or last served, as its clients write it; None if it never did."""
+        record = self._process.last()
+        return None if record is None else record.address
+
     def start(self, progress: Progress = silent) -> None:
         """Return once the broker serves. Does nothing if it already runs.
 

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from harness_stream.errors import CallerError, Unavailable
+from harness_stream.errors import CallerError, ServerEnded, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -110,11 +110,17 @@ class DetachedProcess:
         self.log_file = directory / f"{name}.log"
         self._record_file = directory / f"{name}.json"
 
+    def last(self) -> ProcessRecord | None:
+        """The record of the newest process, whether it still runs or not; None before the first."""
+        try:
+            return ProcessRecord(**json.loads(self._record_file.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+
     def running(self) -> ProcessRecord | None:
         """The record of the process, if it still runs."""
-        try:
-            record = ProcessRecord(**json.loads(self._record_file.read_bytes()))
-        except (OSError, ValueError, TypeError):
+        record = self.last()
+        if record is None:
             return None
         _reap(record.pid)
         return record if birth_mark(record.pid) == record.born else None
@@ -125,7 +131,8 @@ class DetachedProcess:
         The previous run's log is kept as `NAME.previous.log`, so logs never grow beyond two runs.
 
         Raises:
-            Unavailable: the system could not start it, or it ended at once.
+            ServerEnded: it ended at once.
+            Unavailable: the system could not start it.
         """
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
@@ -133,7 +140,7 @@ class DetachedProcess:
         pid = _spawn_in_own_session(command, self.log_file, environment)
         born = birth_mark(pid)
         if born is None:
-            raise self.failed("ended as soon as it was started")
+            raise self.failed("ended as soon as it was started", ServerEnded)
         record = ProcessRecord(pid=pid, born=born, started_at_s=time.time(), address=address)
         draft = self._record_file.with_suffix(".draft")
         draft.write_text(json.dumps(asdict(record)), encoding="utf-8")
@@ -144,12 +151,13 @@ class DetachedProcess:
         """Return as soon as `answers()` is true.
 
         Raises:
-            Unavailable: the process ended, or `limit_s` seconds passed.
+            ServerEnded: the process ended.
+            Unavailable: `limit_s` seconds passed.
         """
         end = time.monotonic() + limit_s
         while not answers():
             if self.running() is None:
-                raise self.failed("ended while starting")
+                raise self.failed("ended while starting", ServerEnded)
             if time.monotonic() > end:
                 raise self.failed(f"runs, but did not answer within {limit_s:g} s")
             time.sleep(POLL_S)
@@ -162,20 +170,18 @@ class DetachedProcess:
             if not self._gone_within(limit_s):
                 self._signal(record, signal.SIGKILL)
                 self._require_gone()
-        self._record_file.unlink(missing_ok=True)
         return record is not None
 
     def kill(self) -> None:
-        """SIGKILL: what a crash looks like. The record goes too."""
+        """SIGKILL: what a crash looks like."""
         record = self.running()
         if record is not None:
             self._signal(record, signal.SIGKILL)
             self._require_gone()
-        self._record_file.unlink(missing_ok=True)
 
-    def failed(self, what: str) -> Unavailable:
+    def failed(self, what: str, kind: type[Unavailable] = Unavailable) -> Unavailable:
         """The error that says what happened to this process, with the end of its log."""
-        return Unavailable(f"{self.name} {what}{_log_tail(self.log_file)}", hint=f"read {self.log_file}")
+        return kind(f"{self.name} {what}{_log_tail(self.log_file)}", hint=f"read {self.log_file}")
 
     def _signal(self, record: ProcessRecord, number: signal.Signals) -> None:
         if birth_mark(record.pid) != record.born:

@@ -1,6 +1,7 @@
 """One Redis (or Valkey) server as a local process, loopback only.
 
-Rule of this file: Redis is a cache of the log (DESIGN §4), so its persistence only saves time after a restart.
+Rule of this file: Redis is a cache of the log (DESIGN §4), so its persistence only saves time after a restart. Data
+that the server cannot load (a Valkey wrote it, and this is a Redis; or it is damaged) is set aside: it starts empty.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness_stream.errors import CallerError
+from harness_stream.errors import CallerError, ServerEnded
 from harness_stream.local.process import (
     LOOPBACK,
     DetachedProcess,
@@ -82,6 +83,11 @@ class LocalRedis:
         """The record of the server's process, if it runs; it may have been started by another command."""
         return self._process.running()
 
+    def last_address(self) -> str | None:
+        """Where it serves or last served, as its clients write it; None if it never did."""
+        record = self._process.last()
+        return None if record is None else record.address
+
     def start(self, progress: Progress = silent) -> None:
         """Return once the server answers. Does nothing if it already runs.
 
@@ -89,16 +95,18 @@ class LocalRedis:
             CallerError: no server program is installed, or the port is taken; the message says what to do.
             Unavailable: the server did not come up.
         """
-        if self.running() is None:
-            require_free_port(self._settings.port, name="Redis", flag=self._settings.port_flag)
-            program = server_program()
-            progress(f"starting {Path(program).name} on {self.address}")
-            self._process.spawn(self._command(program), address=self.url)
+        if self.running() is not None:
+            self._wait_until_it_answers()
+            return
+        require_free_port(self._settings.port, name="Redis", flag=self._settings.port_flag)
+        program = server_program()
+        progress(f"starting {Path(program).name} on {self.address}")
         try:
-            self._process.wait_until(self.answers, START_LIMIT_S)
-        except BaseException:
-            self.stop()
-            raise
+            self._launch(program)
+        except ServerEnded:
+            if not self._has_data():
+                raise
+            self._launch_empty(program, progress)
 
     def stop(self) -> bool:
         """Stop cleanly, within `STOP_LIMIT_S`. Safe to repeat; returns whether anything ran."""
@@ -112,8 +120,41 @@ class LocalRedis:
         """Whether the server really serves at this moment, see `redis_answers`."""
         return redis_answers(self.address)
 
+    @property
+    def _data(self) -> Path:
+        return self._settings.directory / "data"
+
+    def _has_data(self) -> bool:
+        return self._data.is_dir() and any(self._data.iterdir())
+
+    def _launch(self, program: str) -> None:
+        self._process.spawn(self._command(program), address=self.url)
+        self._wait_until_it_answers()
+
+    def _wait_until_it_answers(self) -> None:
+        try:
+            self._process.wait_until(self.answers, START_LIMIT_S)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _launch_empty(self, program: str, progress: Progress) -> None:
+        """Start without the data; if that fails too, it was not the data's fault, and it stays what it was."""
+        aside = self._data.with_suffix(".old")
+        shutil.rmtree(aside, ignore_errors=True)
+        self._data.rename(aside)
+        progress(
+            f"{Path(program).name} cannot read its data, which is only a cache: starting empty, keeping it as {aside}"
+        )
+        try:
+            self._launch(program)
+        except BaseException:
+            shutil.rmtree(self._data, ignore_errors=True)
+            aside.rename(self._data)
+            raise
+
     def _command(self, program: str) -> list[str]:
-        data = self._settings.directory / "data"
+        data = self._data
         data.mkdir(parents=True, exist_ok=True)
         return [
             *(program, "--port", str(self._settings.port), "--bind", LOOPBACK, "--protected-mode", "yes"),

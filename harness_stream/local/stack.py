@@ -34,6 +34,9 @@ class Service(Protocol):
     def running(self) -> ProcessRecord | None:
         """Its process, if it runs."""
 
+    def last_address(self) -> str | None:
+        """Where it serves or last served."""
+
     def start(self, progress: Progress) -> None:
         """Return once it serves."""
 
@@ -72,8 +75,8 @@ class Stack:
 
     Args:
         directory: everything they keep; survives `down`. Delete it to start from nothing.
-        kafka_port: TCP port of Kafka; None: the one it runs on, else 9092.
-        redis_port: TCP port of Redis; None: the one it runs on, else 6379.
+        kafka_port: TCP port of Kafka; None: the one it runs on or last ran on, else 9092.
+        redis_port: TCP port of Redis; None: the one it runs on or last ran on, else 6379.
         kafka_libs: folder of Kafka's jars; None fetches them on first use.
         appendonly: whether Redis keeps its data on disk.
     """
@@ -89,9 +92,9 @@ class Stack:
     ) -> None:
         self.directory = directory.resolve()
         kafka_home, redis_home = self.directory / "kafka", self.directory / "redis"
-        port = kafka_port or _port_in_use(LocalKafka(BrokerSettings(kafka_home, 0))) or DEFAULT_KAFKA_PORT
+        port = kafka_port or _last_port(LocalKafka(BrokerSettings(kafka_home, 0))) or DEFAULT_KAFKA_PORT
         self.kafka = LocalKafka(BrokerSettings(kafka_home, port, libs=kafka_libs))
-        port = redis_port or _port_in_use(LocalRedis(RedisSettings(redis_home, 0))) or DEFAULT_REDIS_PORT
+        port = redis_port or _last_port(LocalRedis(RedisSettings(redis_home, 0))) or DEFAULT_REDIS_PORT
         self.redis = LocalRedis(RedisSettings(redis_home, port, appendonly=appendonly))
 
     @property
@@ -171,9 +174,11 @@ class Stack:
             yield
 
 
-def _port_in_use(service: Service) -> int | None:
-    record = service.running()
-    return int(record.address.rpartition(":")[2].partition("/")[0]) if record else None
+def _last_port(service: Service) -> int | None:
+    """A server that died, or was stopped, comes back where its clients look for it."""
+    address = service.last_address()
+    port = "" if address is None else address.rpartition(":")[2].partition("/")[0]
+    return int(port) if port.isdecimal() else None
 
 
 def _already_on(service: Service, address: str) -> bool:

@@ -49,8 +49,9 @@ BATCH_RECORDS_MAX = limits.IN_FLIGHT_RECORDS_MAX // limits.IN_FLIGHT_BATCHES_MAX
 BATCH_MS_MAX = 10
 # A partition at rest says so every hour: retention (above a day) never takes the last word that vouches for its state.
 CHECKPOINT_IDLE_MS = 3_600_000
-# A store that is away for longer is not waited for: cold agents are rejected at once, so that nobody waits behind.
-STORE_PATIENCE_MS = 300
+# A store that is away for longer is not waited for: cold agents are rejected at once, so that nobody waits behind. A
+# fifth of the default deadline, and four tries of an adapter that rests for 250 ms after a failure.
+STORE_PATIENCE_MS = limits.DEADLINE_MS_DEFAULT // 5
 # Enough to fill both batches while the broker is asked for more; beyond, the partition is paused.
 INBOX_RECORDS_MAX = 2 * limits.IN_FLIGHT_RECORDS_MAX
 _ENDED: Final = object()
@@ -285,8 +286,17 @@ class Deciding:
         return () if taken.event is None else units_needed(taken.event, self._tables, self._state)
 
     def _fetch_needed(self, candidates: Sequence[Taken]) -> bool:
-        """Thrice: what is fetched may name more, an approval's held intent its parent, and that one its tree's root."""
-        return all(self._fetch([u for taken in candidates for u in self._units_needed(taken)]) for _ in range(3))
+        """What is fetched may name more: an approval's held intent its parent, and that one its tree's root."""
+        left = limits.COLD_FETCH_UNITS_MAX
+        for _ in range(3):
+            needed = dict.fromkeys(unit for taken in candidates for unit in self._units_needed(taken))
+            missing = [unit for unit in needed if not self._state.has(unit)][:left]
+            if not missing:
+                return True
+            if not self._fetch(missing):
+                return False
+            left -= len(missing)
+        return True
 
     def _fetch(self, units: Sequence[str]) -> bool:
         """One bounded fetch of cold units; False if the store does not answer."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.core.apply import apply, change_of, units_of
+from harness_stream.core.decide import Arrival
 from harness_stream.core.fold import Header, fold_header, genesis
 from harness_stream.core.intake import Intake
 from harness_stream.core.join import Table, empty_tables
@@ -109,9 +110,9 @@ class Replay:
     def __init__(self, windows: Windows, rows: Iterable[tuple[str, Row]] = (), realm: str = "default") -> None:
         self._tables = empty_tables()
         self._lanes: dict[str, str] = {}
-        state = State()
-        self._world = World(Intake(None, 1, state, self._tables, windows, (windows.digest, REVISION)))
-        self._lines = Lines(realm, self._tables, state)
+        self._state = State()
+        self._world = World(Intake(None, 1, self._state, self._tables, windows, (windows.digest, REVISION)))
+        self._lines = Lines(realm, self._tables, self._state)
         for table, row in rows:
             self._put(TableLine(table, row.key, row))
 
@@ -132,6 +133,28 @@ class Replay:
             record = LogRecord("", 0, line - 1, None, raw, t)
             return {**self._world.answer(Taken(record, garbage=garbage), t), "line": line}
         return {**self._world.answer(self._arrived(line, found), found.at_ms), "line": line}
+
+    def would_answer(self, line: int, raw: bytes, windows: Windows) -> Mapping[str, Any] | None:
+        """What other rules would answer to the next line, which is not taken: no history changes.
+
+        Args:
+            line: its number.
+            raw: the line.
+            windows: rules that look at the history through the same windows.
+
+        Returns:
+            The answer without its link into the log; None for what is no event.
+        """
+        try:
+            found = self._lines.read(line, raw)
+        except GarbageRecord:
+            return None
+        if isinstance(found, TableLine):
+            return None
+        self._arrived(line, found)
+        intake = Intake(None, 1, self._state, self._tables, windows, (windows.digest, REVISION))
+        t = max(self._world.header.t, found.at_ms)
+        return intake.answer(found.event, Arrival(digest_of(found.value), found.at_ms, t), found.at_ms)
 
     def _arrived(self, line: int, found: EventLine) -> Taken:
         for table in self._tables.values():

@@ -1,7 +1,7 @@
-"""`schemas/`: JSON Schemas of every event, row and record, and one AsyncAPI 3 document, generated from the models.
+"""`schemas/`: JSON Schemas of every event, row, record and rule file, and one AsyncAPI 3 document, all generated.
 
-Rule of this file: nothing is described by hand that a model already says. `python -m harness_stream.wire.schema [DIR]`
-writes the files; a test fails if the checked-in ones differ.
+Rule of this file: nothing is described by hand that a model or the rule language already says.
+`python -m harness_stream.wire.schema [DIR]` writes the files; a test fails if the checked-in ones differ.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from harness_stream.core.events import EVENTS
 from harness_stream.core.records import RECORDS
 from harness_stream.core.tables import TABLES
 from harness_stream.wire.asyncapi import asyncapi_document
+from harness_stream.wire.rules_schema import rules_schema
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 ASYNCAPI_FILE: Final = "asyncapi.yaml"
+RULES_FILE: Final = "rules.schema.json"
 
 # Written always though a model has a default: they say which model it is.
 _NAMES_THE_MODEL: Final = ("v", "type", "kind")
@@ -52,10 +54,14 @@ def json_schema(stem: str) -> dict[str, Any]:
 
 def files() -> dict[str, str]:
     """File name → content of everything in `schemas/`."""
-    texts = {f"{stem}.json": json.dumps(json_schema(stem), indent=2, ensure_ascii=False) + "\n" for stem in models()}
+    texts = {f"{stem}.json": _dumped(json_schema(stem)) for stem in models()} | {RULES_FILE: _dumped(rules_schema())}
     document = asyncapi_document(list(EVENTS), list(TABLES), list(RECORDS))
     texts[ASYNCAPI_FILE] = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
     return texts
+
+
+def _dumped(schema: dict[str, Any]) -> str:
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def write(directory: Path) -> list[Path]:

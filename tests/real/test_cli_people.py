@@ -82,6 +82,8 @@ def people(prepared):
     told = json.loads(prepared.run("intents", "send", *SUPPORT_READS, "--deadline-ms", "500", "--json", exit_code=3))
     assert told["decision"] == "none"
     assert told["reasons"][0]["code"] == "no_worker"
+    assert "no rule set was ever pushed" in told["message"]
+    assert "harness rules push" in told["hint"]
     prepared.run("rules", "push", EXAMPLES / "rules" / "production.yaml")
     worker = prepared.start("worker", "--metrics-port", "0")
     try:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,8 +12,9 @@ import pytest
 import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from real_servers import unavailable
 
-from harness_stream.errors import CallerError, Unavailable
+from harness_stream.errors import CallerError, ServerEnded, Unavailable
 from harness_stream.local.artifacts import kafka_libs
 from harness_stream.local.kafka import BrokerSettings, LocalKafka
 from harness_stream.local.process import birth_mark, free_port, silent
@@ -157,6 +159,66 @@ def test_without_redis_server_the_wheels_valkey_serves(tmp_path: Path, monkeypat
         with redis.Redis.from_url(server.url) as client:
             assert client.set("key", "value")
             assert client.info("server")["server_name"] == "valkey"
+    finally:
+        server.stop()
+
+
+def write_with(server: LocalRedis, value: str) -> None:
+    server.start()
+    with redis.Redis.from_url(server.url) as client:
+        client.set("key", value)
+    server.stop()
+
+
+def test_data_of_the_other_server_is_set_aside_with_a_word_since_it_is_only_a_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("redis-server") is None:
+        unavailable("redis-server is not on PATH")
+    server, steps = LocalRedis(RedisSettings(tmp_path, free_port())), list[str]()
+    with monkeypatch.context() as without_redis_server:
+        without_redis_server.setenv("PATH", os.devnull)
+        write_with(server, "of valkey")
+    try:
+        server.start(steps.append)
+        with redis.Redis.from_url(server.url) as client:
+            assert client.get("key") is None
+            assert "server_name" not in client.info("server"), "Redis serves"
+        assert steps[1].startswith("redis-server cannot read its data")
+        assert str(tmp_path / "data.old") in steps[1]
+        assert any((tmp_path / "data.old").iterdir())
+    finally:
+        server.stop()
+
+
+def test_redis_data_is_read_on_by_valkey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("redis-server") is None:
+        unavailable("redis-server is not on PATH")
+    server = LocalRedis(RedisSettings(tmp_path, free_port()))
+    write_with(server, "of redis")
+    monkeypatch.setenv("PATH", os.devnull)
+    try:
+        server.start()
+        with redis.Redis.from_url(server.url) as client:
+            assert client.get("key") == b"of redis"
+        assert not (tmp_path / "data.old").exists()
+    finally:
+        server.stop()
+
+
+def test_a_start_that_fails_for_another_reason_leaves_the_data_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = LocalRedis(RedisSettings(tmp_path, free_port()))
+    write_with(server, "kept")
+    monkeypatch.setattr("harness_stream.local.redis.server_program", lambda: "/bin/false")
+    with pytest.raises(ServerEnded):
+        server.start()
+    monkeypatch.undo()
+    try:
+        server.start()
+        with redis.Redis.from_url(server.url) as client:
+            assert client.get("key") == b"kept"
     finally:
         server.stop()
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import orjson
@@ -128,7 +129,8 @@ def test_a_killed_worker_changes_no_history_and_loses_no_intent(realm, tmp_path)
     reports = check_logs(realm)
     check_terminal(reports, {i for r in results for i in r["sent"]})
     verdicts = [b for r in reports for b in r.effective if b["kind"] == "verdict"]
-    assert len(verdicts) == INTENTS
+    rejects = Counter(b["reason"] for r in reports for b in r.effective if b["kind"] == "reject")
+    assert len(verdicts) == INTENTS, rejects
     assert sum(b["decision"] == "approve" for b in verdicts) == sum(r["answers"].get("approve", 0) for r in results)
 
 

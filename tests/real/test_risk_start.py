@@ -1,5 +1,8 @@
 """Where the risk topology begins: on a real log, at places from which the fold comes out the same."""
 
+import subprocess
+import sys
+
 import pytest
 from own_realm import OwnRealm, wait_until
 
@@ -7,7 +10,7 @@ from harness_stream.adapters.kafka.admin import incarnation
 from harness_stream.adapters.signing import UnsignedVerifier
 from harness_stream.client.head import Head
 from harness_stream.core.fold import Place
-from harness_stream.errors import BrokerUnavailable
+from harness_stream.errors import BrokerUnavailable, ProtocolError
 from harness_stream.local.process import free_port
 from topologies.risk.start import find_places
 
@@ -73,3 +76,19 @@ def test_a_silent_broker_is_an_error_that_says_what_to_do(realm):
     with pytest.raises(BrokerUnavailable) as caught:
         find_places(settings, [0], 0, UnsignedVerifier())
     assert caught.value.hint
+
+
+def test_the_topology_names_every_topic_that_is_missing(real_stack, tmp_path):
+    realm = OwnRealm(real_stack.bootstrap, real_stack.redis_url, tmp_path, rules=RULES, tables=TABLES)
+    done = subprocess.run(
+        [sys.executable, "-m", "topologies.risk"],
+        env=realm.environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == ProtocolError.exit_code
+    assert f"`{realm.topics.verdicts}`, `{realm.topics.heads}`, `{realm.topics.risk}` do not exist" in done.stderr
+    assert "→ run `harness topics apply`" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""`harness tables load` and `get` as a person runs them, on a real broker."""
+"""`harness tables load` and `get` as a person runs them, on a real broker; what they say where no topics are."""
 
 from __future__ import annotations
 
@@ -6,27 +6,32 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 from pathlib import Path
 
 import pytest
 
+from harness_stream.adapters.kafka.admin import require_topics
+from harness_stream.errors import ProtocolError
+
 pytestmark = pytest.mark.real
 
-SAMPLES = Path(__file__).parents[2] / "examples" / "tables"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SAMPLES, RULES = EXAMPLES / "tables", EXAMPLES / "rules" / "production.yaml"
 
 
 @pytest.fixture
 def harness(real_stack, tmp_path):
     realm = {"HARNESS_BOOTSTRAP": real_stack.bootstrap, "HARNESS_PREFIX": f"t{uuid.uuid4().hex[:8]}"}
 
-    def run(*words, exit_code=0):
+    def run(*words, exit_code=0, errors=False):
         command = [sys.executable, "-c", "from harness_stream.cli.main import main; main()", *words]
         done = subprocess.run(
             command, cwd=tmp_path, env=os.environ | realm, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == exit_code, done.stdout + done.stderr
-        return done.stdout
+        return done.stderr if errors else done.stdout
 
     return run
 
@@ -51,3 +56,32 @@ def test_samples_are_loaded_once_shown_changed_and_pruned(harness, tmp_path):
 
     (tmp_path / "identity.csv").write_text("agent_id,tenant,status\nsupport-1,globex,active\n")
     assert "away from its history" in harness("tables", "load", str(tmp_path), exit_code=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "topic"),
+    [
+        (("tables", "get", "risk"), "risk"),
+        (("rules", "push", str(RULES)), "rules"),
+        (("intents", "send", "--agent", "support-1", "--action", "crm.read", "--dev"), "identity"),
+    ],
+    ids=["tables get", "rules push", "intents send"],
+)
+def test_a_command_that_needs_a_topic_that_is_not_there_names_it_and_what_makes_it(harness, words, topic):
+    said = harness(*words, exit_code=ProtocolError.exit_code, errors=True)
+    assert said.startswith("error: topic `t")
+    assert f".{topic}` does not exist\n→ run `harness topics apply`, which creates it\n" in said
+
+
+def test_a_load_names_every_table_that_has_no_topic_and_writes_nothing(harness):
+    said = harness("tables", "load", str(SAMPLES), exit_code=ProtocolError.exit_code, errors=True)
+    assert "topics `t" in said
+    assert all(f".{name}`" in said for name in ("identity", "infrastructure", "risk", "classification"))
+    assert "do not exist\n→ run `harness topics apply`, which creates them\n" in said
+
+
+def test_missing_topics_are_known_within_two_seconds(real_stack):
+    began_s = time.monotonic()
+    with pytest.raises(ProtocolError):
+        require_topics(real_stack.bootstrap, [f"t{uuid.uuid4().hex[:8]}.rules"])
+    assert time.monotonic() - began_s < 2

@@ -12,6 +12,7 @@ import pytest
 from harness_stream.errors import CallerError, HarnessError, Unavailable
 from harness_stream.local.artifacts import java, kafka_libs, require_kafka_libs
 from harness_stream.local.process import DetachedProcess, birth_mark, silent
+from harness_stream.local.stack import Stack
 
 SLEEPS = [sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(60)"]
 STUBBORN = [
@@ -51,6 +52,20 @@ def test_another_object_on_the_same_folder_finds_and_stops_it(process: DetachedP
     assert other.stop(5) is True
     assert birth_mark(pid) is None
     assert other.stop(5) is False
+
+
+def test_a_stack_without_ports_means_those_it_last_had_whether_a_server_died_or_was_stopped(tmp_path: Path) -> None:
+    redis, kafka = DetachedProcess("redis", tmp_path / "redis"), DetachedProcess("kafka", tmp_path / "kafka")
+    redis.spawn(SLEEPS, address="redis://127.0.0.1:17379/0")
+    kafka.spawn(SLEEPS, address="127.0.0.1:19092")
+    redis.kill()
+    kafka.stop(5)
+
+    stack = Stack(tmp_path)
+
+    assert (stack.redis_url, stack.bootstrap) == ("redis://127.0.0.1:17379/0", "127.0.0.1:19092")
+    assert Stack(tmp_path, redis_port=16379).redis_url == "redis://127.0.0.1:16379/0"
+    assert Stack(tmp_path / "new").redis_url == "redis://127.0.0.1:6379/0"
 
 
 def test_it_runs_in_a_session_of_its_own_so_ctrl_c_does_not_reach_it(process: DetachedProcess) -> None:

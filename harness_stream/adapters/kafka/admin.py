@@ -5,6 +5,7 @@ Rule: here a silent broker is an error that names its address and what to do.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -15,7 +16,7 @@ from harness_stream.errors import BrokerUnavailable, ProtocolError
 from harness_stream.wire.topics import Topics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from concurrent.futures import Future
 
     from confluent_kafka.admin import TopicDescription  # type: ignore[attr-defined]  # re-exported without saying so
@@ -28,6 +29,9 @@ Result = TypeVar("Result")
 ADMIN_S_MAX: Final = 5.0
 # The client gives up by itself; this only guards against one that does not.
 _RESULT_S_MAX: Final = 2 * ADMIN_S_MAX
+# A broker learns of a topic that another one has just created within some 100 ms; a person is not kept waiting longer.
+MISSING_S_MAX: Final = 1.0
+_MISSING_PAUSE_S: Final = 0.1
 
 
 class KafkaAdmin:
@@ -125,8 +129,29 @@ def offsets_at(settings: Settings, topic: str, partitions: Iterable[int], at_ms:
     return {number: None if offset < 0 else offset for number, offset in found.items()}
 
 
+def require_topics(bootstrap: str, names: Sequence[str]) -> None:
+    """Make sure that topics exist, at once: reading one that does not looks like a broker that is slow to answer.
+
+    Raises:
+        BrokerUnavailable: nobody answered in time.
+        ProtocolError: names those that do not exist.
+    """
+    admin, give_up_s = KafkaAdmin(bootstrap), time.monotonic() + MISSING_S_MAX
+    while missing := [name for name, found in admin.describe(list(names)).items() if found is None]:
+        if time.monotonic() >= give_up_s:
+            raise _missing(missing)
+        time.sleep(_MISSING_PAUSE_S)
+
+
 def _existing(found: dict[str, TopicDescription | None], name: str) -> TopicDescription:
     description = found.get(name)
     if description is None:
-        raise ProtocolError(f"topic `{name}` does not exist", hint="`harness topics apply` creates it")
+        raise _missing([name])
     return description
+
+
+def _missing(names: Sequence[str]) -> ProtocolError:
+    one = len(names) == 1
+    listed = ", ".join(f"`{name}`" for name in names)
+    said = f"topic {listed} does not exist" if one else f"topics {listed} do not exist"
+    return ProtocolError(said, hint=f"run `harness topics apply`, which creates {'it' if one else 'them'}")

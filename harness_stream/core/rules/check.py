@@ -7,19 +7,19 @@ can still meet an absent row or a spent budget; such a rule denies.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from harness_stream.core import limits
 from harness_stream.core.rules.cel import Parser, Runtime, TypeChecker
-from harness_stream.core.rules.cost import shapes_of
+from harness_stream.core.rules.cost import Cost, shapes_of
 from harness_stream.core.rules.expression import Expression, Scope, understand
-from harness_stream.core.rules.functions import rewritten
 from harness_stream.core.rules.language import (
     COUNTING,
     EXPRESSION_CHARS_MAX,
     FIELDS,
     GROUP_PATHS,
     INTENT_STEPS_MAX,
+    MEASURE_PREFIX,
     ROOTS,
     SELECTION_ROOTS,
     TIMESPAN_MS_MAX,
@@ -27,7 +27,9 @@ from harness_stream.core.rules.language import (
     WIDER_THAN_LANE,
     param_kind,
 )
-from harness_stream.core.rules.mistakes import WARNING, Findings, did_you_mean
+from harness_stream.core.rules.lint import lint
+from harness_stream.core.rules.mistakes import Code, Findings, did_you_mean
+from harness_stream.core.rules.parts import bracketed, put_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,8 +39,6 @@ if TYPE_CHECKING:
     from harness_stream.core.rules.document import Item
     from harness_stream.core.rules.language import Kind
     from harness_stream.core.rules.parse import Correlation, Draft, Path, Rule
-
-_MEASURE: Final = "measures."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Checked:
         selections: by name, in alphabetical order.
         conditions: each rule's `when`.
         selection_programs: in the order of the selections.
-        texts: each rule's `when` with its selections put in.
+        texts: each rule's `when` with its selections put in and `intent` for `event`.
         programs: those texts, compiled.
     """
 
@@ -77,22 +77,24 @@ def check(draft: Draft, *, timespan_ms_max: int = TIMESPAN_MS_MAX) -> Checked | 
     conditions = [pass_.condition(index) for index in range(len(draft.rule_set.rules))]
     for index, rule in enumerate(draft.rule_set.rules):
         pass_.window(index, rule)
-    pass_.whole_set()
+    pass_.ids()
     return pass_.finish(conditions)
 
 
 def expanded(expression: Expression, selections: Mapping[str, Expression]) -> str:
-    """The text with every selection replaced by its own, and every function of ours by its look-up.
+    """The text with every selection replaced by its own text, and every function of ours by its look-up."""
+    words = {at: (name, bracketed(selections[name].text)) for at, name in expression.uses.items()}
+    return put_in(expression.text, words, expression.calls)
 
-    The line break ends a comment at a selection's end.
-    """
-    text = expression.text
-    for offset, name in sorted({**expression.uses, **expression.calls}.items(), reverse=True):
-        if offset in expression.calls:
-            text = rewritten(text, offset, name)
-        else:
-            text = f"{text[:offset]}({selections[name].text}\n){text[offset + len(name) :]}"
-    return text
+
+def of_intent(expression: Expression, selections: Mapping[str, Expression]) -> str:
+    """The same, and `event` is read as `intent`: they are one view, and CEL would convert each of the two maps."""
+    words = {at: (name, bracketed(_intents(selections[name]))) for at, name in expression.uses.items()}
+    return put_in(expression.text, words | dict.fromkeys(expression.events, ("event", "intent")), expression.calls)
+
+
+def _intents(selection: Expression) -> str:
+    return put_in(selection.text, dict.fromkeys(selection.events, ("event", "intent")), {})
 
 
 class _Pass:
@@ -141,11 +143,12 @@ class _Pass:
         self._too_much = self._nodes > TREE_NODES_MAX or self._steps[part] > INTENT_STEPS_MAX
         if self._nodes > TREE_NODES_MAX:
             message = f"up to here the rule set has more than {TREE_NODES_MAX:,} names, values and operators"
-            self._wrong(item, message, "split the rule set; what a selection says counts wherever it is used")
+            fix = "split the rule set; what a selection says counts wherever it is used"
+            self._wrong(item, Code.COST, message, fix)
         elif self._too_much:
             message = f"up to here the {part} may take more than {INTENT_STEPS_MAX:,} steps for one intent"
             fix = f"what reads the resource counts {limits.RESOURCES_MAX} times; use less of loops and patterns"
-            self._wrong(item, message, fix)
+            self._wrong(item, Code.COST, message, fix)
 
     def _when_scope(self) -> Scope:
         if self._when is None:
@@ -167,65 +170,77 @@ class _Pass:
         if rule.correlation.timespan_ms > self._timespan_ms_max:
             longest = f"{self._timespan_ms_max // 1000:,} s"
             message = f"the longest window is {longest} (`topics.max_timespan`)"
-            self._wrong(self._place(index, "timespan"), message, "shorten it, or raise the setting and its retention")
+            fix = "shorten it, or raise the setting and the topics' retention"
+            self._wrong(self._place(index, "timespan"), Code.LONG_WINDOW, message, fix)
         if rule.correlation.type in COUNTING:
             self._counting(index, rule, rule.correlation)
         elif rule.correlation.condition is not None:
             message = f"a `{rule.correlation.type}` window has no condition"
-            self._wrong(self._place(index, "condition"), message, f"remove it, or use {', '.join(COUNTING)}")
+            fix = f"remove it, or use {', '.join(COUNTING)}"
+            self._wrong(self._place(index, "condition"), Code.WINDOW_CONDITION, message, fix)
 
     def _listed_selections(self, index: int, window: Correlation) -> None:
         if not window.selections and (place := self._draft.places.get(("rules", index, "correlation", "rules"))):
-            self._wrong(place, "`rules` lists no selection", "name at least one selection")
+            self._wrong(place, Code.MISSING_KEY, "`rules` lists no selection", "name at least one selection")
         for position, name in enumerate(window.selections):
             if name not in self._set.selections:
                 fix = did_you_mean(name, self._set.selections)
-                self._wrong(self._place(index, "rules", position), f"unknown selection `{name}`", fix)
+                place = self._place(index, "rules", position)
+                self._wrong(place, Code.UNKNOWN_SELECTION, f"unknown selection `{name}`", fix)
 
     def _group(self, item: Item, path: str) -> None:
         if path in GROUP_PATHS:
             return
         if path in WIDER_THAN_LANE:
             fix = "group by `tenant` at most, or leave `group-by` out for the whole lane"
-            self._wrong(item, f"`{path}` is wider than a lane", fix)
+            self._wrong(item, Code.WIDE_GROUP, f"`{path}` is wider than a lane", fix)
         else:
             self._path(item, path, "group by")
 
     def _path(self, item: Item, path: str, what: str) -> None:
         bare = path.removeprefix("event.").removeprefix("intent.")
         if bare != path and bare in GROUP_PATHS:
-            self._wrong(item, "paths of the event have no prefix here", f"write `{bare}`")
+            self._wrong(item, Code.BAD_PATH, "paths of the event have no prefix here", f"write `{bare}`")
         elif f"event.{path}" in FIELDS:
             kind = FIELDS[f"event.{path}"].value
-            self._wrong(item, f"`{path}` is a {kind}; one can only {what} a text", did_you_mean(path, GROUP_PATHS))
+            message = f"`{path}` is a {kind}; one can only {what} a text"
+            self._wrong(item, Code.BAD_PATH, message, did_you_mean(path, GROUP_PATHS))
         else:
-            self._wrong(item, f"`{path}` is not a path of the event", did_you_mean(path, GROUP_PATHS))
+            self._wrong(item, Code.BAD_PATH, f"`{path}` is not a path of the event", did_you_mean(path, GROUP_PATHS))
 
     def _counting(self, index: int, rule: Rule, window: Correlation) -> None:
         condition = window.condition
         if condition is None:
             place = self._draft.places["rules", index, "correlation"]
-            self._wrong(place, f"`{window.type}` needs a condition", "add `condition: {gt: 10}`")
+            fix = "add `condition: {gt: 10}`"
+            self._wrong(place, Code.WINDOW_CONDITION, f"`{window.type}` needs a condition", fix)
             return
         if condition.op == "eq" and rule.effect != "approve":
             message = f"`eq` in a {rule.effect} window lets the next number through"
-            self._wrong(self._place(index, "condition", "eq"), message, "write `gte`")
+            self._wrong(self._place(index, "condition", "eq"), Code.EQ_LETS_THROUGH, message, "write `gte`")
+        if condition.threshold < 0:
+            message = f"{condition.threshold} is never reached: nothing that is counted or summed is negative"
+            place = self._place(index, "condition", condition.op)
+            self._wrong(place, Code.NEGATIVE_COUNT, message, "compare with 0 or more")
         self._counted(index, window.type, condition.field)
 
     def _counted(self, index: int, kind: str, path: str | None) -> None:
-        condition = self._place(index, "condition")
         if kind == "event_count":
             if path is not None:
-                fix = "remove `field`, or use `value_count` or `value_sum`"
-                self._wrong(self._place(index, "condition", "field"), "`event_count` counts events, not a field", fix)
+                place, message = self._place(index, "condition", "field"), "`event_count` counts events, not a field"
+                self._wrong(
+                    place, Code.WINDOW_CONDITION, message, "remove `field`, or use `value_count` or `value_sum`"
+                )
         elif path is None:
-            self._wrong(condition, f"`{kind}` needs a field", "add `field: resource.uri` or `field: measures.rows`")
+            fix = "add `field: resource.uri` or `field: measures.rows`"
+            self._wrong(self._place(index, "condition"), Code.WINDOW_CONDITION, f"`{kind}` needs a field", fix)
         elif not _is_measure(path):
             self._text_field(self._place(index, "condition", "field"), kind, path)
 
     def _text_field(self, item: Item, kind: str, path: str) -> None:
         if kind == "value_sum":
-            self._wrong(item, f"`{path}` cannot be summed", "sum a measure, such as `measures.rows`")
+            fix = "sum a measure, such as `measures.rows`"
+            self._wrong(item, Code.BAD_PATH, f"`{path}` cannot be summed", fix)
         elif path not in GROUP_PATHS:
             self._path(item, path, "count")
 
@@ -235,63 +250,66 @@ class _Pass:
         exact = places.get(("rules", index, "correlation", key, *more))
         return exact or places.get(("rules", index, "correlation", key)) or places["rules", index, "correlation"]
 
-    def _wrong(self, item: Item, message: str, fix: str) -> None:
-        self._findings.on(item, message, fix)
+    def _wrong(self, item: Item, code: Code, message: str, fix: str) -> None:
+        self._findings.on(item, message, fix, code=code)
 
     # --- the whole ---
 
-    def whole_set(self) -> None:
+    def ids(self) -> None:
         first: dict[str, int] = {}
         for index, rule in enumerate(self._set.rules):
             item = self._draft.places.get(("rules", index, "id"))
             if item and rule.id in first:
                 message = f"the id `{rule.id}` is taken (line {first[rule.id]})"
-                self._wrong(item, message, "verdicts name rules by id: choose another")
+                self._wrong(item, Code.DUPLICATE_ID, message, "verdicts name rules by id: choose another")
             elif item:
                 first[rule.id] = item.line
-        approves = any(rule.effect == "approve" and rule.mode == "enforce" for rule in self._set.rules)
-        if not approves and not self._findings.failed:
-            message = "no rule approves, so everything is denied"
-            self._findings.at(1, 1, message, "add a rule with `effect: approve`", WARNING)
 
     def finish(self, conditions: list[Expression | None]) -> Checked | None:
+        lint(self._draft, self._selections, conditions)
         if self._findings.failed:
             return None
         known = tuple(condition for condition in conditions if condition)
-        selections = tuple(self._program(s.text, ("selections", name)) for name, s in sorted(self._selections.items()))
-        texts = tuple(expanded(condition, self._selections) for condition in known)
-        programs = tuple(self._program(text, ("rules", index, "when")) for index, text in enumerate(texts))
+        selections = dict(sorted(self._selections.items()))
+        listening = [self._program(s.text, self._draft.places["selections", name]) for name, s in selections.items()]
+        judging = [self._condition_program(index, condition) for index, condition in enumerate(known)]
         if self._findings.failed:
             return None
         return Checked(
             self._runtime,
-            dict(sorted(self._selections.items())),
+            selections,
             known,
-            tuple(program for program in selections if program),
-            texts,
-            tuple(program for program in programs if program),
+            tuple(program for program in listening if program),
+            tuple(text for text, _ in judging),
+            tuple(program for _, program in judging if program),
         )
 
-    def _program(self, text: str, path: tuple[str | int, ...]) -> cel.Expression | None:
-        item = self._draft.places[path]
-        if len(text) > EXPRESSION_CHARS_MAX:
-            message = f"{len(text):,} characters with its selections put in; the limit is {EXPRESSION_CHARS_MAX:,}"
-            self._wrong(item, message, "split the rule")
-            return None
+    def _condition_program(self, index: int, condition: Expression) -> tuple[str, cel.Expression | None]:
+        """What a rule's `when` comes to, and its program if it can have one."""
+        item = self._draft.places["rules", index, "when"]
+        length = len(expanded(condition, self._selections))
+        if length > EXPRESSION_CHARS_MAX:
+            message = f"{length:,} characters with its selections put in; the limit is {EXPRESSION_CHARS_MAX:,}"
+            self._wrong(item, Code.LIMIT, message, "split the rule")
+            return "", None
+        text = of_intent(condition, self._selections)
+        return text, self._program(text, item)
+
+    def _program(self, text: str, item: Item) -> cel.Expression | None:
         program = self._runtime.compile(text)
         if not isinstance(program, tuple):
             return program
         for complaint in program:
-            self._wrong(item, f"with its selections put in: {complaint.message}", complaint.fix)
+            self._wrong(item, Code.TYPE, f"with its selections put in: {complaint.message}", complaint.fix)
         return None
 
 
 def _is_measure(path: str) -> bool:
-    return path.startswith(_MEASURE) and path.removeprefix(_MEASURE).isidentifier()
+    return path.startswith(MEASURE_PREFIX) and path.removeprefix(MEASURE_PREFIX).isidentifier()
 
 
 def _stand_in(parser: Parser) -> Expression:
     tree = parser.tree("true")
     if isinstance(tree, tuple):
         raise TypeError("`true` is an expression")
-    return Expression("true", tree, frozenset(), {}, loops=False)
+    return Expression("true", tree, frozenset(), {}, loops=False, cost=Cost(1, 1, 0))

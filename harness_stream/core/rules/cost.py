@@ -62,8 +62,8 @@ class Shape(NamedTuple):
 
 
 _COMPARE_STEPS_ITEM: Final = 1.0
-_COMPARE_STEPS_CHAR: Final = 1 / 256
-_SCAN_STEPS_ITEM: Final = 0.5
+_COMPARE_STEPS_CHAR: Final = 1 / 512
+_SCAN_STEPS_ITEM: Final = 0.3
 _CONVERT_STEPS: Final = 40
 _LOOK_UP_STEPS: Final = 10
 _CONVERTING: Final = CONVERSIONS | {"type"}
@@ -71,6 +71,7 @@ _JOIN_STEPS_CHAR: Final = 1 / 6
 _JOIN_STEPS_ITEM: Final = 5.0
 _SEARCH_STEPS_CHAR: Final = 0.5
 _COUNT_STEPS_CHAR: Final = 1 / 40
+_ENTRY_STEPS: Final = 2.0
 _LOOP_STEPS: Final = 2.0
 # An intent of 64 KiB has room for some 3,000 fingerprints of values.
 _FUNCTION_STEPS: Final = {
@@ -167,6 +168,7 @@ class _Estimate:
             case ListOf(elements=elements):
                 return _many(len(elements), _largest([self.visit(element, times) for element in elements]))
             case MapOf(entries=entries):
+                self._add(node, len(entries) * _ENTRY_STEPS, times)
                 pairs = [(self.visit(key, times), self.visit(value, times)) for key, value in entries]
                 return _many(len(entries), _largest([shape for pair in pairs for shape in pair]))
             case Comprehension():
@@ -185,10 +187,7 @@ class _Estimate:
 
     def _select(self, node: Select, times: int) -> Shape:
         operand = self.visit(node.operand, times)
-        path = _path(node)
-        if path in self._shapes:
-            return self._shapes[path]
-        return operand.inner or _TEXT
+        return self._shapes.get(_path(node) or "") or operand.inner or _TEXT
 
     def _loop(self, node: Comprehension, times: int) -> Shape:
         over = self.visit(node.over, times)

@@ -1,7 +1,8 @@
 """YAML (or the JSON of a bundle) as a tree that remembers where every value stood.
 
-Rule: only what a rule set can need is read. One document, plain mappings, lists and scalars; no aliases (a few lines of
-them expand to gigabytes), no tags, no merge keys, no duplicate keys. Text in, tree out; nothing here knows about rules.
+Rule: only what a rule set or its cases can need is read. One document, plain mappings, lists and scalars; no aliases (a
+few lines of them expand to gigabytes), no tags, no merge keys, no duplicate keys. Text in, tree out; nothing here knows
+about rules.
 """
 
 from __future__ import annotations
@@ -10,17 +11,16 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from harness_stream.core.rules.language import INTEGER_MAX
+from harness_stream.core.rules.mistakes import Code, Findings
 
-if TYPE_CHECKING:
-    from harness_stream.core.rules.mistakes import Findings
-
-# The deepest value of a rule set is a threshold: six levels. Twice that leaves room and keeps recursion harmless.
+# The deepest value of a rule set is a threshold, on level six; of cases a value of an argument, on level nine. That
+# leaves room and keeps recursion harmless.
 DEPTH_MAX: Final = 12
 # 1,000 rules of 30 nodes, twice over; composing more takes seconds in pure Python.
 NODES_MAX: Final = 60_000
@@ -31,6 +31,8 @@ _REAL: Final = re.compile(r"[-+]?[0-9][0-9_]*\.[0-9]*([eE][-+]?[0-9]+)?\Z")
 # Control characters have no business in a name, a reason or an expression; lone surrogates are not even UTF-8.
 _FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _ESCAPE: Final = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|\r?\n[ \t]*|.)", re.DOTALL)
+
+_BEGIN_RULES: Final = "start with `rule_set: NAME` and `default: deny`"
 
 Value = Any  # str | int | float | bool | None | list[Item] | dict[str, Item]
 
@@ -46,6 +48,7 @@ class Item:
         keys: for a mapping, the item of each key.
         raw: the source of a scalar, quotes included; empty if the value did not come from YAML.
         style: YAML's scalar style: None (plain), ' " | or >.
+        end: line and column after its last character.
     """
 
     value: Value
@@ -54,6 +57,7 @@ class Item:
     keys: dict[str, Item] = field(default_factory=dict)
     raw: str = ""
     style: str | None = None
+    end: tuple[int, int] = (1, 1)
 
     def position(self, offset: int = 0) -> tuple[int, int]:
         """Line and column of the offset-th character of a text value."""
@@ -106,9 +110,10 @@ def _after(raw: str, style: str | None, index: int, wanted: str) -> int:
 
 
 class _Refused(Exception):  # noqa: N818  never leaves this module
-    def __init__(self, message: str, fix: str, mark: yaml.Mark) -> None:
+    def __init__(self, message: str, fix: str, event: yaml.Event) -> None:
         super().__init__(message)
-        self.message, self.fix, self.mark = message, fix, mark
+        self.message, self.fix, self.mark = message, fix, event.start_mark
+        self.code = Code.YAML_FEATURE if isinstance(event, yaml.AliasEvent) else Code.LIMIT
 
 
 class _Loader(yaml.SafeLoader):
@@ -122,20 +127,26 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:  # noqa: ANN401  PyYAML's signature
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if self.check_event(yaml.AliasEvent):
-            raise _Refused("aliases (`*name`) are not part of a rule set", "write the value out", event.start_mark)
+            raise _Refused("aliases (`*name`) are not read", "write the value out", event)
         self._nodes += 1
         self._depth += 1
         if self._nodes > NODES_MAX:
-            raise _Refused(f"more than {NODES_MAX:,} values", "split the rule set", event.start_mark)
+            raise _Refused(f"more than {NODES_MAX:,} values", "split the file", event)
         if self._depth > DEPTH_MAX:
-            raise _Refused(f"nested deeper than {DEPTH_MAX} levels", "no rule needs this", event.start_mark)
+            raise _Refused(f"nested deeper than {DEPTH_MAX} levels", "no rule needs this", event)
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
 
 
-def read_yaml(text: str, findings: Findings) -> Item | None:
+def read_yaml(text: str, findings: Findings, what: str = "rule set", begin: str = _BEGIN_RULES) -> Item | None:
     """Reads one YAML document; every mistake goes to findings.
+
+    Args:
+        text: the document.
+        findings: takes the mistakes.
+        what: it is, in the user's words.
+        begin: what to write into an empty one.
 
     Returns:
         The tree, or None if the text is not YAML at all or empty.
@@ -145,41 +156,44 @@ def read_yaml(text: str, findings: Findings) -> Item | None:
         loader = _Loader(text)
         root = loader.get_single_node()
     except _Refused as refused:
-        findings.at(refused.mark.line + 1, refused.mark.column + 1, refused.message, refused.fix)
+        findings.at(*_place(refused.mark), refused.message, refused.fix, code=refused.code)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        what = ", ".join(filter(None, (error.context, error.problem)))
-        findings.at(*place, f"not YAML: {what}", "check indentation, quotes and brackets up to here")
+        problem = ", ".join(filter(None, (error.context, error.problem)))
+        findings.at(
+            *_place(mark), f"not YAML: {problem}", "check indentation, quotes and brackets up to here", code=Code.YAML
+        )
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         line, column = before.count("\n") + 1, error.position - before.rfind("\n")
-        findings.at(line, column, "a character that YAML does not allow", "remove it")
+        findings.at(line, column, "a character that YAML does not allow", "remove it", code=Code.YAML)
     except (ValueError, OverflowError):  # an escape beyond Unicode reaches chr() inside PyYAML
         line = loader.line + 1 if loader else 1
-        findings.at(line, 1, "not YAML: an escape that is no character", "write the character itself")
+        findings.at(line, 1, "not YAML: an escape that is no character", "write the character itself", code=Code.YAML)
     else:
         if root is None:
-            findings.at(1, 1, "the rule set is empty", "start with `rule_set: NAME` and `default: deny`")
+            findings.at(1, 1, f"the {what} is empty", begin, code=Code.MISSING_KEY)
             return None
         return _item(root, text, findings)
     return None
 
 
 def _item(node: Node, text: str, findings: Findings) -> Item:
-    line, column = node.start_mark.line + 1, node.start_mark.column + 1
+    line, column = _place(node.start_mark)
+    end = _place(node.end_mark)
     if isinstance(node, MappingNode):
-        return _mapping(node, text, findings, line, column)
+        values, keys = _mapping(node, text, findings)
+        return Item(values, line, column, keys=keys, end=end)
     if isinstance(node, SequenceNode):
         _plain_tag(node, "seq", findings)
-        return Item([_item(child, text, findings) for child in node.value], line, column)
+        return Item([_item(child, text, findings) for child in node.value], line, column, end=end)
     if not isinstance(node, ScalarNode):
         raise TypeError(type(node))
     raw = text[node.start_mark.index : node.end_mark.index]
-    return Item(_scalar(node, findings), line, column, raw=raw, style=node.style)
+    return Item(_scalar(node, findings), line, column, raw=raw, style=node.style, end=end)
 
 
-def _mapping(node: MappingNode, text: str, findings: Findings, line: int, column: int) -> Item:
+def _mapping(node: MappingNode, text: str, findings: Findings) -> tuple[dict[str, Item], dict[str, Item]]:
     _plain_tag(node, "map", findings)
     values: dict[str, Item] = {}
     keys: dict[str, Item] = {}
@@ -188,28 +202,28 @@ def _mapping(node: MappingNode, text: str, findings: Findings, line: int, column
         value = _item(value_node, text, findings)
         name = key.value
         if not isinstance(name, str):
-            findings.on(key, "a key must be a text", "write the key in quotes")
+            findings.on(key, "a key must be a text", "write the key in quotes", code=Code.YAML_FEATURE)
         elif name in values:
             first = keys[name].line
-            findings.on(key, f"`{name}` is given twice (first on line {first})", "keep one of them")
+            message = f"`{name}` is given twice (first on line {first})"
+            findings.on(key, message, "keep one of them", code=Code.DUPLICATE_KEY)
         else:
             values[name], keys[name] = value, key
-    return Item(values, line, column, keys=keys)
+    return values, keys
 
 
 def _plain_tag(node: Node, expected: str, findings: Findings) -> None:
     if node.tag != _TAG + expected:
-        place = node.start_mark.line + 1, node.start_mark.column + 1
-        findings.at(*place, f"the tag `{node.tag}` is not part of a rule set", "remove it")
+        _wrong(node, findings, f"the tag `{node.tag}` is not read", "remove it", Code.YAML_FEATURE)
 
 
 def _scalar(node: ScalarNode, findings: Findings) -> Value:
-    place = node.start_mark.line + 1, node.start_mark.column + 1
     text: str = node.value
     kind = node.tag.removeprefix(_TAG)
     if kind in {"str", "merge", "value"}:
         if _FORBIDDEN.search(text):
-            findings.at(*place, "control characters and lone surrogates are refused", "remove them")
+            message = "control characters and lone surrogates are refused"
+            _wrong(node, findings, message, "remove them", Code.BAD_VALUE)
             return _FORBIDDEN.sub(" ", text)
         return text
     if kind == "null":
@@ -217,25 +231,35 @@ def _scalar(node: ScalarNode, findings: Findings) -> Value:
     if kind == "bool":
         return yaml.SafeLoader.bool_values.get(text.lower(), False)
     if kind in {"int", "float"}:
-        return _number(text, place, findings)
-    findings.at(*place, f"`{text[:40]}` is read as a {kind}", "write it in quotes")
+        return _number(node, findings)
+    _wrong(node, findings, f"`{text[:40]}` is read as a {kind}", "write it in quotes", Code.YAML_FEATURE)
     return text
 
 
-def _number(text: str, place: tuple[int, int], findings: Findings) -> int | float:
+def _number(node: ScalarNode, findings: Findings) -> int | float:
+    text: str = node.value
     if _DECIMAL.match(text) and len(text) < 20:  # noqa: PLR2004  more digits than any number in range
         number: int | float = int(text.replace("_", ""))
     elif _REAL.match(text):
         number = float(text.replace("_", ""))
     else:
-        findings.at(
-            *place, f"`{text[:40]}` is not a decimal number", "write it in decimal, or in quotes if it is a text"
-        )
+        fix = "write it in decimal, or in quotes if it is a text"
+        _wrong(node, findings, f"`{text[:40]}` is not a decimal number", fix, Code.BAD_VALUE)
         return 0
     if not math.isfinite(number) or (isinstance(number, int) and abs(number) > INTEGER_MAX):
-        findings.at(*place, f"`{text[:40]}` is out of range", f"use a number between ±{INTEGER_MAX}")
+        fix = f"use a number between ±{INTEGER_MAX}"
+        _wrong(node, findings, f"`{text[:40]}` is out of range", fix, Code.BAD_VALUE)
         return 0
     return number
+
+
+def _wrong(node: Node, findings: Findings, message: str, fix: str, code: Code) -> None:
+    findings.at(*_place(node.start_mark), message, fix, code=code, end=_place(node.end_mark))
+
+
+def _place(mark: Any) -> tuple[int, int]:  # noqa: ANN401  PyYAML has two types of marks
+    """Line and column, counted from 1."""
+    return (mark.line + 1, mark.column + 1) if mark else (1, 1)
 
 
 def read_json(data: bytes, findings: Findings) -> Item | None:
@@ -243,7 +267,8 @@ def read_json(data: bytes, findings: Findings) -> Item | None:
     try:
         return _from_json(json.loads(data, object_pairs_hook=_pairs, parse_constant=_no_constant), 0)
     except (ValueError, RecursionError) as error:
-        findings.at(1, 1, f"not a bundle: {str(error)[:100]}", "make bundles with `harness rules push`")
+        message = f"not a bundle: {str(error)[:100]}"
+        findings.at(1, 1, message, "make bundles with `harness rules push`", code=Code.YAML)
         return None
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from harness_stream.core.rules import guards
+from harness_stream.core.rules.cel import Complaint
 from harness_stream.core.rules.cost import Cost, Shape, cost_of
 from harness_stream.core.rules.functions import ORIGIN, PARAMETERS, READS, function_of, names_an_argument
 from harness_stream.core.rules.language import (
@@ -32,7 +33,7 @@ from harness_stream.core.rules.language import (
     TYPE_NAMES,
     Kind,
 )
-from harness_stream.core.rules.mistakes import WARNING, Findings, did_you_mean
+from harness_stream.core.rules.mistakes import ERROR, WARNING, Code, Findings, did_you_mean, token_chars
 from harness_stream.core.rules.patterns import pattern_of
 from harness_stream.core.rules.syntax import (
     Call,
@@ -70,6 +71,7 @@ class Expression:
         calls: the language's own functions it calls, by the offset of each call.
         loops: whether it holds a comprehension.
         cost: what evaluating it may take, its selections included.
+        events: offsets at which it says `event`.
     """
 
     text: str
@@ -77,13 +79,17 @@ class Expression:
     reads: frozenset[str]
     uses: Mapping[int, str]
     loops: bool
-    cost: Cost = Cost(1, 1, 0)
+    cost: Cost
+    events: frozenset[int] = frozenset()
     calls: Mapping[int, str] = field(default_factory=dict)
+
+    def reads_through(self, selections: Mapping[str, Expression]) -> frozenset[str]:
+        """What it and the selections that it uses read."""
+        return self.reads.union(*(selections[name].reads for name in self.uses.values()))
 
     def varies(self, selections: Mapping[str, Expression]) -> bool:
         """Whether it reads the resource, and may so differ between two resources of one intent."""
-        paths = self.reads.union(*(selections[name].reads for name in self.uses.values()))
-        return any(path.startswith(_RESOURCE) for path in paths)
+        return any(path.startswith(_RESOURCE) for path in self.reads_through(selections))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,32 +124,40 @@ def understand(item: Item, scope: Scope, findings: Findings) -> Expression | Non
     text = item.value
     if len(text) > EXPRESSION_CHARS_MAX:
         message = f"an expression of {len(text):,} characters; the limit is {EXPRESSION_CHARS_MAX:,}"
-        findings.on(item, message, "put parts of it into selections or rules of their own")
+        findings.on(item, message, "put parts of it into selections or rules of their own", code=Code.LIMIT)
         return None
     tree = scope.parser.tree(text)
     if isinstance(tree, tuple):
         for complaint in tree:
-            findings.on(item, complaint.message, complaint.fix, offset=complaint.offset)
+            _complain(item, complaint, Code.SYNTAX, findings)
         return None
     walk = _Walk(item, scope, findings)
     walk.visit(tree, guards.NOTHING)
     for complaint in scope.checker.complaints(text):
         if not (walk.failed and complaint.undeclared):
-            findings.on(item, complaint.message, complaint.fix, offset=complaint.offset)
+            _complain(item, complaint, Code.UNKNOWN_NAME if complaint.undeclared else Code.TYPE, findings)
     cost = cost_of(tree, scope.shapes, scope.selections)
     _afford(item, cost, findings)
-    return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops, cost, dict(walk.calls))
+    events = frozenset(walk.events)
+    return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops, cost, events, dict(walk.calls))
 
 
 def _afford(item: Item, cost: Cost, findings: Findings) -> None:
     """Refuses what could stall a worker, at the part that takes most."""
     if cost.loops > LOOP_STEPS_MAX:
         message = f"up to {cost.loops:,} passes through loops; the limit is {LOOP_STEPS_MAX:,}"
-        findings.on(item, message, "split the rule, or loop over a shorter list", offset=cost.dearest)
+        _complain(
+            item, Complaint(cost.dearest, message, "split the rule, or loop over a shorter list"), Code.COST, findings
+        )
     elif cost.steps > CONDITION_STEPS_MAX:
         message = f"up to {cost.steps:,} steps on the largest event; the limit is {CONDITION_STEPS_MAX:,}"
         fix = "`map` and `filter` take the square of a list's length: use `exists`, `in` or `startsWith`"
-        findings.on(item, message, fix, offset=cost.dearest)
+        _complain(item, Complaint(cost.dearest, message, fix), Code.COST, findings)
+
+
+def _complain(item: Item, complaint: Complaint, code: Code, findings: Findings) -> None:
+    offset, length = complaint.offset, token_chars(item.value, complaint.offset)
+    findings.on(item, complaint.message, complaint.fix, code=code, offset=offset, length=length)
 
 
 class _Walk:
@@ -158,14 +172,20 @@ class _Walk:
         self._bound: tuple[str, ...] = ()
         self._warned: set[str] = set()
         self.reads: set[str] = set()
+        self.events: set[int] = set()
         self.uses: dict[int, str] = {}
         self.calls: dict[int, str] = {}
         self.loops = False
         self.failed = False
 
-    def _mistake(self, offset: int, message: str, fix: str) -> None:
-        self.failed = True
-        self._findings.on(self._item, message, fix, offset=offset)
+    def _mistake(
+        self, offset: int, code: Code, message: str, fix: str, severity: str = ERROR, *, upto: int | None = None
+    ) -> None:
+        """A mistake on the token at an offset, or on everything from there to the end of the token at `upto`."""
+        self.failed = self.failed or severity == ERROR
+        last = offset if upto is None else upto
+        length = last - offset + token_chars(self._item.value, last)
+        self._findings.on(self._item, message, fix, code=code, offset=offset, length=length, severity=severity)
 
     def visit(self, node: Node, facts: guards.Facts) -> None:
         match node:
@@ -214,32 +234,34 @@ class _Walk:
     def _unknown_name(self, node: Ident) -> None:
         name = node.name
         if self._scope.roots == SELECTION_ROOTS and name == "intent":
-            self._mistake(node.offset, "a selection reads only `event` and `params`", "write `event` for `intent`")
+            fix = "write `event` for `intent`"
+            self._mistake(node.offset, Code.OUT_OF_SCOPE, "a selection reads only `event` and `params`", fix)
         elif self._scope.roots == SELECTION_ROOTS and name in ROOTS:
             fix = f"read `{name}` in the rule's `when`"
-            self._mistake(node.offset, "a selection reads only `event` and `params`", fix)
+            self._mistake(node.offset, Code.OUT_OF_SCOPE, "a selection reads only `event` and `params`", fix)
         elif name in self._scope.reserved:
-            self._mistake(node.offset, "a selection cannot use another one", f"write out what `{name}` says")
+            fix = f"write out what `{name}` says"
+            self._mistake(node.offset, Code.OUT_OF_SCOPE, "a selection cannot use another one", fix)
         else:
             fix = did_you_mean(name, self._scope.roots | set(self._scope.selections))
-            self._mistake(node.offset, f"unknown name `{name}`", fix)
+            self._mistake(node.offset, Code.UNKNOWN_NAME, f"unknown name `{name}`", fix)
 
     def _bare(self, offset: int, path: str) -> None:
         names = [name for name in self._scope.fields if name.startswith(f"{path}.")]
         fix = f"name one of its fields, such as `{names[0]}`" if names else "there are none"
-        self._mistake(offset, f"`{path}` is a table, not a value", fix)
+        self._mistake(offset, Code.TYPE, f"`{path}` is a table, not a value", fix)
 
     def _read(self, offset: int, path: str, facts: guards.Facts) -> None:
         self.reads.add(path)
         table, _, field_name = path.partition(".")
+        if table == "event":
+            self.events.add(offset)
         if table not in GUARDED_TABLES or field_name == "present" or guards.present(table) in facts:
             return
         if table not in self._warned:
             self._warned.add(table)
             message = f"`{path}` is an error when the row is absent, and an error denies"
-            self._findings.on(
-                self._item, message, f"write `{table}.present && …` before it", offset=offset, severity=WARNING
-            )
+            self._mistake(offset, Code.ABSENT_ROW, message, f"write `{table}.present && …` before it", WARNING)
 
     def _select(self, node: Select, facts: guards.Facts) -> None:
         if node.test:
@@ -267,7 +289,8 @@ class _Walk:
             if name.startswith(f"{parent}.")
         }
         fix = did_you_mean(node.field, siblings, prefix=f"{parent}.")
-        self._mistake(node.offset + 1, f"unknown field `{parent}.{node.field}`", fix)
+        code = Code.UNKNOWN_PARAM if parent == "params" else Code.UNKNOWN_FIELD
+        self._mistake(node.offset + 1, code, f"unknown field `{parent}.{node.field}`", fix)
 
     # --- what may not be there ---
 
@@ -280,9 +303,9 @@ class _Walk:
         if self._is_argument(node.operand):
             if node.field not in ARGUMENT_FIELDS:
                 fix = did_you_mean(node.field, ARGUMENT_FIELDS)
-                self._mistake(node.offset + 1, f"unknown field `{node.field}` of an argument", fix)
+                self._mistake(node.offset + 1, Code.UNKNOWN_FIELD, f"unknown field `{node.field}` of an argument", fix)
         elif self._is_map(node.operand):
-            self._key(node.offset, node, node.operand, Const(node.offset, node.field), facts)
+            self._key(node, node.operand, Const(node.offset, node.field), facts)
 
     def _is_argument(self, node: Node) -> bool:
         match node:
@@ -298,19 +321,21 @@ class _Walk:
             return node.function == "_[_]"
         return isinstance(node, MapOf) or self._kind(node) in {Kind.MEASURES, Kind.ARGS}
 
-    def _key(self, offset: int, read: Node, container: Node, key: Node, facts: guards.Facts) -> None:
+    def _key(self, read: Select | Call, container: Node, key: Node, facts: guards.Facts) -> None:
         if guards.key_in(container, key) in facts:
             return
         fix = f"write `{guards.written(key)} in {guards.written(container)} && …` before it"
-        self._mistake(offset, f"`{guards.written(read)}` fails when the key is missing", fix)
+        message = f"`{guards.written(read)}` fails when the key is missing"
+        self._mistake(_start(read), Code.UNGUARDED, message, fix, upto=read.offset)
 
     def _index(self, node: Call, facts: guards.Facts) -> None:
         container, key = node.args
         if isinstance(container, ListOf | Comprehension) or self._kind(container) is Kind.STRINGS:
             fix = 'write `"value" in list` or `list.exists(x, x == "value")`'
-            self._mistake(node.offset, "an index into a list fails when the list is shorter", fix)
+            message = "an index into a list fails when the list is shorter"
+            self._mistake(_start(node), Code.UNGUARDED, message, fix, upto=node.offset)
         else:
-            self._key(node.offset, node, container, key, facts)
+            self._key(node, container, key, facts)
 
     def _has(self, node: Select, facts: guards.Facts) -> None:
         if self._kind(node.operand) in {Kind.MEASURES, Kind.ARGS}:
@@ -324,7 +349,7 @@ class _Walk:
             fix = f'fields of `{table}` are always there: compare with `""`, or ask `size()`'
         else:
             fix = "only keys of `measures` and `args` can be missing"
-        self._mistake(self._word(node.offset), "`has()` is refused here", fix)
+        self._mistake(self._word(node.offset), Code.UNGUARDED, "`has()` is refused here", fix)
 
     # --- calls ---
 
@@ -334,11 +359,14 @@ class _Walk:
         parameters = PARAMETERS[name]
         root = READS[name].partition(".")[0]
         if root not in self._scope.roots:
-            self._mistake(where, f"`{name}()` asks of the intent, not of history", "ask in the rule's `when`")
+            message = f"`{name}()` asks of the intent, not of history"
+            self._mistake(where, Code.OUT_OF_SCOPE, message, "ask in the rule's `when`")
         elif len(node.args) != len(parameters):
-            self._mistake(where, f"`{name}()` takes {len(parameters)}", f"write `{name}({', '.join(parameters)})`")
+            fix = f"write `{name}({', '.join(parameters)})`"
+            self._mistake(where, Code.TYPE, f"`{name}()` takes {len(parameters)}", fix)
         elif name == ORIGIN and not names_an_argument(node.args[0], self._bound):
-            self._mistake(where, "`origin()` takes an argument's name", 'write `origin("to")`, or loop over `args`')
+            fix = 'write `origin("to")`, or loop over `args`'
+            self._mistake(where, Code.TYPE, "`origin()` takes an argument's name", fix)
         else:
             self.reads.add(READS[name])
             self.calls[where] = name
@@ -386,7 +414,7 @@ class _Walk:
             message, fix = f"`{node.function}` is not called like this", "write `list.exists(x, condition on x)`"
         else:
             message, fix = f"unknown function `{node.function}`", did_you_mean(node.function, _FUNCTIONS)
-        self._mistake(self._word(node.offset), message, fix)
+        self._mistake(self._word(node.offset), Code.UNKNOWN_FUNCTION, message, fix)
 
     def _word(self, offset: int) -> int:
         """Start of the name before the bracket that CEL points at."""
@@ -399,7 +427,7 @@ class _Walk:
         if not known:
             sign = OPERATOR_SIGNS[node.function]
             fix = "divide by a number other than 0, or multiply the other side"
-            self._mistake(node.offset, f"`{sign}` fails when the divisor is 0", fix)
+            self._mistake(node.offset, Code.UNGUARDED, f"`{sign}` fails when the divisor is 0", fix)
 
     def _arithmetic(self, node: Call) -> None:
         for arg in node.args:
@@ -408,7 +436,7 @@ class _Walk:
                     if self._kind(operand) is Kind.MEASURES:
                         fix = "compare the measure itself, and put factors into the other side or into a parameter"
                         message = "a measure may be whole or not, and arithmetic does not mix the two"
-                        self._mistake(node.offset, message, fix)
+                        self._mistake(node.offset, Code.UNGUARDED, message, fix)
                         return
 
     def _conversion(self, node: Call) -> None:
@@ -416,25 +444,27 @@ class _Walk:
         arguments = [arg for arg in node.args if isinstance(arg, Const)]
         if len(arguments) < len(node.args) or node.target is not None:
             fix = "compare without converting: numbers compare across int and double"
-            self._mistake(where, f"`{node.function}()` of an input can fail at run time", fix)
+            self._mistake(where, Code.UNGUARDED, f"`{node.function}()` of an input can fail at run time", fix)
         elif len(arguments) == 1 and (
             error := self._scope.parser.literal_fails(_call_text(node.function, arguments[0]))
         ):
-            self._mistake(where, f"`{node.function}()` of this literal fails: {error}", "correct the literal")
+            message = f"`{node.function}()` of this literal fails: {error}"
+            self._mistake(where, Code.BAD_VALUE, message, "correct the literal")
 
     def _pattern(self, node: Call) -> None:
         pattern = node.args[-1] if node.args else None
         if not isinstance(pattern, Const) or not isinstance(pattern.value, str):
             fix = 'write the pattern in quotes: `x.matches("^crm[.]")`'
-            self._mistake(node.offset, "`matches` takes a literal pattern only", fix)
+            self._mistake(node.offset, Code.UNGUARDED, "`matches` takes a literal pattern only", fix)
         elif len(pattern.value) > PATTERN_CHARS_MAX:
             message = f"a pattern of {len(pattern.value):,} characters; the limit is {PATTERN_CHARS_MAX}"
-            self._mistake(pattern.offset, message, "use `startsWith`, `in [...]` or several patterns")
+            self._mistake(pattern.offset, Code.COST, message, "use `startsWith`, `in [...]` or several patterns")
         elif (units := pattern_of(pattern.value).units) > PATTERN_UNITS_MAX:
             message = f"the pattern unfolds to {units:,} instructions; the limit is {PATTERN_UNITS_MAX:,}"
-            self._mistake(pattern.offset, message, "use smaller counts in braces, and ranges in place of Unicode classes")
+            fix = "use smaller counts in braces, and ranges in place of Unicode classes"
+            self._mistake(pattern.offset, Code.COST, message, fix)
         elif error := self._scope.parser.literal_fails(f'"".matches({_quoted(pattern.value)})'):
-            self._mistake(pattern.offset, f"not a regular expression: {error}", "use RE2 syntax")
+            self._mistake(pattern.offset, Code.BAD_VALUE, f"not a regular expression: {error}", "use RE2 syntax")
 
     # --- literals and loops ---
 
@@ -442,9 +472,10 @@ class _Walk:
         size = len(node.elements) if isinstance(node, ListOf) else len(node.entries)
         if size > LITERAL_ELEMENTS_MAX:
             message = f"a literal of {size} elements; the limit is {LITERAL_ELEMENTS_MAX}"
-            self._mistake(node.offset, message, "use a prefix (`startsWith`), a label or several rules")
+            self._mistake(node.offset, Code.COST, message, "use a prefix (`startsWith`), a label or several rules")
         if isinstance(node, MapOf) and node.message:
-            self._mistake(node.offset, "messages are not part of the language", "use a map or a list")
+            message = "messages are not part of the language"
+            self._mistake(node.offset, Code.SYNTAX, message, "use a map or a list")
         for part in children(node):
             self.visit(part, facts)
 
@@ -456,7 +487,8 @@ class _Walk:
             return
         name = node.variable
         if name in ROOTS or name in self._scope.selections or name in self._scope.reserved:
-            self._mistake(self._word(node.offset), f"`{name}` already names something else", "call the variable `x`")
+            message = f"`{name}` already names something else"
+            self._mistake(self._word(node.offset), Code.BAD_NAME, message, "call the variable `x`")
         self._bound = (name,)
         if self._kind(node.over) in {Kind.MEASURES, Kind.ARGS} or isinstance(node.over, MapOf):
             facts = facts | {guards.key_in(node.over, Ident(0, name))}
@@ -466,13 +498,20 @@ class _Walk:
 
     def _nested(self, offset: int) -> None:
         fix = "use one loop, or split the rule"
-        self._mistake(self._word(offset), "a loop inside a loop is refused: its cost is the product of both", fix)
+        message = "a loop inside a loop is refused: its cost is the product of both"
+        self._mistake(self._word(offset), Code.COST, message, fix)
 
 
 def _start(node: Node) -> int:
-    while isinstance(node, Select):
-        node = node.operand
-    return node.offset
+    """Where the text of a name, or of what is read from it, begins."""
+    while True:
+        match node:
+            case Select(operand=inner) | Call(function="_[_]", args=(inner, _)):
+                node = inner
+            case Call(target=inner) if inner is not None:
+                node = inner
+            case _:
+                return node.offset
 
 
 def _quoted(text: str) -> str:

@@ -88,14 +88,15 @@ def _after_quoted(text: str, at: int) -> int:
     while True:
         quote = next((q for q in _QUOTES if text.startswith(q, at)), None)
         if quote is not None:
-            at = _end_of(text, at + len(quote), quote, raw=text[at - 1 : at] in {"r", "R"})
+            at = _end_of(text, at + len(quote), quote)
         elif text.startswith("//", at):
             at = text.index("\n", at)
         else:
             return at
 
 
-def _end_of(text: str, at: int, quote: str, *, raw: bool) -> int:
+def _end_of(text: str, at: int, quote: str) -> int:
+    """A backslash protects what follows it, for CEL's lexer in raw texts as well."""
     while not text.startswith(quote, at):
-        at += 2 if text[at] == "\\" and not raw else 1
+        at += 2 if text[at] == "\\" else 1
     return at + len(quote)

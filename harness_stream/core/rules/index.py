@@ -34,7 +34,7 @@ _NONE: Final = Actions()
 _ACTION_OWNERS: Final = frozenset({"event", "intent"})
 
 
-def actions_of(node: Node, selections: Mapping[str, Expression]) -> Actions | None:
+def actions_of(node: Node, selections: Mapping[str, Expression]) -> Actions | None:  # noqa: PLR0911  one case a node
     """The actions outside of which the condition is false; None if it may hold or err for any."""
     match node:
         case Const(value=False):

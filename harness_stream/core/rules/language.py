@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Scalar = str | int | float | bool
+Obligation = Scalar | tuple[Scalar, ...]
+"""What an approve asks, such as `max_rows: 100` or `mask: [email, phone]`."""
 
 
 class Kind(Enum):
@@ -49,9 +51,9 @@ LOOP_STEPS_RUNTIME: Final = 10_000
 LOOP_STEPS_MAX: Final = 5_000
 # A step is about 25 ns (`cost.py`): 2.5 ms for the dearest condition on the largest event.
 CONDITION_STEPS_MAX: Final = 100_000
-# 50 ms for all conditions, or all selections, on one intent of 32 resources: with an error in each three times as long,
-# and still a twentieth of what makes a table view stale (PROTOCOL §8).
-INTENT_STEPS_MAX: Final = 2_000_000
+# 0.1 s for all conditions, or all selections, on the largest intent of 32 resources. An error in each makes it three
+# times as much (`masks.py`), which is still less than what makes a table view stale (PROTOCOL §8).
+INTENT_STEPS_MAX: Final = 4_000_000
 # Nodes of all syntax trees, selections put in: forty a rule. Loading takes 25 µs and 1 KB a node.
 TREE_NODES_MAX: Final = 40_000
 # The CEL parser's own recursion limit; not ours to raise.
@@ -72,15 +74,80 @@ INTEGER_MAX: Final = 2**53 - 1
 
 # --- Words ------------------------------------------------------------------------------------------------------------
 
+# Each mapping is a level of a rule file: key → what it says. Checker, JSON Schema and editors have them from here.
+SET_KEYS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "rule_set": "The set's name; a realm decides by the set it is configured for.",
+        "default": "Always `deny`: what no rule approves is denied.",
+        "params": "The knobs: names with a number, a text, true or false. `--set NAME=VALUE` replaces a value.",
+        "selections": "Named conditions on one event of the history, or on the intent that is being judged.",
+        "rules": "The rules. Their order never matters: deny wins over hold, hold over approve.",
+    }
+)
+SET_REQUIRED: Final = ("rule_set", "default", "rules")
+RULE_KEYS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "id": "Unique in the set; verdicts name the rule by it.",
+        "effect": "What the rule says when it fires: approve, deny, or hold (a person has to answer).",
+        "when": "Condition on the intent, in CEL. It holds if it does for any resource; for an approve, for all.",
+        "mode": "`enforce` (default), or `shadow`: recorded in the verdict, not enforced.",
+        "because": "One line for the agent's owner; the verdict carries it.",
+        "severity": "How bad it is when the rule fires; `medium` by default.",
+        "correlation": "A window over the history: the rule fires only if its condition holds as well.",
+        "obligations": "What an approve asks of the enforcement point: names with one value, or a list of them.",
+    }
+)
+RULE_REQUIRED: Final = ("id", "effect", "when")
+WINDOW_KEYS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "type": "What the window looks for, in Sigma correlation's words.",
+        "rules": "Selections whose matches it sees. The intent that is being judged is one of them if it matches.",
+        "group-by": "Paths of the event that must be equal, without prefix; left out, the whole lane is one group.",
+        "timespan": "How far it looks back, both ends included: a whole number with s, m, h or d.",
+        "include": "`attempts`: denied events count as well.",
+        "condition": "One comparison of what was counted; of event_count, value_count and value_sum.",
+    }
+)
+WINDOW_REQUIRED: Final = ("type", "rules", "timespan")
+OPERATOR_WORDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "gt": "more than",
+        "gte": "at least",
+        "lt": "less than",
+        "lte": "at most",
+        "eq": "exactly",
+        "neq": "any number but",
+    }
+)
+OPERATORS: Final = tuple(OPERATOR_WORDS)
+FIELD_KEY: Final = "field"
+FIELD_WORDS: Final = "What is counted or summed: a path of the event without prefix, such as `measures.rows`."
+
 EFFECTS: Final = ("approve", "deny", "hold")
 MODES: Final = ("enforce", "shadow")
 SEVERITIES: Final = ("informational", "low", "medium", "high", "critical")
+WINDOW_WORDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "event_count": "how many events matched",
+        "value_count": "how many different values of a field the matches had",
+        "value_sum": "the sum of a measure over the matches",
+        "temporal": "each listed selection was matched",
+        "temporal_ordered": "each listed selection was matched, in that order",
+        "absent": "none of the listed selections was matched",
+    }
+)
+WINDOW_TYPES: Final = tuple(WINDOW_WORDS)
 COUNTING: Final = ("event_count", "value_count", "value_sum")
-WINDOW_TYPES: Final = (*COUNTING, "temporal", "temporal_ordered", "absent")
-OPERATORS: Final = ("gt", "gte", "lt", "lte", "eq", "neq")
 TIMESPAN_UNITS_MS: Final[Mapping[str, int]] = MappingProxyType(
     {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 )
+
+# Regular expressions that Python and JSON Schema (ECMA 262) read alike; each matches a whole text.
+IDENTIFIER_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_]*$"
+NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+TIMESPAN_PATTERN: Final = r"^([1-9][0-9]{0,8})([smhd])$"
+MEASURE_PREFIX: Final = "measures."
+PARAM_PREFIX: Final = "params."
 
 # --- Variables --------------------------------------------------------------------------------------------------------
 
@@ -251,6 +318,7 @@ RESERVED: Final = frozenset(
     {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop"}
     | {"namespace", "null", "package", "return", "true", "var", "void", "while"}
 )
+SELECTION_RESERVED: Final = RESERVED | ROOTS | TYPE_NAMES
 # What other languages write, and CEL's word for it.
 FOREIGN_WORDS: Final[Mapping[str, str]] = MappingProxyType(
     {

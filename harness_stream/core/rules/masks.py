@@ -10,6 +10,7 @@ That takes the place of a bisection, which would cost an evaluation a level and 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness_stream.core.rules.cel import may_hold, outcome, whole_number
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
     from harness_stream.core.rules.cost import Cost
     from harness_stream.core.rules.index import Actions
 
-# 50 bits fit an int64 with room (62 would be the most); beyond that an evaluation's fixed price is a tenth of the whole.
+# 50 bits fit an int64 with room (62 would be the most); more would not lower the price of a condition by a tenth.
 MASK_TERMS_MAX: Final = 50
 # CEL takes 100,000 code points; 50 conditions of 1,500 characters with their brackets stay below this.
 MASK_CHARS_MAX: Final = 80_000
 # Compiling takes 4 µs and 400 bytes a node: 8 ms, so that the cautious form may wait for the first error of its mask.
 MASK_NODES_MAX: Final = 2_000
+# An agent's intents differ in few conditions; a value and its bits are some hundred bytes.
+VALUES_REMEMBERED_MAX: Final = 128
 
 
 class Term(NamedTuple):
@@ -63,13 +66,12 @@ class Mask:
         plain: the terms as one expression, None if they can only be asked one by one.
     """
 
-    __slots__ = ("_bits", "_cautious", "_plain", "_runtime", "_terms")
-
     def __init__(self, runtime: Runtime, terms: Sequence[Term], plain: cel.Expression | None) -> None:
         self._runtime = runtime
         self._terms = tuple(terms)
         self._bits = tuple(1 << term.bit for term in terms)
         self._plain = plain
+        self._found = lru_cache(VALUES_REMEMBERED_MAX)(self._bits_of)
         self._cautious: cel.Expression | tuple[Complaint, ...] | None = None
 
     @property
@@ -84,12 +86,10 @@ class Mask:
         value = whole_number(self._plain, activation)
         if value is None:
             return _one_by_one(self._suspects(activation), activation, errors)
-        found = 0
-        while value:
-            lowest = value & -value
-            found |= self._bits[lowest.bit_length() - 1]
-            value ^= lowest
-        return found
+        return self._found(value)
+
+    def _bits_of(self, value: int) -> int:
+        return sum(bit for number, bit in enumerate(self._bits) if value >> number & 1)
 
     def _suspects(self, activation: cel.Activation) -> Iterable[Term]:
         """The terms that hold or err, or all of them if even the cautious form has no value."""

@@ -15,27 +15,39 @@ from harness_stream.core.rules.document import Item, read_json, read_yaml
 from harness_stream.core.rules.language import (
     BECAUSE_CHARS_MAX,
     EFFECTS,
+    FIELD_KEY,
     GROUP_BY_MAX,
+    IDENTIFIER_PATTERN,
     INTEGER_MAX,
     MODES,
     NAME_CHARS_MAX,
+    NAME_PATTERN,
     OBLIGATION_CHARS_MAX,
     OBLIGATIONS_MAX,
     OPERATORS,
+    PARAM_PREFIX,
     PARAMS_MAX,
     RESERVED,
-    ROOTS,
+    RULE_KEYS,
+    RULE_REQUIRED,
     RULES_MAX,
+    SELECTION_RESERVED,
     SELECTIONS_MAX,
+    SET_KEYS,
+    SET_REQUIRED,
     SEVERITIES,
     TEXT_BYTES_MAX,
+    TIMESPAN_PATTERN,
     TIMESPAN_UNITS_MS,
-    TYPE_NAMES,
+    WINDOW_KEYS,
+    WINDOW_REQUIRED,
     WINDOW_SELECTIONS_MAX,
     WINDOW_TYPES,
+    Obligation,
     Scalar,
 )
-from harness_stream.core.rules.mistakes import Findings, Mistake, did_you_mean
+from harness_stream.core.rules.mistakes import Code, Findings, Mistake, did_you_mean
+from harness_stream.core.rules.shape import Shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,12 +56,9 @@ __all__ = ["Condition", "Correlation", "Draft", "Mistake", "Rule", "RuleSet", "p
 
 Path = tuple[str | int, ...]
 
-_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
-_TIMESPAN: Final = re.compile(r"([1-9][0-9]{0,8})([smhd])\Z")
-_SET_KEYS: Final = ("rule_set", "default", "params", "selections", "rules")
-_RULE_KEYS: Final = ("id", "effect", "when", "mode", "because", "severity", "correlation", "obligations")
-_WINDOW_KEYS: Final = ("type", "rules", "group-by", "timespan", "include", "condition")
+_IDENTIFIER: Final = re.compile(IDENTIFIER_PATTERN)
+_NAME: Final = re.compile(NAME_PATTERN)
+_TIMESPAN: Final = re.compile(TIMESPAN_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +119,7 @@ class Rule:
     because: str = ""
     severity: str = "medium"
     correlation: Correlation | None = None
-    obligations: Mapping[str, Scalar] = field(default_factory=lambda: MappingProxyType({}))
+    obligations: Mapping[str, Obligation] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +149,8 @@ class Draft:
 
     Attributes:
         rule_set: with stand-ins where the text was wrong.
-        places: the item behind ("selections", name), ("rules", index, "when"), ("rules", index, "correlation", key), …
+        places: the item behind ("selections",), ("selections", name), ("rules", index), ("rules", index, "when"),
+            ("rules", index, "correlation", key), …
         findings: mistakes so far.
     """
 
@@ -171,26 +181,34 @@ def read(text: str, findings: Findings, overrides: Mapping[str, Scalar]) -> Draf
     """Like `parse`, for the checks that follow. None: nothing of the text is usable."""
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > TEXT_BYTES_MAX:
-        findings.at(1, 1, f"{size:,} bytes; a rule set has at most {TEXT_BYTES_MAX:,}", "split the rule set")
+        message = f"{size:,} bytes; a rule set has at most {TEXT_BYTES_MAX:,}"
+        findings.at(1, 1, message, "split the rule set", code=Code.LIMIT)
         return None
     root = read_yaml(text, findings)
+    if root is not None and isinstance(root.value, dict) and "cases" in root.value and "rule_set" not in root.value:
+        item = root.keys["cases"]
+        findings.on(
+            item, "this is a cases file, not a rule set", "run it by `harness rules test`", code=Code.UNKNOWN_KEY
+        )
+        return None
     return None if root is None else _Reader(findings, overrides).rule_set(root, text)
 
 
 def read_bundle(bundle: bytes, findings: Findings) -> Draft | None:
     """Reads the canonical bytes of a bundle by the same rules as a text."""
     if len(bundle) > TEXT_BYTES_MAX:
-        findings.at(1, 1, f"{len(bundle):,} bytes; a bundle has at most {TEXT_BYTES_MAX:,}", "split the rule set")
+        message = f"{len(bundle):,} bytes; a bundle has at most {TEXT_BYTES_MAX:,}"
+        findings.at(1, 1, message, "split the rule set", code=Code.LIMIT)
         return None
     root = read_json(bundle, findings)
     return None if root is None else _Reader(findings, {}).rule_set(root, bundle.decode())
 
 
-class _Reader:
+class _Reader(Shape):
     """Turns items into data; whatever is wrong becomes a finding and a stand-in."""
 
     def __init__(self, findings: Findings, overrides: Mapping[str, Scalar]) -> None:
-        self._findings = findings
+        super().__init__(findings, "rule set")
         self._overrides = overrides
         self._params: dict[str, Scalar] = {}
         self._places: dict[Path, Item] = {}
@@ -198,7 +216,7 @@ class _Reader:
     # --- the set ---
 
     def rule_set(self, root: Item, source: str) -> Draft:
-        keys = self._mapping(root, _SET_KEYS, ("rule_set", "default", "rules"), "the rule set")
+        keys = self.mapping(root, SET_KEYS, SET_REQUIRED, "the rule set")
         name = self._name(keys.get("rule_set"), "rule_set") or "unnamed"
         self._default(keys.get("default"))
         self._read_params(keys.get("params"), root)
@@ -206,17 +224,19 @@ class _Reader:
         rules = self._rules(keys.get("rules"))
         proxy = MappingProxyType(dict(self._params))
         rule_set = RuleSet(name, "deny", proxy, MappingProxyType(selections), rules, source)
-        return Draft(rule_set, self._places, self._findings)
+        return Draft(rule_set, self._places, self.findings)
 
     def _default(self, item: Item | None) -> None:
         if item is not None and item.value != "deny":
-            self._wrong(item, "`default` is always `deny`", "write `default: deny` and approve by rules")
+            self.wrong(item, Code.BAD_VALUE, "`default` is always `deny`", "write `default: deny` and approve by rules")
 
     def _read_params(self, item: Item | None, root: Item) -> None:
-        entries = self._entries(item, "params", PARAMS_MAX)
+        entries = self.entries(item, "params", PARAMS_MAX)
+        if item is not None and entries:
+            self._places["params",] = item
         for name, value in entries.items():
-            if self._usable(item, name, "a parameter", frozenset()):
-                self._params[name] = self._scalar(value, f"params.{name}")
+            if self._usable(item, name, "a parameter", RESERVED):
+                self._params[name] = self.scalar(value, f"params.{name}")
                 self._places["params", name] = value
         for name, override in self._overrides.items():
             self._override(name, override, entries.get(name), item or root)
@@ -224,35 +244,40 @@ class _Reader:
     def _override(self, name: str, value: Scalar, declared: Item | None, where: Item) -> None:
         if declared is None or name not in self._params:
             message = f"`--set {name}`: there is no parameter `{name}`"
-            self._wrong(where, message, did_you_mean(name, self._params))
+            self.wrong(where, Code.UNKNOWN_PARAM, message, did_you_mean(name, self._params))
             return
         default = self._params[name]
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if _sort(value) != _sort(default):
             message = f"`--set {name}`: `params.{name}` is a {_sort(default)}, and this is a {_sort(value)}"
-            self._wrong(declared, message, f"give a {_sort(default)}, like {default!r}")
+            self.wrong(declared, Code.WRONG_TYPE, message, f"give a {_sort(default)}, like {default!r}")
         elif isinstance(value, int | float) and not abs(value) <= INTEGER_MAX:
-            self._wrong(declared, f"`--set {name}`: out of range", f"use a number between ±{INTEGER_MAX}")
+            fix = f"use a number between ±{INTEGER_MAX}"
+            self.wrong(declared, Code.BAD_VALUE, f"`--set {name}`: out of range", fix)
         else:
             self._params[name] = value
 
     def _selections(self, item: Item | None) -> dict[str, str]:
         found = {}
-        for name, value in self._entries(item, "selections", SELECTIONS_MAX).items():
-            if self._usable(item, name, "a selection", ROOTS | TYPE_NAMES):
+        entries = self.entries(item, "selections", SELECTIONS_MAX)
+        if item is not None and entries:
+            self._places["selections",] = item
+        for name, value in entries.items():
+            if self._usable(item, name, "a selection", SELECTION_RESERVED):
                 found[name] = self._expression(value, ("selections", name))
         return found
 
     def _usable(self, item: Item | None, name: str, what: str, taken: frozenset[str]) -> bool:
         """Whether a name can stand in an expression."""
         key = item.keys[name] if item else Item(name)
-        if not _IDENTIFIER.match(name) or len(name) > NAME_CHARS_MAX:
+        if not _IDENTIFIER.fullmatch(name) or len(name) > NAME_CHARS_MAX:
             fix = f"use letters, digits and `_`, at most {NAME_CHARS_MAX}, such as `reads_pii`"
-            self._wrong(key, f"`{name[:NAME_CHARS_MAX]}` cannot name {what}", fix)
+            self.wrong(key, Code.BAD_NAME, f"`{name[:NAME_CHARS_MAX]}` cannot name {what}", fix)
             return False
-        if name in RESERVED or name in taken:
-            self._wrong(key, f"`{name}` cannot name {what}: the word has a meaning already", "choose another name")
+        if name in taken:
+            message = f"`{name}` cannot name {what}: the word has a meaning already"
+            self.wrong(key, Code.BAD_NAME, message, "choose another name")
             return False
         return True
 
@@ -261,25 +286,27 @@ class _Reader:
     def _rules(self, item: Item | None) -> tuple[Rule, ...]:
         if item is None:
             return ()
-        elements = self._list(item, "`rules` is a list of rules", "start each rule with `- id: NAME`")
+        elements = self.sequence(item, "`rules` is a list of rules", "start each rule with `- id: NAME`")
         if len(elements) > RULES_MAX:
-            self._wrong(item, f"{len(elements):,} rules; the limit is {RULES_MAX:,}", "split the rule set")
+            message = f"{len(elements):,} rules; the limit is {RULES_MAX:,}"
+            self.wrong(item, Code.LIMIT, message, "split the rule set")
             return ()
         return tuple(self._rule(element, index) for index, element in enumerate(elements))
 
     def _rule(self, item: Item, index: int) -> Rule:
-        keys = self._mapping(item, _RULE_KEYS, ("id", "effect", "when"), "a rule")
+        keys = self.mapping(item, RULE_KEYS, RULE_REQUIRED, "a rule")
+        self._places["rules", index] = item
         for key, value in keys.items():
             self._places["rules", index, key] = value
         when = keys.get("when")
-        effect = self._word(keys.get("effect"), EFFECTS, "effect", "deny")
+        effect = self.word(keys.get("effect"), EFFECTS, "effect", "deny")
         return Rule(
             id=self._name(keys.get("id"), "id"),
             effect=effect,
             when="true" if when is None else self._expression(when, ("rules", index, "when")),
-            mode=self._word(keys.get("mode"), MODES, "mode", "enforce"),
+            mode=self.word(keys.get("mode"), MODES, "mode", "enforce"),
             because=self._because(keys.get("because")),
-            severity=self._word(keys.get("severity"), SEVERITIES, "severity", "medium"),
+            severity=self.word(keys.get("severity"), SEVERITIES, "severity", "medium"),
             correlation=self._correlation(keys.get("correlation"), index),
             obligations=self._obligations(keys.get("obligations"), effect),
         )
@@ -287,24 +314,25 @@ class _Reader:
     def _because(self, item: Item | None) -> str:
         if item is None:
             return ""
-        text = self._text(item, "because")
+        text = self.text(item, "because")
         if len(text) > BECAUSE_CHARS_MAX:
             message = f"`because` has {len(text)} characters; the limit is {BECAUSE_CHARS_MAX}"
-            self._wrong(item, message, "verdicts carry it: say it in one line")
+            self.wrong(item, Code.LIMIT, message, "verdicts carry it: say it in one line")
         return text
 
-    def _obligations(self, item: Item | None, effect: str) -> Mapping[str, Scalar]:
+    def _obligations(self, item: Item | None, effect: str) -> Mapping[str, Obligation]:
         if item is not None and effect != "approve":
-            self._wrong(item, f"a {effect} rule carries no obligations", "move them to the rule that approves")
-        found: dict[str, Scalar] = {}
-        for name, value in self._entries(item, "obligations", OBLIGATIONS_MAX).items():
-            scalar = self._scalar(value, f"obligations.{name}")
-            if len(name) > NAME_CHARS_MAX or (isinstance(scalar, str) and len(scalar) > OBLIGATION_CHARS_MAX):
-                message = (
-                    f"an obligation has at most {NAME_CHARS_MAX} characters of name, {OBLIGATION_CHARS_MAX} of text"
-                )
-                self._wrong(value, message, "verdicts carry it: shorten it")
-            found[name] = scalar
+            message = f"a {effect} rule carries no obligations"
+            self.wrong(item, Code.BAD_VALUE, message, "move them to the rule that approves")
+        found: dict[str, Obligation] = {}
+        for name, value in self.entries(item, "obligations", OBLIGATIONS_MAX).items():
+            parts = value.value if isinstance(value.value, list) else [value]
+            scalars = tuple(self.scalar(part, f"obligations.{name}") for part in parts)
+            chars = len(name) + sum(len(str(scalar)) for scalar in scalars)
+            if len(name) > NAME_CHARS_MAX or chars > OBLIGATION_CHARS_MAX:
+                message = f"an obligation has at most {OBLIGATION_CHARS_MAX} characters, name and values together"
+                self.wrong(value, Code.LIMIT, message, "verdicts carry it: shorten it")
+            found[name] = scalars if isinstance(value.value, list) else scalars[0]
         return MappingProxyType(found)
 
     # --- windows ---
@@ -312,11 +340,11 @@ class _Reader:
     def _correlation(self, item: Item | None, index: int) -> Correlation | None:
         if item is None:
             return None
-        keys = self._mapping(item, _WINDOW_KEYS, ("type", "rules", "timespan"), "a correlation")
+        keys = self.mapping(item, WINDOW_KEYS, WINDOW_REQUIRED, "a correlation")
         for key, value in keys.items():
             self._places["rules", index, "correlation", key] = value
         return Correlation(
-            type=self._word(keys.get("type"), WINDOW_TYPES, "type", "temporal"),
+            type=self.word(keys.get("type"), WINDOW_TYPES, "type", "temporal"),
             selections=self._names(keys.get("rules"), "rules", WINDOW_SELECTIONS_MAX, index),
             group_by=self._names(keys.get("group-by"), "group-by", GROUP_BY_MAX, index),
             timespan_ms=self._timespan(keys.get("timespan")),
@@ -327,106 +355,75 @@ class _Reader:
     def _names(self, item: Item | None, key: str, most: int, index: int) -> tuple[str, ...]:
         if item is None:
             return ()
-        elements = self._list(item, f"`{key}` is a list of names", f"write `{key}: [NAME, …]`")
+        elements = self.sequence(item, f"`{key}` is a list of names", f"write `{key}: [NAME, …]`")
         if len(elements) > most:
-            self._wrong(item, f"`{key}` lists {len(elements)} names; the limit is {most}", "split the rule")
+            message = f"`{key}` lists {len(elements)} names; the limit is {most}"
+            self.wrong(item, Code.LIMIT, message, "split the rule")
         names: list[str] = []
         for element in elements[:most]:
-            name = self._text(element, key)
+            name = self.text(element, key)
+            if element.value == "":
+                self.wrong(element, Code.BAD_NAME, f"`{key}` lists an empty name", "remove it, or name something")
             if name in names:
-                self._wrong(element, f"`{name}` is listed twice", "list it once")
+                self.wrong(element, Code.LISTED_TWICE, f"`{name}` is listed twice", "list it once")
             elif name:
                 self._places["rules", index, "correlation", key, len(names)] = element
                 names.append(name)
         return tuple(names)
 
     def _timespan(self, item: Item | None) -> int:
-        found = _TIMESPAN.match(item.value) if item and isinstance(item.value, str) else None
+        found = _TIMESPAN.fullmatch(item.value) if item and isinstance(item.value, str) else None
         if found:
             return int(found[1]) * TIMESPAN_UNITS_MS[found[2]]
         if item:
             fix = "write a whole number with s, m, h or d: `30s`, `5m`, `24h`, `1d`"
-            self._wrong(item, "`timespan` is not a duration", fix)
+            self.wrong(item, Code.BAD_VALUE, "`timespan` is not a duration", fix)
         return TIMESPAN_UNITS_MS["s"]
 
     def _include(self, item: Item | None) -> bool:
         if item is not None and item.value != "attempts":
             fix = "write `include: attempts` to count denied events too, or leave it out"
-            self._wrong(item, "`include` knows one word: `attempts`", fix)
+            self.wrong(item, Code.UNKNOWN_WORD, "`include` knows one word: `attempts`", fix)
         return item is not None
 
     def _condition(self, item: Item | None, index: int) -> Condition | None:
         if item is None:
             return None
-        keys = self._mapping(item, ("field", *OPERATORS), (), "a condition")
+        keys = self.mapping(item, (FIELD_KEY, *OPERATORS), (), "a condition")
         for key, value in keys.items():
             self._places["rules", index, "correlation", "condition", key] = value
-        path = self._text(keys["field"], "field") if "field" in keys else None
+        path = self.text(keys[FIELD_KEY], FIELD_KEY) if FIELD_KEY in keys else None
         operators = [key for key in keys if key in OPERATORS]
         if len(operators) != 1:
             fix = "write one of gt, gte, lt, lte, eq, neq, such as `condition: {gt: 10}`"
-            self._wrong(item, f"a condition has exactly one operator, this one has {len(operators)}", fix)
+            message = f"a condition has exactly one operator, this one has {len(operators)}"
+            self.wrong(item, Code.WINDOW_CONDITION, message, fix)
         op = operators[0] if operators else "gt"
         return Condition(op, self._threshold(keys[op]) if operators else 0, path or None)
 
     def _threshold(self, item: Item) -> int | float:
         value = item.value
-        if isinstance(value, str) and value.startswith("params."):
-            return self._param_threshold(item, value.removeprefix("params."))
+        if isinstance(value, str) and value.startswith(PARAM_PREFIX):
+            return self._param_threshold(item, value.removeprefix(PARAM_PREFIX))
         if isinstance(value, int | float) and not isinstance(value, bool):
             return value
-        self._wrong(item, "a threshold is a number or `params.NAME`", "write `gt: 10` or `gt: params.max_rows`")
+        fix = "write `gt: 10` or `gt: params.max_rows`"
+        self.wrong(item, Code.WRONG_TYPE, "a threshold is a number or `params.NAME`", fix)
         return 0
 
     def _param_threshold(self, item: Item, name: str) -> int | float:
         value = self._params.get(name)
         if name not in self._params:
             fix = did_you_mean(name, self._params, prefix="params.")
-            self._wrong(item, f"unknown parameter `params.{name}`", fix)
+            self.wrong(item, Code.UNKNOWN_PARAM, f"unknown parameter `params.{name}`", fix)
         elif isinstance(value, bool) or not isinstance(value, int | float):
-            self._wrong(item, f"`params.{name}` is a {_sort(value)}, not a number", "compare with a number")
+            message = f"`params.{name}` is a {_sort(value)}, not a number"
+            self.wrong(item, Code.WRONG_TYPE, message, "compare with a number")
         else:
             return value
         return 0
 
     # --- values ---
-
-    def _wrong(self, item: Item, message: str, fix: str) -> None:
-        self._findings.on(item, message, fix)
-
-    def _mapping(self, item: Item, known: tuple[str, ...], required: tuple[str, ...], what: str) -> dict[str, Item]:
-        if not isinstance(item.value, dict):
-            self._wrong(item, f"{what} is written as `key: value`", f"its keys are {', '.join(known)}")
-            return {}
-        for name in item.value.keys() - set(known):
-            self._wrong(item.keys[name], f"unknown key `{name[:NAME_CHARS_MAX]}` in {what}", did_you_mean(name, known))
-        for name in required:
-            if name not in item.value:
-                self._wrong(item, f"{what} needs `{name}`", f"add `{name}: …`")
-        return {name: item.value[name] for name in known if name in item.value}
-
-    def _entries(self, item: Item | None, what: str, most: int) -> dict[str, Item]:
-        if item is None:
-            return {}
-        if not isinstance(item.value, dict):
-            self._wrong(item, f"`{what}` is written as `name: value`", f"write `{what}: {{name: value}}`")
-            return {}
-        if len(item.value) > most:
-            self._wrong(item, f"{len(item.value):,} {what}; the limit is {most:,}", "split the rule set")
-            return {}
-        return item.value
-
-    def _list(self, item: Item, message: str, fix: str) -> list[Item]:
-        if isinstance(item.value, list):
-            return item.value
-        self._wrong(item, message, fix)
-        return []
-
-    def _text(self, item: Item, key: str) -> str:
-        if isinstance(item.value, str):
-            return item.value
-        self._wrong(item, f"`{key}` is a text", "write it in quotes")
-        return ""
 
     def _expression(self, item: Item, path: Path) -> str:
         """An expression keeps its place only if it is a text, so that nothing checks a stand-in."""
@@ -438,33 +435,17 @@ class _Reader:
             fix = f'write "{str(item.value).lower()}" in quotes'
         else:
             fix = 'write a condition, such as `intent.action == "crm.read"`'
-        self._wrong(item, "a condition is a text in CEL", fix)
+        self.wrong(item, Code.WRONG_TYPE, "a condition is a text in CEL", fix)
         return "true"
 
     def _name(self, item: Item | None, key: str) -> str:
         if item is None:
             return ""
-        text = self._text(item, key)
-        if isinstance(item.value, str) and not (_NAME.match(text) and len(text) <= NAME_CHARS_MAX):
+        text = self.text(item, key)
+        if isinstance(item.value, str) and not (_NAME.fullmatch(text) and len(text) <= NAME_CHARS_MAX):
             fix = f"use letters, digits, `-`, `_` and `.`, at most {NAME_CHARS_MAX}, such as `bulk-export`"
-            self._wrong(item, f"`{text[:NAME_CHARS_MAX]}` is not a name", fix)
+            self.wrong(item, Code.BAD_NAME, f"`{text[:NAME_CHARS_MAX]}` is not a name", fix)
         return text
-
-    def _word(self, item: Item | None, known: tuple[str, ...], key: str, otherwise: str) -> str:
-        if item is None:
-            return otherwise
-        if isinstance(item.value, str) and item.value in known:
-            return item.value
-        self._wrong(
-            item, f"`{key}` is one of {', '.join(known)}", did_you_mean(str(item.value)[:NAME_CHARS_MAX], known)
-        )
-        return otherwise
-
-    def _scalar(self, item: Item, key: str) -> Scalar:
-        if isinstance(item.value, str | int | float):  # bool is an int
-            return item.value
-        self._wrong(item, f"`{key}` is a text, a number, true or false", "write one value")
-        return 0
 
 
 def _sort(value: object) -> str:

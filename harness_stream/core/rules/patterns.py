@@ -1,6 +1,6 @@
 """What a regular expression may cost, read off its text.
 
-Rule: an estimate errs upwards. RE2 never backtracks, but CEL keeps no compiled pattern, so every match compiles it anew;
+Rule: an estimate errs upwards. RE2 never backtracks, but CEL keeps no compiled pattern: every match compiles it anew,
 counted repetition and Unicode classes unfold while it does, and a state of its automaton is as large as the pattern.
 The unit is one instruction of the unfolded pattern. `benchmarks/rules.py` prints estimates beside what they stand for.
 """
@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 # `\pL` compiles like 4,700 letters; a negated class or `.` is up to twelve ranges of UTF-8 bytes.
 _UNICODE_UNITS: Final = 5_000
 _WIDE_UNITS: Final = 12
+_SET_UNITS: Final = 4  # `\w`: small and capital letters, digits, the underscore
 # In a pattern that ignores case a letter may be four: k, K, the Kelvin sign, and a branch.
 _FOLDED_UNITS: Final = 4
 # 2^11 states are as many as a URI has characters: beyond that every character may meet a new one.
@@ -106,7 +107,9 @@ class _Reader:
             return self._class(text)
         if kind == "unicode":
             return _UNICODE_UNITS
-        if kind in {"wide", "negated", "set"}:
+        if kind == "set":
+            return _SET_UNITS
+        if kind in {"wide", "negated"}:
             return _WIDE_UNITS
         return len(text.encode()) * (_FOLDED_UNITS if self._folded else 1)
 
@@ -115,7 +118,7 @@ class _Reader:
             return _UNICODE_UNITS
         if text.startswith("[^") or not text.isascii() or "\\" in text or "[:^" in text:
             return _UNICODE_UNITS if self._folded else len(text) * _WIDE_UNITS
-        return len(_RANGE.sub("r", text)) * (_FOLDED_UNITS if self._folded else 1)
+        return len(_RANGE.sub("r", text[1:].removesuffix("]"))) * (_FOLDED_UNITS if self._folded else 1)
 
     def _open(self, text: str) -> None:
         self._next(0)

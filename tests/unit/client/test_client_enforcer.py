@@ -401,25 +401,81 @@ class TestSilence:
         world.wait(ANSWER_GRACE_MS)
         return error_of(future, TimedOut)
 
-    def test_no_worker_has_ever_claimed_the_partition(self):
+    def test_no_worker_has_ever_claimed_the_partition_although_rules_were_pushed(self):
+        world = World()
+        world.broker.append(TOPICS.rules, 0, b"bundle/x", b"{}", ())
+        error = self.timed_out(world)
+        assert error.reasons[0].code == "no_worker"
+        assert f"offset 0 of partition {HOME}; no worker has ever claimed the partition; nothing" in error.message
+        assert "harness worker" in error.hint
+        assert "rules push" not in error.hint
+
+    def test_no_rule_set_was_ever_pushed_so_workers_wait_for_one(self):
         error = self.timed_out(World())
         assert error.reasons[0].code == "no_worker"
-        assert f"offset 0 of partition {HOME}" in error.message
-        assert "harness worker" in error.hint
+        assert "no rule set was ever pushed" in error.message
+        assert error.hint.startswith("push one with `harness rules push`")
 
-    def test_the_worker_is_silent(self, world):
-        world.wait(10_000)
+    def test_whether_rules_were_pushed_cannot_be_found_out_so_both_causes_are_named(self):
+        world = World()
+        ask_ends = world.wiring.reader.ask_ends
+
+        def all_but_rules(places, now_ms):
+            ask_ends([place for place in places if place[0] != TOPICS.rules], now_ms)
+
+        world.wiring.reader.ask_ends = all_but_rules
+        error = self.timed_out(world)
+        assert "none runs, or no rule set was ever pushed" in error.message
+        assert "`harness rules status`" in error.hint
+        assert "`harness worker`" in error.hint
+
+    def test_nothing_is_asked_about_rules_once_a_worker_has_claimed(self, world):
+        asked = []
+        ask_ends = world.wiring.reader.ask_ends
+        world.wiring.reader.ask_ends = lambda places, now_ms: asked.extend(places) or ask_ends(places, now_ms)
+        self.timed_out(world)
+        assert TOPICS.verdicts in dict(asked)
+        assert TOPICS.rules not in dict(asked)
+
+    def test_a_partition_at_rest_whose_worker_says_nothing_is_silent_since_the_publish(self, world):
+        """An hour of rest leaves the same traces whether a worker lives or not: only what came after counts."""
+        world.wait(37_700)
         error = self.timed_out(world)
         assert error.reasons[0].code == "worker_silent"
-        assert "the last sign of a worker (switch) is 15.0 s old" in error.message
+        assert error.reasons[0].detail == (
+            "no worker has written here since; the last sign of one (switch) is 42.7 s old; "
+            "decided up to offset 0, so this record is next"
+        )
 
-    def test_a_worker_is_there_and_behind(self, world):
+    def test_records_before_it_that_nobody_decides_are_counted(self, world):
+        world.ask()
+        world.ask()
+        assert "decided up to offset 0, 2 come before this record" in self.timed_out(world).message
+
+    def test_a_sign_from_just_before_the_publish_is_no_sign_that_it_is_worked_on(self, world):
+        future = world.ask(deadline_ms=500)
+        world.wait(500)
+        assert error_of(future, TimedOut).reasons[0].code == "worker_silent"
+
+    def test_a_worker_that_writes_and_has_not_come_to_it_is_behind(self, world):
         future = world.ask()
         for _ in range(11):
             world.wait(500)
             world.script.checkpoint()
-        assert error_of(future, TimedOut).reasons[0].code == "behind"
-        assert "it has come to offset 0" in future.exception(0).message
+        reason = error_of(future, TimedOut).reasons[0]
+        assert reason.code == "behind"
+        assert reason.detail == (
+            "a worker has written since; the last sign of one (checkpoint) is 0.5 s old; "
+            "decided up to offset 0, so this record is next"
+        )
+
+    def test_a_log_that_is_cut_while_we_wait_is_named_and_not_taken_for_a_silent_worker(self, world):
+        future = world.ask()
+        world.enforcer._following[HOME]._break("it ends at 1, before the record 2 that was read")
+        world.wait(5_000)
+        error = error_of(future, TimedOut)
+        assert error.reasons[0].code == "log_contradicts"
+        assert "it ends at 1, before the record 2 that was read" in error.message
 
     def test_the_record_is_covered_and_no_answer_was_seen(self, world):
         future = world.ask()

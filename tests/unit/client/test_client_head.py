@@ -61,7 +61,7 @@ def test_checkpoints_move_nothing_and_are_a_sign_of_life(world):
     world.script.checkpoint()
     head, _ = head_over(world)
     assert head.place == place
-    assert head.sign == ("checkpoint", world.clock.now_ms())
+    assert head.sign == ("checkpoint", world.clock.now_ms(), 2)
     assert head.void == 0
 
 

@@ -49,6 +49,13 @@ def test_a_rule_set_is_read_with_its_parameters_put_in():
     )
 
 
+def test_an_obligation_is_a_value_or_a_list():
+    text = HEAD + "rules:\n  - {id: a, effect: approve, when: 'true', obligations: {mask: [email, phone], max_rows: 100}}\n"
+    assert read(text).rules[0].obligations == {"mask": ("email", "phone"), "max_rows": 100}
+    long = text.replace("email, phone", ", ".join(f"field{n}" for n in range(50)))
+    assert at(long, "an obligation has at most")[0] == 4
+
+
 def test_only_approves_carry_obligations():
     rule = "rules:\n  - id: a\n    effect: {}\n    when: 'true'\n    obligations: {{redact: true}}\n"
     assert read(HEAD + rule.format("approve")).rules[0].obligations == {"redact": True}

@@ -1,0 +1,237 @@
+"""What a rule set says as a whole and its author can hardly mean.
+
+Rules that never fire, windows that decide nothing, names that nothing uses, history that an agent can shed.
+
+Rule: every finding here is a warning, because such a set is still judged as written; and each is sure, so that a set
+without a mistake has none. What only looks odd is the author's business.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Final
+
+from harness_stream.core.limits import WINDOW_VALUES_MAX
+from harness_stream.core.rules import reach
+from harness_stream.core.rules.language import COUNTING, PARAM_PREFIX
+from harness_stream.core.rules.mistakes import ERROR, WARNING, Code, Findings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from harness_stream.core.rules.document import Item
+    from harness_stream.core.rules.expression import Expression
+    from harness_stream.core.rules.parse import Correlation, Draft, Rule
+
+_CHAIN: Final = "chain_id"
+# A history that an agent sheds only helps it where more history makes the rule fire.
+_FIRED_BY_HISTORY: Final = frozenset({"temporal", "temporal_ordered"})
+_FIRED_BY_MORE: Final = frozenset({"gt", "gte", "eq", "neq"})
+
+
+def lint(draft: Draft, selections: Mapping[str, Expression], conditions: Sequence[Expression | None]) -> None:
+    """Adds every warning about the whole set to the draft's findings.
+
+    Args:
+        draft: what was read.
+        selections: those that parse.
+        conditions: each rule's `when`, None if it does not parse.
+    """
+    lint_ = _Lint(draft, selections, conditions)
+    lint_.approves()
+    lint_.unused()
+    for index in range(len(draft.rule_set.rules)):
+        lint_.rule(index)
+    lint_.overruled()
+
+
+class _Lint:
+    def __init__(
+        self, draft: Draft, selections: Mapping[str, Expression], conditions: Sequence[Expression | None]
+    ) -> None:
+        self._set, self._places = draft.rule_set, draft.places
+        self._findings: Findings = draft.findings
+        self._errors = [(m.line, m.column) for m in draft.findings.all() if m.severity == ERROR]
+        self._selections, self._conditions = selections, conditions
+        self._sound = [self._is_sound(index) for index in range(len(self._set.rules))]
+        trees = {name: expression.tree for name, expression in selections.items()}
+        self._listed = {name: reach.meaning_of(tree, {}) for name, tree in trees.items()}
+        self._when = [
+            reach.meaning_of(condition.tree, trees) if condition and sound else None
+            for condition, sound in zip(conditions, self._sound, strict=True)
+        ]
+        self._window = [self._window_holds(index) for index in range(len(self._set.rules))]
+
+    def _is_sound(self, index: int) -> bool:
+        """Whether the rule is what its author wrote: where a mistake stood, a stand-in was read."""
+        item = self._places.get(("rules", index))
+        if item is None:
+            return False
+        before = bisect_left(self._errors, (item.line, item.column))
+        return before == len(self._errors) or self._errors[before] >= item.end
+
+    def _window_holds(self, index: int) -> bool | None:
+        """True without a window; None if it depends on the history, or is not understood."""
+        window, when = self._set.rules[index].correlation, self._when[index]
+        if window is None:
+            return True
+        listed = [self._listed[name] for name in window.selections if name in self._listed]
+        if when is None or not listed or len(listed) < len(window.selections):
+            return None
+        if window.type in COUNTING and window.condition is None:
+            return None
+        return reach.window_holds(window, when, listed)
+
+    def _warn(self, item: Item, code: Code, message: str, fix: str) -> None:
+        self._findings.on(item, message, fix, code=code, severity=WARNING)
+
+    # --- the set ---
+
+    def approves(self) -> None:
+        """Zero trust needs a rule that approves."""
+        approves = any(rule.effect == "approve" and rule.mode == "enforce" for rule in self._set.rules)
+        if not approves and not self._findings.failed:
+            message = "no rule approves, so everything is denied"
+            fix = "add a rule with `effect: approve`"
+            self._findings.at(1, 1, message, fix, WARNING, code=Code.NO_APPROVE)
+
+    def unused(self) -> None:
+        """Selections and parameters that nothing reads."""
+        listed = {n for rule in self._set.rules if rule.correlation for n in rule.correlation.selections}
+        expressions = [*self._selections.values(), *(c for c in self._conditions if c)]
+        selections = listed | {name for expression in expressions for name in expression.uses.values()}
+        params = {read.removeprefix(PARAM_PREFIX) for expression in expressions for read in expression.reads}
+        params |= {ref for _, ref in self._thresholds()}
+        kinds = (("selections", "selection", selections), ("params", "param", params))
+        for key, what, used in kinds:
+            names: Iterable[str] = self._set.selections if key == "selections" else self._set.params
+            for name in names:
+                self._unused(key, what, name, used)
+
+    def _unused(self, key: str, what: str, name: str, used: set[str]) -> None:
+        place = self._places.get((key,))
+        # With mistakes elsewhere not every use was understood; a name that the text has only once is unused anyway.
+        if name in used or place is None or (self._findings.failed and self._findings.mentions(name) > 1):
+            return
+        code = Code.UNUSED_SELECTION if what == "selection" else Code.UNUSED_PARAM
+        self._warn(place.keys[name], code, f"the {what} `{name}` is not used by any rule", "remove it, or use it")
+
+    def _thresholds(self) -> Iterator[tuple[int, str]]:
+        """Rules whose window is compared with a parameter."""
+        for index, rule in enumerate(self._set.rules):
+            if rule.correlation and rule.correlation.condition:
+                item = self._places.get(self._at(index, "condition", rule.correlation.condition.op))
+                if item and isinstance(item.value, str):
+                    yield index, item.value.removeprefix(PARAM_PREFIX)
+
+    @staticmethod
+    def _at(index: int, *keys: str | int) -> tuple[str | int, ...]:
+        return ("rules", index, "correlation", *keys)
+
+    # --- one rule ---
+
+    def rule(self, index: int) -> None:
+        """A rule that never fires, a window that decides nothing or not exactly, a history that can be shed."""
+        rule, when, window = self._set.rules[index], self._when[index], self._set.rules[index].correlation
+        if when is None:
+            return
+        if when.truth is False:
+            fix = "remove the rule, or correct the condition"
+            message = f"`{rule.id}` never fires: its condition is never true"
+            self._warn(self._places["rules", index, "when"], Code.NEVER_FIRES, message, fix)
+        if window is None:
+            return
+        if when.truth is not False and self._window[index] is not None:
+            self._decides(index, rule, window, when)
+        self._exact(index, window)
+        if rule.effect != "approve" and _CHAIN in window.group_by and _fired_by_history(window):
+            self._sheds_history(index, rule, window)
+
+    def _decides(self, index: int, rule: Rule, window: Correlation, when: reach.Meaning) -> None:
+        """A window whose condition is settled whatever happened before."""
+        counting = window.type in COUNTING
+        own = any(when.implies(self._listed[name]) for name in window.selections)
+        why = "the intent that is judged is one of its events" if own else "no history can change that"
+        fix = "compare with another number" if counting else "list selections that `when` does not imply"
+        place = self._place(index, "condition" if counting else "rules")
+        if self._window[index]:
+            self._warn(place, Code.ALWAYS_HOLDS, f"this window always holds: {why}", f"{fix}, or remove the window")
+        else:
+            message = f"`{rule.id}` never fires: its window never holds, {why}"
+            self._warn(place, Code.NEVER_FIRES, message, f"{fix}, or remove the rule")
+
+    def _exact(self, index: int, window: Correlation) -> None:
+        """Beyond the bound a window knows only how many there are at least (DESIGN §5)."""
+        condition = window.condition
+        if window.type != "value_count" or condition is None:
+            return
+        decisive = condition.threshold + (condition.op in {"gt", "lte"})
+        if decisive > WINDOW_VALUES_MAX:
+            message = (
+                f"beyond {WINDOW_VALUES_MAX:,} different values a window is an interval: "
+                "deny and hold rules then fire as unknown, approve rules do not"
+            )
+            fix = f"compare with less than {WINDOW_VALUES_MAX:,}, or group more finely"
+            self._warn(self._place(index, "condition", condition.op), Code.INEXACT, message, fix)
+
+    def _sheds_history(self, index: int, rule: Rule, window: Correlation) -> None:
+        twin = any(
+            self._sound[number]
+            and other.effect != "approve"
+            and other.mode == "enforce"
+            and other.correlation is not None
+            and _CHAIN not in other.correlation.group_by
+            and other.correlation.type == window.type
+            and set(other.correlation.selections) == set(window.selections)
+            for number, other in enumerate(self._set.rules)
+        )
+        if not twin:
+            position = window.group_by.index(_CHAIN)
+            message = f"an agent sheds the history that `{rule.id}` looks at with every new chain"
+            fix = "group by `agent_id` instead, or add a second rule that does"
+            self._warn(self._place(index, "group-by", position), Code.CHAIN_ONLY, message, fix)
+
+    def _place(self, index: int, *keys: str | int) -> Item:
+        """The item behind a part of a window, else of the window."""
+        places = self._places
+        return places.get(self._at(index, *keys)) or places.get(self._at(index, keys[0])) or places[self._at(index)]
+
+    # --- rules against each other ---
+
+    def overruled(self) -> None:
+        """Approves and holds that an enforced deny always beats."""
+        rules = self._set.rules
+        denies = [i for i, rule in enumerate(rules) if rule.effect == "deny" and rule.mode == "enforce"]
+        for index, rule in enumerate(rules):
+            if rule.effect == "deny" or rule.mode != "enforce" or self._never(index):
+                continue
+            by = next((other for other in denies if self._beats(other, index)), None)
+            item = self._places.get(("rules", index, "when"))
+            if by is not None and item:
+                self._overruled(item, rule, by)
+
+    def _overruled(self, item: Item, rule: Rule, by: int) -> None:
+        deny, place = self._set.rules[by], self._places.get(("rules", by, "when"))
+        when = self._when[by]
+        always = when is not None and when.truth is True and not deny.correlation
+        what = "denies every intent" if always else f"denies whatever `{rule.id}` would {rule.effect}"
+        where = f" (line {place.line})" if place else ""
+        message = f"`{rule.id}` never decides: `{deny.id}`{where} {what}"
+        self._warn(item, Code.OVERRULED, message, "deny wins: narrow the deny rule, or remove this one")
+
+    def _never(self, index: int) -> bool:
+        when = self._when[index]
+        return when is None or when.truth is False or self._window[index] is False
+
+    def _beats(self, deny: int, index: int) -> bool:
+        theirs, ours = self._when[deny], self._when[index]
+        if theirs is None or ours is None or self._never(deny) or not ours.implies(theirs):
+            return False
+        window = None if self._window[deny] else self._set.rules[deny].correlation
+        return reach.holds_wherever(window, self._set.rules[index].correlation)
+
+
+def _fired_by_history(window: Correlation) -> bool:
+    if window.type in _FIRED_BY_HISTORY:
+        return True
+    return window.condition is not None and window.condition.op in _FIRED_BY_MORE

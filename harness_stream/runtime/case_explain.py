@@ -1,0 +1,293 @@
+"""Why each rule fired or did not: the parts of its condition, and its window against the threshold.
+
+Rule of this file: the engine itself is asked. Every rule of the set is put into shadow mode, where each says what it
+finds whatever the others say; what it is judged on and what its window counts is noted down on the way, not computed
+again. Only the parts of a condition are evaluated here, on exactly the noted variables.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from harness_stream.core import counting, window
+from harness_stream.core.chain import released
+from harness_stream.core.rules.cel import Parser, Runtime, outcome
+from harness_stream.core.rules.compile import from_bundle
+from harness_stream.core.rules.parts import parts_of, reads_of, with_selections
+from harness_stream.core.rules.program import Program
+from harness_stream.core.rules.windows import Windows
+from harness_stream.core.scalars import measure_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness_stream.core.rules.parse import Correlation
+    from harness_stream.core.rules.program import Judged
+    from harness_stream.runtime.case_run import CaseRun, Told
+
+# A window's length was checked when the set was loaded.
+_ANY_MS: Final = 2**53
+Said = bool | str | None
+"""True, False, the text of an error, or None: unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One top-level conjunct of a condition.
+
+    Attributes:
+        text: as written.
+        said: true, false or an error.
+        reads: the fields it read, with their values.
+        inner: what a selection that stands here says, part by part.
+    """
+
+    text: str
+    said: Said
+    reads: Mapping[str, Any]
+    inner: tuple[Part, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """One event that a window may count.
+
+    Attributes:
+        told: the event; None is the judged one.
+        selections: listed ones that match it.
+        why_not: why it is not counted; empty if it is.
+    """
+
+    told: Told | None
+    selections: tuple[str, ...]
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowAccount:
+    """A rule's window.
+
+    Attributes:
+        correlation: as written, parameters put in.
+        group: what it is grouped by, with the judged event's values.
+        said: whether its condition holds; None is unknown.
+        looked_at: False if `when` did not hold, so that nobody asked.
+        lo, hi: what it counted, both ends included; hi None is unbounded. Of temporal windows 1 or 0.
+        events: of this group, the judged one last.
+    """
+
+    correlation: Correlation
+    group: Mapping[str, Any]
+    said: Said
+    looked_at: bool
+    lo: float | str | None
+    hi: float | str | None
+    events: tuple[Counted, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleAccount:
+    """What one rule said of the judged event.
+
+    Attributes:
+        rule: its id.
+        effect: approve, deny or hold.
+        mode: enforce or shadow.
+        said: it fires, it does not, the text of an error, or it fires as unknown.
+        resource: the resource the parts speak of, if the event has several.
+        parts: of its condition.
+        window: None without one.
+    """
+
+    rule: str
+    effect: str
+    mode: str
+    said: Said
+    resource: str
+    parts: tuple[Part, ...]
+    window: WindowAccount | None
+
+
+def explain(run: CaseRun, program: Program, line: bytes) -> tuple[RuleAccount, ...]:
+    """What every rule says of the next line of a case; empty if rules were not asked.
+
+    Args:
+        run: with its history played, and the judged event not yet taken.
+        program: the rules that judge.
+        line: the judged event.
+    """
+    watch = _Watch(program)
+    body = run.engine.would_answer(run.next_line, line, watch)
+    if body is None or body["kind"] != "verdict" or not watch.seen:
+        return ()
+    explaining = _Explaining(run, program, watch, body)
+    return tuple(explaining.rule(index) for index in range(len(program.rules)))
+
+
+class _Noting(Program):
+    """A program that notes what it judges."""
+
+    def __init__(self, program: Program, seen: list[Mapping[str, Any]]) -> None:
+        self.__dict__.update(program.__dict__)
+        self._seen = seen
+
+    def judge(self, variables: Mapping[str, Any], first: Judged | None = None) -> Judged:
+        """As the program; the variables are noted."""
+        self._seen.append(variables)
+        return super().judge(variables, first)
+
+
+class _Watch(Windows):
+    """Rules in shadow mode whose windows note what they counted.
+
+    Attributes:
+        seen: variables, one mapping a resource.
+        intervals: rule index → (lo, hi, holds) of each group that was looked at.
+    """
+
+    def __init__(self, program: Program) -> None:
+        bundle = json.loads(program.bundle)
+        for rule in bundle["rules"]:
+            rule["mode"] = "shadow"
+            rule.pop("obligations", None)
+        text = json.dumps(bundle, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        super().__init__(from_bundle(text.encode(), timespan_ms_max=_ANY_MS))
+        self.seen: list[Mapping[str, Any]] = []
+        self.intervals: dict[int, list[tuple[int, int | None, bool | None]]] = {}
+        self.program = _Noting(self.program, self.seen)
+        self.conditions = tuple(self._noting(index, condition) for index, condition in enumerate(self.conditions))
+
+    def _noting(self, index: int, condition: window.Condition) -> window.Condition:
+        def noting(lo: int, hi: int | None) -> bool | None:
+            holds = condition(lo, hi)
+            self.intervals.setdefault(index, []).append((lo, hi, holds))
+            return holds
+
+        return noting
+
+
+class _Explaining:
+    def __init__(self, run: CaseRun, program: Program, watch: _Watch, body: Mapping[str, Any]) -> None:
+        self._run, self._program, self._watch = run, program, watch
+        self._event: Mapping[str, Any] = body["event"]
+        self._findings = {finding["rule"]: finding for finding in body["shadow"]}
+        self._parser, self._runtime = Parser(), Runtime()
+        self._activations = [self._runtime.activation(variables) for variables in watch.seen]
+        before = [(told, event) for told, event in _events(run.history) if event["id"] != self._event["id"]]
+        self._events = [*before, (None, self._event)]
+
+    def rule(self, index: int) -> RuleAccount:
+        rule = self._program.rules[index]
+        texts = parts_of(self._parser, rule.when)
+        results = [[self._said(text, view) for text in texts] for view in range(len(self._watch.seen))]
+        view = _telling(results, rule.effect)
+        held = all(said is True for said in results[view])
+        correlation = rule.correlation
+        several = len(self._watch.seen) > 1
+        return RuleAccount(
+            rule.id,
+            rule.effect,
+            rule.mode,
+            self._finding(rule.id),
+            str(self._watch.seen[view]["intent"]["resource"]["uri"]) if several else "",
+            tuple(self._part(text, view) for text in texts),
+            None if correlation is None else self._window(index, correlation, view, held=held),
+        )
+
+    def _finding(self, rule: str) -> Said:
+        finding = self._findings.get(rule)
+        if finding is None:
+            return False
+        if finding["code"] != "rule":
+            return str(finding.get("detail") or finding["code"])
+        return None if finding.get("unknown") else True
+
+    # --- conditions ---
+
+    def _said(self, text: str, view: int) -> Said:
+        program = self._runtime.compile(with_selections(self._parser, text, self._program.rule_set.selections))
+        return program[0].message if isinstance(program, tuple) else outcome(program, self._activations[view])
+
+    def _part(self, text: str, view: int) -> Part:
+        selections = self._program.rule_set.selections
+        inner = parts_of(self._parser, selections[text]) if text in selections else ()
+        reads = {path: self._value(path, view) for path in reads_of(self._parser, text)}
+        return Part(text, self._said(text, view), reads, tuple(self._part(part, view) for part in inner))
+
+    def _value(self, path: str, view: int) -> Any:  # noqa: ANN401  any value of a rule's variables
+        value: Any = self._watch.seen[view]
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
+
+    # --- windows ---
+
+    def _window(self, index: int, correlation: Correlation, view: int, *, held: bool) -> WindowAccount:
+        spec = self._watch.by_rule[index]
+        if spec is None:
+            raise AssertionError("a rule with a correlation has a window")
+        group = counting.group_of(spec, self._watch.seen[view]["intent"])
+        noted = self._watch.intervals.get(index, [])
+        lo, hi, holds = _telling_interval(noted, self._program.rules[index].effect) if noted else (None, None, None)
+        scaled = [measure_of(end) if spec.kind == "value_sum" and end is not None else end for end in (lo, hi)]
+        events = tuple(self._counted(spec, group, correlation))
+        shown = dict(zip(correlation.group_by, group, strict=True))
+        return WindowAccount(correlation, shown, holds, held and bool(noted), scaled[0], scaled[1], events)
+
+    def _counted(self, spec: window.Spec, group: counting.Group, correlation: Correlation) -> list[Counted]:
+        found = []
+        for told, event in self._events:
+            for seen, _, of, match in counting.matches(event, self._watch):
+                if seen.id == spec.id and of == group:
+                    pairs = zip(correlation.selections, spec.bits, strict=True)
+                    names = tuple(name for name, bit in pairs if match.mask >> bit & 1)
+                    found.append(Counted(told, names, "" if told is None else _why_not(spec, event, self._event["t"])))
+        return found
+
+
+def _telling(results: Sequence[Sequence[Said]], effect: str) -> int:
+    """The resource that tells most: the one that decided, else the one that comes closest."""
+    whole = [all(said is True for said in result) for result in results]
+    wanted = effect != "approve"
+    if wanted in whole:
+        return whole.index(wanted)
+    return max(range(len(results)), key=lambda view: sum(said is True for said in results[view]))
+
+
+def _telling_interval(
+    noted: Sequence[tuple[int, int | None, bool | None]], effect: str
+) -> tuple[int, int | None, bool | None]:
+    """Of several groups the one that decided."""
+    decisive = [True, None, False] if effect != "approve" else [False, None, True]
+    return min(noted, key=lambda entry: decisive.index(entry[2]))
+
+
+def _events(history: Sequence[Told]) -> list[tuple[Told, Mapping[str, Any]]]:
+    """Events that history keeps, as they are now: an answered hold is what the answer made of it."""
+    newest: dict[str, tuple[Told, Mapping[str, Any]]] = {}
+    for told in history:
+        body = told.body or {}
+        event, change = body.get("event"), body.get("change") or {}
+        if event is not None:
+            newest.pop(event["id"], None)
+            newest[event["id"]] = (told, event)
+        elif change.get("op") == "outcome" and change["intent_id"] in newest:
+            before, event = newest[change["intent_id"]]
+            done = {"outcome": change["status"], "measures": change["measures"]}
+            newest[change["intent_id"]] = (before, {**event, **done})
+    return list(newest.values())
+
+
+def _why_not(spec: window.Spec, event: Mapping[str, Any], t: int) -> str:
+    if event["t"] < t - spec.timespan_ms:
+        return "too long ago"
+    if released(event):
+        return "never started"
+    if event["decision"] == "deny":
+        return "" if spec.attempts else "was denied"
+    if event["hold_until"] is not None and event["hold_until"] < t and not spec.attempts:
+        return "nobody answered the hold"
+    return ""

@@ -1,0 +1,80 @@
+"""Settings: which source wins, and that no typing mistake goes unnoticed."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from harness_stream import config
+from harness_stream.config import load_settings
+from harness_stream.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def nothing_told_yet():
+    config._say_once.cache_clear()
+
+
+def settings_file(folder, text):
+    path = folder / "harness.toml"
+    path.write_text(text)
+    return path
+
+
+def test_flags_win_over_the_environment_over_the_file_over_defaults(tmp_path):
+    path = settings_file(tmp_path, 'bootstrap = "file:1"\nrealm = "file"\ngroup = "file"\n')
+    found = load_settings(path, {"HARNESS_REALM": "env", "HARNESS_GROUP": "env"}, group="flag", prefix=None)
+    assert (found.bootstrap, found.realm, found.group, found.prefix) == ("file:1", "env", "flag", "harness")
+
+
+def test_an_unknown_key_of_the_file_is_an_error_that_names_the_nearest_one(tmp_path):
+    with pytest.raises(ConfigError, match="unknown setting `bootstap`") as refused:
+        load_settings(settings_file(tmp_path, 'bootstap = "a:1"\n'), {})
+    assert refused.value.hint == "did you mean `bootstrap`?"
+
+
+class TestAVariableThatIsNearlyASetting:
+    @pytest.mark.parametrize(
+        ("typed", "meant"),
+        [
+            ("HARNESS_BOOTSTAP", "HARNESS_BOOTSTRAP"),
+            ("HARNESS_PARTITION", "HARNESS_PARTITIONS"),
+            ("HARNESS_RULESET", "HARNESS_RULE_SET"),
+            ("HARNESS_REDIS", "HARNESS_REDIS_URL"),
+            ("HARNESS_BOOTSTRAP_SERVERS", "HARNESS_BOOTSTRAP"),
+            ("HARNESS_GROUP_ID", "HARNESS_GROUP"),
+            ("HARNESS_DV", "HARNESS_DEV"),
+        ],
+    )
+    def test_is_ignored_and_told_with_the_one_that_was_meant(self, caplog, typed, meant):
+        assert load_settings(env={typed: "1"}) == load_settings(env={})
+        assert caplog.messages == [f"{typed} is no setting and is ignored; did you mean {meant}?"]
+
+    def test_is_told_once_in_a_process(self, caplog):
+        for _ in range(3):
+            load_settings(env={"HARNESS_PREFIXX": "a"})
+        assert len(caplog.messages) == 1
+
+    def test_is_a_plain_line_on_standard_error_and_the_command_runs(self, tmp_path):
+        done = subprocess.run(
+            [sys.executable, "-c", "from harness_stream.config import load_settings; print(load_settings().realm)"],
+            env=os.environ | {"HARNESS_REALN": "mine"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "default\n"
+        assert done.stderr == "HARNESS_REALN is no setting and is ignored; did you mean HARNESS_REALM?\n"
+
+
+# What our own tests read, and what one delivery service sets in every step it runs.
+OTHERS = "TEST_BOOTSTRAP TEST_REDIS SIMULATION_SEEDS SIMULATION_FIRST_SEED WRITE_GOLDEN LONG BUILD_ID STAGE_ID PROJECT_ID"
+
+
+def test_variables_of_others_are_left_alone_in_silence(caplog):
+    with caplog.at_level(logging.DEBUG):
+        load_settings(env={f"HARNESS_{name}": "1" for name in OTHERS.split()})
+    assert caplog.messages == []

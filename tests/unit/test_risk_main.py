@@ -1,0 +1,41 @@
+"""`python -m topologies.risk` where it cannot run: one line that says why, one that says what to do, no traceback."""
+
+import os
+import subprocess
+import sys
+
+from harness_stream.errors import BrokerUnavailable, CallerError, ConfigError
+from harness_stream.local.process import free_port
+
+RUN = "import runpy; runpy.run_module('topologies.risk', run_name='__main__')"
+
+
+def topology(folder, program=RUN, **settings):
+    """Exit code and what it said."""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=folder, env=os.environ | settings, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr
+
+
+def test_without_a_broker_it_names_the_address(tmp_path):
+    nobody = f"127.0.0.1:{free_port()}"
+    code, said = topology(tmp_path, HARNESS_DEV="1", HARNESS_BOOTSTRAP=nobody)
+    assert code == BrokerUnavailable.exit_code
+    assert said.startswith(f"error: Kafka does not answer at {nobody}")
+    assert "→ `harness up` starts one on this machine" in said
+
+
+def test_without_faust_it_says_how_to_get_it(tmp_path):
+    code, said = topology(tmp_path, f"import sys; sys.modules['faust'] = None; {RUN}", HARNESS_DEV="1")
+    assert code == CallerError.exit_code
+    assert said == (
+        "error: the risk topology needs the package `faust`, which is not installed\n"
+        "→ `pip install 'harness-stream[topologies]'` brings it\n"
+    )
+
+
+def test_a_signed_realm_is_refused_before_any_broker_is_asked(tmp_path):
+    code, said = topology(tmp_path, HARNESS_DEV="0", HARNESS_BOOTSTRAP=f"127.0.0.1:{free_port()}")
+    assert code == ConfigError.exit_code
+    assert "HARNESS_DEV=1" in said
