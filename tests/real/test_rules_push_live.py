@@ -244,7 +244,9 @@ def sending(story):
         sender.wait()
     assert (said["lost"], said["unsent"]) == ([], 0)
     story.sent = said["sent"]
-    print(f"sent {len(story.sent):,} in {said['seconds']:.1f} s: {len(story.sent) / said['seconds']:,.0f}/s, asked {RATE:,}/s")
+    print(
+        f"sent {len(story.sent):,} in {said['seconds']:.1f} s: {len(story.sent) / said['seconds']:,.0f}/s, asked {RATE:,}/s"
+    )
     ends = [realm.end_of(realm.topics.intents, p) for p in range(PARTITIONS)]
     wait_until(
         lambda: [head["next_input"] for head in story.heads.newest()] == ends,
@@ -333,7 +335,9 @@ def shown(story):
             intent, revision = intents[body["covers"][1]], body["rules"]["revision"]
             for reason in body["shadow"]:
                 if reason["code"] == "rule":
-                    values = [true_of(tallies, reason["rule"], intent, body["t"]) for tallies in (everything, since_switch)]
+                    values = [
+                        true_of(tallies, reason["rule"], intent, body["t"]) for tallies in (everything, since_switch)
+                    ]
                     yield Shown(revision, partition, reason["rule"], reason, *values)
             for tallies in (everything, since_switch):
                 take(tallies, intent, body)
