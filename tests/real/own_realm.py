@@ -196,19 +196,24 @@ class OwnRealm:
         with closing(KafkaReader(self.settings.bootstrap)) as reader:
             return ends_of(reader, topic, partition, self.clock).end
 
+    def stored(self):
+        """The decision-log offset that Redis stands at, of each partition."""
+        with closing(self._store()) as store:
+            heads = [store.head(partition) for partition in range(self.settings.partitions)]
+        return [None if head is None else head.verdict_offset for head in heads]
+
+    def _store(self):
+        """Redis, with the patience of a person."""
+        name = f"{self.settings.realm}/{self.settings.prefix}"
+        return RedisStateStore(self.settings.redis_url, name, self.clock, timeout_ms=5_000)
+
     def check(self, *pushed):
         """Every input is covered once, every verdict recomputes, and Redis equals the fold.
 
         `pushed` are the programs put in force after the first one. Each partition's report.
         """
         bundles = {program.digest: Windows(program) for program in (load(self._rules), *pushed)}
-        reports = []
-        store = RedisStateStore(
-            self.settings.redis_url,
-            f"{self.settings.realm}/{self.settings.prefix}",
-            self.clock,
-            timeout_ms=5_000,
-        )
+        reports, store = [], self._store()
         for partition in range(self.settings.partitions):
             inputs = self.records(self.topics.intents, partition)
             decisions = self.records(self.topics.verdicts, partition)

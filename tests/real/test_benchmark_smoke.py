@@ -53,3 +53,23 @@ def test_the_profile_names_the_functions_and_approves_the_whole_workload():
     printed = run("profile_worker.py", "--intents", 200, "--agents", 20, "--top", 5)
     assert "2 x 200 intents: {'approve': 400}" in printed
     assert "tottime" in printed
+
+
+def test_the_cost_of_a_decision_is_measured_beside_its_floors_and_every_decision_is_an_approval(tmp_path):
+    rules, events, decisions = [10, 40], [10, 300], 20
+    printed = run(
+        "decision_cost.py",
+        *("--rules", "10,40", "--events", "10,300", "--events-with-rules", 30, "--rules-with-events", 20),
+        *("--rounds", 2, "--decisions", decisions, "--json", tmp_path / "out.json"),
+    )
+    assert "ratio 40 : 10" in printed
+    assert "ratio 300 : 10" in printed
+    assert "garbage collector: on" in printed
+    assert "not approved" not in printed
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert [(row["rules"], row["events"]) for row in found["by_rules"]] == [(count, 30) for count in rules]
+    assert [(row["rules"], row["events"]) for row in found["by_events"]] == [(20, count) for count in events]
+    for row in (*found["by_rules"], *found["by_events"]):
+        assert row["decisions"] == {"approve": decisions}
+        assert set(row["ratio"]) == set(found["floors"]) == {"decode", "CEL"}
+        assert row["us"]["min"] <= row["us"]["median"] <= row["us"]["max"]

@@ -229,7 +229,7 @@ def push_what_is_no_bundle(story):
 
 @contextmanager
 def sending(story):
-    """The open loop, in a process of its own; in the end every intent of it is decided."""
+    """The open loop, in a process of its own; in the end every intent of it is decided and in Redis."""
     realm = story.realm
     numbers = (PARTITIONS, RATE, AGENTS, DEADLINE_MS)
     words = (realm.settings.bootstrap, realm.settings.prefix, ",".join(TENANTS), *map(str, numbers))
@@ -244,12 +244,18 @@ def sending(story):
         sender.wait()
     assert (said["lost"], said["unsent"]) == ([], 0)
     story.sent = said["sent"]
-    print(f"sent {len(story.sent):,} in {said['seconds']:.1f} s: {len(story.sent) / said['seconds']:,.0f}/s, asked {RATE:,}/s")
+    print(
+        f"sent {len(story.sent):,} in {said['seconds']:.1f} s: {len(story.sent) / said['seconds']:,.0f}/s, asked {RATE:,}/s"
+    )
     ends = [realm.end_of(realm.topics.intents, p) for p in range(PARTITIONS)]
     wait_until(
         lambda: [head["next_input"] for head in story.heads.newest()] == ends,
         why=lambda: f"not everything is decided: {standing(story)}, {ends}",
         limit_s=BACKLOG_S_MAX,
+    )
+    wait_until(
+        lambda: realm.stored() == [head["verdict_offset"] for head in story.heads.newest()],
+        why=lambda: f"Redis is behind: it stands at {realm.stored()}, the log at {standing(story)}",
     )
 
 
@@ -265,7 +271,7 @@ def goes_on(story, inputs=100):
 
 def standing(story):
     """Where each partition stands, for people."""
-    shown = ("writer", "next_input", "rules", "next_rules")
+    shown = ("writer", "next_input", "verdict_offset", "rules", "next_rules")
     return [[head[name] for name in shown] for head in story.heads.newest()]
 
 
@@ -329,7 +335,9 @@ def shown(story):
             intent, revision = intents[body["covers"][1]], body["rules"]["revision"]
             for reason in body["shadow"]:
                 if reason["code"] == "rule":
-                    values = [true_of(tallies, reason["rule"], intent, body["t"]) for tallies in (everything, since_switch)]
+                    values = [
+                        true_of(tallies, reason["rule"], intent, body["t"]) for tallies in (everything, since_switch)
+                    ]
                     yield Shown(revision, partition, reason["rule"], reason, *values)
             for tallies in (everything, since_switch):
                 take(tallies, intent, body)
