@@ -117,9 +117,12 @@ def test_a_cases_file_passes(block, tmp_path):
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if "mistake" in b.kind], ids=lambda block: block.name)
 def test_a_mistake_is_found_by_its_code_and_nothing_else_is(block, tmp_path):
+    code = block.kind.rpartition(" ")[2]
+    before = PAGE.partition(f"```{block.kind}\n")[0].rpartition("```")[2]
+    assert f"(`{code}`)" in before, "what is rendered does not show what a block is"
     (tmp_path / "x.yaml").write_text(completed(block.text), "utf-8")
     told = json.loads(run("check", "--json", tmp_path / "x.yaml").stdout)
-    assert {mistake["code"] for mistake in told["files"][0]["mistakes"]} == {block.kind.rpartition(" ")[2]}
+    assert {mistake["code"] for mistake in told["files"][0]["mistakes"]} == {code}
 
 
 @pytest.mark.parametrize("condition", [line for block in of_kind("cel") for line in block.text.splitlines()])
