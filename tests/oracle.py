@@ -1,171 +1,491 @@
-"""A naive reference of the decision, written from DESIGN §5/§6 and PROTOCOL §4/§8 alone, before the engine was read.
+"""A naive reference of the decision, written from DESIGN §5/§6 and PROTOCOL §4/§8 alone, never from the engine.
 
 Rule of this file: nothing is incremental. The whole history is a list; every question scans all of it again. What a
 selection or condition means is a Python predicate, so that neither CEL nor the engine's windows have a part in it.
+Where the engine may answer `unknown` because its state is bounded, the oracle's answer is the set of both.
 """
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field, replace
-from itertools import permutations
+from decimal import Decimal
+from itertools import combinations, product
+from typing import TYPE_CHECKING
 
-NO_RESOURCE = ("", "", frozenset())
+from expectation import FAILS, NO, UNKNOWN, YES, Expectation
 
-COMPARE = {
-    "gt": lambda a, b: a > b,
-    "gte": lambda a, b: a >= b,
-    "lt": lambda a, b: a < b,
-    "lte": lambda a, b: a <= b,
-}
+from harness_stream.core import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+Answers = frozenset[bool | None]
+"""What a condition may say: True, False, or None for unknown."""
+
+COUNTING = ("event_count", "value_count", "value_sum")
+MEASURE = "measures."
+
+
+@dataclass(frozen=True)
+class Resource:
+    uri: str = ""
+    zone: str = ""
+    labels: frozenset[str] = frozenset()
+    sensitivity: str = ""
+    owner: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One intent as history keeps it, everything joined as of `t`; for the judged one `decision` reads approve."""
+
+    id: str
+    t: int
+    agent_id: str
+    lane: str
+    chain_id: str
+    action: str
+    resources: tuple[Resource, ...] = ()
+    parent: tuple[str, str] | None = None
+    measures: Mapping[str, Decimal] = field(default_factory=dict)
+    labels: frozenset[str] = frozenset()
+    tenant: str = ""
+    owner: str = ""
+    environment: str = ""
+    purpose: str = ""
+    by: str = ""
+    decision: str = "approve"
+    hold_until: int | None = None
+    remembered_until: int = 0
+    brought: frozenset[str] = frozenset()
+    """Labels that a delegated intent carried into the tree it acts for."""
+    released: bool = False
+    as_approved: Event | None = None
+    """What it was before an outcome changed it."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.agent_id, self.id
+
+    def views(self) -> tuple[Resource, ...]:
+        return self.resources or (Resource(),)
+
+    def texts(self, resource: Resource) -> dict[str, str]:
+        """Every path a window may group or count by."""
+        own = {
+            name: getattr(self, name) for name in ("agent_id", "owner", "tenant", "chain_id", "action", "purpose", "by")
+        }
+        own |= {"environment": self.environment, "decision": self.decision, "kind": "intent"}
+        own |= {"parent": self.parent[0] if self.parent else ""}
+        own |= {"operation": "", "object_class": ""}  # no scenario has a row for a tool
+        own |= {f"resource.{name}": getattr(resource, name) for name in ("uri", "zone", "sensitivity", "owner")}
+        return own | {"resource.system": resource.uri.partition(":")[0]}
+
+    def group(self, paths: tuple[str, ...], resource: Resource) -> tuple[str, ...]:
+        """Nothing leaves its lane, and a chain is one agent's."""
+        texts = self.texts(resource)
+        return (self.lane, *((self.agent_id,) if "chain_id" in paths else ()), *(texts[path] for path in paths))
+
+    def touched(self) -> frozenset[str]:
+        """Every label it adds to what it belongs to."""
+        return self.labels.union(*(resource.labels for resource in self.resources))
+
+    def open_at(self, t: int) -> bool:
+        return self.decision == "hold" and self.hold_until is not None and t <= self.hold_until
+
+    def counts(self, t: int, *, attempts: bool) -> bool:
+        """Approved and open holds count; a denial and an expired hold are attempts; what was released never was."""
+        return not self.released and (attempts or self.decision == "approve" or self.open_at(t))
 
 
 @dataclass(frozen=True)
 class Predicate:
-    """One event's action is among these (None: any), its resource's zone and label are those (None: any)."""
+    """Every part that is not None must hold of an event and one of its resources.
+
+    Attributes:
+        actions: the action is one of these.
+        zone: of the resource.
+        label: of the resource.
+        tag: label of the event itself.
+        decision: of the event.
+        over: (measure, number) that it has and exceeds.
+        chain_label: of the judged intent's chain; only in conditions on the intent.
+    """
 
     actions: tuple[str, ...] | None = None
     zone: str | None = None
     label: str | None = None
+    tag: str | None = None
+    decision: str | None = None
+    over: tuple[str, int] | None = None
+    chain_label: str | None = None
 
-    def holds(self, event: Event, resource: tuple[str, str, frozenset[str]]) -> bool:
-        _, zone, labels = resource
-        by_action = self.actions is None or event.action in self.actions
-        return by_action and self.zone in (None, zone) and (self.label is None or self.label in labels)
+    def holds(self, event: Event, resource: Resource, chain_labels: frozenset[str] = frozenset()) -> bool:
+        return (
+            (self.actions is None or event.action in self.actions)
+            and self.zone in (None, resource.zone)
+            and (self.label is None or self.label in resource.labels)
+            and (self.tag is None or self.tag in event.labels)
+            and self.decision in (None, event.decision)
+            and (self.over is None or event.measures.get(self.over[0], -1) > self.over[1])
+            and (self.chain_label is None or self.chain_label in chain_labels)
+        )
 
     def cel(self, root: str) -> str:
-        parts = ["true"]
+        parts = []
         if self.actions is not None:
-            parts.append(f"{root}.action in [{', '.join(map(repr, self.actions))}]".replace("'", '"'))
+            parts.append(f"{root}.action in [" + ", ".join(f'"{action}"' for action in self.actions) + "]")
         if self.zone is not None:
             parts.append(f'{root}.resource.zone == "{self.zone}"')
         if self.label is not None:
             parts.append(f'"{self.label}" in {root}.resource.labels')
-        return " && ".join(parts[1:] or parts)
+        if self.tag is not None:
+            parts.append(f'"{self.tag}" in {root}.labels')
+        if self.decision is not None:
+            parts.append(f'{root}.decision == "{self.decision}"')
+        if self.over is not None:
+            name, least = self.over
+            parts.append(f'"{name}" in {root}.measures && {root}.measures.{name} > {least}')
+        if self.chain_label is not None:
+            parts.append(f'"{self.chain_label}" in chain.labels')
+        return " && ".join(parts or ["true"])
+
+    def reads_classification(self) -> bool:
+        return any(part is not None for part in (self.zone, self.label, self.tag, self.chain_label))
 
 
 @dataclass(frozen=True)
 class Window:
+    """A correlation; `field`, `op` and `threshold` are those of its condition, if its kind has one."""
+
     kind: str
     selections: tuple[str, ...]
-    group_by: tuple[str, ...]
-    timespan_ms: int
+    group_by: tuple[str, ...] = ()
+    timespan_ms: int = 5_000
     attempts: bool = False
+    field: str | None = None
     op: str = "gt"
-    threshold: int = 0
+    threshold: int | float = 0
+
+    @property
+    def measure(self) -> str | None:
+        """The measure it counts or sums."""
+        return self.field.removeprefix(MEASURE) if self.field and self.field.startswith(MEASURE) else None
 
 
 @dataclass(frozen=True)
 class Rule:
     id: str
     effect: str
-    when: Predicate
+    when: Predicate = Predicate()
     mode: str = "enforce"
     window: Window | None = None
-    reads: frozenset[str] = frozenset()
-    """Tables it reads."""
+    attested: bool = False
+    """Its condition also asks whether the workload has a row."""
+
+    def reads(self, selections: Mapping[str, Predicate]) -> frozenset[str]:
+        """Which tables it reads: by its conditions, its selections, what it groups and what it counts by (DESIGN §6)."""
+        window = self.window
+        predicates = [self.when, *(selections[name] for name in (window.selections if window else ()))]
+        paths = {*window.group_by, window.field} if window else set()
+        found = set()
+        if self.attested or "environment" in paths:
+            found.add("infrastructure")
+        joined = {"resource.zone", "resource.sensitivity", "resource.owner", "operation", "object_class"}
+        if paths & joined or any(p.reads_classification() for p in predicates):
+            found.add("classification")
+        return frozenset(found)
+
+
+# --- Windows ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Event:
-    """One intent as history keeps it. `resources` are (uri, zone, labels)."""
+class Contribution:
+    """An event inside a window and group, with the views that match there and the selections each of them matches."""
 
-    id: str
-    t: int
-    lane: str
-    tenant: str
-    agent_id: str
-    chain_id: str
-    action: str
-    resources: tuple[tuple[str, str, frozenset[str]], ...]
-    decision: str = "approve"
-    hold_until: int | None = None
+    event: Event
+    views: tuple[tuple[Resource, frozenset[str]], ...]
 
-    def views(self) -> tuple[tuple[str, str, frozenset[str]], ...]:
-        return self.resources or (NO_RESOURCE,)
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset().union(*(names for _, names in self.views))
 
-    def group(self, paths: tuple[str, ...], resource: tuple[str, str, frozenset[str]]) -> tuple[str, ...]:
-        uri, zone, _ = resource
-        own = {"resource.uri": uri, "resource.zone": zone, "resource.system": uri.partition(":")[0]}
-        values = tuple(own[p] if p in own else getattr(self, p) for p in paths)
-        # Nothing leaves its lane, and a chain is one agent's.
-        return (self.lane, *(("agent", self.agent_id) if "chain_id" in paths else ()), *values)
+    def values(self, path: str) -> frozenset[str]:
+        return frozenset(self.event.texts(resource)[path] for resource, _ in self.views)
 
 
-def counts(event: Event, t: int, *, attempts: bool) -> bool:
-    """Approved and held events count; an expired hold reads as denied; a denial is an attempt."""
-    expired = event.decision == "hold" and event.hold_until is not None and t > event.hold_until
-    return attempts or (event.decision != "deny" and not expired)
+def interval(window: Window, found: list[Contribution]) -> tuple[Decimal, Decimal | None]:
+    """What a counting window holds: both ends are equal unless an event lacks the measure; None has no upper end."""
+    if window.kind == "event_count":
+        return Decimal(len(found)), Decimal(len(found))
+    if window.measure is None:
+        distinct = Decimal(len({value for c in found for value in c.values(str(window.field))}))
+        return distinct, distinct
+    values = [c.event.measures.get(window.measure) for c in found]
+    known = [value for value in values if value is not None]
+    missing = len(values) - len(known)
+    if window.kind == "value_sum":
+        return sum(known, Decimal(0)), None if missing else sum(known, Decimal(0))
+    return Decimal(len(set(known))), Decimal(len(set(known)) + missing)
+
+
+def compare(op: str, lo: Decimal, hi: Decimal | None, threshold: Decimal) -> bool | None:
+    """A condition is true or false only if it is for everything between both ends."""
+    if op == "neq":
+        equal = compare("eq", lo, hi, threshold)
+        return None if equal is None else not equal
+    if op == "eq":
+        outside = threshold < lo or (hi is not None and threshold > hi)
+        return False if outside else (True if lo == hi else None)
+    said = {getattr(operator, _OPERATOR[op])(end, threshold) for end in (lo, Decimal("Infinity") if hi is None else hi)}
+    return said.pop() if len(said) == 1 else None
+
+
+_OPERATOR = {"gt": "gt", "gte": "ge", "lt": "lt", "lte": "le"}
+
+
+def happened(window: Window, found: list[Contribution]) -> bool:
+    """temporal, temporal_ordered, absent; `found` is in log order."""
+    if window.kind == "absent":
+        return not found
+    if window.kind == "temporal":
+        return all(any(name in c.names for c in found) for name in window.selections)
+    return any(
+        all(name in c.names for name, c in zip(window.selections, chosen, strict=True))
+        for chosen in combinations(found, len(window.selections))
+    )
+
+
+# --- The oracle -------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Oracle:
-    """Selections, rules and the whole history of a partition, in log order."""
+    """Selections, rules, mandates and the whole history of a partition, in log order."""
 
-    selections: dict[str, Predicate]
+    selections: Mapping[str, Predicate]
     rules: tuple[Rule, ...]
-    history: list[Event] = field(default_factory=list)
+    history: dict[tuple[str, str], Event] = field(default_factory=dict)
+    chains: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
+    """(agent, chain) → when its mandate expires, and whether it was closed."""
 
     def record(self, event: Event) -> None:
-        """One intent has one event: what a person answered replaces the hold."""
-        self.history = [e for e in self.history if e.id != event.id] + [event]
+        """One intent has one event: what a person answered replaces the hold, at the answer's place."""
+        self.history.pop(event.key, None)
+        self.history[event.key] = event
 
-    def contributors(self, window: Window, group: tuple[str, ...], now: Event) -> list[tuple[Event, set[str]]]:
-        """Events inside the window and group, the judged one last, each with the listed selections it matches there."""
+    def change(self, event: Event) -> None:
+        """An outcome changes an event where it stands."""
+        self.history[event.key] = event
+
+    # --- windows ---
+
+    def contribution(self, window: Window, group: tuple[str, ...], event: Event) -> Contribution | None:
+        members = [r for r in event.views() if event.group(window.group_by, r) == group]
+        views = [(r, frozenset(n for n in window.selections if self.selections[n].holds(event, r))) for r in members]
+        matching = tuple((resource, names) for resource, names in views if names)
+        return Contribution(event, matching) if matching else None
+
+    def inside(self, window: Window, now: Event) -> Iterable[Event]:
+        """Everything the window spans, the judged one last; both ends count."""
+        for event in [*(e for e in self.history.values() if e.key != now.key), now]:
+            if now.t - window.timespan_ms <= event.t <= now.t:
+                yield event
+
+    def contributions(self, window: Window, group: tuple[str, ...], now: Event) -> list[Contribution]:
+        counted = (e for e in self.inside(window, now) if e is now or e.counts(now.t, attempts=window.attempts))
+        return [c for event in counted if (c := self.contribution(window, group, event))]
+
+    def says(self, window: Window, group: tuple[str, ...], now: Event) -> Answers:
+        found = self.contributions(window, group, now)
+        if window.kind in COUNTING:
+            lo, hi = interval(window, found)
+            certain = compare(window.op, lo, hi, Decimal(str(window.threshold)))
+            excused = lo != hi
+        else:
+            certain, excused = happened(window, found), False
+        if excused or self._beyond_bounds(window, group, now) or self._disturbed(window, group, now):
+            return frozenset({certain, None})
+        return frozenset({certain})
+
+    def _beyond_bounds(self, window: Window, group: tuple[str, ...], now: Event) -> bool:
+        """DESIGN §5: count and sum keep the newest 512 exactly, distinct the last time of 1,024 values."""
+        if window.kind not in COUNTING or len(self.history) < limits.WINDOW_EXACT_MAX:
+            return False
+        taken = (e for e in self.inside(window, now) if window.attempts or e.decision != "deny")
+        found = [c for e in taken if (c := self.contribution(window, group, e))]
+        if window.kind == "value_count":
+            return interval(window, found)[0] > limits.WINDOW_VALUES_MAX
+        return len(found) > limits.WINDOW_EXACT_MAX
+
+    def _disturbed(self, window: Window, group: tuple[str, ...], now: Event) -> bool:
+        """An event that stood in it was released, or an outcome changed what it is there: small state cannot undo that.
+
+        Count and sum keep events one by one, so they are exact all the same.
+        """
+        if window.kind in {"event_count", "value_sum"}:
+            return False
+        changed = ((e, e.as_approved) for e in self.inside(window, now) if e.as_approved is not None)
+        return any(self._stands(window, group, e) != self._stands(window, group, old) for e, old in changed)
+
+    def _stands(self, window: Window, group: tuple[str, ...], event: Event) -> object:
+        found = None if event.released else self.contribution(window, group, event)
+        if found is None:
+            return None
+        return found.views, window.kind == "value_count" and window.measure and event.measures.get(window.measure)
+
+    # --- rules ---
+
+    def rule_says(self, rule: Rule, now: Event, *, workload_known: bool, stale: frozenset[str]) -> frozenset[str]:
+        """Any resource is enough to deny or hold, all are needed to approve."""
+        if rule.reads(self.selections) & stale:
+            return frozenset({FAILS})
+        labels = self.chain_labels(now) if rule.when.chain_label else frozenset()
+        held = [r for r in now.views() if rule.when.holds(now, r, labels) and (workload_known or not rule.attested)]
+        window = rule.window
+        each = [{True} if window is None else self.says(window, now.group(window.group_by, r), now) for r in held]
+        if rule.effect == "approve":
+            everywhere = len(held) == len(now.views())
+            return frozenset(YES if everywhere and set(one) == {True} else NO for one in product(*each))
+        return frozenset().union(*(_any_says(one) for one in product(*each)))
+
+    def expect(
+        self, now: Event, facts: Facts, *, stale: frozenset[str] = frozenset(), satisfied: frozenset[str] = frozenset()
+    ) -> Expectation:
+        """Everything the engine may answer to this intent."""
+        barred = self.barred(now, facts)
+        answers = {}
+        for rule in () if barred else self.rules:
+            may = self.rule_says(rule, now, workload_known=facts.workload_known, stale=stale)
+            answers[rule.id] = frozenset(NO if rule.id in satisfied and a != FAILS else a for a in may)
+        return Expectation(self.rules, barred, answers, lambda rule: self._evidence(rule, now))
+
+    def _evidence(self, rule: Rule, now: Event) -> frozenset[str]:
+        """Events that rule may name as what made it fire."""
+        window = rule.window
+        groups = {now.group(window.group_by, r) for r in now.views()} if window else set()
+        found = (c for group in groups if window for c in self.contributions(window, group, now))
+        return frozenset(c.event.id for c in found)
+
+    # --- who may ask at all ---
+
+    def barred(self, now: Event, facts: Facts) -> frozenset[str]:
+        """Reasons of which the engine gives one, without a look at any rule; empty: the rules decide."""
+        codes = set(self._misdelegated(now, facts))
+        if facts.identities[now.agent_id].status != "active":
+            codes.add("agent_status")
+        if now.chain_id != own_chain(now.agent_id) and (now.agent_id, now.chain_id) not in self.chains:
+            codes.add("chain_unknown")
+        if any(self._ended(chain, now.t) for chain in ((now.agent_id, now.chain_id), self.root(now))):
+            codes.add("chain_closed")
+        return frozenset(codes)
+
+    def _ended(self, chain: tuple[str, str], t: int) -> bool:
+        """Delegation ends with the chain of its root, as every intent ends with its own."""
+        until, closed = self.chains.get(chain, (t, False))
+        return closed or t > until
+
+    def _misdelegated(self, now: Event, facts: Facts) -> frozenset[str]:
+        me = facts.identities[now.agent_id]
+        if now.parent is None:
+            return frozenset({"delegation"} if me.delegated_only else ())
+        boss = facts.identities.get(now.parent[0])
+        lane = frozenset({"delegation_lane"} if boss is None or boss.lane != me.lane else ())
+        parent = self.history.get(now.parent)
+        effective = parent is not None and parent.decision == "approve" and self._kept(parent, now)
+        sound = effective and boss is not None and now.agent_id in boss.delegates
+        sound = sound and self._within_limits(now, me, facts) and self._room_for(now, boss)
+        return lane if sound else lane | {"delegation"}
+
+    def _kept(self, parent: Event, now: Event) -> bool:
+        """An intent may delegate as long as its id is remembered, and from then on while it is used once in a while."""
+        used = (e.t for e in self.history.values() if e.parent == parent.key and e.decision == "approve")
+        return now.t <= max([parent.remembered_until, *(t + limits.DELEGATION_IDLE_MS for t in used)])
+
+    def ancestors(self, event: Event) -> list[Event]:
+        """The approved intents it descends from, its parent first."""
         found = []
-        for event in [*(e for e in self.history if e.id != now.id), now]:
-            inside = now.t - window.timespan_ms <= event.t <= now.t
-            if inside and (event is now or counts(event, now.t, attempts=window.attempts)):
-                names = {
-                    name
-                    for name in window.selections
-                    for resource in event.views()
-                    if event.group(window.group_by, resource) == group and self.selections[name].holds(event, resource)
-                }
-                if names:
-                    found.append((event, names))
+        parent = self.history.get(event.parent) if event.parent else None
+        while parent is not None and parent.decision == "approve":
+            found.append(parent)
+            parent = self.history.get(parent.parent) if parent.parent else None
         return found
 
-    def condition(self, window: Window, group: tuple[str, ...], now: Event) -> bool:
-        matched = self.contributors(window, group, now)
-        if window.kind == "event_count":
-            return COMPARE[window.op](len(matched), window.threshold)
-        if window.kind == "absent":
-            return not matched
-        if window.kind == "temporal":
-            return set(window.selections) == {name for _, names in matched for name in names}
-        return any(
-            all(name in names for name, (_, names) in zip(window.selections, chosen, strict=True))
-            for chosen in _subsequences(matched, len(window.selections))
-        )
+    def _within_limits(self, now: Event, me: Identity, facts: Facts) -> bool:
+        for distance, ancestor in enumerate(self.ancestors(now), start=1):
+            row = facts.identities.get(ancestor.agent_id)
+            if row is None or row.status != "active" or distance > row.depth:
+                return False
+            if now.action in me.actions and now.action not in row.actions:
+                return False
+        return True
 
-    def fires(self, rule: Rule, now: Event) -> bool:
-        held = [r for r in now.views() if rule.when.holds(now, r)]
-        window = rule.window
-        results = [window is None or self.condition(window, now.group(window.group_by, r), now) for r in held]
-        if rule.effect == "approve":
-            return len(held) == len(now.views()) and all(results)
-        return any(results)
+    def _room_for(self, now: Event, boss: Identity) -> bool:
+        """Is there room below this parent for one more agent, or is this one there already?
 
-    def decide(
-        self, now: Event, *, stale: frozenset[str] = frozenset(), satisfied: frozenset[str] = frozenset()
-    ) -> tuple[str, frozenset[str]]:
-        """The decision and the rules that made it; no rule means the default."""
-        enforced = [r for r in self.rules if r.mode == "enforce"]
-        failing = {r.id for r in enforced if r.reads & stale}
-        firing = [r for r in enforced if r.id not in failing and self.fires(r, now)]
-        by_effect = {
-            "deny": failing | {r.id for r in firing if r.effect == "deny"},
-            "hold": {r.id for r in firing if r.effect == "hold" and r.id not in satisfied},
-            "approve": {r.id for r in firing if r.effect == "approve"},
-        }
-        decision = next((d for d in ("deny", "hold", "approve") if by_effect[d]), "deny")
-        return decision, frozenset(by_effect[decision])
+        A hold takes no place: whether there is room is asked again when it is answered.
+        """
+        siblings = (e for e in self.history.values() if e.parent == now.parent and e.key != now.key)
+        busy = {e.agent_id for e in siblings if e.decision == "approve"}
+        return len(busy | {now.agent_id}) <= boss.fan_out
 
-    def judged(self, now: Event, decision: str, hold_ms: int) -> Event:
-        return replace(now, decision=decision, hold_until=now.t + hold_ms if decision == "hold" else None)
+    # --- labels ---
+
+    def root(self, event: Event) -> tuple[str, str]:
+        """Names the tree an event belongs to: agent and chain of the topmost intent."""
+        top = [event, *self.ancestors(event)][-1]
+        return top.agent_id, top.chain_id
+
+    def chain_labels(self, now: Event) -> frozenset[str]:
+        """What was read in the intent's chain and in its root's, and by whoever acts for either."""
+        seen = {(now.agent_id, now.chain_id), self.root(now)}
+        approved = [e for e in self.history.values() if e.decision == "approve" and e.key != now.key]
+        read = [e.touched() for e in approved if (e.agent_id, e.chain_id) in seen]
+        return frozenset().union(*read, *(e.touched() | e.brought for e in approved if self.root(e) in seen))
+
+    def brings(self, now: Event) -> frozenset[str]:
+        """A child brings along what it carries."""
+        return self.chain_labels(now) if now.parent else frozenset()
+
+    # --- outcomes ---
+
+    def report(self, key: tuple[str, str], status: str, measures: Mapping[str, Decimal]) -> None:
+        """A valid outcome, the first of its intent."""
+        event = self.history[key]
+        raised = dict(event.measures)
+        if status == "done":
+            for name, value in measures.items():
+                raised[name] = max(raised.get(name, Decimal(0)), value)
+        self.change(replace(event, measures=raised, released=status == "abandoned", as_approved=event))
 
 
-def _subsequences(matched: list[tuple[Event, set[str]]], length: int) -> list[tuple[tuple[Event, set[str]], ...]]:
-    """Every choice of `length` different events in log order; `matched` is in log order."""
-    picks = (p for p in permutations(range(len(matched)), length) if list(p) == sorted(p))
-    return [tuple(matched[i] for i in pick) for pick in picks]
+def own_chain(agent_id: str) -> str:
+    return f"agent:{agent_id}"
+
+
+def _any_says(each: tuple[bool | None, ...]) -> frozenset[str]:
+    """What a deny or hold rule says of these resources; with a sure one beside an unknown one either may be named."""
+    if not any(one in (True, None) for one in each):
+        return frozenset({NO})
+    return frozenset({YES} if True in each else ()) | frozenset({UNKNOWN} if None in each else ())
+
+
+@dataclass(frozen=True)
+class Identity:
+    lane: str
+    status: str
+    actions: frozenset[str]
+    delegates: frozenset[str]
+    delegated_only: bool
+    depth: int
+    fan_out: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The tables as they are now."""
+
+    identities: Mapping[str, Identity]
+    workload_known: bool = True

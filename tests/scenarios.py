@@ -1,71 +1,140 @@
-"""Generated rule sets and histories, run through the engine; the oracle is asked the same questions.
+"""Generated rule sets and histories over a small world, as plain data.
 
-Rule of this file: a scenario is plain data, so that the same one can be run twice: in other batches, after a restart,
-with its rules in another order. The oracle's facts come from the scenario, never from what the engine recorded.
+Rule of this file: a scenario is data only, so that the same one can be run twice: in other batches, after a restart,
+with its rules in another order. `scenario_runs.py` runs it, through the engine and past the oracle.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, replace
+import os
+from dataclasses import dataclass, replace
+from random import Random
 from typing import TYPE_CHECKING, Any
 
-import factories as make
 from hypothesis import strategies as st
-from oracle import Event, Oracle, Predicate, Rule, Window
+from oracle import COUNTING, MEASURE, Predicate, Rule, Window
 
 from harness_stream.core import limits
-from harness_stream.core.apply import apply, change_of
-from harness_stream.core.state import State
-from harness_stream.wire.decisions import encode_body, read_body
+from harness_stream.core.rules.language import GROUP_PATHS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable, Sequence
 
-    from harness_stream.core.intake import Intake
+TIMES = 20 if os.environ.get("HARNESS_LONG") else 1
+"""How many times as much as in CI is generated."""
 
-# Two agents share a lane under different tenants; a third has the first one's tenant in a lane of its own.
-AGENTS = {"ann": ("t1", "shared"), "bob": ("t2", "shared"), "eve": ("t1", "alone")}
+# --- The world --------------------------------------------------------------------------------------------------------
+
 ACTIONS = ("crm.read", "email.send", "web.get")
-ZONES = {"crm://a": "inner", "crm://b": "inner", "mail://x": "outer"}
+WORKLOADS = {"w-1": "prod", "w-2": "dev"}
+UNKNOWN_WORKLOAD = "w-9"  # agents may name it, but it has no row
+# Three agents share a lane under two tenants; a fourth has the first one's tenant in a lane of its own. With their
+# purposes, owners with a `|` make groups that only a sloppy join takes for one.
+AGENTS: dict[str, dict[str, object]] = {
+    "ann": {"tenant": "t1", "lane": "shared", "owner": "o", "delegates": ["bob", "cat", "eve"]},
+    "bob": {"tenant": "t2", "lane": "shared", "owner": "x|o", "delegates": ["ann", "bob", "cat"]},
+    "cat": {"tenant": "t1", "lane": "shared", "owner": "o", "delegates": ["bob"]},
+    "eve": {"tenant": "t1", "lane": "alone", "owner": "e", "delegates": ["ann"]},
+}
+REACH = {"ann": (3, 2), "bob": (2, 1), "cat": (3, 1), "eve": (3, 16)}  # depth and fan-out of delegation
+MAY_NOT = {"bob": "email.send"}
+LANES = ("shared", "alone")
+RESOURCES: dict[str, dict[str, object]] = {
+    "crm://a": {"zone": "inner", "labels": ["pii"], "sensitivity": "high", "owner": "o"},
+    "crm://b": {"zone": "inner", "labels": []},
+    "mail://x": {"zone": "outer", "labels": [], "owner": "x|o"},
+}
+UNCLASSIFIED = "web://y"
+TOOL_LABELS = {"web.get": ["web"]}
+PURPOSES = ("", "p", "p|x")
+OPEN_CHAIN, BRIEF_CHAIN = "case", "brief"
+BRIEF_MS = 20_000  # how long the mandate of the second chain lasts
+
+# What a table may say instead; each change is taken and taken back.
+FLIPS: tuple[tuple[str, str, dict[str, object]], ...] = (
+    ("resource", "crm://b", {"labels": ["pii"], "sensitivity": "high"}),
+    ("resource", "crm://b", {"labels": ["pii"], "sensitivity": "high"}),
+    ("resource", "mail://x", {"zone": "inner"}),
+    ("agent", "bob", {"status": "suspended"}),
+    ("agent", "bob", {"owner": "o"}),
+    ("agent", "cat", {"status": "suspended"}),
+    ("agent", "ann", {"delegates": ["cat"]}),
+    ("agent", "ann", {"actions": ["email.send", "web.get"]}),
+    ("agent", "cat", {"delegated_only": True}),
+    ("agent", "cat", {"delegation": {"depth": 0, "fan_out": 2}}),
+)
+
+# --- What is generated ------------------------------------------------------------------------------------------------
+
+WINDOW_KINDS: tuple[str, ...] = (*COUNTING, "value_sum", "temporal", *["temporal_ordered"] * 2, "absent")
+STEP_KINDS: tuple[str, ...] = (*["intent"] * 24, *["answer"] * 8, *["outcome"] * 14, "close", *["flip"] * 3)
+DELEGATES = True  # whether intents may name a parent
+MEASURED_SELECTIONS = True  # whether selections may read measures, which outcomes raise
+
 SELECTIONS = {
     "reads": Predicate(("crm.read",)),
     "sends": Predicate(("email.send", "web.get")),
     "outer": Predicate(zone="outer"),
     "personal": Predicate(label="pii"),
+    "tagged": Predicate(tag="vip"),
+    "large": Predicate(over=("rows", 2)),
+    "denied": Predicate(decision="deny"),
     "anything": Predicate(),
 }
-EXISTING_CHAINS = ("case",)
-GROUPS = (
-    (),
-    ("agent_id",),
-    ("chain_id",),
-    ("tenant",),
-    ("resource.uri",),
-    ("agent_id", "resource.system"),
-    ("chain_id", "action"),
-    ("tenant", "resource.zone"),
+OF_THE_CHAIN = (
+    Predicate(chain_label="pii"),
+    Predicate(("email.send",), chain_label="vip"),
+    Predicate(zone="outer", chain_label="web"),
 )
-MINUTES = 60_000
+GROUPS: tuple[tuple[str, ...], ...] = (
+    *((), (), ("agent_id",), ("agent_id",), ("chain_id",), ("chain_id",), ("tenant",), ("parent",), ("resource.uri",)),
+    *(("agent_id", "resource.system"), ("chain_id", "action"), ("purpose", "owner"), ("purpose", "resource.owner")),
+)
 # Ties, both sides of every timespan's edge, and both sides of a hold's end.
 SHORT_GAPS_MS = (0, 0, 0, 1, 999, 1_000, 1_001, 4_000, 5_000)
-GAPS_MS = (*SHORT_GAPS_MS, *SHORT_GAPS_MS, 15 * MINUTES, limits.HOLD_MS_DEFAULT, limits.HOLD_MS_DEFAULT + 1)
-TIMESPANS_MS = (1_000, 5_000, 30 * MINUTES)
+LONG_GAPS_MS = (limits.HOLD_MS_DEFAULT, limits.HOLD_MS_DEFAULT + 1)
+GAPS_MS = (*SHORT_GAPS_MS * 4, *LONG_GAPS_MS)
+TIMESPANS_MS = (1_000, 5_000, 30 * 60_000)
+AMOUNTS = (0, 1, 2, "0.1", "0.1", "0.2", "2.5", "0.000001")
+REPORTED = (0, "0.2", 2, "2.5", 3, 7, 10)
+MEASURES = ("rows", "amount")
+THRESHOLDS = {"value_sum": (0, 1, 2.5, 0.3, 7, 10), "event_count": (0, 1, 2, 3, 4), "value_count": (0, 1, 2, 3)}
+OPERATORS = ("gt", "gt", "gte", "lt", "lte", "neq")
+PARENTS = ((8, "delegating"), (6, "delegated"), (2, "approved"), (1, "other"), (1, "nobody"))
 
 
 @dataclass(frozen=True)
 class Step:
-    """An intent, an approver's answer to the newest open hold but `pick`, or a change of a resource's labels."""
+    """An intent, an approver's answer, an outcome, the end of a chain's mandate, or another row in a table.
+
+    Attributes:
+        pick: which one an answer, an outcome or a parent is about, counted from the newest.
+        parent: (which, pick) of the intent that delegated: an `approved` one, one of an agent that is `delegating` to
+            this one, such a one that is `delegated` itself, an `other` one (denied or held), or `nobody`'s.
+        about: whether an outcome is about an `approved` intent, one still `unreported`, or an `other` one.
+        by: who reports an outcome, or sends an intent: `agent`, `enforcer`, or (outcomes only) `stranger`.
+        flip: index in FLIPS.
+    """
 
     kind: str
-    gap_ms: int
+    gap_ms: int = 0
     agent: str = "ann"
     chain: str | None = None
     action: str = "crm.read"
     resources: tuple[str, ...] = ()
+    measures: tuple[tuple[str, int | str], ...] = ()
+    labels: tuple[str, ...] = ()
+    purpose: str = ""
+    workload: str = "w-1"
+    parent: tuple[str, int] | None = None
     stale: frozenset[str] = frozenset()
     pick: int = 0
     approve: bool = True
+    about: str = "approved"
+    status: str = "done"
+    by: str = "agent"
+    digest_right: bool = True
+    flip: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,234 +143,158 @@ class Scenario:
     steps: tuple[Step, ...]
 
 
-def rules_text(rules: tuple[Rule, ...]) -> str:
+# --- Rules as text ----------------------------------------------------------------------------------------------------
+
+
+def rules_text(rules: Iterable[Rule]) -> str:
     lines = ["rule_set: generated", "default: deny", "selections:"]
     lines += [f"  {name}: '{predicate.cel('event')}'" for name, predicate in SELECTIONS.items()]
     lines.append("rules:")
-    for rule in rules:
+    for number, rule in enumerate(rules):
         head = f"id: {rule.id}, effect: {rule.effect}, mode: {rule.mode}"
-        lines.append(f"  - {{{head}, when: '{_when(rule)}'{_tail(rule)}}}")
+        lines.append(f"  - {{{head}, when: '{_when(rule, by_name=number % 2 == 0)}'{_tail(rule.window)}}}")
     return "\n".join(lines)
 
 
-def _when(rule: Rule) -> str:
-    guard = "infrastructure.present && " if "infrastructure" in rule.reads else ""
-    return guard + rule.when.cel("intent")
+def _when(rule: Rule, *, by_name: bool) -> str:
+    guard = "infrastructure.present && " if rule.attested else ""
+    names = [name for name, predicate in SELECTIONS.items() if predicate == rule.when]
+    return guard + (names[0] if names and by_name else rule.when.cel("intent"))
 
 
-def _tail(rule: Rule) -> str:
-    w = rule.window
+def _tail(w: Window | None) -> str:
     if w is None:
         return ""
     attempts = ", include: attempts" if w.attempts else ""
-    condition = f", condition: {{{w.op}: {w.threshold}}}" if w.kind == "event_count" else ""
+    counted = f"field: {w.field}, " if w.field else ""
+    condition = f", condition: {{{counted}{w.op}: {w.threshold}}}" if w.kind in COUNTING else ""
     fields = f"type: {w.kind}, rules: [{', '.join(w.selections)}], group-by: [{', '.join(w.group_by)}]"
     return f", correlation: {{{fields}, timespan: {w.timespan_ms // 1000}s{attempts}{condition}}}"
 
 
-def _reads(rule: Rule) -> frozenset[str]:
-    """Which tables a rule reads: the classification by zone or label, the identity by tenant, as DESIGN §6 says."""
-    predicates = [rule.when, *(SELECTIONS[name] for name in (rule.window.selections if rule.window else ()))]
-    joined = any(p.zone is not None or p.label is not None for p in predicates)
-    joined = joined or (rule.window is not None and "resource.zone" in rule.window.group_by)
-    return rule.reads | ({"classification"} if joined else set())
+# --- Strategies -------------------------------------------------------------------------------------------------------
+
+# Every rule and step is rolled from a number of its own: evenly spread, cheap, and a failing list of them still shrinks:
+# nought stands for nothing.
+_SEEDS = st.integers(0, 2**40)
 
 
-@st.composite
-def _windows(draw: st.DrawFn) -> Window:
-    kind = draw(st.sampled_from(["event_count", "event_count", "temporal"]))
-    names = draw(st.lists(st.sampled_from(sorted(SELECTIONS)), min_size=1, max_size=3, unique=True))
-    return Window(
-        kind,
-        tuple(names),
-        draw(st.sampled_from(GROUPS)),
-        draw(st.sampled_from(TIMESPANS_MS)),
-        attempts=draw(st.booleans()),
-        op=draw(st.sampled_from(["gt", "gte", "lt", "lte"])),
-        threshold=draw(st.integers(0, 4)),
+def _one(dice: Random, *weighted: tuple[int, Any]) -> Any:
+    """One of several values by weight."""
+    weights, values = zip(*weighted, strict=True)
+    return dice.choices(values, weights)[0]
+
+
+def _some(dice: Random, pool: Sequence[str], least: int, most: int) -> tuple[str, ...]:
+    return tuple(dice.sample(pool, dice.randint(least, most)))
+
+
+def _selection_names() -> list[str]:
+    return [name for name, p in SELECTIONS.items() if MEASURED_SELECTIONS or p.over is None]
+
+
+def _field(dice: Random, kind: str) -> str | None:
+    measures = [MEASURE + name for name in MEASURES]
+    if kind == "event_count":
+        return None
+    texts = ("resource.uri", "resource.system", "action", "purpose", dice.choice(sorted(GROUP_PATHS)))
+    return dice.choice(measures if kind == "value_sum" else (*texts, *measures))
+
+
+def _window(dice: Random, effect: str) -> Window:
+    kind = dice.choice(WINDOW_KINDS)
+    names = _some(dice, _selection_names(), 1, _one(dice, (1, 1), (3, 2), (1, 3)))
+    group = _one(dice, (5, dice.choice(GROUPS)), (1, _some(dice, sorted(GROUP_PATHS), 0, 2)))
+    basic = Window(kind, names, group, dice.choice(TIMESPANS_MS), attempts=dice.random() < 0.5)
+    if kind not in COUNTING:
+        return basic
+    operators = (*OPERATORS, "eq", "eq") if effect == "approve" else OPERATORS
+    op, threshold = dice.choice(operators), dice.choice(THRESHOLDS[kind])
+    return replace(basic, field=_field(dice, kind), op=op, threshold=threshold)
+
+
+def _rule(seed: int) -> Rule:
+    dice = Random(seed)
+    effect = _one(dice, (2, "deny"), (3, "hold"), (2, "approve"))
+    window = None if dice.random() < 0.15 else _window(dice, effect)
+    of_the_event = [SELECTIONS[name] for name in _selection_names()]
+    conditions = (dice.choice(of_the_event), dice.choice(OF_THE_CHAIN))
+    when = dice.choice((*conditions, Predicate(), Predicate())[: 4 if window else 2])
+    mode = _one(dice, (1, "enforce"), (2, "shadow"))  # a shadow rule shows a window and changes nothing
+    return Rule("", effect, when, mode, window, attested=dice.random() < 0.15)
+
+
+def _intent(dice: Random) -> Step:
+    delegated = DELEGATES and dice.random() < 0.35
+    measured = _one(dice, (5, MEASURES), (1, MEASURES[:1]), (1, ()))
+    return Step(
+        "intent",
+        dice.choice(GAPS_MS),
+        agent=_one(dice, (4, "ann"), (3, "bob"), (2, "cat"), (1, "eve")),
+        chain=_one(dice, (12, None), (12, OPEN_CHAIN), (2, BRIEF_CHAIN), (1, "nowhere")),
+        action=dice.choice(ACTIONS),
+        resources=_some(dice, (*RESOURCES, UNCLASSIFIED), 0, 3),
+        measures=tuple((name, dice.choice(AMOUNTS)) for name in measured),
+        labels=_one(dice, (2, ()), (1, ("vip",))),
+        purpose=dice.choice(PURPOSES),
+        workload=_one(dice, (3, "w-1"), (2, "w-2"), (1, UNKNOWN_WORKLOAD)),
+        parent=(_one(dice, *PARENTS), _pick(dice)) if delegated else None,
+        stale=frozenset(_one(dice, (24, ()), (1, ("classification",)), (1, ("infrastructure",)))),
+        by=_one(dice, (2, "agent"), (1, "enforcer")),
     )
 
 
-@st.composite
-def _rule_sets(draw: st.DrawFn) -> tuple[Rule, ...]:
-    rules = [Rule("base", "approve", Predicate())]
-    for index in range(draw(st.integers(2, 4))):
-        rule = Rule(
-            f"r{index}",
-            draw(st.sampled_from(["deny", "hold", "hold", "hold", "approve"])),
-            draw(st.sampled_from(sorted(SELECTIONS.values(), key=repr))),
-            mode=draw(st.sampled_from(["enforce", "enforce", "enforce", "shadow"])),
-            window=draw(st.none() | _windows()),
-            reads=frozenset(draw(st.sampled_from([(), (), ("infrastructure",)]))),
-        )
-        rules.append(replace(rule, reads=_reads(rule)))
-    return tuple(rules[draw(st.sampled_from((0, 0, 0, 1))) :])
+def _pick(dice: Random) -> int:
+    return int(_one(dice, (5, 0), (2, 1), (1, 2), (1, 5)))
 
 
-_INTENTS = st.builds(
-    Step,
-    st.just("intent"),
-    st.sampled_from(GAPS_MS),
-    agent=st.sampled_from(("ann", "ann", "bob", "eve")),
-    chain=st.sampled_from((*(None, *EXISTING_CHAINS) * 3, "nowhere")),
-    action=st.sampled_from(ACTIONS),
-    resources=st.lists(st.sampled_from(sorted(ZONES)), max_size=3, unique=True).map(tuple),
-    stale=st.sampled_from((*[frozenset[str]()] * 10, frozenset({"classification"}), frozenset({"infrastructure"}))),
-)
-_ANSWERS = st.builds(
-    Step, st.just("answer"), st.sampled_from(GAPS_MS), pick=st.sampled_from((0, 0, 0, 1)), approve=st.booleans()
-)
-_RELABELS = st.builds(Step, st.just("relabel"), st.just(0))
-_STEPS = st.one_of(_INTENTS, _INTENTS, _INTENTS, _ANSWERS, _ANSWERS, _RELABELS)
+def _outcome(dice: Random) -> Step:
+    measured = _one(dice, (5, MEASURES), (1, MEASURES[:1]), (1, ()))
+    return Step(
+        "outcome",
+        dice.choice(SHORT_GAPS_MS),
+        pick=_pick(dice),
+        about=_one(dice, (10, "unreported"), (2, "approved"), (1, "other")),
+        status=_one(dice, (6, "done"), (2, "failed"), (1, "unknown"), (4, "abandoned")),
+        measures=tuple((name, dice.choice(REPORTED)) for name in measured),
+        by=_one(dice, (2, "agent"), (8, "enforcer"), (1, "stranger")),
+        digest_right=dice.random() < 0.95,
+    )
 
 
-def scenarios(steps_max: int = 30) -> st.SearchStrategy[Scenario]:
-    return st.builds(Scenario, _rule_sets(), st.lists(_STEPS, min_size=steps_max // 2, max_size=steps_max).map(tuple))
+def _step(seed: int) -> Step:
+    dice = Random(seed)
+    kind = dice.choice(STEP_KINDS)
+    if kind == "intent":
+        return _intent(dice)
+    if kind == "answer":
+        return Step("answer", dice.choice(GAPS_MS), pick=_pick(dice), approve=dice.random() < 0.7)
+    if kind == "outcome":
+        return _outcome(dice)
+    if kind == "close":
+        return Step("close", agent=dice.choice(sorted(AGENTS)), chain=dice.choice((OPEN_CHAIN, BRIEF_CHAIN)))
+    return Step("flip", flip=dice.randrange(len(FLIPS)))
 
 
-@dataclass
-class Run:
-    """One pass of a scenario through the engine, one record after the other."""
-
-    scenario: Scenario
-    rules: tuple[Rule, ...] | None = None
-    state: State = field(default_factory=State)
-    bodies: list[dict[str, Any]] = field(default_factory=list)
-    changes: list[dict[str, Any]] = field(default_factory=list)
-    t: int = make.NOW
-    personal: bool = False
-    open_holds: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    audit: Callable[[Run, Any, dict[str, Any]], None] | None = None
-    """Called with an input and the record it got, before that is applied."""
-
-    def __post_init__(self) -> None:
-        rules = self.scenario.rules if self.rules is None else self.rules
-        self.windows = make.windows(rules_text(rules))
-        identities = [
-            make.identity_row(agent, tenant=tenant, lane=lane) for agent, (tenant, lane) in AGENTS.items()
-        ]
-        approver = make.identity_row("approver", roles=["approver"])
-        lanes = sorted({lane for _, lane in AGENTS.values()})
-        orchestrators = [make.identity_row(f"boss-{lane}", lane=lane, roles=["orchestrator"]) for lane in lanes]
-        self.tables = make.tables(*identities, approver, *orchestrators)
-        self._relabel()
-        for agent, (_, lane) in AGENTS.items():
-            for chain in EXISTING_CHAINS:
-                event = make.mandate(agent_id=agent, by=f"boss-{lane}", chain_id=chain, expires_at=2 * make.NOW)
-                self._take(event)
-
-    def _relabel(self) -> None:
-        rows = {uri: {"zone": zone, "labels": ["pii"] if self.labels(uri) else []} for uri, zone in ZONES.items()}
-        for uri, row in rows.items():
-            value = json.dumps({"subject": f"resource:{uri}", **row}).encode()
-            self.tables["classification"].put(f"resource:{uri}", value, self.tables["classification"].revision + 1)
-
-    def labels(self, uri: str) -> frozenset[str]:
-        return frozenset({"pii"} if uri == "crm://a" or (uri == "crm://b" and self.personal) else ())
-
-    @property
-    def intake(self) -> Intake:
-        return make.intake(self.state, tables=self.tables, windows=self.windows)
-
-    def step(self, step: Step, number: int) -> dict[str, Any] | None:
-        """Run one step; None if it wrote nothing."""
-        self.t += step.gap_ms
-        if step.kind == "relabel":
-            self.personal = not self.personal
-            self._relabel()
-            return None
-        if step.kind == "answer":
-            return self._answer(step, number)
-        event = make.intent(
-            agent_id=step.agent,
-            intent_id=make.uuid7(self.t, number),
-            chain_id=step.chain,
-            action=step.action,
-            resources=step.resources,
-        )
-        for name in self.tables:
-            self.tables[name].fresh_as_of = 0 if name in step.stale else self.t
-        return self._take(event)
-
-    def _answer(self, step: Step, number: int) -> dict[str, Any] | None:
-        if step.pick >= len(self.open_holds):
-            return None
-        digest, hold = self.open_holds.pop(-1 - step.pick)
-        for table in self.tables.values():
-            table.fresh_as_of = self.t
-        answer = make.approval(
-            agent_id=hold["agent_id"],
-            approval_id=make.uuid7(self.t, number),
-            hold_digest=digest,
-            decision="approve" if step.approve else "deny",
-        )
-        return self._take(answer)
-
-    def _take(self, event: Any) -> dict[str, Any]:
-        body = self.intake.answer(event, make.arrival(event, self.t), self.t)
-        value = encode_body(body)
-        read, digest = read_body(value)
-        if self.audit is not None:
-            self.audit(self, event, dict(read))
-        self.bodies.append(dict(read))
-        change = change_of(read, digest)
-        if change is not None:
-            self.changes.append(change)
-            apply(self.state, change, self.windows)
-        if body["kind"] == "verdict" and body["decision"] == "hold":
-            self.open_holds.append((digest, body))
-        return body
-
-    def all(self, before: Callable[[Run, int], None] | None = None) -> list[dict[str, Any]]:
-        """Every body the scenario makes; `before` may disturb the run between two steps."""
-        for number, step in enumerate(self.scenario.steps):
-            if before is not None:
-                before(self, number)
-            self.step(step, number)
-        return self.bodies
+def _scenario(base: bool, rules: list[int], steps: list[int]) -> Scenario:
+    named = [replace(_rule(seed), id=f"r{number}") for number, seed in enumerate(filter(None, rules))]
+    approving = (Rule("base", "approve"),) if base or not named else ()
+    return Scenario((*approving, *named), tuple(map(_step, filter(None, steps))))
 
 
-@dataclass
-class Expected:
-    """What the oracle makes of the same steps."""
-
-    run: Run
-
-    def __post_init__(self) -> None:
-        self.oracle = Oracle(SELECTIONS, self.run.scenario.rules)
-        self._held: dict[str, tuple[Event, frozenset[str]]] = {}
-
-    def of_intent(self, step: Step, body: dict[str, Any]) -> tuple[str, frozenset[str]]:
-        tenant, lane = AGENTS[step.agent]
-        known = step.chain in (None, *EXISTING_CHAINS)
-        chain = step.chain if step.chain and known else f"agent:{step.agent}"
-        facts = self._facts(step.resources)
-        now = Event(body["intent_id"], self.run.t, lane, tenant, step.agent, chain, step.action, facts)
-        if not known:
-            self.oracle.record(replace(now, decision="deny"))
-            return "deny", frozenset()
-        return self._judge(now, step.stale, frozenset())
-
-    def of_answer(self, body: dict[str, Any], *, approve: bool) -> tuple[str, frozenset[str]]:
-        held, asked = self._held.pop(body["intent_id"])
-        now = replace(held, t=self.run.t, resources=self._facts(tuple(r[0] for r in held.resources)))
-        if not approve:
-            self.oracle.record(replace(now, decision="deny", hold_until=None))
-            return "deny", frozenset()
-        return self._judge(replace(now, decision="approve", hold_until=None), frozenset(), asked)
-
-    def _facts(self, uris: tuple[str, ...]) -> tuple[tuple[str, str, frozenset[str]], ...]:
-        return tuple((uri, ZONES[uri], self.run.labels(uri)) for uri in uris)
-
-    def _judge(self, now: Event, stale: frozenset[str], satisfied: frozenset[str]) -> tuple[str, frozenset[str]]:
-        decision, reasons = self.oracle.decide(now, stale=stale, satisfied=satisfied)
-        judged = self.oracle.judged(now, decision, limits.HOLD_MS_DEFAULT)
-        self.oracle.record(judged)
-        if decision == "hold":
-            self._held[now.id] = (judged, reasons)
-        return decision, reasons
+def scenarios(steps_max: int = 40) -> st.SearchStrategy[Scenario]:
+    """Mostly with a rule that approves everything, so that something happens."""
+    rules = st.lists(_SEEDS, min_size=5, max_size=12)
+    steps = st.lists(_SEEDS, min_size=steps_max // 2, max_size=steps_max)
+    return st.builds(_scenario, st.sampled_from((True, True, True, True, True, False)), rules, steps)
 
 
-def said(body: dict[str, Any]) -> tuple[str, frozenset[str]]:
-    """Decision and rules of a verdict."""
-    return body["decision"], frozenset(r["rule"] for r in body["reasons"] if "rule" in r)
+def shown(scenario: Scenario) -> str:
+    """For whoever reads a failure: the rules as text, and of each step what is not usual."""
+    return "\n".join([rules_text(scenario.rules), *map(_unusual, scenario.steps)])
+
+
+def _unusual(step: Step) -> str:
+    usual = vars(Step(step.kind))
+    told = (f"{name}={value!r}" for name, value in vars(step).items() if value != usual[name])
+    return f"{step.kind} " + ", ".join(told)

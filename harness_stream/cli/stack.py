@@ -47,7 +47,7 @@ def up(
 ) -> None:
     """Start Apache Kafka and Redis on this machine and wait until both serve. Needs Java 17; fetches Kafka once.
 
-    Repeating it is harmless. Data survives `harness down`; to start from nothing, delete the folder.
+    Repeating it is harmless. Data and ports survive `harness down`; to start from nothing, delete the folder.
 
     Example: harness up --kafka-port 19092
     """

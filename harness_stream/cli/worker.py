@@ -43,6 +43,7 @@ def worker(
     """Judge intents until stopped. Start several to share the work; each takes its part of the partitions.
 
     It refuses to start while a topic is not what the protocol demands, and says what it waits for until it is ready.
+    SIGTERM stops it cleanly at any moment, with exit code 0.
 
     Example: harness worker --dev
     """

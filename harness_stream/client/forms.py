@@ -89,6 +89,11 @@ def _netloc(parts: SplitResult) -> str | None:
     return f"{user}{at}{name}{port}"
 
 
+def bare_url(text: str) -> Reading:
+    """`example.com/a`, `example.com?a`: a page without scheme, if what is in front may be a site."""
+    return url(text) if _is_domain(re.split("[:/?]", text, maxsplit=1)[0], bare=False) else ()
+
+
 def script_url(text: str) -> Reading:
     """`javascript:` and `data:` hold what they lead to."""
     scheme, _, rest = text.partition(":")
@@ -123,11 +128,8 @@ def _with_and_without_next_sentence(text: str) -> tuple[str, ...]:
 
 
 def dotted(text: str) -> Reading:
-    """What has dots or slashes inside: a page, a host, a file, else a record's id such as a version."""
-    first, slash, _ = text.partition("/")
-    if slash and _is_domain(first, bare=False):
-        return url(text)
-    if slash or "\\" in text:
+    """What has dots inside: a file, a host, else a record's id such as a version."""
+    if "/" in text or "\\" in text:
         return file(text)
     ending = text.rpartition(".")[2]
     if ending.lower() in FILE_ENDINGS:
@@ -214,8 +216,12 @@ def _date(year: int, month: int, day: int) -> Reading:
 
 
 def time_of_day(text: str) -> Reading:
-    """`10:30`, `9:00 pm`: a date without day."""
-    return (Atom("date", f"T{text.upper().replace(' ', '').zfill(5)}"),)
+    """`10:30`, `9:00 pm` (21:00): a date without day."""
+    hour, _, rest = text.lower().partition(":")
+    rest = rest.rstrip(" apm")
+    of_twelve = text[-1] in "mM"
+    number = int(hour) % 12 + 12 * ("p" in text.lower()) if of_twelve else int(hour)
+    return (Atom("date", f"T{number:02}:{rest}"),)
 
 
 def iban(text: str) -> Reading:
@@ -247,6 +253,8 @@ def number(text: str) -> Reading:
     form = _decimal(text.rstrip("%"))
     if form is None:
         return ()
+    if text.endswith("%"):
+        return (Atom("number", f"{form}%"), Atom("number", form))
     long = text.isdigit() and len(text) >= LONG_DIGITS
     return (Atom("number", form), *([Atom("identifier", text)] if long else []))
 

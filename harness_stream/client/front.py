@@ -58,8 +58,8 @@ class AnyChain:
 
         Arguments arrive as read back from the judged JSON: tuples as lists, 1.0 as 1. A plain function stays plain:
         it blocks its thread while it waits, so do not call it on an event loop. Outcomes are reported:
-        done, failed (it raised), abandoned (never started), unknown (cancelled). Values in arguments and results
-        leave this process as fingerprints only.
+        done, failed (it raised), abandoned (never started), unknown (cancelled). Besides what `resources`, `measures`,
+        `labels` and `purpose` say, values in arguments and results leave this process as fingerprints only.
 
         Args:
             action: dotted verb.

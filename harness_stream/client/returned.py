@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness_stream.client.forms import Atom
     from harness_stream.core.scalars import Place
 
-# As of arguments: read in about 20 ms, after the action.
+# As of arguments; the caller waits for it after the action, as long as said there.
 RESULT_CHARS_MAX: Final = atoms.ARGUMENTS_CHARS_MAX
 # Sixteen for each value that may be told: most fields are flags, nothing, or repeat what was told.
 LEAVES_MAX: Final = 16 * limits.OUTCOME_VALUES_MAX

@@ -85,12 +85,18 @@ LINK: Final = _kind(
     *("//", "ww.", "WW.", "wW.", "Ww."),
 )
 SCRIPT_LINK: Final = _kind(
-    rf"(?<![a-z0-9])(?:javascript|vbscript|data):{_IN_LINK}{{1,{limits.URI_CHARS_MAX}}}",
+    rf"(?<![a-z0-9])(?:(?:javascript|vbscript):|data:(?=[a-z]{{1,16}}/)){_IN_LINK}{{1,{limits.URI_CHARS_MAX}}}",
     lambda text: forms.script_url(forms.without_trailer(text)),
     *("t:", "T:", "a:", "A:"),
 )
 EMAIL: Final = _kind(
     r"(?<![\w.+%\-])(?:mailto:)?[\w.+%\-][\w.+%'\-]{0,63}@[\w\-]{1,63}(?:\.[\w\-]{1,63}){1,8}", forms.email, "@"
+)
+BARE_LINK: Final = _kind(
+    r"(?<![\w/\\~%+.\-])[\w\-]{1,63}(?:\.[\w\-]{1,63}){1,8}(?::[0-9]{1,5})?[/?]"
+    rf"{_IN_LINK}{{0,{limits.URI_CHARS_MAX}}}",
+    lambda text: forms.bare_url(forms.without_trailer(text)),
+    *("/", "?"),
 )
 ISO_DATE: Final = _kind(
     rf"[0-9](?<![\w\-].)[0-9]{{3}}-[0-9]{{2}}-[0-9]{{2}}(?:[T ]{_TIME}(?:Z|[+\-][0-9]{{2}}:?[0-9]{{2}})?)?(?![\w\-])",
@@ -139,8 +145,7 @@ SIGNED_AMOUNT: Final = _kind(
     strict=False,
 )
 DOTTED: Final = _kind(
-    r"(?<![\w/\\~%+.\-])(?:[a-z]:(?=[\\/])|~(?=/))?[\w/\\%+\-]{0,255}(?:\.[\w/\\~%+\-]{1,255}){1,16}"
-    r"(?:\?[\w=&%.+\-]{1,255})?",
+    r"(?<![\w/\\~%+.\-])(?:[a-z]:(?=[\\/])|~(?=/))?[\w/\\%+\-]{0,255}(?:\.[\w/\\~%+\-]{1,255}){1,16}",
     forms.dotted,
     ".",
 )
@@ -155,13 +160,11 @@ RECORD: Final = Kind(
     True,
     applies=lambda match: _follows_record_word(match.string, match.start()),
 )
-IDENTIFIER: Final = _kind(
-    r"(?<![\w\-#])(?:[a-z_\-]{0,64}[0-9_][a-z0-9_\-]{0,190}|#[0-9]{1,64})(?![\w\-])", forms.token, strict=True
-)
+IDENTIFIER: Final = _kind(r"(?<![\w\-#])(?:[a-z_\-]{0,64}[0-9_][a-z0-9_\-]{0,190}|#[0-9]{1,64})(?![\w\-])", forms.token)
 NUMBER: Final = _kind(rf"(?=[\-0-9])(?<![\w.,]){_FIGURE}%?(?!\w)", forms.number, digit=True, strict=False)
 
 KINDS: Final = (
-    *(LINK, SCRIPT_LINK, EMAIL),
+    *(LINK, SCRIPT_LINK, EMAIL, BARE_LINK),
     *(ISO_DATE, NUMERIC_DATE, NAMED_DATE, TIME),
     *(UUID, IBAN, DIGITS, AMOUNT, SIGNED_AMOUNT),
     *(DOTTED, PATH, RECORD, IDENTIFIER, NUMBER),
@@ -169,7 +172,7 @@ KINDS: Final = (
 _ALONE: Final = tuple(kind for kind in KINDS if kind.applies is None)
 _ALONE_WITHOUT_DIGIT: Final = tuple(kind for kind in _ALONE if not kind.digit)
 # What a mail or chat program makes a link of; mail addresses are looked for so that their hosts are none.
-_LINK_KINDS: Final = (LINK, SCRIPT_LINK, EMAIL, DOTTED)
+_LINK_KINDS: Final = (LINK, SCRIPT_LINK, EMAIL, BARE_LINK, DOTTED)
 _LINKS: Final = frozenset({"url", "host"})
 # A word without any of these is a plain word; a dot, slash or colon tells only before something.
 _TELLING: Final = re.compile(r"[0-9@_#\\$€£¥₹₽₩₿]|[./:](?=[^\s.])")
@@ -183,7 +186,7 @@ _ASCII_NAMES: Final = re.compile(r"[A-Z](?<!\w.)[\w'\-]{0,39}(?: [A-Z][\w'\-]{0,
 _NAMES: Final = re.compile(r"(?<!\w)[^\W\d_a-z][\w'’\-]{0,39}(?: [^\W\d_a-z][\w'’\-]{0,39}){0,3}(?!\w)")
 _QUOTED: Final = re.compile(r"(?<!\w)'([^'\n]{1,256})'(?!\w)|\"([^\"\n]{1,256})\"|“([^”\n]{1,256})”|‘([^’\n]{1,256})’")
 _SEPARATORS: Final = re.compile(r"[,;\s]+")
-_MAILBOX: Final = re.compile(r"[^<>@]{0,256}<([^<>\s]{3,320})>")
+_MAILBOX: Final = re.compile(r"[^<>@\n]{0,256}<([^<>\s]{3,320})>")
 
 
 def scan(text: str, kinds: Iterable[Kind] = KINDS) -> tuple[list[Span], str]:
@@ -311,7 +314,7 @@ def _untyped(text: str) -> tuple[Reading, bool]:
 def listed(text: str) -> list[str]:
     """The pieces of a list of typed values in one text, or a mailbox's address; empty if it is anything else."""
     mailbox = _MAILBOX.fullmatch(text)
-    if mailbox:
+    if mailbox and EMAIL.pattern.fullmatch(mailbox[1]):
         return [mailbox[1]]
     first = _SEPARATORS.split(text, 1)[0]
     if first == text or not _is_typed(first):

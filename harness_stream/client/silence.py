@@ -49,6 +49,8 @@ def no_answer(waiting: Waiting, following: Following, now_ms: int) -> TimedOut:
 def _cause(waiting: Waiting, offset: int, following: Following, now_ms: int) -> tuple[Reason, str]:
     """What is known, and what to do next; empty for what the reason itself says."""
     sign, header = following.head.sign, following.head.place.header
+    if following.broken:
+        return Reason(Client.LOG_CONTRADICTS, following.broken), ""
     if waiting.foreign:
         return Reason(Client.FOREIGN_ANSWER, "a verdict for this id names another intent and was ignored"), ""
     if sign is None and header.epoch == 0:

@@ -92,7 +92,7 @@ def decide(
     barred = _barred(intent, arrival.t, inputs, event, state)
     if barred is not None:
         return Decided("deny", (barred,), event={**event, "decision": "deny"})
-    event["lineage"] = delegation.lineage_in_event(state, intent, arrival.t)
+    event["lineage"] = delegation.lineage_in_event(state, intent, event["lane"], arrival.t)
     labels = delegation.labels_of(state, event)
     if len({*labels, *chains.event_labels(event)}) > limits.CHAIN_LABELS_MAX:
         full = engine_reason(Deny.TOO_LARGE, f"its chain would carry more than {limits.CHAIN_LABELS_MAX} labels")

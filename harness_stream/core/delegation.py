@@ -74,10 +74,18 @@ def ancestors(state: State, intent: Intent, t: int) -> tuple[str, ...]:
 
 def labels_of(state: State, event: Event) -> list[str]:
     """Labels an intent carries: those of its chain and of its tree, of which its own chain may be the root; sorted."""
-    chain = chain_of(state, event["agent_id"], event["chain_id"]) or Chain()
-    tree: Tree = state.get(lane_unit(event["lane"]), _tree_key(event)) or Tree()
-    joins = event["lineage"]["joins"] if event["lineage"] is not None else ()
-    return sorted({*chain.labels, *tree.labels, *joins})
+    labels = _own_labels(state, event["lane"], event["agent_id"], event["chain_id"])
+    if event["lineage"] is not None:
+        tree: Tree = state.get(lane_unit(event["lane"]), ("tree", *event["lineage"]["root"])) or Tree()
+        labels |= {*tree.labels, *event["lineage"]["joins"]}
+    return sorted(labels)
+
+
+def _own_labels(state: State, lane: str, agent_id: str, chain_id: str) -> set[str]:
+    """What a chain has read, and what others have read for it."""
+    chain = chain_of(state, agent_id, chain_id) or Chain()
+    tree: Tree = state.get(lane_unit(lane), ("tree", agent_id, chain_id)) or Tree()
+    return {*chain.labels, *tree.labels}
 
 
 def barred(intent: Intent, t: int, inputs: Mapping[str, Any], lane: str, state: State) -> Refusal | None:
@@ -123,15 +131,15 @@ def _ended(state: State, lane: str, parent: Parent, found: Delegation, t: int) -
     return (Deny.CHAIN_CLOSED, f"of {lineage.root_agent}, for whom this is done") if ended else None
 
 
-def lineage_in_event(state: State, intent: Intent, t: int) -> dict[str, Any] | None:
+def lineage_in_event(state: State, intent: Intent, lane: str, t: int) -> dict[str, Any] | None:
     """What the event of a delegated intent says of its tree: its place, and what joining adds to the tree's labels."""
     found = None if intent.parent is None else delegation_of(state, intent.parent, t)
     if found is None or intent.parent is None:
         return None
     lineage = found.lineage
-    own = chain_of(state, intent.agent_id, intent.chain) or Chain()
     root = chain_of(state, lineage.root_agent, lineage.root_chain) if len(lineage.above) == 1 else None
-    joins = sorted({*own.labels, *(() if root is None else root.labels)})
+    own = _own_labels(state, lane, intent.agent_id, intent.chain)
+    joins = sorted(own | {*(() if root is None else root.labels)})
     ends_at = None if root is None or root.mandate is None else root.mandate["expires_at"]
     return {"root": list(lineage[:2]), "above": list(lineage.above), "joins": joins, "ends_at": ends_at}
 
@@ -140,12 +148,6 @@ def lineage_of(event: Event) -> Lineage | None:
     """The lineage an event carries."""
     told = event["lineage"]
     return None if told is None else Lineage(told["root"][0], told["root"][1], tuple(told["above"]))
-
-
-def _tree_key(event: Event) -> tuple[str, str, str]:
-    lineage = lineage_of(event)
-    root = (event["agent_id"], event["chain_id"]) if lineage is None else lineage[:2]
-    return ("tree", *root)
 
 
 # --- Changing ---
@@ -164,16 +166,25 @@ def note_child(state: State, event: Event) -> None:
 
 
 def note_labels(state: State, event: Event, declassified: Iterable[str]) -> None:
-    """In the lane's unit: an approved event's labels join its tree's; an approver may take some away."""
-    home, key, joining = lane_unit(event["lane"]), _tree_key(event), event["lineage"]
-    tree: Tree | None = state.get(home, key)
-    if event["decision"] != "approve" or (tree is None and joining is None):
+    """In the lane's unit: an approved event's labels join its trees'; an approver may take some away.
+
+    Its trees are the one it acts in, and the one that its own chain is the root of, if others act for it.
+    """
+    if event["decision"] != "approve":
         return
-    if tree is None:
-        tree = Tree(ends_at=joining["ends_at"])
-    joins = () if joining is None else joining["joins"]
-    labels = {*tree.labels, *joins, *event_labels(event)} - set(declassified)
-    state.put(home, key, tree._replace(labels=tuple(sorted(labels))))
+    home, joining = lane_unit(event["lane"]), event["lineage"]
+    own: Tree | None = state.get(home, ("tree", event["agent_id"], event["chain_id"]))
+    if own is not None:
+        key = ("tree", event["agent_id"], event["chain_id"])
+        state.put(home, key, _relabelled(own, event_labels(event), declassified))
+    if joining is not None:
+        key = ("tree", *joining["root"])
+        tree: Tree = state.get(home, key) or Tree(ends_at=joining["ends_at"])
+        state.put(home, key, _relabelled(tree, (*joining["joins"], *event_labels(event)), declassified))
+
+
+def _relabelled(tree: Tree, more: Iterable[str], declassified: Iterable[str]) -> Tree:
+    return tree._replace(labels=tuple(sorted({*tree.labels, *more} - set(declassified))))
 
 
 def note_end(state: State, lane: str, agent_id: str, chain_id: str, t: int) -> None:

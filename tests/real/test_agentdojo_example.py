@@ -58,8 +58,8 @@ def test_honest_work_and_attacks_are_judged_call_by_call_and_counted_as_the_log_
             call["action"],
         )
         assert set(call["because"]) == {reason.get("rule", reason["code"]) for reason in verdict["reasons"]}
-    assert all(bool(call["outcome"]) == (call["decision"] == "approve") for _, call in calls)
-    assert sum(call["outcome"] in {"done", "failed"} for _, call in calls) <= len(reported) <= len(verdicts)
+    assert all((call["outcome"] in {"done", "failed"}) == (call["decision"] == "approve") for _, call in calls)
+    assert len(reported) == sum(call["decision"] == "approve" for _, call in calls)
 
     for summary in printed["summary"]:
         agent = f"{summary['suite']}-agent"

@@ -41,7 +41,8 @@ class Totals(NamedTuple):
         start = entry.t - spec.timespan_ms
         first = _first(self.entries, start)
         kept = (*self.entries[first:], entry._replace(amount=match.amount))
-        buckets = tuple(b for b in self.buckets if (b[0] + 1) * _bucket_ms(spec) > start)
+        older = () if first else self.buckets  # where an entry has left, so has everything before it
+        buckets = tuple(b for b in older if (b[0] + 1) * _bucket_ms(spec) > start)
         return _bounded(spec, _changed(self, self.entries[:first], kept[-1:])._replace(entries=kept, buckets=buckets))
 
     def inserted(self, spec: Spec, entry: Entry, match: Match) -> Totals:
@@ -75,8 +76,9 @@ class Totals(NamedTuple):
             inside = [e for e in inside if spec.counts(e, t)]
             lo = sum(e.amount or 0 for e in inside)
             unclear = any(e.amount is None for e in inside)
-        whole = [b for b in self.buckets if b[0] * width >= start]
-        split = [b for b in self.buckets if b[0] * width < start < (b[0] + 1) * width]
+        older = () if first else self.buckets  # as above
+        whole = [b for b in older if b[0] * width >= start]
+        split = [b for b in older if b[0] * width < start < (b[0] + 1) * width]
         lo += sum(firm for _, firm, _ in whole)
         above = sum(held for _, _, held in whole) + sum(firm + held for _, firm, held in split)
         unclear = unclear or (self.since is not None and self.since >= start)

@@ -469,6 +469,14 @@ class TestSilence:
             "decided up to offset 0, so this record is next"
         )
 
+    def test_a_log_that_is_cut_while_we_wait_is_named_and_not_taken_for_a_silent_worker(self, world):
+        future = world.ask()
+        world.enforcer._following[HOME]._break("it ends at 1, before the record 2 that was read")
+        world.wait(5_000)
+        error = error_of(future, TimedOut)
+        assert error.reasons[0].code == "log_contradicts"
+        assert "it ends at 1, before the record 2 that was read" in error.message
+
     def test_the_record_is_covered_and_no_answer_was_seen(self, world):
         future = world.ask()
         world.script.covered(world.last_input())

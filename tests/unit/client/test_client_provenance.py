@@ -33,13 +33,13 @@ MANDATE = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def live():
     with Live() as live:
         yield live
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def harness(live):
     with HarnessSync.connect(**live.connection()) as harness:
         yield harness

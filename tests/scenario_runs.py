@@ -1,0 +1,456 @@
+"""A scenario run through the engine (`Run`), and the oracle asked the same questions (`Witness`).
+
+Rule of this file: what the oracle is told comes from the scenario's world and the inputs, never from what the engine
+recorded; of a verdict it takes only the decision, after it has judged it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from copy import copy
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import factories as make
+from expectation import spoken
+from oracle import Event, Facts, Identity, Oracle, Resource, Rule, own_chain
+from scenarios import (
+    ACTIONS,
+    AGENTS,
+    BRIEF_CHAIN,
+    BRIEF_MS,
+    FLIPS,
+    LANES,
+    MAY_NOT,
+    OPEN_CHAIN,
+    REACH,
+    RESOURCES,
+    SELECTIONS,
+    TOOL_LABELS,
+    UNKNOWN_WORKLOAD,
+    WORKLOADS,
+    Scenario,
+    Step,
+    rules_text,
+)
+
+from harness_stream.core import limits
+from harness_stream.core.apply import apply, change_of
+from harness_stream.core.intake import id_time_ms
+from harness_stream.core.model import Approval, Intent, Mandate, Outcome
+from harness_stream.core.rules.compile import load
+from harness_stream.core.rules.windows import Windows
+from harness_stream.core.state import State
+from harness_stream.wire.decisions import encode_body, read_body
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from harness_stream.core.intake import Intake
+
+
+class World:
+    """The tables of a scenario: as plain rows, and as the engine reads them."""
+
+    def __init__(self) -> None:
+        self.agents = {name: self._agent(name) for name in AGENTS}
+        self.resources = {uri: dict(row) for uri, row in RESOURCES.items()}
+        self._flipped: dict[int, dict[str, Any]] = {}
+        staff = [make.identity_row("approver", roles=["approver"], tenant="people")]
+        for lane in LANES:
+            staff.append(make.identity_row(f"boss-{lane}", lane=lane, roles=["orchestrator"]))
+            staff.append(make.identity_row(f"watch-{lane}", lane=lane, roles=["enforcer"]))
+        tools = [{"subject": f"tool:{action}", "labels": labels} for action, labels in TOOL_LABELS.items()]
+        self.tables = make.tables(
+            *self.agents.values(),
+            *staff,
+            infrastructure=tuple({"workload_id": w, "environment": name} for w, name in WORKLOADS.items()),
+            classification=(*tools, *({"subject": f"resource:{u}", **row} for u, row in self.resources.items())),
+        )
+
+    @staticmethod
+    def _agent(name: str) -> dict[str, Any]:
+        depth, fan_out = REACH[name]
+        actions = [action for action in ACTIONS if action != MAY_NOT.get(name)]
+        workloads = [*WORKLOADS, UNKNOWN_WORKLOAD]
+        limits_ = {"depth": depth, "fan_out": fan_out}
+        return make.identity_row(name, **AGENTS[name], actions=actions, workloads=workloads, delegation=limits_)
+
+    def flip(self, number: int) -> None:
+        """Take a change of a row, or take it back."""
+        kind, name, change = FLIPS[number]
+        row = (self.agents if kind == "agent" else self.resources)[name]
+        if number in self._flipped:
+            before = self._flipped.pop(number)
+            for key in change:
+                row.pop(key, None)
+            row.update(before)
+        else:
+            self._flipped[number] = {key: row[key] for key in change if key in row}
+            row.update(change)
+        table, key = ("identity", name) if kind == "agent" else ("classification", f"resource:{name}")
+        value = row if kind == "agent" else {"subject": key, **row}
+        self.tables[table].put(key, json.dumps(value).encode(), self.tables[table].revision + 1)
+
+    def refresh(self, t: int, stale: frozenset[str] = frozenset()) -> None:
+        for name, table in self.tables.items():
+            table.fresh_as_of = 0 if name in stale else t
+
+    def identity(self, name: str) -> Identity:
+        row = self.agents[name]
+        return Identity(
+            row["lane"],
+            row.get("status", "active"),
+            frozenset(row["actions"]),
+            frozenset(row["delegates"]),
+            row.get("delegated_only", False),
+            row["delegation"]["depth"],
+            row["delegation"]["fan_out"],
+        )
+
+    def resource(self, uri: str) -> Resource:
+        row: Mapping[str, Any] = self.resources.get(uri, {})
+        labels = frozenset(row.get("labels", ()))
+        return Resource(uri, row.get("zone", ""), labels, row.get("sensitivity", ""), row.get("owner", ""))
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(text: str) -> Windows:
+    """A scenario runs several times in a row, and a long test has more rule sets than fit into memory."""
+    return Windows(load(text))
+
+
+class Taken(NamedTuple):
+    """An input, when it was taken in, which tables were stale, and what it got."""
+
+    event: Any
+    t: int
+    stale: frozenset[str]
+    body: dict[str, Any]
+    digest: str
+
+
+@dataclass
+class Run:
+    """One pass of a scenario through the engine, one record after the other."""
+
+    scenario: Scenario
+    rules: tuple[Rule, ...] | None = None
+    audit: Callable[[Run, Any, dict[str, Any]], None] | None = None
+    """Called with an input and the record it got, before that is applied."""
+    state: State = field(default_factory=State)
+    t: int = make.NOW
+    taken: list[Taken] = field(default_factory=list)
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    open_holds: list[tuple[str, str]] = field(default_factory=list)
+    """Agent and digest of each hold that nobody has answered."""
+    verdicts: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    """(agent, intent id) → newest decision and digest."""
+    reported: set[tuple[str, str]] = field(default_factory=set)
+    """Intents some outcome was about."""
+    delegated: set[tuple[str, str]] = field(default_factory=set)
+    """Intents that name a parent."""
+
+    def __post_init__(self) -> None:
+        self.windows = _compiled(rules_text(self.scenario.rules if self.rules is None else self.rules))
+        self.world = World()
+        for agent, row in self.world.agents.items():
+            for chain, until in ((OPEN_CHAIN, 2 * make.NOW), (BRIEF_CHAIN, make.NOW + BRIEF_MS)):
+                opened = make.mandate(agent_id=agent, by=f"boss-{row['lane']}", chain_id=chain, expires_at=until)
+                self._take(opened)
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        return [taken.body for taken in self.taken]
+
+    @property
+    def intake(self) -> Intake:
+        return make.intake(self.state, tables=self.world.tables, windows=self.windows)
+
+    def bookmark(self) -> tuple[Any, ...]:
+        marked = (self.taken, self.changes, self.open_holds, self.verdicts, self.reported, self.delegated)
+        return (self.t, *map(copy, marked))
+
+    def back_to(self, mark: tuple[Any, ...]) -> None:
+        """Forget what happened since, but for the state."""
+        self.t, self.taken, self.changes, self.open_holds, self.verdicts, self.reported, self.delegated = mark
+
+    def all(self, before: Callable[[Run, int], None] | None = None) -> list[dict[str, Any]]:
+        """Every body the scenario makes; `before` may disturb the run between two steps."""
+        for number, step in enumerate(self.scenario.steps):
+            if before is not None:
+                before(self, number)
+            self.step(step, number)
+        return self.bodies
+
+    def step(self, step: Step, number: int) -> Taken | None:
+        """Run one step; None if it wrote nothing."""
+        self.t += step.gap_ms
+        self.world.refresh(self.t, step.stale)
+        if step.kind == "flip":
+            self.world.flip(step.flip)
+            return None
+        event = getattr(self, f"_{step.kind}")(step, make.uuid7(self.t, number))
+        return None if event is None else self._take(event, step.stale)
+
+    def _intent(self, step: Step, name: str) -> Intent:
+        row = self.world.agents[step.agent]
+        return make.intent(
+            agent_id=step.agent,
+            by=step.agent if step.by == "agent" else f"watch-{row['lane']}",
+            intent_id=name,
+            chain_id=step.chain,
+            action=step.action,
+            resources=step.resources,
+            measures=dict(step.measures),
+            labels=step.labels,
+            purpose=step.purpose,
+            workload_id=step.workload,
+            parent=self._parent(step, name),
+        )
+
+    def _parent(self, step: Step, name: str) -> dict[str, str] | None:
+        if step.parent is None:
+            return None
+        which, pick = step.parent
+        found = ("ann", name) if which == "nobody" else self._picked(which, pick, step.agent)
+        if found is None:
+            return None
+        self.delegated.add((step.agent, name))
+        return {"agent_id": found[0], "intent_id": found[1]}
+
+    def _picked(self, which: str, pick: int, child: str = "") -> tuple[str, str] | None:
+        """One of the earlier intents that are `which`, counted from the newest."""
+        approved = [key for key, (decision, _) in self.verdicts.items() if decision == "approve"]
+        listing = [key for key in approved if child in self.world.agents[key[0]]["delegates"]]
+        wanted = {
+            "approved": approved,
+            "unreported": [key for key in approved if key not in self.reported],
+            "delegating": listing,
+            "delegated": [key for key in listing if key in self.delegated] or listing,
+            "other": [key for key, (decision, _) in self.verdicts.items() if decision != "approve"],
+        }[which]
+        return wanted[-1 - pick % len(wanted)] if wanted else None
+
+    def _answer(self, step: Step, name: str) -> Approval | None:
+        if not self.open_holds:
+            return None
+        agent, digest = self.open_holds.pop(-1 - step.pick % len(self.open_holds))
+        decision = "approve" if step.approve else "deny"
+        return make.approval(agent_id=agent, approval_id=name, hold_digest=digest, decision=decision)
+
+    def _outcome(self, step: Step, name: str) -> Outcome | None:
+        found = self._picked(step.about, step.pick)
+        if found is None:
+            return None
+        self.reported.add(found)
+        lane = self.world.agents[found[0]]["lane"]
+        other = next(each for each in LANES if each != lane)
+        by = {"agent": found[0], "enforcer": f"watch-{lane}", "stranger": f"watch-{other}"}[step.by]
+        return make.outcome(
+            agent_id=found[0],
+            by=by,
+            outcome_id=name,
+            intent_id=found[1],
+            verdict_digest=self.verdicts[found][1] if step.digest_right else "f" * 64,
+            status=step.status,
+            measures=dict(step.measures),
+        )
+
+    def _close(self, step: Step, name: str) -> Mandate:
+        lane = self.world.agents[step.agent]["lane"]
+        return make.mandate(agent_id=step.agent, by=f"boss-{lane}", mandate_id=name, chain_id=step.chain, close=True)
+
+    def _take(self, event: Any, stale: frozenset[str] = frozenset()) -> Taken:
+        value = encode_body(self.intake.answer(event, make.arrival(event, self.t), self.t))
+        read, digest = read_body(value)
+        body = dict(read)
+        if self.audit is not None:
+            self.audit(self, event, body)
+        self.taken.append(Taken(event, self.t, stale, body, digest))
+        change = change_of(read, digest)
+        if change is not None:
+            self.changes.append(change)
+            apply(self.state, change, self.windows)
+        if body["kind"] == "verdict":
+            key = (body["agent_id"], body["intent_id"])
+            self.verdicts.pop(key, None)
+            self.verdicts[key] = (body["decision"], digest)
+            if body["decision"] == "hold":
+                self.open_holds.append((body["agent_id"], digest))
+        return self.taken[-1]
+
+
+@dataclass
+class Held:
+    """What is needed to judge a held intent again."""
+
+    intent: Intent
+    until: int
+    rules: frozenset[str]
+
+
+@dataclass
+class Witness:
+    """Hears every input with its answer, says what is wrong with it, and remembers what happened."""
+
+    run: Run
+
+    def __post_init__(self) -> None:
+        self.world = self.run.world
+        self.oracle = Oracle(SELECTIONS, self.run.scenario.rules)
+        self.held: dict[str, Held] = {}
+        self.digests: dict[tuple[str, str], str] = {}
+        self.reported: set[tuple[str, str]] = set()
+        for taken in self.run.taken:
+            self.hear(taken)
+
+    def hear(self, taken: Taken, *, ask: bool = True) -> list[str]:
+        """What is wrong with this answer; `ask=False` only remembers it."""
+        if isinstance(taken.event, Intent):
+            return self._verdict(taken, taken.event, frozenset(), ask=ask)
+        if isinstance(taken.event, Approval):
+            return self._answer(taken, taken.event, ask=ask)
+        right = self._mandate(taken.event) if isinstance(taken.event, Mandate) else self._outcome(taken)
+        said = taken.body["status"] == "accepted"
+        return [] if said == right else [f"{taken.event.type} {taken.body['status']} {taken.body['reason']}"]
+
+    # --- verdicts ---
+
+    def event_of(self, intent: Intent, t: int) -> Event:
+        """The intent with all that the world knows of it now."""
+        row = self.world.agents[intent.agent_id]
+        return Event(
+            id=intent.intent_id,
+            t=t,
+            agent_id=intent.agent_id,
+            lane=row["lane"],
+            chain_id=intent.chain_id or own_chain(intent.agent_id),
+            action=intent.action,
+            resources=tuple(map(self.world.resource, intent.resources)),
+            parent=None if intent.parent is None else (intent.parent.agent_id, intent.parent.intent_id),
+            measures={name: Decimal(str(value)) for name, value in intent.measures.items()},
+            labels=frozenset(intent.labels) | frozenset(TOOL_LABELS.get(intent.action, ())),
+            tenant=row["tenant"],
+            owner=row["owner"],
+            environment=WORKLOADS.get(intent.workload_id, ""),
+            purpose=intent.purpose,
+            by=intent.by,
+        )
+
+    def _verdict(self, taken: Taken, intent: Intent, satisfied: frozenset[str], *, ask: bool) -> list[str]:
+        body, now, complaints = taken.body, self.event_of(intent, taken.t), []
+        if ask:
+            complaints = self._complaints(taken, intent, now, satisfied)
+        self._remember(taken, intent, now)
+        if body["decision"] == "hold":
+            asked = frozenset(reason["rule"] for reason in body["reasons"])
+            self.held[taken.digest] = Held(intent, taken.t + limits.HOLD_MS_DEFAULT, asked)
+        return complaints
+
+    def _complaints(self, taken: Taken, intent: Intent, now: Event, satisfied: frozenset[str]) -> list[str]:
+        identities = {name: self.world.identity(name) for name in AGENTS}
+        facts = Facts(identities, workload_known=intent.workload_id in WORKLOADS)
+        return self.oracle.expect(now, facts, stale=taken.stale, satisfied=satisfied).complaints(taken.body)
+
+    def _remember(self, taken: Taken, intent: Intent, now: Event) -> None:
+        decision = taken.body["decision"]
+        until = taken.t + limits.HOLD_MS_DEFAULT if decision == "hold" else None
+        if now.chain_id != own_chain(now.agent_id) and (now.agent_id, now.chain_id) not in self.oracle.chains:
+            now = replace(now, chain_id=own_chain(now.agent_id))  # an invented chain sheds no history
+        end = (until or taken.t + intent.deadline_ms) + limits.OUTCOME_GRACE_MS
+        kept = max(end, id_time_ms(intent.intent_id) + limits.ID_MEMORY_MS)
+        brought = self.oracle.brings(now) if decision == "approve" else frozenset[str]()
+        now = replace(now, decision=decision, hold_until=until, remembered_until=kept, brought=brought)
+        self.oracle.record(now)
+        self.digests[now.key] = taken.digest
+
+    def _answer(self, taken: Taken, approval: Approval, *, ask: bool) -> list[str]:
+        held = self.held.pop(approval.hold_digest, None)
+        if held is None or taken.t > held.until:
+            refused = taken.body["kind"] == "ack" and taken.body["status"] == "refused"
+            return [] if refused else ["the hold had ended"]
+        if taken.body["kind"] != "verdict":
+            return [f"the answer was refused: {taken.body['reason']}"]
+        if approval.decision == "approve":
+            return self._verdict(taken, held.intent, held.rules, ask=ask)
+        self._verdict(taken, held.intent, held.rules, ask=False)
+        right = taken.body["decision"] == "deny" and taken.body["reasons"][0]["code"] == "hold_denied"
+        return [] if right else ["a person said no"]
+
+    # --- what gets an ack: is it valid? ---
+
+    def _mandate(self, mandate: Mandate) -> bool:
+        key = (mandate.agent_id, mandate.chain_id)
+        if not mandate.close:
+            self.oracle.chains[key] = (mandate.expires_at or 0, False)
+            return True
+        until, closed = self.oracle.chains[key]
+        self.oracle.chains[key] = (until, True)
+        return not closed
+
+    def _outcome(self, taken: Taken) -> bool:
+        outcome: Outcome = taken.event
+        key = (outcome.agent_id, outcome.intent_id)
+        event = self.oracle.history.get(key)
+        if event is None or event.decision != "approve" or taken.t > event.remembered_until:
+            return False
+        if key in self.reported or self.digests[key] != outcome.verdict_digest:
+            return False
+        enforcer = outcome.by == f"watch-{event.lane}"
+        if not enforcer and (outcome.by != outcome.agent_id or outcome.status == "abandoned"):
+            return False
+        self.reported.add(key)
+        measures = {name: Decimal(str(value)) for name, value in outcome.measures.items()}
+        self.oracle.report(key, outcome.status, measures)
+        return True
+
+
+def said(body: Mapping[str, Any]) -> dict[str, str]:
+    """What each rule says in a verdict, shadow rules too."""
+    return {r["rule"]: spoken(r) for r in (*body["reasons"], *body["shadow"]) if "rule" in r}
+
+
+class Tale:
+    """A story told step by step, in the world of the scenarios: every answer is what the oracle says as well."""
+
+    def __init__(self, *rules: Rule, base: bool = True) -> None:
+        self.run = Run(Scenario((*((Rule("base", "approve"),) if base else ()), *rules), ()))
+        self.witness = Witness(self.run)
+        self._steps = 0
+
+    def _go(self, step: Step) -> dict[str, Any]:
+        self._steps += 1
+        taken = self.run.step(step, self._steps)
+        assert taken is not None, "there is nothing this could be about"
+        complaints = self.witness.hear(taken)
+        assert not complaints, f"{complaints} of {taken.body['reasons']}"
+        return taken.body
+
+    def verdict(self, gap_ms: int = 0, **over: Any) -> dict[str, Any]:
+        """An intent, `gap_ms` after the step before it."""
+        return self._go(Step("intent", gap_ms, **over))
+
+    def act(self, gap_ms: int = 0, **over: Any) -> str:
+        """What an intent gets: the decision, with a `?` if a window was unknown."""
+        body = self.verdict(gap_ms, **over)
+        return body["decision"] + ("?" if any(reason.get("unknown") for reason in body["reasons"]) else "")
+
+    def answer(self, gap_ms: int = 0, **over: Any) -> str:
+        """A person's answer to the newest hold: the decision, or `refused`."""
+        body = self._go(Step("answer", gap_ms, **over))
+        return body.get("decision") or body["status"]
+
+    def report(self, status: str, gap_ms: int = 0, **over: Any) -> str:
+        """The outcome of the newest approved intent but `pick`, reported by an enforcer: `accepted` or `refused`."""
+        return str(self._go(Step("outcome", gap_ms, status=status, **{"by": "enforcer", **over}))["status"])
+
+    def close(self, agent: str = "ann") -> None:
+        """The end of an agent's chain."""
+        self._go(Step("close", agent=agent, chain=OPEN_CHAIN))
+
+    def flip(self, kind: str, name: str, **change: Any) -> None:
+        """One of the changes of a table that FLIPS knows."""
+        self.run.step(Step("flip", flip=FLIPS.index((kind, name, change))), 0)
