@@ -393,7 +393,9 @@ class Oracle:
             codes.add("workload")
         if now.chain_id != own_chain(now.agent_id) and (now.agent_id, now.chain_id) not in self.chains:
             codes.add("chain_unknown")
-        if any(self._ended(chain, now.t) for chain in ((now.agent_id, now.chain_id), self.root(now))):
+        parent = self.history.get(now.parent) if now.parent else None
+        above = [] if parent is None else [(parent.agent_id, parent.chain_id), self.root(now)]
+        if any(self._ended(chain, now.t) for chain in ((now.agent_id, now.chain_id), *above)):
             codes.add("chain_closed")
         return frozenset(codes)
 
@@ -416,7 +418,8 @@ class Oracle:
 
     def _kept(self, parent: Event, now: Event) -> bool:
         """An intent may delegate as long as its id is remembered, and from then on while it is used once in a while."""
-        used = (e.t for e in self.history.values() if e.parent == parent.key and e.decision == "approve")
+        told = [*self.settled, *self.history.values()]
+        used = (e.t for e in told if e.parent == parent.key and e.decision != "deny")
         return now.t <= max([parent.remembered_until, *(t + limits.DELEGATION_IDLE_MS for t in used)])
 
     def ancestors(self, event: Event) -> list[Event]:
@@ -429,10 +432,12 @@ class Oracle:
         return found
 
     def _within_limits(self, now: Event, me: Identity, facts: Facts) -> bool:
+        below = now
         for distance, ancestor in enumerate(self.ancestors(now), start=1):
             row = facts.identities.get(ancestor.agent_id)
-            if row is None or row.status != "active" or distance > row.depth:
+            if row is None or row.status != "active" or distance > row.depth or below.agent_id not in row.delegates:
                 return False
+            below = ancestor
             if now.action in me.actions and now.action not in row.actions:
                 return False
         return True
@@ -454,11 +459,15 @@ class Oracle:
         return top.agent_id, top.chain_id
 
     def chain_labels(self, now: Event) -> frozenset[str]:
-        """What was read in the intent's chain and in its root's, and by whoever acts for either."""
-        seen = {(now.agent_id, now.chain_id), self.root(now)}
+        """What was read in the intent's chain, its parent's and its root's, and by whoever acts for one of them.
+
+        Who acts for another carries from then on what the other one carried.
+        """
+        parent = self.history.get(now.parent) if now.parent else None
+        seen = {(now.agent_id, now.chain_id), self.root(now), *([(parent.agent_id, parent.chain_id)] if parent else [])}
         approved = [e for e in self.history.values() if e.decision == "approve" and e.key != now.key]
-        read = [e.touched() for e in approved if (e.agent_id, e.chain_id) in seen]
-        return frozenset().union(*read, *(e.touched() | e.brought for e in approved if self.root(e) in seen))
+        told = [e for e in approved if (e.agent_id, e.chain_id) in seen or self.root(e) in seen]
+        return frozenset().union(*(e.touched() | e.brought for e in told))
 
     def brings(self, now: Event) -> frozenset[str]:
         """A child brings along what it carries."""

@@ -149,7 +149,8 @@ def _keep(state: State, unit: str, event: Event, declassified: tuple[str, ...]) 
 def _labels(chain: Chain, event: Event, declassified: tuple[str, ...]) -> tuple[str, ...]:
     if event["decision"] != "approve":
         return chain.labels
-    return tuple(sorted({*chain.labels, *event_labels(event)} - set(declassified)))
+    joins = () if event["lineage"] is None else event["lineage"]["joins"]
+    return tuple(sorted({*chain.labels, *joins, *event_labels(event)} - set(declassified)))
 
 
 # --- Mandates and outcomes ---

@@ -141,12 +141,16 @@ def _forgotten(chain: Chain | None, t: int) -> bool:
 def event_bytes(event: Event) -> int:
     """Size of a compact event, estimated the same way everywhere: its texts and a flat cost for the rest."""
     texts = len(event["action"]) + len(event["purpose"]) + len(event["chain_id"])
-    return texts + _EVENT_BYTES_FLAT + sum(len(r["uri"]) + _RESOURCE_BYTES_FLAT for r in event["resources"])
+    words = [*event_labels(event), *event["roles"], *event["measures"]]
+    words += [] if event["lineage"] is None else event["lineage"]["joins"]
+    listed = sum(len(word) + _WORD_BYTES_FLAT for word in words)
+    return texts + listed + _EVENT_BYTES_FLAT + sum(len(r["uri"]) + _RESOURCE_BYTES_FLAT for r in event["resources"])
 
 
 # Ids, numbers and keys of a compact event and of one of its resources, measured on the JSON of typical ones.
 _EVENT_BYTES_FLAT = 300
 _RESOURCE_BYTES_FLAT = 80
+_WORD_BYTES_FLAT = 12  # quotes, comma, and a measure's number
 
 
 def event_labels(event: Event) -> Iterator[str]:

@@ -246,12 +246,15 @@ def warm(state: State, unit: str, windows: Windows, revision: int | None = None)
     dropped = max((c.dropped_at for c in chains if c.dropped_at is not None), default=None)
     for spec in fresh:
         entered = _switch_of(state, spec.id)
-        unseen = entered.since if entered.warmed else dropped if chains else entered.t
+        # Two chains' events of the same millisecond do not say which came first.
+        ordered = spec.kind != "temporal_ordered" or len(chains) == 1
+        unseen = entered.since if entered.warmed else dropped if chains and ordered else entered.t
         state.put(unit, ("since", spec.id, entered.revision), unseen)
         if entered.warmed:
             _take_over(state, unit, spec.id, entered.revision)
-        else:
-            _rebuild(state, unit, spec, chains, windows)
+    cold = [spec.id for spec in fresh if not _switch_of(state, spec.id).warmed]
+    if cold:
+        _rebuild(state, unit, chains, windows.narrowed(cold))
     state.put(unit, AGENT_KEY, agent._replace(windows_for=switch))
 
 
@@ -276,12 +279,10 @@ def live_windows(state: State, windows: Windows) -> frozenset[tuple[str, int]]:
     return frozenset((spec.id, generation(state, spec.id)) for spec in windows.specs)
 
 
-def _rebuild(state: State, unit: str, spec: window.Spec, chains: Iterable[Chain], windows: Windows) -> None:
+def _rebuild(state: State, unit: str, chains: Iterable[Chain], windows: Windows) -> None:
     for event in sorted((e for c in chains for e in c.kept), key=lambda e: e["t"]):
-        if released(event) or (event["decision"] == "deny" and not spec.attempts):
-            continue
-        for found, home, group, match in matches(event, windows):
-            if found.id == spec.id and home == unit:
+        for spec, home, group, match in () if released(event) else matches(event, windows):
+            if home == unit and (spec.attempts or event["decision"] != "deny"):
                 before = window_of(state, spec, home, group)
                 after = window.observe(spec, before, entry_of(event), match)
                 _put_window(state, windows, spec, home, group, after, event["t"])

@@ -181,14 +181,14 @@ def stale_tables(inputs: Inputs) -> frozenset[str]:
 
 def _barred(intent: Intent, t: int, inputs: Inputs, event: dict[str, Any], state: State) -> Reason | None:
     """The engine's own checks on what counts as an attempt; one on an unknown chain stands in the own chain."""
-    identity = inputs["identity"]
+    identity, chain = inputs["identity"], chains.chain_of(state, intent.agent_id, intent.chain)
+    if chain is None:  # whatever else bars it: an attempt must not bring a chain into being
+        event["chain_id"] = OWN_CHAIN_PREFIX + intent.agent_id
     if identity["status"] != "active":
         return engine_reason(Deny.AGENT_STATUS, identity["status"])
     if intent.workload_id not in identity["workloads"]:
         return engine_reason(Deny.WORKLOAD, intent.workload_id)
-    chain = chains.chain_of(state, intent.agent_id, intent.chain)
     if chain is None:
-        event["chain_id"] = OWN_CHAIN_PREFIX + intent.agent_id
         return engine_reason(Deny.CHAIN_UNKNOWN, intent.chain)
     if chain.ended(t):
         return engine_reason(Deny.CHAIN_CLOSED, intent.chain)

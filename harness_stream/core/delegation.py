@@ -29,11 +29,13 @@ class Delegation(NamedTuple):
     Attributes:
         until: chain time up to which more may come; every child's intent moves it on.
         lineage: of the children.
+        chain_id: the chain that the delegating intent stands in.
         children: agents that acted for it.
     """
 
     until: int
     lineage: Lineage
+    chain_id: str
     children: tuple[str, ...]
 
 
@@ -48,6 +50,10 @@ class Tree(NamedTuple):
     labels: tuple[str, ...] = ()
     ends_at: int | None = None
 
+    def forgotten(self, t: int) -> bool:
+        """Can nobody act in it, or ask for it, at or after chain time t?"""
+        return self.ends_at is not None and self.ends_at < t - limits.DELEGATION_IDLE_MS
+
 
 # --- Reading ---
 
@@ -61,7 +67,7 @@ def delegation_of(state: State, parent: Parent, t: int) -> Delegation | None:
     if known is None or known.decision != "approve" or known.chain_id is None:
         return None
     own = known.lineage or Lineage(parent.agent_id, known.chain_id, ())
-    return Delegation(known.until, own._replace(above=(*own.above, parent.agent_id)), ())
+    return Delegation(known.until, own._replace(above=(*own.above, parent.agent_id)), known.chain_id, ())
 
 
 def ancestors(state: State, intent: Intent, t: int) -> tuple[str, ...]:
@@ -74,18 +80,21 @@ def ancestors(state: State, intent: Intent, t: int) -> tuple[str, ...]:
 
 def labels_of(state: State, event: Event) -> list[str]:
     """Labels an intent carries: those of its chain and of its tree, of which its own chain may be the root; sorted."""
-    labels = _own_labels(state, event["lane"], event["agent_id"], event["chain_id"])
-    if event["lineage"] is not None:
-        tree: Tree = state.get(lane_unit(event["lane"]), ("tree", *event["lineage"]["root"])) or Tree()
-        labels |= {*tree.labels, *event["lineage"]["joins"]}
-    return sorted(labels)
+    labels = _own_labels(state, event["lane"], event["agent_id"], event["chain_id"], event["t"])
+    return sorted(labels if event["lineage"] is None else labels | {*event["lineage"]["joins"]})
 
 
-def _own_labels(state: State, lane: str, agent_id: str, chain_id: str) -> set[str]:
+def _own_labels(state: State, lane: str, agent_id: str, chain_id: str, t: int) -> set[str]:
     """What a chain has read, and what others have read for it."""
     chain = chain_of(state, agent_id, chain_id) or Chain()
-    tree: Tree = state.get(lane_unit(lane), ("tree", agent_id, chain_id)) or Tree()
+    tree = _tree(state, lane, (agent_id, chain_id), t) or Tree()
     return {*chain.labels, *tree.labels}
+
+
+def _tree(state: State, lane: str, root: Iterable[str], t: int) -> Tree | None:
+    """A tree that ended an hour ago is none any more, whether or not it was forgotten yet."""
+    tree: Tree | None = state.get(lane_unit(lane), ("tree", *root))
+    return None if tree is None or tree.forgotten(t) else tree
 
 
 def barred(intent: Intent, t: int, inputs: Mapping[str, Any], lane: str, state: State) -> Refusal | None:
@@ -110,6 +119,8 @@ def _too_far(intent: Intent, above: Iterable[Mapping[str, Any]], found: Delegati
         name, below = row["agent_id"], len(above) - index
         if not row["present"] or row["status"] != "active":
             return Deny.DELEGATION, f"{name}, for whom this is done, is not active"
+        if not row["delegates"]:
+            return Deny.DELEGATION, f"{name} does not delegate any more to who acts for it"
         if below > row["depth"]:
             return Deny.DELEGATION, f"{below} levels below {name}, which allows {row['depth']}"
         if row["exceeded"]:
@@ -122,26 +133,34 @@ def _too_far(intent: Intent, above: Iterable[Mapping[str, Any]], found: Delegati
 
 def _ended(state: State, lane: str, parent: Parent, found: Delegation, t: int) -> Refusal | None:
     lineage = found.lineage
-    tree: Tree | None = state.get(lane_unit(lane), ("tree", *lineage[:2]))
-    if tree is None:
-        chain = chain_of(state, parent.agent_id, lineage.root_chain) if len(lineage.above) == 1 else None
-        ended = chain is None or chain.ended(t)
-    else:
-        ended = tree.ends_at is not None and t > tree.ends_at
+    chain = chain_of(state, parent.agent_id, found.chain_id)
+    if chain is None or chain.ended(t):
+        return Deny.CHAIN_CLOSED, f"of {parent.agent_id}, for whom this is done"
+    tree = _tree(state, lane, lineage[:2], t)
+    ended = len(lineage.above) > 1 if tree is None else tree.ends_at is not None and t > tree.ends_at
     return (Deny.CHAIN_CLOSED, f"of {lineage.root_agent}, for whom this is done") if ended else None
 
 
 def lineage_in_event(state: State, intent: Intent, lane: str, t: int) -> dict[str, Any] | None:
-    """What the event of a delegated intent says of its tree: its place, and what joining adds to the tree's labels."""
+    """What the event of a delegated intent says of its tree: its place, and the labels that both sides carry from now.
+
+    A child that leaves its parent out the next time has still heard from it, so they become its chain's own as well.
+    """
     found = None if intent.parent is None else delegation_of(state, intent.parent, t)
     if found is None or intent.parent is None:
         return None
     lineage = found.lineage
     root = chain_of(state, lineage.root_agent, lineage.root_chain) if len(lineage.above) == 1 else None
-    own = _own_labels(state, lane, intent.agent_id, intent.chain)
-    joins = sorted(own | {*(() if root is None else root.labels)})
-    ends_at = None if root is None or root.mandate is None else root.mandate["expires_at"]
-    return {"root": list(lineage[:2]), "above": list(lineage.above), "joins": joins, "ends_at": ends_at}
+    tree = _tree(state, lane, lineage[:2], t) or Tree()
+    own = _own_labels(state, lane, intent.agent_id, intent.chain, t)
+    above = _own_labels(state, lane, intent.parent.agent_id, found.chain_id, t)
+    return {
+        "root": list(lineage[:2]),
+        "above": list(lineage.above),
+        "parent_chain": found.chain_id,
+        "joins": sorted(own | above | {*tree.labels}),
+        "ends_at": None if root is None or root.mandate is None else root.mandate["expires_at"],
+    }
 
 
 def lineage_of(event: Event) -> Lineage | None:
@@ -154,15 +173,20 @@ def lineage_of(event: Event) -> Lineage | None:
 
 
 def note_child(state: State, event: Event) -> None:
-    """In the parent's unit: an approved intent acts for it."""
+    """In the parent's unit: an approved intent acts for it, or a held one may yet.
+
+    A hold takes no place among the children: whether there is room is asked again when it is answered.
+    """
     lineage, parent = lineage_of(event), event["parent"]
-    if lineage is None or event["decision"] != "approve":
+    if lineage is None or event["decision"] == "deny":
         return
     unit, key = agent_unit(parent["agent_id"]), ("delegation", parent["intent_id"])
     before: Delegation | None = state.get(unit, key)
     children = () if before is None or before.until < event["t"] else before.children
-    children = children if event["agent_id"] in children else (*children, event["agent_id"])
-    state.put(unit, key, Delegation(event["t"] + limits.DELEGATION_IDLE_MS, lineage, children))
+    if event["decision"] == "approve" and event["agent_id"] not in children:
+        children = (*children, event["agent_id"])
+    until = max(event["t"] + limits.DELEGATION_IDLE_MS, event["hold_until"] or 0)
+    state.put(unit, key, Delegation(until, lineage, event["lineage"]["parent_chain"], children))
 
 
 def note_labels(state: State, event: Event, declassified: Iterable[str]) -> None:
@@ -172,15 +196,15 @@ def note_labels(state: State, event: Event, declassified: Iterable[str]) -> None
     """
     if event["decision"] != "approve":
         return
-    home, joining = lane_unit(event["lane"]), event["lineage"]
-    own: Tree | None = state.get(home, ("tree", event["agent_id"], event["chain_id"]))
+    home, joining, t = lane_unit(event["lane"]), event["lineage"], event["t"]
+    own_root = (event["agent_id"], event["chain_id"])
+    more = {*event_labels(event), *(() if joining is None else joining["joins"])}
+    own = _tree(state, event["lane"], own_root, t)
     if own is not None:
-        key = ("tree", event["agent_id"], event["chain_id"])
-        state.put(home, key, _relabelled(own, event_labels(event), declassified))
+        state.put(home, ("tree", *own_root), _relabelled(own, more, declassified))
     if joining is not None:
-        key = ("tree", *joining["root"])
-        tree: Tree = state.get(home, key) or Tree(ends_at=joining["ends_at"])
-        state.put(home, key, _relabelled(tree, (*joining["joins"], *event_labels(event)), declassified))
+        tree = _tree(state, event["lane"], joining["root"], t) or Tree(ends_at=joining["ends_at"])
+        state.put(home, ("tree", *joining["root"]), _relabelled(tree, more, declassified))
 
 
 def _relabelled(tree: Tree, more: Iterable[str], declassified: Iterable[str]) -> Tree:

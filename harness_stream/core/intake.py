@@ -54,10 +54,21 @@ def units_needed(event: Input, tables: Tables, state: State) -> tuple[str, ...]:
     if isinstance(event, Intent):
         return (*units, *_family(event, state))
     if isinstance(event, Outcome):
-        known: chains.Remembered | None = state.get(agent, ("id", event.intent_id))
-        return units if known is None or known.lineage is None else (*units, agent_unit(known.lineage.root_agent))
+        return (*units, *_units_of_outcome(event, state))
     hold = _hold_named(event, state) if isinstance(event, Approval) else None
-    return units if hold is None else (*units, *_family(Intent.model_validate(hold["intent"]), state))
+    if hold is None:
+        return units
+    return (*units, lane_unit(hold["event"]["lane"]), *_family(Intent.model_validate(hold["intent"]), state))
+
+
+def _units_of_outcome(outcome: Outcome, state: State) -> tuple[str, ...]:
+    """Where the event counts, which its row need not say any more, and its tree's root."""
+    known: chains.Remembered | None = state.get(agent_unit(outcome.agent_id), ("id", outcome.intent_id))
+    if known is None:
+        return ()
+    event = chains.kept_event(state, outcome.agent_id, known.chain_id, outcome.intent_id)
+    lane = () if event is None else (lane_unit(event["lane"]),)
+    return lane if known.lineage is None else (*lane, agent_unit(known.lineage.root_agent))
 
 
 def _family(intent: Intent, state: State) -> tuple[str, ...]:

@@ -111,7 +111,7 @@ def _matters(key: Key, value: Any, t: int) -> bool:
         until: int = value[1] if _kind(key) == "held" else value["until"]
         return until + limits.HOLD_MEMORY_MS >= t
     if isinstance(value, Tree):
-        return value.ends_at is None or value.ends_at >= t - limits.DELEGATION_IDLE_MS
+        return not value.forgotten(t)
     return not isinstance(value, Remembered | Delegation) or value.until >= t
 
 
@@ -138,7 +138,7 @@ def _remembered(value: list[Any]) -> Remembered:
 
 
 def _delegation(value: list[Any]) -> Delegation:
-    return Delegation(value[0], _lineage(value[1]), tuple(value[2]))
+    return Delegation(value[0], _lineage(value[1]), value[2], tuple(value[3]))
 
 
 def _tree(value: list[Any]) -> Tree:

@@ -50,7 +50,7 @@ class Takeover:
         if revision is None or self._mover.waiting > UNITS_WAITING_MAX:
             return
         waiting = self._state.warmed[revision]
-        units = list(islice((u for u in waiting if not self._state.is_open(u)), UNITS_PER_TURN))
+        units = list(islice((u for u in waiting if self._movable(u, revision)), UNITS_PER_TURN))
         if not fetch([u for u in units if not self._state.has(u)]):
             return
         for unit in units:
@@ -62,8 +62,7 @@ class Takeover:
         if not self._state.has(unit):
             return
         values = self._state.confirmed(unit)
-        agent: Agent = values.get(AGENT_KEY) or Agent()
-        if agent.windows_for is None or agent.windows_for < revision:
+        if not self._done(unit, revision):
             alone = State()
             alone.install(PARTITION_UNIT, self._state.confirmed(PARTITION_UNIT))
             alone.install(unit, values)
@@ -72,6 +71,14 @@ class Takeover:
             self._state.install(unit, alone.confirmed(unit))
         self._written(unit)
         del self._state.warmed[revision][unit]
+
+    def _movable(self, unit: str, revision: int) -> bool:
+        """What is in flight may be an older version of it, unless it has taken over already."""
+        return not self._state.is_open(unit) or self._done(unit, revision)
+
+    def _done(self, unit: str, revision: int) -> bool:
+        agent: Agent = self._state.confirmed(unit).get(AGENT_KEY) or Agent()
+        return agent.windows_for is not None and agent.windows_for >= revision
 
     def _finish(self, revision: int) -> None:
         values = self._state.confirmed(PARTITION_UNIT)

@@ -49,6 +49,8 @@ class Totals(NamedTuple):
         """With a firm event at its own, earlier place."""
         entry = entry._replace(amount=match.amount)
         if self.buckets and self.entries and entry.t < self.entries[0].t:
+            if entry.amount is None:
+                return self._replace(since=later(self.since, entry.t))
             return self._replace(buckets=_with(self.buckets, _index(spec, entry), entry.amount or 0, pending=False))
         at = bisect_right(self.entries, entry.t, key=lambda e: e.t)
         kept = (*self.entries[:at], entry, *self.entries[at:])
@@ -63,8 +65,12 @@ class Totals(NamedTuple):
         """Without a firm event that never started."""
         if any(e.id == entry.id for e in self.entries):
             return self.forgotten(entry.id)
-        index, amount = _index(spec, entry), match.amount or 0  # a bucket that is gone has left the window
-        return self._replace(buckets=tuple((i, firm - amount * (i == index), held) for i, firm, held in self.buckets))
+        amount = match.amount or 0
+        # What was not seen for sure may not have been counted: then it only may be inside, as a hold.
+        maybe = amount if self.since is not None and entry.t <= self.since else 0
+        at = _index(spec, entry)  # a bucket that is gone has left the window
+        buckets = ((i, firm - amount, held + maybe) if i == at else (i, firm, held) for i, firm, held in self.buckets)
+        return self._replace(buckets=tuple(buckets))
 
     def seen(self, spec: Spec, t: int) -> Seen:
         """The total at chain time t."""

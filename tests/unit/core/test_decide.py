@@ -108,6 +108,12 @@ class TestBarred:
         run.take(make.mandate(close=True))
         self.barred(Deny.CHAIN_CLOSED, state=state, chain_id="chain-1")
 
+    @pytest.mark.parametrize("over", [{"workload_id": "w-2"}, {}])
+    def test_an_attempt_brings_no_chain_into_being(self, over):
+        story = make.Story()
+        assert story.act(chain_id="invented", **over)["event"]["chain_id"] == "agent:agent-1"
+        assert story.act(chain_id="invented")["reasons"][0]["code"] == Deny.CHAIN_UNKNOWN
+
     def test_status_comes_before_workload_and_workload_before_chain(self):
         tables = make.tables(make.identity_row(status="killed"))
         self.barred(Deny.AGENT_STATUS, tables, workload_id="w-2", chain_id="invented")
