@@ -190,12 +190,19 @@ def _documents() -> dict[str, str]:
         "constants to the last byte": _document([dense] * 150),
         "patterns to the last byte": _document([pattern] * 150),
         "selections used by every rule": _document(["||".join(list(selections)[:200])] * 90, selections),
+        "actions that meet many rules": _document([*_listing(280), *['intent.action.startsWith("a")'] * 400]),
         "one selection many times": _document(["s0"] * RULES_MAX, {"s0": dense}),
         "no condition parses": _document(["(" * 700] * 150),
         "values to the last byte": "rule_set: x\nrules:\n" + "  - [" + "a," * (TEXT_BYTES_MAX // 2 - 50) + "]\n",
         "brackets": "[" * (TEXT_BYTES_MAX - 10),
         "keys": "{" + ",".join(f"k{number}: 1" for number in range(25_000)) + "}",
     }
+
+
+def _listing(count: int) -> list[str]:
+    """Rules that name 64 actions each, all of them different."""
+    names = [[f'"a{number * 64 + i:x}"' for i in range(64)] for number in range(count)]
+    return [f"intent.action in [{','.join(row)}]" for row in names]
 
 
 def _document(conditions: list[str], selections: dict[str, str] | None = None) -> str:

@@ -271,9 +271,13 @@ class Oracle:
     chains: dict[tuple[str, str], tuple[int, bool]] = field(default_factory=dict)
     """(agent, chain) → when its mandate expires, and whether it was closed."""
 
+    settled: list[Event] = field(default_factory=list)
+    """Holds that were answered, as they were."""
+
     def record(self, event: Event) -> None:
         """One intent has one event: what a person answered replaces the hold, at the answer's place."""
-        self.history.pop(event.key, None)
+        if event.key in self.history:
+            self.settled.append(self.history.pop(event.key))
         self.history[event.key] = event
 
     def change(self, event: Event) -> None:
@@ -306,7 +310,8 @@ class Oracle:
             excused = lo != hi
         else:
             certain, excused = happened(window, found), False
-        if excused or self._beyond_bounds(window, group, now) or self._disturbed(window, group, now):
+        excuses = (self._beyond_bounds, self._disturbed, self._lacked)
+        if excused or any(excuse(window, group, now) for excuse in excuses):
             return frozenset({certain, None})
         return frozenset({certain})
 
@@ -329,6 +334,14 @@ class Oracle:
             return False
         changed = ((e, e.as_approved) for e in self.inside(window, now) if e.as_approved is not None)
         return any(self._stands(window, group, e) != self._stands(window, group, old) for e, old in changed)
+
+    def _lacked(self, window: Window, group: tuple[str, ...], now: Event) -> bool:
+        """A hold that lacked the measure stood in it: whatever became of it, the values are unknown while it is inside."""
+        if window.kind != "value_count" or window.measure is None:
+            return False
+        holds = (e for e in [*self.settled, *self.history.values()] if e.decision == "hold")
+        inside = (e for e in holds if now.t - window.timespan_ms <= e.t)
+        return any(window.measure not in e.measures and self.contribution(window, group, e) for e in inside)
 
     def _stands(self, window: Window, group: tuple[str, ...], event: Event) -> object:
         found = None if event.released else self.contribution(window, group, event)
@@ -376,6 +389,8 @@ class Oracle:
         codes = set(self._misdelegated(now, facts))
         if facts.identities[now.agent_id].status != "active":
             codes.add("agent_status")
+        if not facts.workload_allowed:
+            codes.add("workload")
         if now.chain_id != own_chain(now.agent_id) and (now.agent_id, now.chain_id) not in self.chains:
             codes.add("chain_unknown")
         if any(self._ended(chain, now.t) for chain in ((now.agent_id, now.chain_id), self.root(now))):
@@ -489,3 +504,4 @@ class Facts:
 
     identities: Mapping[str, Identity]
     workload_known: bool = True
+    workload_allowed: bool = True

@@ -22,6 +22,7 @@ from scenarios import (
     BRIEF_CHAIN,
     BRIEF_MS,
     FLIPS,
+    FOREIGN_WORKLOAD,
     LANES,
     MAY_NOT,
     OPEN_CHAIN,
@@ -46,7 +47,7 @@ from harness_stream.core.state import State
 from harness_stream.wire.decisions import encode_body, read_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from harness_stream.core.intake import Intake
 
@@ -344,7 +345,8 @@ class Witness:
         body, now, complaints = taken.body, self.event_of(intent, taken.t), []
         if ask:
             complaints = self._complaints(taken, intent, now, satisfied)
-        self._remember(taken, intent, now)
+        event = self._remember(taken, intent, now)
+        complaints += [f"the log keeps another {name} than {value!r}" for name, value in _kept(event, body)]
         if body["decision"] == "hold":
             asked = frozenset(reason["rule"] for reason in body["reasons"])
             self.held[taken.digest] = Held(intent, taken.t + limits.HOLD_MS_DEFAULT, asked)
@@ -352,10 +354,11 @@ class Witness:
 
     def _complaints(self, taken: Taken, intent: Intent, now: Event, satisfied: frozenset[str]) -> list[str]:
         identities = {name: self.world.identity(name) for name in AGENTS}
-        facts = Facts(identities, workload_known=intent.workload_id in WORKLOADS)
+        workload = intent.workload_id
+        facts = Facts(identities, workload in WORKLOADS, workload_allowed=workload != FOREIGN_WORKLOAD)
         return self.oracle.expect(now, facts, stale=taken.stale, satisfied=satisfied).complaints(taken.body)
 
-    def _remember(self, taken: Taken, intent: Intent, now: Event) -> None:
+    def _remember(self, taken: Taken, intent: Intent, now: Event) -> Event:
         decision = taken.body["decision"]
         until = taken.t + limits.HOLD_MS_DEFAULT if decision == "hold" else None
         if now.chain_id != own_chain(now.agent_id) and (now.agent_id, now.chain_id) not in self.oracle.chains:
@@ -366,6 +369,7 @@ class Witness:
         now = replace(now, decision=decision, hold_until=until, remembered_until=kept, brought=brought)
         self.oracle.record(now)
         self.digests[now.key] = taken.digest
+        return now
 
     def _answer(self, taken: Taken, approval: Approval, *, ask: bool) -> list[str]:
         held = self.held.pop(approval.hold_digest, None)
@@ -406,6 +410,17 @@ class Witness:
         measures = {name: Decimal(str(value)) for name, value in outcome.measures.items()}
         self.oracle.report(key, outcome.status, measures)
         return True
+
+
+def _kept(event: Event, body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Where the log's event is another one than ours."""
+    kept = body["event"]
+    ours = {name: getattr(event, name) for name in ("id", "agent_id", "lane", "chain_id", "action", "decision", "t")}
+    yield from ((name, value) for name, value in ours.items() if kept[name] != value)
+    if frozenset(kept["labels"]) != event.labels:
+        yield "labels", sorted(event.labels)
+    if [resource["uri"] for resource in kept["resources"]] != [resource.uri for resource in event.resources]:
+        yield "resources", event.resources
 
 
 def said(body: Mapping[str, Any]) -> dict[str, str]:

@@ -28,6 +28,7 @@ TIMES = 20 if os.environ.get("HARNESS_LONG") else 1
 ACTIONS = ("crm.read", "email.send", "web.get")
 WORKLOADS = {"w-1": "prod", "w-2": "dev"}
 UNKNOWN_WORKLOAD = "w-9"  # agents may name it, but it has no row
+FOREIGN_WORKLOAD = "w-0"  # no agent may name it
 # Three agents share a lane under two tenants; a fourth has the first one's tenant in a lane of its own. With their
 # purposes, owners with a `|` make groups that only a sloppy join takes for one.
 AGENTS: dict[str, dict[str, object]] = {
@@ -231,13 +232,13 @@ def _intent(dice: Random) -> Step:
         "intent",
         dice.choice(GAPS_MS),
         agent=_one(dice, (4, "ann"), (3, "bob"), (2, "cat"), (1, "eve")),
-        chain=_one(dice, (12, None), (12, OPEN_CHAIN), (2, BRIEF_CHAIN), (1, "nowhere")),
+        chain=_one(dice, (12, None), (12, OPEN_CHAIN), (2, BRIEF_CHAIN), (2, "nowhere")),
         action=dice.choice(ACTIONS),
         resources=_some(dice, (*RESOURCES, UNCLASSIFIED), 0, 3),
         measures=tuple((name, dice.choice(AMOUNTS)) for name in measured),
         labels=_one(dice, (2, ()), (1, ("vip",))),
         purpose=dice.choice(PURPOSES),
-        workload=_one(dice, (3, "w-1"), (2, "w-2"), (1, UNKNOWN_WORKLOAD)),
+        workload=_one(dice, (12, "w-1"), (8, "w-2"), (4, UNKNOWN_WORKLOAD), (1, FOREIGN_WORKLOAD)),
         parent=(_one(dice, *PARENTS), _pick(dice)) if delegated else None,
         stale=frozenset(_one(dice, (24, ()), (1, ("classification",)), (1, ("infrastructure",)))),
         by=_one(dice, (2, "agent"), (1, "enforcer")),

@@ -58,7 +58,7 @@ def push(
     A set with mistakes changes nothing. Rolling back is pushing the former file again: it gets a higher revision.
     `--watch` is for authors: the file is pushed each time it is saved without mistakes, until Ctrl-C.
 
-    Example: harness rules push examples/rules/production.yaml --set max_rows=500
+    Example: harness rules push examples/rules/production.yaml --set exports_a_day=2
     """
     settings = load_settings(bootstrap=bootstrap)
     if not watch:

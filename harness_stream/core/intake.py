@@ -235,7 +235,7 @@ class Intake:
 
     def _returned(self, outcome: Outcome, event: Mapping[str, Any], decided_at: int) -> dict[str, Any]:
         """What the chain and its tree have seen of values now, by value: the log holds no tables."""
-        if outcome.status == "abandoned" or not (outcome.records or outcome.overflow):
+        if outcome.status == "abandoned" or not (outcome.records or outcome.overflow or outcome.truncated):
             return {}
         tool = self._tool(event["action"], decided_at)
         root = None if event["lineage"] is None else event["lineage"]["root"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness_stream.core.model import TABLES, IdentityRow, Intent, Row, lane_of
+from harness_stream.core.model import TABLES, ClassificationRow, IdentityRow, Intent, Row, lane_of
 
 ENGINE = "harness-stream/1"
 """Names the semantics of decide; part of every verdict's inputs (V1)."""
@@ -132,6 +132,9 @@ def join(
     }
     for name, row in rows.items():
         inputs[name] = _project(row, ENGINE_FIELDS[name] | fields.get(name, frozenset()))
+    roles = _roles(intent, tool)
+    if roles:
+        inputs["roles"] = roles
     own_values = _own_values(intent, rows["identity"])
     if own_values:
         inputs["own_values"] = own_values
@@ -152,6 +155,12 @@ def _read(tables: Tables, name: str, key: str, broken: set[str]) -> Row | None:
     except ValueError:
         broken.add(name)
         return None
+
+
+def _roles(intent: Intent, tool: ClassificationRow | None) -> dict[str, str]:
+    """What the tool's row says its arguments steer; it counts more than what the caller says."""
+    known = {} if tool is None else tool.argument_roles
+    return {argument.name: known[argument.name] for argument in intent.arguments if argument.name in known}
 
 
 def _own_values(intent: Intent, row: Row | None) -> list[str]:
@@ -179,12 +188,13 @@ def _ancestor(tables: Tables, intent: Intent, agent_id: str, child: str, broken:
     }
 
 
-def _classified(tables: Tables, subject: str, broken: set[str]) -> Row | None:
+def _classified(tables: Tables, subject: str, broken: set[str]) -> ClassificationRow | None:
     try:
-        return tables["classification"].longest(subject)
+        row = tables["classification"].longest(subject)
     except ValueError:
         broken.add("classification")
         return None
+    return row if isinstance(row, ClassificationRow) else None
 
 
 def _project(row: Row | None, fields: frozenset[str]) -> Mapping[str, Any]:

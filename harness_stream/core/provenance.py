@@ -87,7 +87,7 @@ def found_in(outcome: Outcome, tool: ClassificationRow | None, mandate: Mapping[
     """
     found: dict[str, int] = {}
     for record in outcome.records:
-        named = _named(record, mandate.get("values", ()))
+        named = _named(record, (*mandate.get("values", ()), *mandate.get("phrases", ())))
         followed = _named(record, mandate.get("delegates_to", ()))
         for values in record.values:
             bit = _bit(values, tool, named=named, followed=followed)

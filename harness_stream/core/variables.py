@@ -25,6 +25,7 @@ def variables_of(
 ) -> dict[str, Any]:
     """By the names of the language; `event` and `intent` are added per resource."""
     family = list(_family(event, state))
+    roles: Mapping[str, str] = inputs.get("roles", {})
     seen = _origins(inputs, event, state, family)
     return {
         "identity": inputs["identity"],
@@ -34,7 +35,7 @@ def variables_of(
         "chain": {"labels": labels_of(state, event), "events": family[0].events},
         "args": {
             argument.name: {
-                "role": argument.role,
+                "role": roles.get(argument.name, argument.role),
                 "exact": argument.exact,
                 "values": list(argument.values),
                 "origin": origin_of(argument, seen, unparsed=intent.unparsed),

@@ -17,12 +17,22 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "log"
 KINDS = sorted(set(RECORDS) - {"resume"})  # a resume is an operator's, no worker writes it
 
 
+# Of their own, so that the simulation may try other rules without changing these bytes.
+RULES = """
+rule_set: sim
+default: deny
+rules:
+  - {id: allowed, effect: approve, when: "intent.action in identity.actions"}
+"""
+
+
 @pytest.fixture(scope="module")
 def written() -> dict[str, bytes]:
-    world = World(7, Faults(0, 0, 0, 0, 0, 0), workers=1)
+    world = World(7, Faults(0, 0, 0, 0, 0, 0), workers=1, rules=RULES)
     world.healed = True
     world.heal()
-    sent = world.send(agent_id="agent-1", by="agent-1", action="crm.read", resources=["crm://customers/1"])
+    about = {"agent_id": "agent-1", "by": "agent-1", "action": "crm.read", "resources": ["crm://customers/1"]}
+    sent = world.send(**about, measures={"rows": 3})
     world.publish("agent-1", sent)
     world.publish("agent-1", b"no json")
     mandate = {"v": 1, "type": "mandate", "realm": "sim", "by": "agent-1", "agent_id": "agent-1", "chain_id": "c"}

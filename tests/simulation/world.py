@@ -153,6 +153,7 @@ class World:
     workers: int = 2
     snapshot_interval_ms: int = 3_000
     hot_units_max: int = 1_000
+    rules: str = RULES
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -181,7 +182,7 @@ class World:
         self.dumps = [self.store.snapshot()]
         self._names = iter(range(10_000))
         self._tables()
-        self.push_rules(1)
+        self.push_rules(1, self.rules)
         self.members = [self._member() for _ in range(self.workers)]
 
     # --- what is there ---

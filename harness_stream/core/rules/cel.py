@@ -185,7 +185,7 @@ def _complaints(text: str, error: str) -> tuple[Complaint, ...]:
         return (Complaint(0, f"the expression nests deeper than {NESTING_MAX} levels", fix),)
     lines = error.removeprefix("INVALID_ARGUMENT: ")
     found = [_complaint(text, int(line), int(column), what) for line, column, what in _ERROR.findall(lines)]
-    return tuple(found) or (Complaint(0, f"not a CEL expression: {short(error)}", "see the examples in DESIGN"),)
+    return tuple(found) or (Complaint(0, f"not a CEL expression: {short(error)}", "see docs/rules.md"),)
 
 
 def _complaint(text: str, line: int, column: int, what: str) -> Complaint:
@@ -196,7 +196,7 @@ def _complaint(text: str, line: int, column: int, what: str) -> Complaint:
         return _syntax_error(offset, what)
     undeclared = what.startswith("undeclared reference")
     message = what.removesuffix(" [INVALID_ARGUMENT]").replace(" (in container '')", "")
-    return Complaint(offset, message.replace("'", "`"), "see the table of variables in DESIGN §6", undeclared)
+    return Complaint(offset, message.replace("'", "`"), "see the table of variables in docs/rules.md", undeclared)
 
 
 def _no_overload(offset: int, function: str, arguments: str) -> Complaint:

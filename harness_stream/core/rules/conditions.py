@@ -1,13 +1,13 @@
 """A numbered list of conditions, asked together: which masks an action meets.
 
 Rule: leaving out what cannot hold for an action never changes an answer (`index.py` says when that is certain).
-Conditions that may hold for any action share masks. Those tied to actions are compiled once more for each set of them
-that an action can meet, when the rule set is loaded: nothing is compiled while an intent waits.
+Conditions that may hold for any action share masks. Those tied to actions get masks for each set of them that an action
+can meet, when the rule set is loaded: while an intent waits nothing is compiled but a mask's cautious form, once.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Final
 
 from harness_stream.core.limits import ROW_ACTIONS_MAX
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 # Agents choose the names of actions: as many are remembered as one identity row may list.
 ACTIONS_REMEMBERED_MAX: Final = ROW_ACTIONS_MAX
-# What masks of single actions may hold together: as much again as the rule set. Beyond it their conditions are asked
-# one by one, which takes a thousand of them that all meet one action to notice.
+# Actions whose masks are compiled when the set is loaded, and what those may hold together: as much again as the set.
+# Beyond it an action meets masks that hold conditions of others as well.
+ACTIONS_COMPILED_MAX: Final = ROW_ACTIONS_MAX
 ACTION_NODES_MAX: Final = TREE_NODES_MAX
 
 
@@ -50,7 +51,9 @@ class Conditions:
         self._open = masks_of(runtime, [term for term in asked if term.actions is None])
         self._tied = tuple(term for term in asked if term.actions is not None)
         self._index = ActionIndex([term.actions or Actions() for term in self._tied])
-        self._own = self._compile_own()
+        self._own: dict[Positions, tuple[Mask, ...]] = {(): ()}
+        if not self._compile_own():
+            self._common  # noqa: B018  compiled now, not while an intent waits
         self._met = lru_cache(ACTIONS_REMEMBERED_MAX)(self._masks_met)
 
     def ask(self, activation: cel.Activation, action: str | None, errors: dict[int, str]) -> int:
@@ -72,20 +75,27 @@ class Conditions:
 
     def _masks_met(self, action: str | None) -> tuple[Mask, ...]:
         met = tuple(range(len(self._tied))) if action is None else self._index.met(action)
-        return (*self._open, *(self._own[met] if met in self._own else self._alone(met)))
+        own = self._own.get(met)
+        if own is None:
+            bits = _bits(self._tied[position] for position in met)
+            own = tuple(mask for mask in self._common if mask.bits & bits)
+        return (*self._open, *own)
 
-    def _compile_own(self) -> dict[Positions, tuple[Mask, ...]]:
-        own: dict[Positions, tuple[Mask, ...]] = {(): ()}
+    def _compile_own(self) -> bool:
+        """Masks for each set of conditions that some action meets; whether all of them have theirs."""
         left = ACTION_NODES_MAX
-        for met in self._index.distinct():
+        for met in self._index.distinct(ACTIONS_COMPILED_MAX):
             nodes = sum(self._tied[position].cost.nodes for position in met)
-            if nodes <= left:
-                left -= nodes
-                own[met] = masks_of(self._runtime, [self._tied[position] for position in met])
-        return own
+            if nodes > left:
+                return False
+            left -= nodes
+            self._own[met] = masks_of(self._runtime, [self._tied[position] for position in met])
+        return self._index.words <= ACTIONS_COMPILED_MAX
 
-    def _alone(self, met: Iterable[int]) -> tuple[Mask, ...]:
-        return (Mask(self._runtime, [self._tied[position] for position in met], None),)
+    @cached_property
+    def _common(self) -> tuple[Mask, ...]:
+        """Masks of all tied conditions, those for the same actions side by side."""
+        return masks_of(self._runtime, sorted(self._tied, key=lambda term: _spelled(term.actions or Actions())))
 
 
 class Questions:
@@ -128,6 +138,10 @@ def bits_of(mask: int) -> Iterator[int]:
         lowest = mask & -mask
         yield lowest.bit_length() - 1
         mask ^= lowest
+
+
+def _spelled(actions: Actions) -> tuple[list[str], list[str]]:
+    return sorted(actions.prefixes), sorted(actions.exact)
 
 
 def _bits(terms: Iterable[Term]) -> int:

@@ -8,6 +8,7 @@ It relies on `event` and `intent` being one and the same view of an event, whose
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness_stream.core.rules.syntax import Call, Comprehension, Const, Ident, ListOf, Node, Select, children
@@ -128,14 +129,19 @@ class ActionIndex:
                 found.update(self._prefixes.get(action[:length], ()))
         return tuple(sorted(found))
 
-    def distinct(self) -> list[Positions]:
-        """Every answer that `met` can give, except none at all; those of exact names first.
+    @property
+    def words(self) -> int:
+        """How many names, or prefixes if those are more, the conditions list."""
+        return max(len(self._exact), len(self._prefixes))
+
+    def distinct(self, most: int) -> list[Positions]:
+        """Every answer that `met` can give, except none at all, of so many names and as many prefixes at most.
 
         The prefixes an unlisted action begins with are prefixes of each other, so the longest one says which.
         """
-        by_name = (self.met(name) for name in sorted(self._exact))
-        by_prefix = (self._of_prefix(prefix) for prefix in sorted(self._prefixes))
-        return [positions for positions in dict.fromkeys([*by_name, *by_prefix]) if positions]
+        by_name = (self.met(name) for name in sorted(self._exact)[:most])
+        by_prefix = (self._of_prefix(prefix) for prefix in sorted(self._prefixes)[:most])
+        return [positions for positions in dict.fromkeys(chain(by_name, by_prefix)) if positions]
 
     def _of_prefix(self, prefix: str) -> Positions:
         met = (self._prefixes.get(prefix[:length], ()) for length in self._lengths if length <= len(prefix))

@@ -276,7 +276,7 @@ def table_of(path: str) -> str | None:
     root, _, rest = path.partition(".")
     if root in FRESH_TABLES:
         return root
-    if path == "chain.labels":
+    if path in {"chain.labels", "args"}:  # a tool's row says what its arguments steer
         return "classification"
     return _JOINED.get(rest) if root in {"event", "intent"} else None
 

@@ -60,6 +60,9 @@ class Term(NamedTuple):
 class Mask:
     """Conditions that are asked together.
 
+    Attributes:
+        bits: of its terms.
+
     Args:
         runtime: compiles the cautious form when the first error asks for it.
         terms: at most `MASK_TERMS_MAX`.
@@ -69,8 +72,9 @@ class Mask:
     def __init__(self, runtime: Runtime, terms: Sequence[Term], plain: cel.Expression | None) -> None:
         self._runtime = runtime
         self._terms = tuple(terms)
-        self._bits = tuple(1 << term.bit for term in terms)
         self._plain = plain
+        self._bits = tuple(1 << term.bit for term in terms)
+        self.bits = sum(self._bits)
         self._found = lru_cache(VALUES_REMEMBERED_MAX)(self._bits_of)
         self._cautious: cel.Expression | tuple[Complaint, ...] | None = None
 

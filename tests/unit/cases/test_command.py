@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -12,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from harness_stream.cli.main import app
@@ -303,17 +301,7 @@ def test_the_example_in_the_help_runs(tmp_path):
     assert run(tmp_path / "rules").exit_code == 0
 
 
-def test_the_example_in_the_docs_runs_and_every_key_is_explained(tmp_path):
+def test_every_key_is_explained_in_the_docs():
     page = (ROOT / "docs/rules.md").read_text("utf-8")
-    cases = re.findall(r"```yaml\n(rules:.*?)```", page, re.DOTALL)
-    assert cases
-    for number, text in enumerate(cases):
-        document = yaml.safe_load(text)
-        document["rules"] = str(ROOT / "examples/rules/production.yaml")
-        if "tables" in document:
-            document["tables"] = str(ROOT / "examples/tables")
-        file = tmp_path / f"{number}.cases.yaml"
-        file.write_text(json.dumps(document), "utf-8")
-        assert run(file).exit_code == 0, run(file).stdout
     for key in (*FILE_KEYS, *CASE_KEYS, *THEN_KEYS, *(key for keys in FIELDS.values() for key in keys)):
         assert f"`{key}`" in page, key

@@ -34,7 +34,7 @@ def pace(scenarios_in_ci: int):
 def test_the_engine_equals_the_oracle_on_every_step():
     seen: Counter[tuple[str, ...]] = Counter()
 
-    @pace(400)
+    @pace(500)
     @given(scenarios())
     def compared(scenario: Scenario):
         run = Run(scenario)
@@ -54,7 +54,10 @@ def test_the_engine_equals_the_oracle_on_every_step():
 WANTED = (
     *((kind, answer) for kind in WINDOW_TYPES for answer in ("silent", "yes")),
     *((kind, "unknown") for kind in ("value_sum", "value_count")),
-    *(("denied", code) for code in ("agent_status", "chain_unknown", "chain_closed", "delegation", "delegation_lane")),
+    *(
+        ("denied", code)
+        for code in ("agent_status", "workload", "chain_unknown", "chain_closed", "delegation", "delegation_lane")
+    ),
     *(("denied", code) for code in ("default", "stale_facts", "hold_denied", "rule")),
     *(("outcome", status, said) for status in ("done", "abandoned") for said in ("accepted", "refused")),
     ("approval", "refused"),

@@ -63,6 +63,9 @@ class TestRecords:
         record = [values("identifier", A), values("free_text", C)]
         assert found_in(outcome(record), row(), {"delegates_to": [A]})[C] == Origin.NAMED_FIELD
 
+    def test_a_phrase_names_a_record_too(self):
+        assert found_in(outcome([values("identifier", A)]), row(), {"phrases": [A]}) == {A: Origin.NAMED_FIELD}
+
     def test_only_an_identifier_names_a_record(self):
         found = found_in(outcome([values("field", A), values("free_text", C)]), row(), {"values": [A]})
         assert found == {A: Origin.FIELD, C: Origin.PROSE}
@@ -137,6 +140,17 @@ class Told:
         body = self.story.act(arguments=[argument(values=(fingerprint,))], **over)
         found = variables_of(intent, inputs, body["event"], self.story.state, self.story.windows)
         return found["args"]["to"]["origin"]
+
+
+def test_the_tools_row_says_what_an_argument_steers():
+    tables = make.tables(classification=({**MAIL, "subject": "tool:crm.read", "argument_roles": {"to": "object"}},))
+    story = make.Story(tables=tables)
+    given = [argument(), argument(name="cc")]
+    intent = make.intent(arguments=given)
+    inputs = story.intake.facts(intent, NOW, NOW)
+    body = story.act(arguments=given)
+    found = variables_of(intent, inputs, body["event"], story.state, story.windows)["args"]
+    assert (found["to"]["role"], found["cc"]["role"]) == ("object", "destination")
 
 
 class TestChains:

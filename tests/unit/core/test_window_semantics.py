@@ -8,6 +8,7 @@ cat share a lane, eve has her own; `crm://a` is personal.
 import pytest
 from oracle import Predicate, Rule, Window
 from scenario_runs import Tale
+from scenarios import FOREIGN_WORKLOAD
 
 from harness_stream.core import limits
 
@@ -186,6 +187,12 @@ class TestAttempts:
         tale = Tale(deny(more_than(1, attempts=True, by=())))
         assert tale.verdict(chain="nowhere")["reasons"][0]["code"] == "chain_unknown"
         assert tale.act() == "deny"
+
+    def test_whatever_it_was_denied_for_it_opens_no_chain(self):
+        tale = Tale()
+        for over in ({"workload": FOREIGN_WORKLOAD}, {}):
+            body = tale.verdict(chain="nowhere", **over)
+            assert (body["decision"], body["event"]["chain_id"]) == ("deny", "agent:ann")
 
 
 class TestHolds:

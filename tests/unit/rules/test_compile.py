@@ -212,6 +212,7 @@ def test_every_loaded_set_survives_its_bundle(params, because):
         ("intent.environment == ''", {"infrastructure"}),
         ("intent.resource.uri == ''", set()),
         ("mandate.present", set()),
+        ("origin('to') == 'prose'", {"classification"}),  # a tool's row says what its arguments steer
         ("zoned", {"classification"}),
     ],
 )

@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -17,6 +18,7 @@ from harness_stream.cli.main import app
 from harness_stream.cli.rules_test import load, run_case
 from harness_stream.core.rules import inspect
 from harness_stream.core.rules import language as words
+from harness_stream.wire.rules_schema import rules_schema
 
 ROOT = Path(__file__).parents[3]
 PACK = ROOT / "examples/rules"
@@ -60,6 +62,11 @@ def test_a_file_loads_alone_without_a_warning(topic):
     told = run("check", "--strict", "--json", PACK / f"{topic}.yaml")
     assert told.exit_code == 0, told.stdout
     assert json.loads(told.stdout)["files"][0]["mistakes"] == []
+
+
+@pytest.mark.parametrize("topic", [*TOPICS, "all"])
+def test_an_editor_finds_nothing_to_mark(topic):
+    assert list(jsonschema.Draft7Validator(rules_schema()).iter_errors(document_of(topic))) == []
 
 
 @pytest.mark.parametrize("topic", TOPICS)

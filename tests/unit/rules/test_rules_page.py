@@ -1,0 +1,236 @@
+"""`docs/rules.md` is true: every example is run, every name and number is looked up, every command line is parsed.
+
+Its blocks are fenced with what they are: `yaml frame` (stands above every shorter set), `yaml rules`, `yaml cases` (of the
+rules above them), `yaml cases-file`, `yaml mistake CODE` (what `check` says of it), `cel` (one condition a line), `sh`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from harness_stream.cli import main as cli
+from harness_stream.core import limits
+from harness_stream.core.provenance import WORDS
+from harness_stream.core.rules import inspect
+from harness_stream.core.rules import language as words
+from harness_stream.core.rules.functions import PARAMETERS
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs/rules.md").read_text("utf-8")
+
+
+class Block(NamedTuple):
+    """A fenced block of the page."""
+
+    kind: str
+    text: str
+    line: int
+
+    @property
+    def name(self):
+        return f"{self.kind.replace(' ', '-')}-{self.line}"
+
+
+def blocks(page=PAGE):
+    """Every fenced block; one inside of a list item is indented."""
+    fence = re.compile(r"^( *)```(\w[^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+    for found in fence.finditer(page):
+        text = re.sub(rf"^{found[1]}", "", found[3], flags=re.MULTILINE)
+        yield Block(found[2], text, page.count("\n", 0, found.start()) + 1)
+
+
+BLOCKS = list(blocks())
+FRAME = yaml.safe_load(next(block.text for block in BLOCKS if block.kind == "yaml frame"))
+
+
+def of_kind(kind):
+    return [block for block in BLOCKS if block.kind == kind]
+
+
+def completed(text):
+    """The rule set that a block stands for, with the lines that the page says stand above it."""
+    own = yaml.safe_load(text)
+    if "rule_set" in own:
+        return text
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    document = {**FRAME, **own, "rules": FRAME["rules"] + own["rules"]}
+    return "\n".join([*comments, yaml.safe_dump(document, sort_keys=False)])
+
+
+def examples():
+    """Each rule set with all of its cases."""
+    found = list[tuple[Block, list[Block]]]()
+    for block in BLOCKS:
+        if block.kind == "yaml rules":
+            found.append((block, []))
+        elif block.kind == "yaml cases":
+            found[-1][1].append(block)
+    return found
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.app, ["rules", *map(str, arguments)])
+
+
+# --- examples ---
+
+
+def test_every_block_says_what_it_is():
+    known = {"yaml frame", "yaml rules", "yaml cases", "yaml cases-file", "yaml comment", "cel", "sh"}
+    codes = {f"yaml mistake {block.kind.rpartition(' ')[2]}" for block in BLOCKS if "mistake" in block.kind}
+    assert {block.kind for block in BLOCKS} <= known | codes
+    assert len(BLOCKS) * 2 == len(re.findall(r"^ *```", PAGE, re.MULTILINE))
+
+
+@pytest.mark.parametrize(("rules", "cases"), [pytest.param(*pair, id=pair[0].name) for pair in examples()])
+def test_an_example_loads_without_a_warning_and_its_cases_pass_and_fire_every_rule(rules, cases, tmp_path):
+    assert cases, "an example without cases says nothing"
+    (tmp_path / "x.yaml").write_text(completed(rules.text), "utf-8")
+    told = run("check", "--strict", tmp_path / "x.yaml")
+    assert told.exit_code == 0, told.stdout
+    listed = [case for block in cases for case in yaml.safe_load(block.text)]
+    (tmp_path / "x.cases.yaml").write_text(yaml.safe_dump({"rules": "x.yaml", "cases": listed}), "utf-8")
+    told = run("test", "--require-coverage", tmp_path / "x.cases.yaml")
+    assert told.exit_code == 0, told.stdout
+
+
+@pytest.mark.parametrize("block", of_kind("yaml cases-file"), ids=lambda block: block.name)
+def test_a_cases_file_passes(block, tmp_path):
+    document = yaml.safe_load(block.text)
+    document["rules"] = str(ROOT / "examples/rules" / document["rules"])
+    if "tables" in document:
+        assert document["tables"] == "../tables"
+        document["tables"] = str(ROOT / "examples/tables")
+    (tmp_path / "x.cases.yaml").write_text(yaml.safe_dump(document), "utf-8")
+    told = run("test", tmp_path / "x.cases.yaml")
+    assert told.exit_code == 0, told.stdout
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if "mistake" in b.kind], ids=lambda block: block.name)
+def test_a_mistake_is_found_by_its_code_and_nothing_else_is(block, tmp_path):
+    code = block.kind.rpartition(" ")[2]
+    before = PAGE.partition(f"```{block.kind}\n")[0].rpartition("```")[2]
+    assert f"(`{code}`)" in before, "what is rendered does not show what a block is"
+    (tmp_path / "x.yaml").write_text(completed(block.text), "utf-8")
+    told = json.loads(run("check", "--json", tmp_path / "x.yaml").stdout)
+    assert {mistake["code"] for mistake in told["files"][0]["mistakes"]} == {code}
+
+
+@pytest.mark.parametrize("condition", [line for block in of_kind("cel") for line in block.text.splitlines()])
+def test_a_condition_of_the_page_is_one(condition):
+    document = {**FRAME, "rules": [*FRAME["rules"], {"id": "x", "effect": "hold", "when": condition}]}
+    program, mistakes = inspect(yaml.safe_dump(document))
+    assert program is not None
+    assert mistakes == ()
+
+
+# --- names ---
+
+
+def told_between(start, end):
+    return PAGE.partition(start)[2].partition(end)[0]
+
+
+def test_the_table_of_variables_has_every_field_and_no_other():
+    table = told_between("### What can be read", "### Functions")
+    told = {name for name in re.findall(r"`([a-z]+\.[a-z_.]+)`", table) if not name.startswith(("event.", "crm."))}
+    assert told == {name for name in words.FIELDS if "." in name and not name.startswith("event.")}
+    assert all(f"`{field}`" in table for field in words.ARGUMENT_FIELDS)
+    assert all(f"`{root}`" in table for root in ("args", "params", "event"))
+
+
+def test_every_function_and_origin_is_explained():
+    told = told_between("### Functions", "### An intent with several resources")
+    assert all(f"`{name}(" in told for name in PARAMETERS)
+    assert all(f"`{word}`" in told for word in WORDS)
+
+
+def test_every_key_and_type_of_a_window_is_explained():
+    told = told_between("## Windows", "### event_count")
+    assert all(f"`{key}`" in told for key in (*words.WINDOW_KEYS, *words.OPERATORS, words.FIELD_KEY))
+    for kind in words.WINDOW_TYPES:
+        assert f"[`{kind}`]" in told
+        assert f"### {kind}: " in PAGE
+
+
+def test_every_key_of_a_rule_is_shown():
+    shown = {key for rules, _ in examples() for rule in yaml.safe_load(rules.text)["rules"] for key in rule}
+    assert shown == set(words.RULE_KEYS)
+
+
+def test_a_link_inside_the_page_leads_somewhere():
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL), re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= anchors
+
+
+def test_a_file_the_page_names_is_there():
+    for name in re.findall(r"\b((?:examples|schemas)/[\w./-]+\w)", PAGE):
+        assert (ROOT / name).exists(), name
+
+
+# --- numbers ---
+
+
+@pytest.mark.parametrize(
+    ("row", "numbers"),
+    [
+        ("a rule set", [words.TEXT_BYTES_MAX // 1024, words.RULES_MAX, words.SELECTIONS_MAX, words.PARAMS_MAX]),
+        ("one condition", [words.EXPRESSION_CHARS_MAX, words.NESTING_MAX]),
+        ("a list in a condition", [words.LITERAL_ELEMENTS_MAX]),
+        ("a pattern of `matches`", [words.PATTERN_CHARS_MAX]),
+        ("what conditions may cost", [words.CONDITION_STEPS_MAX, words.INTENT_STEPS_MAX]),
+        ("a window", [words.WINDOW_SELECTIONS_MAX, words.GROUP_BY_MAX, words.TIMESPAN_MS_MAX // 3_600_000]),
+        ("exact in a window", [limits.WINDOW_EXACT_MAX, limits.WINDOW_VALUES_MAX]),
+        ("groups", [limits.GROUPS_PER_LANE_MAX]),
+        ("an id or name", [words.NAME_CHARS_MAX, words.BECAUSE_CHARS_MAX]),
+        ("obligations of a rule", [words.OBLIGATIONS_MAX]),
+        ("an intent", [limits.RESOURCES_MAX, limits.LABELS_MAX, limits.MEASURES_MAX, limits.ARGUMENTS_MAX]),
+        ("a hold", [limits.HOLD_MS_DEFAULT // 60_000]),
+        ("a chain", [limits.CHAIN_LABELS_MAX]),
+    ],
+)
+def test_a_limit_is_what_the_engine_enforces(row, numbers):
+    (told,) = re.findall(rf"^\| {re.escape(row)} \| (.*) \|$", told_between("## Limits", "## Common"), re.MULTILINE)
+    assert [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", told)] == numbers
+
+
+def test_numbers_in_the_text_are_the_engines():
+    assert f"newest {limits.WINDOW_EXACT_MAX} exactly, older ones in {limits.WINDOW_BUCKETS} buckets" in PAGE
+    assert f"more than {limits.WINDOW_VALUES_MAX:,} different values" in PAGE
+    assert f"waits {limits.HOLD_MS_DEFAULT // 60_000} minutes" in PAGE
+
+
+# --- command lines ---
+
+
+def command_lines(text):
+    """Every `harness …` of a shell block or a comment, without what follows it."""
+    joined = text.replace("\\\n", " ")
+    for line in re.findall(r"^(?:#   |\s*)(harness [^\n|&]*)", joined, re.MULTILINE):
+        yield shlex.split(line, comments=True)
+
+
+def shown_lines():
+    readme = (ROOT / "examples/rules/README.md").read_text("utf-8")
+    texts = [b.text for b in (*BLOCKS, *blocks(readme)) if b.kind == "sh"]
+    texts += [path.read_text("utf-8") for path in sorted((ROOT / "examples/rules").rglob("*.yaml"))]
+    return sorted({shlex.join(line) for text in texts for line in command_lines(text)})
+
+
+@pytest.mark.parametrize("line", shown_lines())
+def test_a_command_line_that_is_shown_is_understood(line):
+    command, rest, context = typer.main.get_command(cli.app), shlex.split(line)[1:], None
+    while hasattr(command, "resolve_command"):
+        context = command.make_context(command.name, rest, parent=context)
+        _, command, rest = command.resolve_command(context, rest)
+    assert command.make_context(command.name, rest, parent=context).params
