@@ -372,6 +372,13 @@ def amount_of(window, intent):
     return intent["measures"]["rows"] if window.kind == "value_sum" else 1
 
 
+def switch_to(story, partition, revision):
+    """A partition's switch to that revision."""
+    effective = story.reports[partition].effective
+    (switch,) = [b for b in effective if b["kind"] == "switch" and b["rules"]["revision"] == revision]
+    return switch
+
+
 @pytest.fixture(scope="module")
 def seen(story):
     return list(shown(story))
@@ -431,17 +438,13 @@ def test_a_new_window_counts_at_once_what_was_before_it(story, seen, revision, n
                 firsts.setdefault(at.name, at)
         for name in names:
             assert firsts[name].reason["counted"][0] > firsts[name].since_switch, firsts[name]
-        (warmed,) = [
-            body["warmed"]
-            for body in story.reports[partition].effective
-            if body["kind"] == "switch" and body["rules"]["revision"] == revision
-        ]
-        assert warmed is not None
+        assert switch_to(story, partition, revision)["warmed"] is not None
 
 
 def test_an_edited_threshold_meets_the_count_as_it_stands(story):
     """An agent has its whole budget once, not once more after each push; the roll back gives it room again."""
-    for report in story.reports:
+    for partition, report in enumerate(story.reports):
+        assert switch_to(story, partition, 2)["warmed"] is None, "no window began anew"
         approved, denied_under = defaultdict(int), set()
         for body in report.effective:
             judged = body["kind"] == "verdict" and {r["code"] for r in body["reasons"]} == {"rule"}
