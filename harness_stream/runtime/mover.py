@@ -60,6 +60,7 @@ class Mover:
         self._stored = stored
         self._attempted: int | None = None
         self._dirty: dict[str, list[bytes] | None] = {}
+        self._unknown: dict[str, list[bytes] | None] = {}  # of the step whose answer did not come
         self._deltas: dict[str, int] = {}
         self._refill: list[str] | None = None
         self._filled = 0
@@ -97,16 +98,17 @@ class Mover:
     @property
     def behind(self) -> bool:
         """Is there confirmed state that the store does not hold yet?"""
-        return bool(self._dirty) or self._refill is not None
+        return bool(self._dirty or self._unknown) or self._refill is not None
 
     @property
     def waiting(self) -> int:
         """Units the next step will write."""
-        return len(self._dirty)
+        return len(self._dirty | self._unknown)
 
     def is_clean(self, unit: str) -> bool:
         """Does the store hold the unit as it is confirmed?"""
-        return self._stored is not None and self._refill is None and unit not in self._dirty
+        waiting = unit in self._dirty or unit in self._unknown
+        return self._stored is not None and self._refill is None and not waiting
 
     def flush(self, place: Place, state: State, now_ms: int) -> bool:
         """One step towards `place`; after a failure not before RETRY_MS have passed.
@@ -117,6 +119,8 @@ class Mover:
         if now_ms < self._not_before_ms:
             return True
         self._now_ms = now_ms
+        if self._unknown and not self._learn_its_fate():
+            return True
         if self._refill is None and len(self._dirty) > MOVE_UNITS and state.complete:
             self.refill(state)
         elif self._refill is None and len(self._dirty) > MOVE_UNITS:
@@ -124,12 +128,30 @@ class Mover:
         if self._refill is not None:
             step = self._fill(place, state)
         elif place.offset >= 0 and place.offset != self._stored:  # also when no unit changed: a successor starts later
-            step = self._move(place.offset, place, state, self._dirty)
-            if step is Step.DONE:
-                self._dirty = {}
+            sent, self._dirty = self._dirty, {}
+            step = self._move(place.offset, place, state, sent)
+            if step is not Step.DONE:
+                self._unknown = sent
         else:
             return True
         return step is not Step.GONE
+
+    def _learn_its_fate(self) -> bool:
+        """Was the step taken whose answer did not come? A store that answers late must not be sent it over and over."""
+        try:
+            at = self._store.head(self._partition)
+        except StateUnavailable:
+            self._failed()
+            return False
+        unknown, self._unknown = self._unknown, {}
+        if at is not None and at.verdict_offset == self._attempted and at.header != FILLING:
+            self._stored = self._attempted
+            self._deltas.update(dict.fromkeys((unit for unit, deltas in unknown.items() if deltas is None), 0))
+            return True
+        for unit, deltas in unknown.items():
+            later = self._dirty.get(unit, [])
+            self._dirty[unit] = None if deltas is None or later is None else [*deltas, *later]
+        return True
 
     def _append(self, unit: str, delta: bytes) -> None:
         count = self._deltas.get(unit, limits.DELTAS_BEFORE_REBASE) + 1
