@@ -171,6 +171,57 @@ class TestLabels:
         assert tree.ask(BOSS, labels=["l0-0"])["decision"] == "approve"
 
 
+class TestTheDirectParent:
+    """A child never has more than whom it acts for, however deep in the tree, and however its parent came to it."""
+
+    def test_what_the_parent_read_on_its_own_its_child_carries(self):
+        tree = Tree()
+        mid = tree.ask(MID, tree.ask(BOSS))
+        tree.read(MID)
+        assert tree.send(LEAF, mid) == "deny"
+
+    def test_leaving_out_the_parent_sheds_nothing(self):
+        tree = Tree()
+        tree.read(BOSS)
+        tree.ask(MID, tree.ask(BOSS))
+        assert tree.send(MID) == "deny"
+
+    def test_who_delegates_no_more_ends_what_is_below(self):
+        tree = Tree()
+        mid = tree.ask(MID, tree.ask(BOSS))
+        tree.put(make.identity_row(BOSS, delegates=[]))
+        assert why(tree.ask(LEAF, mid)) == (Deny.DELEGATION, "boss does not delegate any more to who acts for it")
+
+    def test_the_end_of_its_chain_ends_what_is_below(self):
+        tree = Tree()
+        tree.put(make.identity_row("orchestrator", roles=["orchestrator"]))
+        tree.story.take(make.mandate(agent_id=MID))
+        mid = tree.ask(MID, tree.ask(BOSS), chain_id="chain-1")
+        tree.story.take(make.mandate(agent_id=MID, close=True))
+        assert why(tree.ask(LEAF, mid))[0] == Deny.CHAIN_CLOSED
+
+    def test_a_hold_is_answered_after_the_parents_id_is_forgotten(self):
+        asking = make.APPROVE_ALL + "  - {id: ask, effect: hold, when: 'intent.action == \"pay.out\"'}\n"
+        tree = Tree()
+        tree.story = make.Story(asking, tables=tree.tables)
+        tree.put(make.identity_row("approver", roles=["approver"], tenant="people"))
+        assert tree.ask(MID, tree.ask(BOSS), action="pay.out")["decision"] == "hold"
+        answer = make.approval(agent_id=MID, hold_digest=tree.story.digests[-1])
+        assert tree.story.take(answer, NOW + limits.HOLD_MS_DEFAULT)["decision"] == "approve"
+
+    def test_a_tree_that_ended_long_ago_is_none_forgotten_or_not(self):
+        tree = Tree()
+        tree.put(make.identity_row("orchestrator", roles=["orchestrator"]))
+        tree.story.take(make.mandate(agent_id=BOSS, expires_at=NOW + 1_000))
+        tree.read(BOSS)
+        tree.ask(MID, tree.ask(BOSS, chain_id="chain-1"))
+        at = NOW + limits.TIMESPAN_MS_MAX_DEFAULT + 2 * limits.DELEGATION_IDLE_MS
+        for number, chain in enumerate(("chain-2", "chain-1")):
+            opened = make.mandate(agent_id=BOSS, chain_id=chain, mandate_id=make.uuid7(at, number), expires_at=at + 9_000)
+            assert tree.story.take(opened, at)["status"] == "accepted"
+        assert tree.ask(MID, tree.ask(BOSS, chain_id="chain-1", at=at), at=at)["decision"] == "approve"
+
+
 def test_every_unit_replays_alone():
     tree = Tree()
     changes = tree.story.changes

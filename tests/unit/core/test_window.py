@@ -309,6 +309,15 @@ class TestReleased:
         assert interval(spec, gone, 4 + T) == (0, 0)
 
 
+    def test_what_may_never_have_been_counted_only_may_leave(self):
+        state = window.empty(COUNT, since=1_000)
+        state = seen(COUNT, *(Entry(1_001, f"n{n}") for n in range(1_100)), state=state)
+        for n in range(60):
+            state = window.release(COUNT, state, Entry(1_000, f"o{n}"), ONE)
+        lo, hi = interval(COUNT, state, 1_001 + T)
+        assert lo <= 1_100 <= hi
+
+
 class TestInserted:
     """An outcome may show that an event belongs to a window it was not seen by."""
 
@@ -323,6 +332,11 @@ class TestInserted:
         state = seen(COUNT, *(Entry(1_000 + n, str(n)) for n in range(600)))
         state = window.insert(COUNT, state, Entry(1, "late"), ONE)
         assert interval(COUNT, state, 2_000) == (601, 601)
+
+    def test_without_its_amount_the_bucket_is_unknown(self):
+        state = seen(SUM, *(Entry(1_000 + n, str(n)) for n in range(600)))
+        state = window.insert(SUM, state, Entry(1_005, "late"), Match(1, amount=None))
+        assert interval(SUM, state, 2_000)[1] is None
 
     def test_an_order_that_is_not_known_is_unknown(self):
         state = window.insert(ORDERED, seen(ORDERED, Entry(5, "b"), match=Match(0b10)), Entry(1, "a"), Match(0b01))
