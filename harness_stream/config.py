@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 import tomllib
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CONFIG_FILE = "harness.toml"
+# A topic's name has 249 characters at most (Apache Kafka); our longest word after the prefix has 14.
+PREFIX_CHARS_MAX = 200
+_PREFIX = re.compile(rf"[A-Za-z0-9._-]{{1,{PREFIX_CHARS_MAX}}}")
 ENV_PREFIX = "HARNESS_"
 
 # A letter wrong or missing leaves 0.8 even of `dev`; `test_bootstrap`, which our tests mean, is at 0.78 of `bootstrap`.
@@ -160,6 +164,11 @@ def load_settings(path: Path | None = None, env: Mapping[str, str] | None = None
     values |= _from_environment(os.environ if env is None else env)
     values |= {_known(k, "flags"): _coerce(k, v, "flags") for k, v in flags.items() if v is not None}
     settings = replace(Settings(), **values)
+    if not _PREFIX.fullmatch(settings.prefix):
+        raise ConfigError(
+            f"`prefix` is the first part of topic names, and `{settings.prefix}` cannot be one",
+            hint=f"use letters, digits, `.`, `_` and `-`, at most {PREFIX_CHARS_MAX}",
+        )
     if settings.partitions < 1:
         raise ConfigError("`partitions` must be at least 1")
     if min(settings.risk_half_life_ms, settings.risk_denials_full) < 1:

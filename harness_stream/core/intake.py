@@ -55,6 +55,9 @@ def units_needed(event: Input, tables: Tables, state: State) -> tuple[str, ...]:
         return (*units, *_family(event, state))
     if isinstance(event, Outcome):
         return (*units, *_units_of_outcome(event, state))
+    if isinstance(event, Mandate):
+        opened: chains.Chain | None = state.get(agent, ("chain", event.chain_id))
+        return (*units, lane_unit(_opened_in(opened, event)))
     hold = _hold_named(event, state) if isinstance(event, Approval) else None
     if hold is None:
         return units
@@ -78,6 +81,12 @@ def _family(intent: Intent, state: State) -> tuple[str, ...]:
     found = delegation.delegation_of(state, intent.parent, 0)
     named = (intent.parent.agent_id,) if found is None else (intent.parent.agent_id, found.lineage.root_agent)
     return tuple(agent_unit(agent_id) for agent_id in named)
+
+
+def _opened_in(chain: chains.Chain | None, mandate: Mandate) -> str:
+    """The lane a chain was opened in; its agent's row need not be there any more."""
+    opened = None if chain is None or chain.mandate is None else chain.mandate["lane"]
+    return mandate.agent_id if opened is None else str(opened)
 
 
 def _hold_named(approval: Approval, state: State) -> dict[str, Any] | None:
@@ -197,9 +206,10 @@ class Intake:
         if refusal is not None:
             return _ack(mandate, arrival, refusal, None)
         if mandate.close:
-            lane = self.lane(mandate.agent_id)
-            return _ack(mandate, arrival, None, {"op": "close", "chain_id": mandate.chain_id, "lane": lane})
+            change = {"op": "close", "chain_id": mandate.chain_id, "lane": _opened_in(chain, mandate)}
+            return _ack(mandate, arrival, None, change)
         content = mandate.model_dump(mode="json", exclude={"v", "type", "realm", "agent_id", "chain_id", "close"})
+        content["lane"] = self.lane(mandate.agent_id)
         content["declared_by"] = "agent" if mandate.by == mandate.agent_id else ORCHESTRATOR
         return _ack(mandate, arrival, None, {"op": "open", "chain_id": mandate.chain_id, "mandate": content})
 
@@ -325,7 +335,8 @@ class Intake:
         if t > hold["until"]:
             return Refuse.HOLD_EXPIRED
         row = _identity(self.tables, approval.agent_id)
-        own = {approval.agent_id, "" if row is None else row.owner}
+        lineage = hold["event"]["lineage"]
+        own = {approval.agent_id, "" if row is None else row.owner, *(() if lineage is None else lineage["above"])}
         allowed = approval.by not in own and self.has_role(approval.by, APPROVER, None)
         return None if allowed else Refuse.NOT_APPROVER
 

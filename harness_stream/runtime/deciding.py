@@ -299,9 +299,12 @@ class Deciding:
         return True
 
     def _fetch(self, units: Sequence[str]) -> bool:
-        """One bounded fetch of cold units; False if the store does not answer."""
+        """One bounded fetch of cold units; False if the store does not answer.
+
+        What is stored is confirmed, and so is the bundle it is replayed by: a switch in flight may never land.
+        """
         missing = [u for u in dict.fromkeys(units) if not self._state.has(u)][: limits.COLD_FETCH_UNITS_MAX]
-        windows = self._windows_in_force()
+        windows = self._windows_of(self._folded.place.header.rules)
         if not missing or windows is None:
             return True
         try:

@@ -65,6 +65,7 @@ class Mover:
         self._refill: list[str] | None = None
         self._filled = 0
         self._emptied = False
+        self._asked: int | None = None
         self._now_ms = self._not_before_ms = 0
         self._answers = True
 
@@ -97,8 +98,13 @@ class Mover:
 
     @property
     def behind(self) -> bool:
-        """Is there confirmed state that the store does not hold yet?"""
-        return bool(self._dirty or self._unknown) or self._refill is not None
+        """Is there confirmed state that the store does not hold yet?
+
+        What units only took over (`takeover`) waits for the next step, which no record may ever bring: whoever starts
+        from the store as it is takes it over again.
+        """
+        unmoved = bool(self._dirty) and self._stored != self._asked
+        return unmoved or bool(self._unknown) or self._refill is not None
 
     @property
     def waiting(self) -> int:
@@ -118,7 +124,7 @@ class Mover:
         """
         if now_ms < self._not_before_ms:
             return True
-        self._now_ms = now_ms
+        self._now_ms, self._asked = now_ms, place.offset
         if self._unknown and not self._learn_its_fate():
             return True
         if self._refill is None and len(self._dirty) > MOVE_UNITS and state.complete:

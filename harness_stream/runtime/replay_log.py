@@ -212,7 +212,8 @@ class _RecordedIntake(_Intake):
     def lane(self, agent_id: str) -> str:
         """As recorded, else from the tables."""
         change = self.real.get("change") or {}
-        return str(change["lane"]) if "lane" in change else Intake.lane(self, agent_id)
+        told = change.get("lane") or change.get("mandate", {}).get("lane")
+        return str(told) if told else Intake.lane(self, agent_id)
 
     def has_role(self, identity: str, role: str, same_lane_as: str | None) -> bool:
         """What the real answer tells of it, else what the tables say."""

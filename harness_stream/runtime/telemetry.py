@@ -214,5 +214,5 @@ def _listen(host: str, port: int, pages: dict[str, Callable[[], _Page]]) -> Thre
     except (OSError, OverflowError) as error:
         raise ConfigError(
             f"`metrics_port` {port} cannot be used on {host}: {error}",
-            hint="set another `metrics_port` for this worker, or 0 for none",
+            hint="each worker of a machine has its own: `--metrics-port 9465`, or 0 for none",
         ) from None

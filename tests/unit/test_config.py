@@ -78,3 +78,9 @@ def test_variables_of_others_are_left_alone_in_silence(caplog):
     with caplog.at_level(logging.DEBUG):
         load_settings(env={f"HARNESS_{name}": "1" for name in OTHERS.split()})
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize("prefix", ["bad prefix!", "", "a/b", "x" * 201])
+def test_a_prefix_that_no_topic_may_have_is_refused(prefix):
+    with pytest.raises(ConfigError, match="first part of topic names"):
+        load_settings(env={}, prefix=prefix)
