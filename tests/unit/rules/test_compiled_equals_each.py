@@ -255,8 +255,11 @@ def test_an_error_makes_only_what_may_hold_be_asked_alone():
 
 
 def test_a_comment_ends_with_its_condition():
-    program, _, _ = loaded([("chain.events == 0 // so", "enforce"), ("s0 // far", "shadow")] * 2, ["true // always"])
+    program, _, _ = loaded(
+        [("chain.events == 0 // so", "enforce"), ("s0 // far", "shadow")] * 2, ["event.purpose == '' // none"]
+    )
     assert program.judge(values_of()) == (0b1111, {})
+    assert program.evaluations("crm.read") == 2  # one for the enforced rules, one for the others
 
 
 def nested(kind, depth):
