@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness_stream.core.rules import from_bundle, inspect, load
@@ -182,6 +182,7 @@ SCALARS = st.one_of(
 )
 
 
+@settings(deadline=None)  # what loading takes depends on the machine
 @given(
     params=st.dictionaries(st.from_regex(r"[a-z]{1,8}x", fullmatch=True), SCALARS, max_size=4),
     because=st.text(PRINTABLE, max_size=40),
@@ -351,6 +352,7 @@ CHAIN = st.fixed_dictionaries({"labels": st.just([]), "events": st.integers(0, 2
 RISK = st.sampled_from([{"present": False}, {"present": True, "score": 1}, {"present": True, "score": 0.1}])
 
 
+@settings(deadline=None)  # as above
 @given(st.lists(CONDITIONS, min_size=1, max_size=4), st.randoms(), CHAIN, RISK)
 def test_the_order_of_rules_never_changes_what_each_says(conditions, random, chain, risk):
     order = list(range(len(conditions)))

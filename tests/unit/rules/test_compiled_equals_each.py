@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from harness_stream.core.rules.cel import outcome
 from harness_stream.core.rules.check import check
 from harness_stream.core.rules.compile import Program, Selected, load
+from harness_stream.core.rules.conditions import ACTION_NODES_MAX
 from harness_stream.core.rules.mistakes import Findings
 from harness_stream.core.rules.parse import read
 
@@ -255,8 +256,11 @@ def test_an_error_makes_only_what_may_hold_be_asked_alone():
 
 
 def test_a_comment_ends_with_its_condition():
-    program, _, _ = loaded([("chain.events == 0 // so", "enforce"), ("s0 // far", "shadow")] * 2, ["true // always"])
+    program, _, _ = loaded(
+        [("chain.events == 0 // so", "enforce"), ("s0 // far", "shadow")] * 2, ["event.purpose == '' // none"]
+    )
     assert program.judge(values_of()) == (0b1111, {})
+    assert program.evaluations("crm.read") == 2  # one for the enforced rules, one for the others
 
 
 def nested(kind, depth):
@@ -328,6 +332,10 @@ def test_more_actions_than_have_masks_of_their_own_are_judged_alike():
     for action in ("a0", "a29", "a59", "b"):
         values = values_of(view=view_of(action=action))
         assert together(program, program.judge(values)) == each(checked, values)
+    (conditions,) = program._rules._all
+    compiled = sum(conditions._tied[position].cost.nodes for met in conditions._own for position in met)
+    assert 0 < compiled <= ACTION_NODES_MAX
+    assert program.evaluations("a59") < 15  # of 201 conditions
 
 
 def test_an_action_meets_few_masks():
