@@ -29,7 +29,8 @@ def merge_obligations(all_of: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for obligations in all_of:
         for name, value in obligations.items():
-            merged[name] = _stricter(merged[name], value) if name in merged else value
+            plain = list(value) if isinstance(value, tuple) else value  # as the log gives it back
+            merged[name] = _stricter(merged[name], plain) if name in merged else plain
     return dict(sorted(merged.items()))
 
 

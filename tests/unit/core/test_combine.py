@@ -75,3 +75,8 @@ class TestObligations:
     def test_order_and_duplicates_do_not_matter(self, obligations, random):
         shuffled = random.sample(obligations * 2, len(obligations) * 2)
         assert merge_obligations(shuffled) == merge_obligations(obligations)
+
+
+def test_a_list_is_what_the_log_gives_back():
+    assert merge_obligations([{"mask": ("email",), "rows": 1}]) == {"mask": ["email"], "rows": 1}
+    assert merge_obligations([{"mask": ("email",)}, {"mask": ("phone",)}]) == {"mask": ["email", "phone"]}
