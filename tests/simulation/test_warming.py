@@ -181,3 +181,19 @@ def test_a_checkpoint_says_what_a_partition_waits_for() -> None:
     assert newest(world)["decision"] == "approve", "the set in force stays"
 
 
+
+
+def test_a_quiet_partition_can_be_given_up_after_a_takeover(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What units took over at rest has no record to move the store with; nobody waits for one."""
+    monkeypatch.setattr(takeover, "UNITS_PER_TURN", 1)
+    world = world_with()
+    reads(world, 10)
+    reads(world, 10, "agent-4")
+    switch(world)
+    for _ in range(2_000):
+        world.turn()
+    worker = world.members[0].worker
+    worker.stop()
+    for _ in range(2_000):
+        world.turn()
+    assert worker.stopped
