@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import factories as make
 from expectation import spoken
-from oracle import Event, Facts, Identity, Oracle, Resource, Rule, own_chain
+from oracle import Facts, Identity, Oracle, own_chain
+from oracle_words import Event, Resource, Rule
 from scenarios import (
     ACTIONS,
     AGENTS,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 from expectation import NO, UNKNOWN, YES
-from oracle import Event, Predicate, Rule, Window
+from oracle_words import Event, Predicate, Rule, Window
 from scenario_runs import Run, Witness, said
 from scenarios import TIMES, Scenario, Step
 
