@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
+from harness_stream.adapters.memory.broker import Fate
 from harness_stream.core.counting import WARMUPS_KEY
+from harness_stream.core.lanes import partition_of
 from harness_stream.runtime import takeover
 from tests.log_checker import fold_partition
 from tests.simulation.test_simulation import PARTITIONS, TOPICS, Faults, World, bundle, compiled
+from tests.simulation.world import AGENTS
+
+if TYPE_CHECKING:
+    from harness_stream.ports import LogRecord
 
 BEFORE = """
 rule_set: sim
@@ -60,8 +66,7 @@ def switch(world: World, text: str = AFTER, *, now: bool = False) -> None:
 
 
 def log_of(world: World, agent: str = "agent-1") -> list[dict[str, Any]]:
-    partition = next(p for p in range(PARTITIONS) if any(agent in str(b) for b in bodies(world, p)))
-    return bodies(world, partition)
+    return bodies(world, partition_of(AGENTS[agent], PARTITIONS))
 
 
 def bodies(world: World, partition: int) -> list[dict[str, Any]]:
@@ -69,7 +74,7 @@ def bodies(world: World, partition: int) -> list[dict[str, Any]]:
 
 
 def newest(world: World, agent: str = "agent-1") -> dict[str, Any]:
-    return next(b for b in reversed(log_of(world, agent)) if b["kind"] == "verdict")
+    return next(b for b in reversed(log_of(world, agent)) if b["kind"] == "verdict" and b["agent_id"] == agent)
 
 
 def recomputed(world: World) -> None:
@@ -114,7 +119,6 @@ def test_the_old_set_decides_until_the_windows_are_warm() -> None:
     world = world_with()
     reads(world, 300)
     world.push_rules(3, AFTER)
-    between = 0
     for _ in range(40):
         world.send(by="agent-1", agent_id="agent-1", action="crm.read", resources=[], measures={})
         world.turn()
@@ -197,3 +201,114 @@ def test_a_quiet_partition_can_be_given_up_after_a_takeover(monkeypatch: pytest.
     for _ in range(2_000):
         world.turn()
     assert worker.stopped
+
+
+def test_units_that_are_never_at_rest_take_over_all_the_same() -> None:
+    world = world_with()
+    reads(world, 30)
+    world._fate = lambda _: Fate(land_after_ms=30, report_after_ms=30)
+    for member in world.members:
+        member.writer._fate = world._fate
+    world.push_rules(world.revision + 1, AFTER)
+    owners = [o for m in world.members for o in m.worker.owners.values() if o.state.confirmed("a:agent-1")]
+    for _ in range(3_000):
+        world.send(by="agent-1", agent_id="agent-1", action="crm.read", chain_id=None, resources=[], measures={})
+        world.turn()
+    assert [o.place.header.rules[1] for o in owners] == [world.revision]
+    assert not any(o.state.warmed for o in owners)
+
+
+FEW = (
+    BEFORE
+    + """
+  - id: few
+    effect: deny
+    when: reads
+    correlation: {type: event_count, rules: [reads], group-by: [agent_id], timespan: 1h, condition: {gt: 5}}
+"""
+)
+
+
+def test_a_unit_fetched_under_a_switch_that_is_lost_has_lost_no_count() -> None:
+    """What is stored is confirmed, so it is replayed by the confirmed bundle, whatever is in flight."""
+    world = World(5, CALM, workers=1, hot_units_max=2, snapshot_interval_ms=200)
+    world.healed = True
+    world.push_rules(2, FEW)
+    world.heal()
+    reads(world, 5)
+    owner = next(o for o in world.members[0].worker.owners.values() if o.state.confirmed("a:agent-1"))
+    while owner.state.has("a:agent-1"):
+        for other in ("agent-4", "agent-2", "agent-5", "agent-0", "agent-3"):
+            reads(world, 1, other)
+    lost: list[int] = []
+
+    def fate(record: LogRecord) -> Fate:
+        kind = orjson.loads(record.value or b"{}").get("kind") if record.topic == TOPICS.verdicts else None
+        if kind == "switch" and record.partition == owner.partition and not lost:
+            lost.append(record.partition)
+            return Fate(land_after_ms=300, report_after_ms=300, lands=False, reports="failed")
+        return Fate(land_after_ms=1, report_after_ms=1)
+
+    world.members[0].writer._fate = fate
+    world.push_rules(3, FEW.replace("timespan: 1h", "timespan: 2h"), now=True)
+    while not lost:
+        world.turn()
+    world.send(by="agent-1", agent_id="agent-1", action="crm.read", chain_id=None, resources=[], measures={})
+    for _ in range(10):
+        world.turn()
+    world.push_rules(4, FEW)
+    world.heal()
+    reads(world, 1)
+    assert newest(world)["reasons"][0]["counted"] == [6, 6]
+
+
+SUMMED = (
+    BEFORE
+    + """
+  - id: rows-of-all
+    effect: deny
+    when: reads
+    correlation: {type: value_sum, rules: [reads], timespan: 1h, condition: {field: measures.rows, gt: 100}}
+"""
+)
+
+
+@pytest.mark.parametrize("row_gone", [False, True])
+def test_an_outcome_counts_in_its_lane_whatever_became_of_the_agents_row(row_gone: bool) -> None:
+    world = World(5, CALM, workers=1, snapshot_interval_ms=10**9)
+    world.healed = True
+    world.push_rules(2, SUMMED)
+    world.heal()
+
+    def read(agent: str, rows: int) -> None:
+        world.send(by=agent, agent_id=agent, action="crm.read", chain_id=None, resources=[], measures={"rows": rows})
+        world.heal()
+
+    read("agent-4", 60)
+    read("agent-1", 30)
+    verdict = newest_record(world)
+    for _ in range(2):  # every unit is cold afterwards
+        world.crash(0)
+        world.heal()
+    if row_gone:
+        world.broker.append(TOPICS.identity, 0, b"agent-1", None)
+        for _ in range(50):
+            world.turn()
+    world._say(
+        "agent-1",
+        type="outcome",
+        by="agent-1",
+        outcome_id=world.uuid7(),
+        intent_id=orjson.loads(verdict)["intent_id"],
+        verdict_digest=hashlib.sha256(verdict).hexdigest(),
+        status="done",
+        measures={"rows": 35},
+    )
+    world.heal()
+    read("agent-4", 20)
+    assert newest(world, "agent-4")["reasons"][0]["counted"] == [115, 115]
+
+
+def newest_record(world: World, agent: str = "agent-1") -> bytes:
+    records = [r.value or b"" for p in range(PARTITIONS) for r in world.everything(TOPICS.verdicts, p)]
+    return [value for value in records if orjson.loads(value).get("agent_id") == agent][-1]

@@ -209,6 +209,38 @@ class TestTheDirectParent:
         answer = make.approval(agent_id=MID, hold_digest=tree.story.digests[-1])
         assert tree.story.take(answer, NOW + limits.HOLD_MS_DEFAULT)["decision"] == "approve"
 
+    def test_nobody_above_answers_the_hold(self):
+        asking = make.APPROVE_ALL + "  - {id: ask, effect: hold, when: 'intent.action == \"pay.out\"'}\n"
+        tree = Tree(boss={"roles": ["approver"]})
+        tree.story = make.Story(asking, tables=tree.tables)
+        tree.ask(MID, tree.ask(BOSS), action="pay.out")
+        answer = make.approval(agent_id=MID, by=BOSS, hold_digest=tree.story.digests[-1])
+        assert tree.story.take(answer)["reason"] == "not_approver"
+
+    def test_a_close_ends_the_tree_though_the_row_is_away(self):
+        tree = Tree()
+        tree.put(make.identity_row("orchestrator", roles=["orchestrator"]))
+        tree.story.take(make.mandate(agent_id=BOSS))
+        root = tree.ask(BOSS, chain_id="chain-1")
+        tree.ask(MID, root)
+        identity = tree.tables["identity"]
+        identity.put(BOSS, b"{broken", identity.revision + 1)
+        assert tree.story.take(make.mandate(agent_id=BOSS, close=True))["status"] == "accepted"
+        tree.put(make.identity_row(BOSS, delegates=[MID]))
+        assert why(tree.ask(MID, root))[0] == Deny.CHAIN_CLOSED
+
+    def test_its_mandate_bounds_the_child(self):
+        bound = 'intent.action == "mail.send" && mandate.present && !mandate.allows("send", "mail")'
+        tree = Tree()
+        tree.story = make.Story(make.APPROVE_ALL + f"  - {{id: bound, effect: deny, when: '{bound}'}}\n", tables=tree.tables)
+        tree.put(make.identity_row("orchestrator", roles=["orchestrator"]))
+        tree.story.take(make.mandate(agent_id=BOSS, action_classes=[{"operation": "send", "object": "mail"}]))
+        tree.story.take(make.mandate(agent_id=MID, mandate_id=make.uuid7(n=5), chain_id="narrow"))
+        root = tree.ask(BOSS, chain_id="chain-1")
+        assert tree.ask(LEAF, root, action="mail.send")["decision"] == "approve"
+        mid = tree.ask(MID, root, chain_id="narrow")
+        assert tree.ask(LEAF, mid, action="mail.send")["reasons"][0]["rule"] == "bound"
+
     def test_a_tree_that_ended_long_ago_is_none_forgotten_or_not(self):
         tree = Tree()
         tree.put(make.identity_row("orchestrator", roles=["orchestrator"]))
