@@ -48,7 +48,7 @@ def matches(event: Event, windows: Windows, views: Sequence[Mapping[str, Any]] |
     if not windows.specs:
         return
     views = views_of(event) if views is None else views
-    masks = [windows.select(view) for view in views]
+    masks = windows.select(views)
     for spec in windows.specs:
         groups: dict[Group, list[tuple[int, Mapping[str, Any]]]] = {}
         for view, mask in zip(views, masks, strict=True):

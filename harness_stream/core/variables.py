@@ -25,25 +25,32 @@ def variables_of(
 ) -> dict[str, Any]:
     """By the names of the language; `event` and `intent` are added per resource."""
     family = list(_family(event, state))
-    roles: Mapping[str, str] = inputs.get("roles", {})
-    seen = _origins(inputs, event, state, family)
     return {
         "identity": inputs["identity"],
         "infrastructure": inputs["infrastructure"],
         "risk": inputs["risk"],
         "mandate": _mandate(family, {fingerprint for a in intent.arguments for fingerprint in (*a.values, *a.links)}),
         "chain": {"labels": labels_of(state, event), "events": family[0].events},
-        "args": {
-            argument.name: {
-                "role": roles.get(argument.name, argument.role),
-                "exact": argument.exact,
-                "values": list(argument.values),
-                "origin": origin_of(argument, seen, unparsed=intent.unparsed),
-                "links": links_of(argument, seen, unparsed=intent.unparsed),
-            }
-            for argument in intent.arguments
-        },
+        "args": _arguments(intent, inputs, event, state, family) if intent.arguments else {},
         "params": dict(windows.program.rule_set.params),  # CEL takes no read-only mapping
+    }
+
+
+def _arguments(
+    intent: Intent, inputs: Mapping[str, Any], event: Mapping[str, Any], state: State, family: list[Chain]
+) -> dict[str, Any]:
+    """What is asked of each argument; its tool's row says better what it steers than who calls the tool."""
+    roles: Mapping[str, str] = inputs.get("roles", {})
+    seen = _origins(inputs, event, state, family)
+    return {
+        argument.name: {
+            "role": roles.get(argument.name, argument.role),
+            "exact": argument.exact,
+            "values": list(argument.values),
+            "origin": origin_of(argument, seen, unparsed=intent.unparsed),
+            "links": links_of(argument, seen, unparsed=intent.unparsed),
+        }
+        for argument in intent.arguments
     }
 
 
@@ -72,20 +79,21 @@ def _mandate(family: list[Chain], asked: set[str]) -> dict[str, Any]:
         "goal_digest": first["goal_digest"] or "",
         "expires_at": first["expires_at"],
         "classes": sorted(set.intersection(*classes)),
-        "named": sorted({fingerprint for chain in family for fingerprint in _named(chain)} & asked),
+        "named": sorted(asked & _named_by(family)) if asked else [],
     }
 
 
-def _named(chain: Chain) -> Iterator[str]:
-    yield from chain.declared.get("values", ())
-    yield from chain.declared.get("phrases", ())
+def _named_by(family: list[Chain]) -> set[str]:
+    """What the user named, as an orchestrator declared it."""
+    declared = [chain.declared for chain in family]
+    return {fingerprint for told in declared for fingerprint in (*told.get("values", ()), *told.get("phrases", ()))}
 
 
 def _origins(
     inputs: Mapping[str, Any], event: Mapping[str, Any], state: State, family: list[Chain]
 ) -> Callable[[str], int]:
     """Fingerprint → where this chain and its tree have seen it."""
-    named = {fingerprint for chain in family for fingerprint in _named(chain)}
+    named = _named_by(family)
     own = frozenset(inputs.get("own_values", ()))
     lineage = lineage_of(event)
     places = [(event["agent_id"], event["chain_id"]), *([] if lineage is None else [lineage[:2]])]

@@ -11,9 +11,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from harness_stream.core.rules.cel import short
-from harness_stream.core.rules.conditions import Conditions, Questions, bits_of
+from harness_stream.core.rules.conditions import Questions, bits_of
 from harness_stream.core.rules.index import actions_of, constantly_true
-from harness_stream.core.rules.language import FRESH_TABLES
 from harness_stream.core.rules.masks import Term
 from harness_stream.core.rules.reads import Cut, fields_read, tables_read
 
@@ -67,7 +66,6 @@ class Program:
         fields_read: for identity, infrastructure, risk and mandate: the fields any `when` names, `present` included.
         tables_read: for each rule, which of identity, infrastructure, risk and classification it reads: in `when`, in a
             selection of `when` or window, by a path of its window. Joined values of an event count for their table.
-        rules_reading: the same the other way round: for each of those tables the mask of the rules that read it.
         warnings: findings that do not keep the set from loading.
     """
 
@@ -82,9 +80,6 @@ class Program:
         self.tables_read: tuple[frozenset[str], ...] = tuple(
             tables_read(checked, index, window) for index, window in enumerate(self.correlations)
         )
-        self.rules_reading: Mapping[str, int] = MappingProxyType(
-            {table: sum(1 << i for i, read in enumerate(self.tables_read) if table in read) for table in FRESH_TABLES}
-        )
         self.warnings: tuple[Mistake, ...] = draft.findings.all()
         selections = checked.selections.values()
         self._cut_intent = Cut(path for c in checked.conditions for path in c.reads_through(checked.selections))
@@ -93,7 +88,6 @@ class Program:
         self._params = dict(draft.rule_set.params)
         self._rules = Questions(checked.runtime, *_rule_terms(self.rules, checked))
         self._selections = Questions(checked.runtime, _selection_terms(checked))
-        self._by_decision = Conditions(checked.runtime, _reading_the_decision(checked))
 
     def judge(self, variables: Mapping[str, Any], first: Judged | None = None) -> Judged:
         """What each rule's `when` says of one view of an intent. Never raises.
@@ -127,21 +121,6 @@ class Program:
         before = None if first is None else (first.matched, dict.fromkeys(bits_of(first.failed), ""))
         return _selected(*self._selections.ask(activation, _action(event_view), before))
 
-    def reselect(self, event_view: Mapping[str, Any], before: Selected) -> Selected:
-        """What `select` says of a view whose `decision` alone differs from the one that gave `before`. Never raises.
-
-        An intent is matched as if approved before it is decided, and its event afterwards (DESIGN §5).
-        """
-        if not self._by_decision.bits:
-            return before
-        activation = self._activation(event_view)
-        if activation is None:
-            return Selected(0, (1 << len(self.selection_names)) - 1)
-        errors: dict[int, str] = {}
-        again = _selected(self._by_decision.ask(activation, _action(event_view), errors), errors)
-        kept = ~self._by_decision.bits
-        return Selected(before.matched & kept | again.matched, before.failed & kept | again.failed)
-
     def _read_variables(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
             return {**variables, "intent": self._cut_intent(variables["intent"])}
@@ -169,11 +148,6 @@ def _rule_terms(rules: Sequence[Rule], checked: Checked) -> tuple[list[Term], li
 def _selection_terms(checked: Checked) -> list[Term]:
     asked = zip(checked.selections.values(), checked.selection_programs, strict=True)
     return [_term(bit, selection, selection.text, alone, {}) for bit, (selection, alone) in enumerate(asked)]
-
-
-def _reading_the_decision(checked: Checked) -> list[Term]:
-    readers = [bit for bit, s in enumerate(checked.selections.values()) if "event.decision" in s.reads]
-    return [term for term in _selection_terms(checked) if term.bit in readers]
 
 
 def _term(

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from harness_stream.core import limits, window
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
-    from harness_stream.core.rules.compile import Program
+    from harness_stream.core.rules.compile import Program, Selected
     from harness_stream.core.rules.parse import Correlation
 
 class Windows:
@@ -56,10 +56,18 @@ class Windows:
         narrow.specs = tuple(spec for spec in self.specs if spec.id in ids)
         return narrow
 
-    def select(self, view: Mapping[str, Any]) -> int:
-        """Selections that match one view of an event, and above `window.FAILED_SHIFT` those that failed on it."""
-        matched, failed = self.program.select(view)
-        return matched | failed << window.FAILED_SHIFT
+    def select(self, views: Iterable[Mapping[str, Any]]) -> list[int]:
+        """Per view of one event, selections that match it, and above `window.FAILED_SHIFT` those that failed on it.
+
+        What does not read the resource is asked once.
+        """
+        masks: list[int] = []
+        first: Selected | None = None
+        for view in views:
+            found = self.program.select(view, first)
+            first = first or found
+            masks.append(found.matched | found.failed << window.FAILED_SHIFT)
+        return masks
 
 
 def _condition(correlation: Correlation | None) -> window.Condition:

@@ -211,8 +211,6 @@ def test_selecting_together_equals_selecting_each(selections, views):
         assert first == each_selected(checked, view)
         other = {**view, "resource": {"zone": "external", "labels": ["pii"]}}
         assert program.select(other, first) == each_selected(checked, other)
-        denied = {**view, "decision": "deny"}
-        assert program.reselect(denied, first) == each_selected(checked, denied)
 
 
 def view_of(**changes):
@@ -346,15 +344,3 @@ def test_an_action_meets_few_masks():
     program = load(f"rule_set: x\ndefault: deny\nrules:\n  - {{id: a, effect: approve, when: risk.present}}\n{rules}\n")
     assert program.evaluations("tool5.5") == 2
     assert program.evaluations("tool5.11") == 1
-
-
-def test_another_decision_asks_again_only_what_reads_it():
-    texts = ["event.decision == 'approve'", "event.decision == 'deny' && event.purpose == ''", "event.action == 'crm.read'"]
-    program, _, _ = loaded([("true", "enforce")], texts)
-    approved = program.select(view_of())
-    assert approved == Selected(0b101, 0)
-    assert program.reselect(view_of(decision="deny"), approved) == Selected(0b110, 0)
-    assert program.reselect(view_of(decision="deny", action="other"), approved) == Selected(0b110, 0)
-    broken = view_of(decision="deny")
-    del broken["purpose"]
-    assert program.reselect(broken, approved) == Selected(0b100, 0b010)
