@@ -15,7 +15,7 @@ from harness_stream.core.intake import inputs_of
 from harness_stream.core.model import Intent
 from harness_stream.core.state import State, agent_unit
 from harness_stream.core.units import decode_unit, encode_unit, replay_unit
-from harness_stream.core.warming import Warmup, fresh_windows
+from harness_stream.core.warming import Warmup
 from harness_stream.wire.codec import decode_input
 from harness_stream.wire.decisions import digest_of, read_body
 
@@ -60,7 +60,7 @@ def fold_partition(
         if body["kind"] == "switch":
             old, report.windows = report.windows, bundles[body["rules"]["digest"]]
             revision = body["rules"]["revision"]
-            warmup = warmed(body, old, report.windows, decision_log, record.offset)
+            warmup = warmed(body, report.state, old, report.windows, decision_log, record.offset)
             counting.switched(report.state, old, report.windows, place.header.t, revision, warmup)
         elif (change := effects.change_of(body, digest)) is not None:
             assert report.windows is not None
@@ -70,11 +70,12 @@ def fold_partition(
     return report
 
 
-def warmed(body: Any, old: Windows | None, new: Windows, log: list[LogRecord], end: int) -> Warmup | None:
+def warmed(body: Any, state: State, old: Windows | None, new: Windows, log: list[LogRecord], end: int) -> Warmup | None:
     """What a warmed switch's new windows have counted: everything that was effective from the place it names to it."""
     if body["warmed"] is None:
         return None
-    warmup = Warmup(new.narrowed(fresh_windows(old, new)), Place.from_json(body["warmed"]))
+    fresh = counting.fresh_windows(state, old, new, warmed=True)
+    warmup = Warmup(new.narrowed(fresh), Place.from_json(body["warmed"]))
     place = warmup.place
     for record in log:
         read, digest = read_body(record.value)

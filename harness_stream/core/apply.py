@@ -185,7 +185,7 @@ def _outcome(state: State, change: Change, windows: Windows) -> None:
     if old is not None:
         for home in (unit, lane_unit(old["lane"])):
             warm(state, home, windows, change["revision"])
-        recount(state, old, {**old, **done}, windows, change["revision"])
+        recount(state, old, {**old, **done}, windows, change["revision"], change["t"])
     if "values" in change:
         own = (change["agent_id"], change["chain_id"])
         for agent_id, chain_id in dict.fromkeys((own, tuple(change["root"] or own))):

@@ -8,10 +8,20 @@ and by *generation*: one that enters a bundle anew starts anew.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from harness_stream.core import limits, window
+from harness_stream.core import window
 from harness_stream.core.chain import AGENT_KEY, Agent, Chain, Event, released
+from harness_stream.core.groups import (
+    OVERFLOW_KEY,
+    SINCE_KEY,
+    Entered,
+    Group,
+    entered,
+    generation,
+    put_window,
+    window_of,
+)
 from harness_stream.core.scalars import micro_of
 from harness_stream.core.state import PARTITION_UNIT, State, agent_unit, lane_unit
 from harness_stream.core.views import views_of
@@ -20,18 +30,13 @@ if TYPE_CHECKING:
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.warming import Warmup
 
-Group = tuple[Any, ...]
 Sighting = tuple[window.Spec, str, Group, window.Match]
 """(window, its unit, group, how the event looks to it)."""
 
-SINCE_KEY = ("since",)
-"""In the partition's unit: window id → `Entered`, of the switch by which it entered the bundle in force."""
 LAST_SWITCH = ""
-"""Stands there for the last switch itself."""
+"""In `SINCE_KEY`'s value: the last switch itself."""
 WARMUPS_KEY = ("warmups",)
 """In the partition's unit: revision → place, of switches whose warmed windows not every stored unit has taken over."""
-OVERFLOW_KEY = ("overflow",)
-"""Chain time from which on a unit had no room for new groups: groups it does not know are unknown before."""
 
 MEASURES = "measures."
 """Prefix of paths that name a measure."""
@@ -105,18 +110,18 @@ def entry_of(event: Event) -> window.Entry:
 def count(state: State, event: Event, windows: Windows, revision: int) -> None:
     """Let every window that was there see the event; the hold it settles first leaves those it was pending in."""
     if event["settles"] is not None:
-        _uncount(state, {**event, **event["settles"]}, windows)
+        _uncount(state, {**event, **event["settles"]}, windows, event["t"])
     denied = event["decision"] == "deny"
     for spec, home, group, match in matches(event, windows):
         if (denied and not spec.attempts) or generation(state, spec.id) > revision:
             continue
-        before = window_of(state, spec, home, group)
+        before = window_of(state, spec, home, group, event["t"])
         after = window.observe(spec, before, entry_of(event), match)
-        _put_window(state, windows, spec, home, group, after, event["t"])
+        put_window(state, windows, spec, home, group, after, event["t"], event["t"])
 
 
-def recount(state: State, old: Event, new: Event, windows: Windows, revision: int) -> None:
-    """An approved event turns out otherwise (an outcome): windows see `new` in its place, or nothing if it is released.
+def recount(state: State, old: Event, new: Event, windows: Windows, revision: int, t: int) -> None:
+    """At t an approved event turns out otherwise (an outcome): windows see `new` in its place, or nothing if released.
 
     A window that sees it as before is not touched.
     """
@@ -127,76 +132,37 @@ def recount(state: State, old: Event, new: Event, windows: Windows, revision: in
         was, now, spec = before.get(key), after.get(key), specs.get(key[0])
         if spec is not None and was != now:
             _, home, group = key
-            seen = window_of(state, spec, home, group)
+            seen = window_of(state, spec, home, group, t)
             seen = seen if was is None else window.release(spec, seen, entry_of(old), was)
             seen = seen if now is None else window.insert(spec, seen, entry_of(new), now)
-            _put_window(state, windows, spec, home, group, seen, new["t"])
+            put_window(state, windows, spec, home, group, seen, new["t"], t)
 
 
-def _uncount(state: State, held: Event, windows: Windows) -> None:
+def _uncount(state: State, held: Event, windows: Windows, t: int) -> None:
     """A held event leaves its windows: those of the facts as they were, which may have changed since."""
     for spec, home, group, _ in matches(held, windows):
-        before = window_of(state, spec, home, group)
+        before = window_of(state, spec, home, group, t)
         after = window.forget(before, held["id"])
         if after != before:
-            _put_window(state, windows, spec, home, group, after, held["t"])
-
-
-def _put_window(
-    state: State, windows: Windows, spec: window.Spec, home: str, group: Group, after: window.WindowState, t: int
-) -> None:
-    key = _window_key(state, spec, group)
-    if state.get(home, key) is None:
-        counts = {s.id: state.get(home, ("groups", s.id, generation(state, s.id))) or 0 for s in windows.specs}
-        if sum(counts.values()) >= limits.GROUPS_PER_LANE_MAX:
-            state.put(home, OVERFLOW_KEY, max(state.get(home, OVERFLOW_KEY) or 0, t))
-            return
-        state.put(home, ("groups", spec.id, generation(state, spec.id)), counts[spec.id] + 1)
-    state.put(home, key, after)
-
-
-def window_of(state: State, spec: window.Spec, home: str, group: Group) -> window.WindowState:
-    """The state of one window group; a group without one is empty since the unit's windows are known."""
-    found: window.WindowState | None = state.get(home, _window_key(state, spec, group))
-    if found is not None:
-        return found
-    since: int | None = state.get(home, ("since", spec.id, generation(state, spec.id)))
-    overflow: int | None = state.get(home, OVERFLOW_KEY)
-    known = [t for t in (since, overflow) if t is not None]
-    return window.empty(spec, max(known) if known else None)
-
-
-def _window_key(state: State, spec: window.Spec, group: Group) -> tuple[Any, ...]:
-    return ("window", spec.id, generation(state, spec.id), group)
+            put_window(state, windows, spec, home, group, after, held["t"], t)
 
 
 # --- Switching bundles ---
 
 
-def generation(state: State, window_id: str) -> int:
-    """Revision by which a window (again) entered the bundle in force, 0 if it was there from the first."""
-    return _switch_of(state, window_id).revision
+def fresh_windows(state: State, old: Windows | None, new: Windows, *, warmed: bool) -> frozenset[str]:
+    """Ids of the windows that a switch from `old` to `new` begins anew.
 
-
-class Entered(NamedTuple):
-    """How a window entered the bundle in force.
-
-    Attributes:
-        revision: of the switch.
-        t: its chain time.
-        warmed: it begins with the log's history, not with what units keep.
-        since: if warmed: chain time up to which the log told nothing, None if it told everything.
+    A switch that warms also takes those that entered before without being warmed: they need not stay unknown.
     """
+    if old is None:
+        return frozenset()
+    known = {spec.id for spec in old.specs if not (warmed and _is_cold(entered(state, spec.id)))}
+    return frozenset(spec.id for spec in new.specs if spec.id not in known)
 
-    revision: int = 0
-    t: int = 0
-    warmed: bool = False
-    since: int | None = None
 
-
-def _switch_of(state: State, window_id: str) -> Entered:
-    since: Mapping[str, Sequence[Any]] = state.get(PARTITION_UNIT, SINCE_KEY) or {}
-    return Entered(*since.get(window_id, ()))
+def _is_cold(how: Entered) -> bool:
+    return how.revision > 0 and not how.warmed
 
 
 def switched(
@@ -215,10 +181,9 @@ def switched(
     if old is None:
         return
     since: Mapping[str, Sequence[Any]] = state.get(PARTITION_UNIT, SINCE_KEY) or {}
-    known = {spec.id for spec in old.specs}
-    entered = Entered(revision, t, warmup is not None, None if warmup is None else warmup.since)
-    fresh = {spec.id: list(entered) for spec in new.specs if spec.id not in known}
-    kept = {spec.id: since[spec.id] for spec in new.specs if spec.id in since and spec.id in known}
+    how = Entered(revision, t, warmup is not None, None if warmup is None else warmup.since)
+    fresh = {window_id: list(how) for window_id in fresh_windows(state, old, new, warmed=how.warmed)}
+    kept = {spec.id: since[spec.id] for spec in new.specs if spec.id in since and spec.id not in fresh}
     state.put(PARTITION_UNIT, SINCE_KEY, {**kept, **fresh, LAST_SWITCH: list(Entered(revision, t))})
     if warmup is not None:
         open_ones = state.get(PARTITION_UNIT, WARMUPS_KEY) or {}
@@ -245,14 +210,14 @@ def warm(state: State, unit: str, windows: Windows, revision: int | None = None)
     chains = [state.get(unit, ("chain", c)) or Chain() for c in agent.chains]
     dropped = max((c.dropped_at for c in chains if c.dropped_at is not None), default=None)
     for spec in fresh:
-        entered = _switch_of(state, spec.id)
+        how = entered(state, spec.id)
         # Two chains' events of the same millisecond do not say which came first.
         ordered = spec.kind != "temporal_ordered" or len(chains) == 1
-        unseen = entered.since if entered.warmed else dropped if chains and ordered else entered.t
-        state.put(unit, ("since", spec.id, entered.revision), unseen)
-        if entered.warmed:
-            _take_over(state, unit, spec.id, entered.revision)
-    cold = [spec.id for spec in fresh if not _switch_of(state, spec.id).warmed]
+        unseen = how.since if how.warmed else dropped if chains and ordered else how.t
+        state.put(unit, ("since", spec.id, how.revision), unseen)
+        if how.warmed:
+            _take_over(state, unit, spec.id, how.revision)
+    cold = [spec.id for spec in fresh if not entered(state, spec.id).warmed]
     if cold:
         _rebuild(state, unit, chains, windows.narrowed(cold))
     state.put(unit, AGENT_KEY, agent._replace(windows_for=switch))
@@ -283,6 +248,6 @@ def _rebuild(state: State, unit: str, chains: Iterable[Chain], windows: Windows)
     for event in sorted((e for c in chains for e in c.kept), key=lambda e: e["t"]):
         for spec, home, group, match in () if released(event) else matches(event, windows):
             if home == unit and (spec.attempts or event["decision"] != "deny"):
-                before = window_of(state, spec, home, group)
+                before = window_of(state, spec, home, group, event["t"])
                 after = window.observe(spec, before, entry_of(event), match)
-                _put_window(state, windows, spec, home, group, after, event["t"])
+                put_window(state, windows, spec, home, group, after, event["t"], event["t"])

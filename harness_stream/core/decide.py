@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from harness_stream.core import chain as chains
 from harness_stream.core import counting, delegation, limits, window
 from harness_stream.core.combine import combine, merge_obligations
+from harness_stream.core.groups import Group, window_of
 from harness_stream.core.model import OWN_CHAIN_PREFIX, Intent, lane_of_fields, measure_of
 from harness_stream.core.reasons import Deny
 from harness_stream.core.rules.language import COUNTING
@@ -220,9 +221,7 @@ def _by_rules(
 class _Judged:
     """One intent's evaluation: conditions per resource view once, windows only where a condition held."""
 
-    def __init__(
-        self, intent: Intent, inputs: Inputs, event: dict[str, Any], state: State, windows: Windows
-    ) -> None:
+    def __init__(self, intent: Intent, inputs: Inputs, event: dict[str, Any], state: State, windows: Windows) -> None:
         self._event, self._state, self._windows = event, state, windows
         self._views = views_of(event)
         self._stale = stale_tables(inputs)
@@ -257,9 +256,7 @@ class _Judged:
             return {"code": "rule", **base}
         return self._correlated(index, spec, held, base)
 
-    def _correlated(
-        self, index: int, spec: window.Spec, held: list[dict[str, Any]], base: Reason
-    ) -> Reason | None:
+    def _correlated(self, index: int, spec: window.Spec, held: list[dict[str, Any]], base: Reason) -> Reason | None:
         groups = dict.fromkeys(counting.group_of(spec, view) for view in held)
         outcomes = [self._outcome(index, spec, group) for group in groups]
         if base["effect"] == "approve":
@@ -273,9 +270,9 @@ class _Judged:
         shown = {"evidence": evidence, "evidence_count": first.seen.counted, **_interval(spec, first.seen)}
         return {"code": "rule", **base, **unknown, **shown}
 
-    def _outcome(self, index: int, spec: window.Spec, group: counting.Group) -> window.Outcome:
+    def _outcome(self, index: int, spec: window.Spec, group: Group) -> window.Outcome:
         home = counting.home_of(spec, self._event)
-        before = counting.window_of(self._state, spec, home, group)
+        before = window_of(self._state, spec, home, group, self._event["t"])
         if self._event["settles"] is not None:
             before = window.forget(before, self._event["id"])
         match = self._matched.get((spec.id, group))

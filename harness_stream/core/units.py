@@ -14,6 +14,7 @@ from harness_stream.core import limits, window
 from harness_stream.core.apply import Change, apply
 from harness_stream.core.chain import Agent, Chain, Lineage, Remembered
 from harness_stream.core.delegation import Delegation, Tree
+from harness_stream.core.groups import Kept, Room
 from harness_stream.core.provenance import ValueMap
 from harness_stream.core.state import PARTITION_UNIT, Key, State, Unit
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from harness_stream.core.rules.windows import Windows
 
-VERSION = 1
+VERSION = 2
 
 
 def encode_unit(values: Mapping[Key, Any], as_of: int, t: int) -> bytes:
@@ -112,7 +113,7 @@ def _matters(key: Key, value: Any, t: int) -> bool:
         return until + limits.HOLD_MEMORY_MS >= t
     if isinstance(value, Tree):
         return not value.forgotten(t)
-    return not isinstance(value, Remembered | Delegation) or value.until >= t
+    return not isinstance(value, Remembered | Delegation | Kept | Room) or value.until >= t
 
 
 def _same(value: Any) -> Any:
@@ -141,6 +142,14 @@ def _delegation(value: list[Any]) -> Delegation:
     return Delegation(value[0], _lineage(value[1]), value[2], tuple(value[3]))
 
 
+def _kept(value: list[Any]) -> Kept:
+    return Kept(value[0], window.from_json(value[1]))
+
+
+def _room(value: list[Any]) -> Room:
+    return Room(*value)
+
+
 def _tree(value: list[Any]) -> Tree:
     return Tree(tuple(value[0]), value[1])
 
@@ -151,10 +160,10 @@ _PLAIN: Mapping[str, Callable[[Any], Any]] = {
     "id": list,
     "hold": _same,
     "held": _same,
-    "window": window.to_json,
+    "window": lambda kept: [kept.until, window.to_json(kept.state)],
     "since": _same,
     "overflow": _same,
-    "groups": _same,
+    "groups": list,
     "warmups": _same,
     "delegation": list,
     "tree": list,
@@ -170,6 +179,7 @@ _RICH: Mapping[str, Callable[[Any], Any]] = {
     "delegation": _delegation,
     "tree": _tree,
     "values": ValueMap.from_json,
-    "window": window.from_json,
+    "window": _kept,
+    "groups": _room,
 }
 """What a key's first word says its value is; `core.apply`, `core.counting`, `core.delegation` write them."""

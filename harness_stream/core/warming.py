@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness_stream.core.counting import OVERFLOW_KEY, count, recount
+from harness_stream.core.counting import count, recount
+from harness_stream.core.groups import OVERFLOW_KEY
 from harness_stream.core.state import State
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Warmup:
             count(self._counted, event, self._windows, change["revision"])
         else:
             told = {"outcome": change["status"], "measures": change["measures"]}
-            recount(self._counted, event, {**event, **told}, self._windows, change["revision"])
+            recount(self._counted, event, {**event, **told}, self._windows, change["revision"], change["t"])
 
     def units(self, revision: int) -> dict[str, dict[Key, Any]]:
         """Unit → its new windows, under the keys they have from the switch of this revision on."""
@@ -63,8 +64,3 @@ def _renamed(values: Mapping[Key, Any], revision: int) -> dict[Key, Any]:
             name, window_id, _, *group = key
             renamed[name, window_id, revision, *group] = value
     return renamed
-
-
-def fresh_windows(old: Windows | None, new: Windows) -> frozenset[str]:
-    """Ids of the windows that a switch from `old` to `new` begins anew."""
-    return frozenset() if old is None else frozenset(s.id for s in new.specs) - {s.id for s in old.specs}

@@ -24,6 +24,7 @@ from harness_stream.core.scalars import measure_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness_stream.core.groups import Group
     from harness_stream.core.rules.parse import Correlation
     from harness_stream.core.rules.program import Judged
     from harness_stream.runtime.case_run import CaseRun, Told
@@ -237,7 +238,7 @@ class _Explaining:
         shown = dict(zip(correlation.group_by, group, strict=True))
         return WindowAccount(correlation, shown, holds, held and bool(noted), scaled[0], scaled[1], events)
 
-    def _counted(self, spec: window.Spec, group: counting.Group, correlation: Correlation) -> list[Counted]:
+    def _counted(self, spec: window.Spec, group: Group, correlation: Correlation) -> list[Counted]:
         found = []
         for told, event in self._events:
             for seen, _, of, match in counting.matches(event, self._watch):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from harness_stream.core.chain import AGENT_KEY, Agent, Chain
-from harness_stream.core.counting import generation
 from harness_stream.core.fold import Place
+from harness_stream.core.groups import generation
 from harness_stream.core.model import measure_of
 from harness_stream.core.rules.language import COUNTING
 from harness_stream.core.state import PARTITION_UNIT, State, agent_unit
@@ -147,9 +147,9 @@ def _windows(state: State, unit: str, windows: Windows, t: int) -> Iterator[Wind
         asked_by = tuple(names[i] for i, asked in enumerate(windows.by_rule) if asked == spec)
         for key, kept in state.confirmed(unit).items():
             ours = isinstance(key, tuple) and key[:3] == ("window", spec.id, generation(state, spec.id))
-            if not ours or kept is None or not isinstance(key, tuple):
+            if not ours or kept is None or not isinstance(key, tuple) or kept.until < t:
                 continue
-            seen = kept.seen(spec, t)
+            seen = kept.state.seen(spec, t)
             if seen.hi != 0 or seen.evidence:
                 group = dict(zip(spec.group_by, key[3], strict=True))
                 yield WindowView(asked_by, spec.kind, group, spec.timespan_ms, *_shown(spec, seen), seen.evidence)

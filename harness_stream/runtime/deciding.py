@@ -16,7 +16,6 @@ from harness_stream.core.fold import Place, fold_header
 from harness_stream.core.intake import Intake, units_needed
 from harness_stream.core.partition import Signal
 from harness_stream.core.state import PARTITION_UNIT
-from harness_stream.core.warming import fresh_windows
 from harness_stream.errors import GarbageRecord, StateUnavailable
 from harness_stream.runtime.admission import admit
 from harness_stream.runtime.batch import Batch, Handling, Taken
@@ -343,7 +342,8 @@ class Deciding:
 
     def _warm(self, new: Windows, revision: int) -> Warming:
         """Begin to count the new windows; what was begun for another revision is given up."""
-        fresh = frozenset() if self._rules.now else fresh_windows(self._windows_in_force(), new)
+        old, cold = self._windows_in_force(), self._rules.now
+        fresh = frozenset() if cold else counting.fresh_windows(self._state, old, new, warmed=True)
         place, in_flight = self._folded.place, self._outbox.changes()
         narrowed = new.narrowed(fresh)
         warming = Warming(self._loader.history, narrowed, revision, place, self._next_offset, in_flight)

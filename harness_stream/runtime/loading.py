@@ -18,11 +18,12 @@ from pydantic import ValidationError
 from harness_stream.core import counting, limits
 from harness_stream.core.apply import apply, change_of, units_of
 from harness_stream.core.fold import Place
+from harness_stream.core.groups import generation
 from harness_stream.core.partition import Signal
 from harness_stream.core.records import RECORDS
 from harness_stream.core.state import PARTITION_UNIT, State, Unit
 from harness_stream.core.units import decode_unit, replay_unit
-from harness_stream.core.warming import Warmup, fresh_windows
+from harness_stream.core.warming import Warmup
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.history import STEP_MS_MAX, History, Tail, checkpoint_in
 from harness_stream.runtime.mover import FILLING
@@ -357,7 +358,7 @@ class Loader:
         partition = folded.state.confirmed(PARTITION_UNIT)
         for revision, place in (partition.get(counting.WARMUPS_KEY) or {}).items():
             windows = _windows(self._rules, folded.place)
-            fresh = [s.id for s in windows.specs if counting.generation(folded.state, s.id) == int(revision)]
+            fresh = [s.id for s in windows.specs if generation(folded.state, s.id) == int(revision)]
             warmup = Warmup(windows.narrowed(fresh), Place.from_json(place))
             yield from self.history.count(warmup, folded.place.offset + 1, int(revision))
             folded.state.warmed[int(revision)] = warmup.units(int(revision))
@@ -368,7 +369,8 @@ class Loader:
         old, new = _windows(self._rules, folded.place), self._rules.windows(rules["digest"])
         if new is None:
             raise CannotLoadError(Signal.FAULT, _NO_BUNDLE)
-        warmup = Warmup(new.narrowed(fresh_windows(old, new)), Place.from_json(body["warmed"]))
+        fresh = counting.fresh_windows(folded.state, old, new, warmed=True)
+        warmup = Warmup(new.narrowed(fresh), Place.from_json(body["warmed"]))
         yield from self.history.count(warmup, offset, rules["revision"])
         folded.warmups[rules["revision"]] = warmup
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness_stream.core.rules.compile import Program, Selected
     from harness_stream.core.rules.parse import Correlation
 
+
 class Windows:
     """A program and its windows.
 

@@ -1,0 +1,170 @@
+"""The window groups of one unit: where their states are kept, how many there is room for, when each has ended.
+
+Rule of this file: time is cut into stretches of a window's timespan T, and a group lives to the end of the stretch
+after the one that last touched it. Later nothing in it is within T, so having it and not having it read the same.
+Whether a group lives is therefore a function of the log, whenever memory or a store really lets it go.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness_stream.core import limits, window
+from harness_stream.core.state import PARTITION_UNIT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from harness_stream.core.rules.windows import Windows
+    from harness_stream.core.state import State
+
+Group = tuple[Any, ...]
+
+SINCE_KEY = ("since",)
+"""In the partition's unit: window id → `Entered`, of the switch by which it entered the bundle in force."""
+OVERFLOW_KEY = ("overflow",)
+"""Chain time from which on a unit had no room for new groups: groups it does not know are unknown before."""
+
+
+class Kept(NamedTuple):
+    """A group's state, under ("window", window id, generation, group).
+
+    Attributes:
+        until: the last chain time at which it can matter, epoch ms.
+        state: of the window.
+    """
+
+    until: int
+    state: window.WindowState
+
+
+class Room(NamedTuple):
+    """How many groups of one window live, under ("groups", window id, generation).
+
+    Attributes:
+        until: when those touched last end, epoch ms.
+        newest: how many those are.
+        before: how many end one timespan earlier; nobody else lives.
+    """
+
+    until: int = -1
+    newest: int = 0
+    before: int = 0
+
+    def at(self, timespan_ms: int, t: int) -> int:
+        """How many live at chain time t, which no touch was after."""
+        newest = self.newest if self.until >= t else 0
+        return newest + (self.before if self.until - timespan_ms >= t else 0)
+
+    def moved(self, timespan_ms: int, was: int | None, until: int) -> Room:
+        """With a group that lives until `until` instead of `was` (None: it did not live)."""
+        room = self
+        if until > self.until:
+            room = Room(until, 0, self.newest if until - timespan_ms == self.until else 0)
+        newest = room.newest + (until == room.until) - (was == room.until)
+        before = room.until - timespan_ms
+        return Room(room.until, newest, room.before + (until == before) - (was == before))
+
+
+def lives_until(timespan_ms: int, t: int) -> int:
+    """The end of the stretch after the one t is in: an event of chain time t is within T at most so long."""
+    return (t // timespan_ms + 2) * timespan_ms - 1
+
+
+def window_of(state: State, spec: window.Spec, home: str, group: Group, t: int) -> window.WindowState:
+    """One group's window at chain time t; one that does not live is empty since the unit's windows are known."""
+    kept = _kept(state, spec, home, group, t)
+    if kept is not None:
+        return kept.state
+    since: int | None = state.get(home, ("since", spec.id, generation(state, spec.id)))
+    overflow: int | None = state.get(home, OVERFLOW_KEY)
+    known = [at for at in (since, overflow) if at is not None]
+    return window.empty(spec, max(known) if known else None)
+
+
+def put_window(
+    state: State,
+    windows: Windows,
+    spec: window.Spec,
+    home: str,
+    group: Group,
+    after: window.WindowState,
+    at: int,
+    t: int,
+) -> None:
+    """Keep what an event made of a group, if anybody can still reach into it and there is room.
+
+    Args:
+        state: the partition's.
+        windows: the bundle in force, whose groups share the room.
+        spec: the window.
+        home: the unit.
+        group: which group.
+        after: its state.
+        at: the event's own time, epoch ms.
+        t: chain time now.
+    """
+    kept, until = _kept(state, spec, home, group, t), lives_until(spec.timespan_ms, at)
+    if kept is not None:
+        until = max(kept.until, until)
+    elif until < t:
+        return
+    elif _groups_in(state, windows, home, t) >= limits.GROUPS_PER_LANE_MAX:
+        state.put(home, OVERFLOW_KEY, max(state.get(home, OVERFLOW_KEY) or 0, t))
+        return
+    if kept is None or kept.until != until:
+        room = _room(state, spec, home).moved(spec.timespan_ms, None if kept is None else kept.until, until)
+        state.put(home, _room_key(state, spec), room)
+    state.put(home, window_key(state, spec, group), Kept(until, after))
+
+
+def _groups_in(state: State, windows: Windows, home: str, t: int) -> int:
+    return sum(_room(state, spec, home).at(spec.timespan_ms, t) for spec in windows.specs)
+
+
+def _room(state: State, spec: window.Spec, home: str) -> Room:
+    return state.get(home, _room_key(state, spec)) or Room()
+
+
+def _room_key(state: State, spec: window.Spec) -> tuple[Any, ...]:
+    return ("groups", spec.id, generation(state, spec.id))
+
+
+def _kept(state: State, spec: window.Spec, home: str, group: Group, t: int) -> Kept | None:
+    kept: Kept | None = state.get(home, window_key(state, spec, group))
+    return kept if kept is not None and kept.until >= t else None
+
+
+def window_key(state: State, spec: window.Spec, group: Group) -> tuple[Any, ...]:
+    """Where a unit keeps one group's `Kept`."""
+    return ("window", spec.id, generation(state, spec.id), group)
+
+
+# --- Generations ---
+
+
+class Entered(NamedTuple):
+    """How a window entered the bundle in force.
+
+    Attributes:
+        revision: of the switch.
+        t: its chain time.
+        warmed: it begins with the log's history, not with what units keep.
+        since: if warmed: chain time up to which the log told nothing, None if it told everything.
+    """
+
+    revision: int = 0
+    t: int = 0
+    warmed: bool = False
+    since: int | None = None
+
+
+def entered(state: State, window_id: str) -> Entered:
+    """How a window (again) entered the bundle in force; all defaults if it was there from the first."""
+    since: Mapping[str, Sequence[Any]] = state.get(PARTITION_UNIT, SINCE_KEY) or {}
+    return Entered(*since.get(window_id, ()))
+
+
+def generation(state: State, window_id: str) -> int:
+    """Revision by which a window (again) entered the bundle in force, 0 if it was there from the first."""
+    return entered(state, window_id).revision

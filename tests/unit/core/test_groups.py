@@ -1,0 +1,130 @@
+"""Window groups end, and that they did is the log's business alone (DESIGN §5: ≤ 100,000 groups a lane)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import factories as make
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness_stream.core import groups, limits, units, window
+from harness_stream.core.groups import lives_until, put_window, window_of
+from harness_stream.core.rules.compile import load
+from harness_stream.core.rules.windows import Windows
+from harness_stream.core.state import State, lane_unit
+
+MINUTE = 60_000
+HOME = lane_unit("tenant-1")
+RULES = """
+rule_set: test
+default: deny
+selections: {anything: "true"}
+rules:
+  - {id: allow, effect: approve, when: anything}
+  - id: busy
+    effect: deny
+    when: anything
+    correlation: {type: event_count, rules: [anything], group-by: [purpose], timespan: 1m, condition: {gt: 100}}
+  - id: wide
+    effect: deny
+    when: anything
+    correlation: {type: value_count, rules: [anything], group-by: [purpose], timespan: 1m,
+                  condition: {field: action, gt: 100}}
+"""
+WINDOWS = Windows(load(RULES))
+SPEC = WINDOWS.specs[0]
+
+
+def see(state: State, at: int, purpose: str, now: int | None = None) -> None:
+    """An event of that time is counted, now."""
+    now = at if now is None else now
+    before = window_of(state, SPEC, HOME, (purpose,), now)
+    after = window.insert(SPEC, before, window.Entry(at, make.uuid7(at)), window.Match(mask=SPEC.mask))
+    put_window(state, WINDOWS, SPEC, HOME, (purpose,), after, at, now)
+
+
+def seen(state: State, t: int, purpose: str) -> tuple[int, int | None]:
+    shown = window_of(state, SPEC, HOME, (purpose,), t).seen(SPEC, t)
+    return shown.lo, shown.hi
+
+
+def groups_kept(state: State) -> int:
+    return sum(key[0] == "window" for key in state.confirmed(HOME) if isinstance(key, tuple))
+
+
+@pytest.mark.parametrize("at", [0, 1, MINUTE - 1, MINUTE, MINUTE + 1])
+def test_a_group_lives_while_its_event_may_be_inside_and_less_than_two_timespans(at: int):
+    assert at + MINUTE <= lives_until(MINUTE, at) < at + 2 * MINUTE
+
+
+def test_what_has_ended_leaves_memory_and_what_is_stored():
+    state = State()
+    see(state, make.NOW, "a")
+    end = lives_until(SPEC.timespan_ms, make.NOW)
+    values = state.confirmed(HOME)
+    assert set(units.decode_unit(units.encode_unit(values, 0, end))[0]) == set(values)
+    assert units.decode_unit(units.encode_unit(values, 0, end + 1))[0] == {}
+    state.forget(HOME, units.forgotten(values, end + 1))
+    assert groups_kept(state) == 0
+
+
+def test_groups_that_ended_make_room(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(limits, "GROUPS_PER_LANE_MAX", 3)
+    state = State()
+    for n, purpose in enumerate("abc"):
+        see(state, make.NOW + n, purpose)
+    see(state, make.NOW + 3, "d")
+    assert seen(state, make.NOW + 3, "d") == (0, None), "there was no room, so nobody knows"
+    assert seen(state, make.NOW + 3, "a") == (1, 1), "those that are there go on"
+    later = make.NOW + 3 * MINUTE
+    see(state, later, "d")
+    assert seen(state, later, "d") == (1, 1)
+
+
+def test_a_late_outcome_of_an_ended_group_brings_nothing_back():
+    state = State()
+    see(state, make.NOW, "a", now=make.NOW + 3 * MINUTE)
+    assert groups_kept(state) == 0
+    assert seen(state, make.NOW + 3 * MINUTE, "a") == (0, 0)
+
+
+def test_a_lane_of_ever_new_groups_stays_small(monkeypatch: pytest.MonkeyPatch):
+    """An agent that names a new purpose each time fills the room for two timespans, not for ever."""
+    monkeypatch.setattr(limits, "GROUPS_PER_LANE_MAX", 50)
+    story = make.Story(RULES)
+    for n in range(120):
+        story.act(make.NOW + n * 10_000, purpose=f"p{n}")
+        story.state.forget(HOME, units.forgotten(story.state.confirmed(HOME), make.NOW + n * 10_000))
+        assert groups_kept(story.state) <= 50
+        assert groups.OVERFLOW_KEY not in story.state.confirmed(HOME)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, 90_000),  # time since the step before
+        st.sampled_from("abcde"),
+        st.sampled_from([0, 0, 0, 10_000, 61_000, 200_000]),  # how late the event is counted
+        st.booleans(),  # whether memory lets go what has ended
+    ),
+    max_size=30,
+)
+
+
+@given(steps=STEPS, room=st.integers(2, 6))
+def test_when_memory_lets_go_changes_nothing(steps: list[Any], room: int):
+    forgetful, keeping, t = State(), State(), make.NOW
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "GROUPS_PER_LANE_MAX", room)
+        for waited, purpose, late, lets_go in steps:
+            t += waited
+            for state in (forgetful, keeping):
+                see(state, t - late, purpose, now=t)
+            if lets_go:
+                forgetful.forget(HOME, units.forgotten(forgetful.confirmed(HOME), t))
+            assert [seen(forgetful, t, p) for p in "abcde"] == [seen(keeping, t, p) for p in "abcde"]
+            alive = [k for k, v in keeping.confirmed(HOME).items() if isinstance(v, groups.Kept) and v.until >= t]
+            for state in (forgetful, keeping):
+                found = next((v for v in state.confirmed(HOME).values() if isinstance(v, groups.Room)), groups.Room())
+                assert found.at(SPEC.timespan_ms, t) == len(alive) <= room
