@@ -115,6 +115,26 @@ def test_at_once_means_unknown_until_warm() -> None:
     assert [b["warmed"] for b in log_of(world) if b["kind"] == "switch"] == [None] * 2
 
 
+@pytest.mark.parametrize("store", ["kept", "flushed"])
+def test_an_ordinary_push_of_the_same_set_then_warms_it(store: str) -> None:
+    text = AFTER.replace("gt: 700", "gt: 5")
+    world = world_with()
+    reads(world, 4)
+    switch(world, text, now=True)
+    reads(world, 1)
+    assert newest(world)["decision"] == "deny"
+    switch(world, text)
+    if store == "flushed":
+        world.store.flush()
+        world.crash(0)
+        world.heal()
+    reads(world, 1)
+    assert newest(world)["decision"] == "approve", "it was the fifth, and that is known"
+    reads(world, 1)
+    reason = newest(world)["reasons"][0]
+    assert (reason["rule"], reason.get("unknown"), reason["counted"]) == ("reads-of-all", None, [6, 6])
+
+
 def test_the_old_set_decides_until_the_windows_are_warm() -> None:
     world = world_with()
     reads(world, 300)
