@@ -40,7 +40,7 @@ from scenarios import (
 
 from harness_stream.core import limits
 from harness_stream.core.apply import apply, change_of
-from harness_stream.core.intake import id_time_ms
+from harness_stream.core.ids import id_time_ms
 from harness_stream.core.model import Approval, Intent, Mandate, Outcome
 from harness_stream.core.rules.compile import load
 from harness_stream.core.rules.windows import Windows

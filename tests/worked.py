@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from harness_stream.core import limits
-from harness_stream.core.intake import id_time_ms
+from harness_stream.core.ids import id_time_ms
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.model import TABLES
 from harness_stream.core.partition import Phase

@@ -15,13 +15,13 @@ from harness_stream.core.chain import (
     Agent,
     Chain,
     Event,
-    Remembered,
     event_bytes,
     event_labels,
     live_chains,
 )
 from harness_stream.core.counting import count, recount, warm
-from harness_stream.core.delegation import lineage_of, note_child, note_end, note_labels
+from harness_stream.core.delegation import note_child, note_end, note_labels
+from harness_stream.core.ids import ids_unit, lineage_of, remember
 from harness_stream.core.provenance import ValueMap
 from harness_stream.core.state import State, agent_unit, lane_unit
 
@@ -64,9 +64,13 @@ def _hold_of(body: Mapping[str, Any], digest: str) -> dict[str, Any]:
 
 def units_of(change: Change) -> tuple[str, ...]:
     """Every unit a change may touch."""
-    event, agent = change.get("event"), agent_unit(change["agent_id"])
+    event, own = change.get("event"), (agent_unit(change["agent_id"]),)
+    if change["kind"] == "verdict" and event is None:  # neither evaluated nor counted, but given
+        return (ids_unit(change["intent_id"]),)
     lane = change.get("lane") if event is None else event["lane"]
-    units = (agent,) if lane is None else (agent, lane_unit(lane))
+    units = own if lane is None else (*own, lane_unit(lane))
+    if "intent_id" in change:
+        units = (*units, ids_unit(change["intent_id"]))
     if change.get("root") is not None:
         units = (*units, agent_unit(change["root"][0]))
     if event is None or lineage_of(event) is None:
@@ -90,27 +94,18 @@ def apply(state: State, change: Change, windows: Windows) -> None:
 
 
 def _verdict(state: State, change: Change, windows: Windows) -> None:
-    event, unit, intent_id = change["event"], agent_unit(change["agent_id"]), change["intent_id"]
-    if event is not None:
-        for home in (unit, lane_unit(event["lane"])):
-            warm(state, home, windows, change["revision"])
-        count(state, event, windows, change["revision"])
-        declassified = change.get("declassify", ())
-        _keep(state, unit, event, declassified)
-        note_labels(state, event, declassified)
-        note_child(state, event)
-    _hold(state, unit, intent_id, change.get("hold"))
-    memory = Remembered(
-        digest=change["intent_digest"],
-        until=change["remember_until"],
-        decision=change["decision"],
-        verdict_digest=change["digest"],
-        t=change["t"],
-        hold_until=None if event is None else event["hold_until"],
-        chain_id=None if event is None else event["chain_id"],
-        lineage=None if event is None else lineage_of(event),
-    )
-    state.put(unit, ("id", intent_id), memory)
+    remember(state, change)
+    event, unit = change["event"], agent_unit(change["agent_id"])
+    if event is None:
+        return
+    for home in (unit, lane_unit(event["lane"])):
+        warm(state, home, windows, change["revision"])
+    count(state, event, windows, change["revision"])
+    declassified = change.get("declassify", ())
+    _keep(state, unit, event, declassified)
+    note_labels(state, event, declassified)
+    note_child(state, event)
+    _hold(state, unit, change["intent_id"], change.get("hold"))
 
 
 def _hold(state: State, unit: str, intent_id: str, hold: Mapping[str, Any] | None) -> None:
@@ -178,9 +173,7 @@ def _close(state: State, change: Change) -> None:
 def _outcome(state: State, change: Change, windows: Windows) -> None:
     """An outcome that changes what counts brings the event it is about; windows are told, the chain is."""
     unit, intent_id, old = agent_unit(change["agent_id"]), change["intent_id"], change.get("event")
-    known: Remembered | None = state.get(unit, ("id", intent_id))
-    if known is not None:
-        state.put(unit, ("id", intent_id), known._replace(outcome=change["status"]))
+    remember(state, change)
     done = {"outcome": change["status"], "measures": change["measures"]}
     if old is not None:
         for home in (unit, lane_unit(old["lane"])):

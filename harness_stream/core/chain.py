@@ -1,7 +1,7 @@
 """Chains: what is kept of agents, their chains and their intents (DESIGN §5).
 
 Rule of this file: values of state and how they are read. What changes them is `core.apply` alone; what windows count
-over them is `core.counting`.
+over them is `core.counting`, which intents were answered `core.ids`.
 """
 
 from __future__ import annotations
@@ -17,45 +17,6 @@ if TYPE_CHECKING:
     from harness_stream.core.state import State
 
 Event = Mapping[str, Any]
-
-
-class Lineage(NamedTuple):
-    """Where an intent stands in its delegation tree.
-
-    Attributes:
-        root_agent, root_chain: the topmost intent's; they name the tree.
-        above: agents from the root's to the direct parent's.
-    """
-
-    root_agent: str
-    root_chain: str
-    above: tuple[str, ...]
-
-
-class Remembered(NamedTuple):
-    """An intent id that was taken in: what a second record with it is compared with, and what an outcome refers to.
-
-    Attributes:
-        digest: of the intent's value as received.
-        until: chain time up to which the id is remembered.
-        decision: approve, deny or hold.
-        verdict_digest: of the newest verdict's value.
-        t: chain time of that verdict.
-        hold_until: of a hold, else None.
-        chain_id: where the event stands.
-        outcome: reported status, None while there is none.
-        lineage: None for an intent that no other one delegated.
-    """
-
-    digest: str
-    until: int
-    decision: str
-    verdict_digest: str
-    t: int
-    hold_until: int | None
-    chain_id: str | None
-    outcome: str | None = None
-    lineage: Lineage | None = None
 
 
 class Chain(NamedTuple):
@@ -107,12 +68,6 @@ def chain_of(state: State, agent_id: str, chain_id: str) -> Chain | None:
     if found is None and chain_id == OWN_CHAIN_PREFIX + agent_id:
         return Chain()
     return found
-
-
-def remembered(state: State, agent_id: str, intent_id: str, t: int) -> Remembered | None:
-    """The intent id's memory, if it still counts at chain time t."""
-    found: Remembered | None = state.get(agent_unit(agent_id), ("id", intent_id))
-    return found if found is not None and found.until >= t else None
 
 
 def kept_event(state: State, agent_id: str, chain_id: str | None, intent_id: str) -> Event | None:

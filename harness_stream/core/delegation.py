@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness_stream.core import limits
-from harness_stream.core.chain import Chain, Event, Lineage, chain_of, event_labels, remembered
+from harness_stream.core.chain import Chain, Event, chain_of, event_labels
+from harness_stream.core.ids import Lineage, lineage_of, remembered
 from harness_stream.core.reasons import Deny
 from harness_stream.core.state import agent_unit, lane_unit
 
@@ -161,12 +162,6 @@ def lineage_in_event(state: State, intent: Intent, lane: str, t: int) -> dict[st
         "joins": sorted(own | above | {*tree.labels}),
         "ends_at": None if root is None or root.mandate is None else root.mandate["expires_at"],
     }
-
-
-def lineage_of(event: Event) -> Lineage | None:
-    """The lineage an event carries."""
-    told = event["lineage"]
-    return None if told is None else Lineage(told["root"][0], told["root"][1], tuple(told["above"]))
 
 
 # --- Changing ---

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness_stream.core import chain as chains
 from harness_stream.core import delegation, limits
 from harness_stream.core.decide import Arrival, Decided, decide, denied_later, engine_reason, event_of, refused
+from harness_stream.core.ids import Remembered, id_time_ms, ids_unit, memory_of, remembered
 from harness_stream.core.join import ABSENT, ENGINE, Tables, join
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.model import (
@@ -39,12 +40,6 @@ Answer = dict[str, Any]
 Input = Intent | Mandate | Outcome | Approval
 
 ORCHESTRATOR, ENFORCER, APPROVER = "orchestrator", "enforcer", "approver"
-_UUID_TIME_DIGITS = 12  # a UUIDv7's first 48 bits are its Unix time in ms (RFC 9562 §5.7)
-
-
-def id_time_ms(uuid: str) -> int:
-    """The time inside a UUIDv7, epoch ms."""
-    return int(uuid.replace("-", "")[:_UUID_TIME_DIGITS], 16)
 
 
 def units_needed(event: Input, tables: Tables, state: State) -> tuple[str, ...]:
@@ -52,21 +47,21 @@ def units_needed(event: Input, tables: Tables, state: State) -> tuple[str, ...]:
     row, agent = _identity(tables, event.agent_id), agent_unit(event.agent_id)
     units = (agent, lane_unit(event.agent_id if row is None else lane_of(row)))
     if isinstance(event, Intent):
-        return (*units, *_family(event, state))
+        return (*units, *_units_of_intent(event, state))
     if isinstance(event, Outcome):
-        return (*units, *_units_of_outcome(event, state))
+        return (*units, ids_unit(event.intent_id), *_units_of_outcome(event, state))
     if isinstance(event, Mandate):
         opened: chains.Chain | None = state.get(agent, ("chain", event.chain_id))
         return (*units, lane_unit(_opened_in(opened, event)))
     hold = _hold_named(event, state) if isinstance(event, Approval) else None
     if hold is None:
         return units
-    return (*units, lane_unit(hold["event"]["lane"]), *_family(Intent.model_validate(hold["intent"]), state))
+    return (*units, lane_unit(hold["event"]["lane"]), *_units_of_intent(Intent.model_validate(hold["intent"]), state))
 
 
 def _units_of_outcome(outcome: Outcome, state: State) -> tuple[str, ...]:
     """Where the event counts, which its row need not say any more, and its tree's root."""
-    known: chains.Remembered | None = state.get(agent_unit(outcome.agent_id), ("id", outcome.intent_id))
+    known = memory_of(state, outcome.agent_id, outcome.intent_id)
     if known is None:
         return ()
     event = chains.kept_event(state, outcome.agent_id, known.chain_id, outcome.intent_id)
@@ -74,13 +69,14 @@ def _units_of_outcome(outcome: Outcome, state: State) -> tuple[str, ...]:
     return lane if known.lineage is None else (*lane, agent_unit(known.lineage.root_agent))
 
 
-def _family(intent: Intent, state: State) -> tuple[str, ...]:
-    """The parent's unit, and once that is in memory the root's."""
-    if intent.parent is None:
-        return ()
-    found = delegation.delegation_of(state, intent.parent, 0)
-    named = (intent.parent.agent_id,) if found is None else (intent.parent.agent_id, found.lineage.root_agent)
-    return tuple(agent_unit(agent_id) for agent_id in named)
+def _units_of_intent(intent: Intent, state: State) -> tuple[str, ...]:
+    """Its id's; its parent's, and once those are in memory the root's."""
+    own, parent = ids_unit(intent.intent_id), intent.parent
+    if parent is None:
+        return (own,)
+    found = delegation.delegation_of(state, parent, 0)
+    named = (parent.agent_id,) if found is None else (parent.agent_id, found.lineage.root_agent)
+    return (own, ids_unit(parent.intent_id), *(agent_unit(agent_id) for agent_id in named))
 
 
 def _opened_in(chain: chains.Chain | None, mandate: Mandate) -> str:
@@ -148,7 +144,7 @@ class Intake:
             return _reject(event, arrival, Reject.WRONG_PARTITION, misplaced)
         if not isinstance(event, Intent):
             return None
-        known = chains.remembered(self.state, event.agent_id, event.intent_id, arrival.t)
+        known = remembered(self.state, event.agent_id, event.intent_id, arrival.t)
         if known is None:
             return None
         return _reject(event, arrival, Reject.DUPLICATE if known.digest == arrival.digest else Reject.ID_REUSED)
@@ -233,7 +229,7 @@ class Intake:
     # --- outcomes ---
 
     def _outcome(self, outcome: Outcome, arrival: Arrival, decided_at: int) -> Answer:
-        known = chains.remembered(self.state, outcome.agent_id, outcome.intent_id, arrival.t)
+        known = remembered(self.state, outcome.agent_id, outcome.intent_id, arrival.t)
         refusal = self._bad_outcome(outcome, known, arrival.t)
         if refusal is not None or known is None:
             return _ack(outcome, arrival, refusal or Refuse.OUTCOME_EXPIRED, None)
@@ -283,7 +279,7 @@ class Intake:
         chain = chains.chain_of(self.state, agent_id, chain_id)
         return {} if chain is None else chain.declared
 
-    def _bad_outcome(self, outcome: Outcome, known: chains.Remembered | None, t: int) -> Refuse | None:
+    def _bad_outcome(self, outcome: Outcome, known: Remembered | None, t: int) -> Refuse | None:
         if known is None:
             forgotten = id_time_ms(outcome.intent_id) + limits.ID_MEMORY_MS < t
             return Refuse.OUTCOME_EXPIRED if forgotten else Refuse.BYPASS

@@ -12,9 +12,10 @@ import orjson
 
 from harness_stream.core import limits, window
 from harness_stream.core.apply import Change, apply
-from harness_stream.core.chain import Agent, Chain, Lineage, Remembered
+from harness_stream.core.chain import Agent, Chain
 from harness_stream.core.delegation import Delegation, Tree
 from harness_stream.core.groups import Kept, Room
+from harness_stream.core.ids import UNIT_PREFIX, Lineage, Remembered, remember, told
 from harness_stream.core.provenance import ValueMap
 from harness_stream.core.state import PARTITION_UNIT, Key, State, Unit
 
@@ -58,9 +59,9 @@ def decode_unit(data: bytes) -> tuple[Unit, int]:
         raise ValueError(f"not a unit of state: {error!r}") from None
 
 
-def encode_change(change: Change, offset: int) -> bytes:
-    """A delta: the change and the decision-log offset it came from."""
-    return orjson.dumps([offset, change])
+def encode_change(change: Change, offset: int, unit: str) -> bytes:
+    """A delta: what of the change the unit needs, and the decision-log offset it came from."""
+    return orjson.dumps([offset, told(change) if unit.startswith(UNIT_PREFIX) else change])
 
 
 def replay_unit(
@@ -85,7 +86,10 @@ def replay_unit(
     for delta in deltas:
         offset, change = orjson.loads(delta)
         if offset > as_of:  # a step whose answer was lost is sent again
-            apply(scratch, change, windows)
+            if name.startswith(UNIT_PREFIX):
+                remember(scratch, change)
+            else:
+                apply(scratch, change, windows)
             as_of = offset
     return dict(scratch.confirmed(name))
 

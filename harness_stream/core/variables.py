@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness_stream.core.chain import Chain, chain_of
-from harness_stream.core.delegation import labels_of, lineage_of
+from harness_stream.core.delegation import labels_of
+from harness_stream.core.ids import lineage_of
 from harness_stream.core.provenance import Origin, ValueMap, links_of, origin_of
 from harness_stream.core.state import agent_unit
 

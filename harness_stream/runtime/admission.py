@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness_stream.core import limits
-from harness_stream.core.intake import Input, id_time_ms
+from harness_stream.core.ids import id_time_ms
 from harness_stream.core.model import Intent
 from harness_stream.core.reasons import Garbage
 from harness_stream.errors import GarbageRecord
 from harness_stream.wire.codec import decode_input
 
 if TYPE_CHECKING:
+    from harness_stream.core.intake import Input
     from harness_stream.ports import LogRecord, Verifier
 
 

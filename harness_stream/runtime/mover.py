@@ -78,11 +78,10 @@ class Mover:
         """
         explained: set[str] = set()
         for change, offset in changes:
-            delta = encode_change(change, offset)
             for unit in units_of(change):
                 if unit in touched:
                     explained.add(unit)
-                    self._append(unit, delta)
+                    self._append(unit, encode_change(change, offset, unit))
         for unit in (touched - explained) | whole:
             self._dirty[unit] = None
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from harness_stream.core import limits
 from harness_stream.core.canonical import arguments_digest
+from harness_stream.core.ids import memory_of
 from harness_stream.core.model import TABLES, IdentityRow, Intent
 from harness_stream.core.reasons import Garbage
 from harness_stream.core.rules.mistakes import did_you_mean
@@ -135,7 +136,7 @@ class Lines:
         if kind == "approval":
             hold = self._state.get(unit, ("hold", intent_id))
             return {"hold_digest": _NO_DIGEST if hold is None else hold["verdict"], "hold_offset": 0}
-        known = self._state.get(unit, ("id", intent_id))
+        known = memory_of(self._state, agent_id, intent_id)
         return {"intent_id": intent_id, "verdict_digest": _NO_DIGEST if known is None else known.verdict_digest}
 
     def _workload(self, agent_id: str) -> str:

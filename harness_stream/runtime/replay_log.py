@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from pydantic import ValidationError
 
 from harness_stream.core import delegation
+from harness_stream.core.ids import memory_of
 from harness_stream.core.intake import Answer, Input, Intake, inputs_of
 from harness_stream.core.model import Approval, Intent, Outcome
 from harness_stream.core.reasons import Deny, Refuse
@@ -165,7 +166,7 @@ class _Intake(Intake):
         if isinstance(event, Intent):
             return event.model_copy(update={"min_revision": {}})
         if isinstance(event, Outcome) and self.real.get("reason") != Refuse.VERDICT_MISMATCH:
-            known = self.state.get(unit, ("id", event.intent_id))
+            known = memory_of(self.state, event.agent_id, event.intent_id)
             return event if known is None else event.model_copy(update={"verdict_digest": known.verdict_digest})
         if isinstance(event, Approval) and self.real["kind"] == "verdict":
             hold = self.state.get(unit, ("hold", self.real["intent_id"]))

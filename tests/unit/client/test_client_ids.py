@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from harness_stream.adapters.memory.clock import ManualClock
 from harness_stream.client.ids import STEP_BACK_MS_MAX, Ids
-from harness_stream.core.intake import id_time_ms
+from harness_stream.core.ids import id_time_ms
 
 
 def test_an_id_is_a_uuid_of_version_7_with_the_clocks_time():

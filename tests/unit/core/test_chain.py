@@ -6,7 +6,8 @@ import factories as make
 import pytest
 
 from harness_stream.core import limits
-from harness_stream.core.chain import chain_of, event_bytes, remembered
+from harness_stream.core.chain import chain_of, event_bytes
+from harness_stream.core.ids import remembered
 from harness_stream.core.rules.windows import Windows
 from harness_stream.core.state import State
 

@@ -4,12 +4,12 @@ import factories as make
 import pytest
 
 from harness_stream.core import limits
-from harness_stream.core.chain import Remembered
 from harness_stream.core.decide import decide
 from harness_stream.core.delegation import ancestors
+from harness_stream.core.ids import Remembered, ids_unit
 from harness_stream.core.intake import join
 from harness_stream.core.reasons import Deny
-from harness_stream.core.state import State, agent_unit
+from harness_stream.core.state import State
 
 NOW = make.NOW
 PARENT = {"agent_id": "boss", "intent_id": make.uuid7(n=9)}
@@ -129,7 +129,7 @@ class TestDelegation:
     def state(self, decision: str = "approve", until: int = NOW) -> State:
         state = State()
         memory = Remembered(make.ZERO_DIGEST, until, decision, make.ZERO_DIGEST, NOW, None, "agent:boss")
-        state.put(agent_unit("boss"), ("id", PARENT["intent_id"]), memory)
+        state.put(ids_unit(PARENT["intent_id"]), ("id", "boss", PARENT["intent_id"]), memory)
         return state
 
     def test_an_effective_approve_of_a_delegating_parent_passes(self):

@@ -5,7 +5,7 @@ import pytest
 
 from harness_stream.core import units
 from harness_stream.core.apply import units_of
-from harness_stream.core.chain import Remembered
+from harness_stream.core.ids import UNIT_PREFIX
 from harness_stream.core.state import PARTITION_UNIT, State, agent_unit, lane_unit
 
 NOW = make.NOW
@@ -25,6 +25,10 @@ RULES = make.APPROVE_ALL + """
 RULES = RULES.replace("rules:\n  -", "selections:\n  everything: 'true'\nrules:\n  -", 1)
 
 
+def ids_units(story: make.Story) -> set[str]:
+    return {unit for unit in story.state.units() if unit.startswith(UNIT_PREFIX)}
+
+
 @pytest.fixture
 def story() -> make.Story:
     story = make.Story(RULES)
@@ -36,17 +40,17 @@ def story() -> make.Story:
 
 
 def test_it_comes_back_as_it_was(story: make.Story):
-    for name in (UNIT, lane_unit("tenant-1")):
+    for name in (UNIT, lane_unit("tenant-1"), *ids_units(story)):
         values = story.state.confirmed(name)
         assert units.decode_unit(units.encode_unit(values, 7, NOW)) == (values, 7)
 
 
 def test_it_holds_something_of_every_kind(story: make.Story):
-    assert {key[0] for key in story.state.confirmed(UNIT)} == {"agent", "chain", "id", "hold", "held", "window", "groups"}
+    assert {key[0] for key in story.state.confirmed(UNIT)} == {"agent", "chain", "hold", "held", "window", "groups"}
 
 
 def test_an_id_that_is_forgotten_is_left_out(story: make.Story):
-    memory = {k: v for k, v in story.state.confirmed(UNIT).items() if isinstance(v, Remembered)}
+    memory = {k: v for unit in ids_units(story) for k, v in story.state.confirmed(unit).items()}
     until = max(v.until for v in memory.values())
     assert set(units.decode_unit(units.encode_unit(memory, 0, until))[0]) <= set(memory)
     assert units.decode_unit(units.encode_unit(memory, 0, until))[0]
@@ -56,7 +60,7 @@ def test_an_id_that_is_forgotten_is_left_out(story: make.Story):
 def test_an_answered_hold_is_left_out(story: make.Story):
     story.take(make.approval(hold_digest=story.digests[2]), t=NOW + 1)
     values, _ = units.decode_unit(units.encode_unit(story.state.confirmed(UNIT), 0, NOW + 1))
-    assert {key[0] for key in values} == {"agent", "chain", "id", "window", "groups"}
+    assert {key[0] for key in values} == {"agent", "chain", "window", "groups"}
 
 
 @pytest.mark.parametrize(
@@ -72,9 +76,9 @@ def test_a_base_and_the_deltas_after_it_are_the_unit(story: make.Story, cut: int
     partial = State()
     for change in story.changes[:cut]:
         make.apply(partial, change, story.windows)
-    for name in (UNIT, lane_unit("tenant-1")):
+    for name in (UNIT, lane_unit("tenant-1"), *ids_units(story)):
         base = units.encode_unit(partial.confirmed(name), cut - 1, NOW) if cut else None
-        deltas = [units.encode_change(c, n) for n, c in enumerate(story.changes) if name in units_of(c)]
+        deltas = [units.encode_change(c, n, name) for n, c in enumerate(story.changes) if name in units_of(c)]
         partition = partial.confirmed(PARTITION_UNIT)
         assert units.replay_unit(name, base, deltas, partition, story.windows) == story.state.confirmed(name)
 
@@ -93,7 +97,7 @@ def test_deltas_from_before_a_switch_are_replayed_as_they_were(cut: int, group: 
             story.switch(counting, t=NOW + n)
         story.act(t=NOW + n)
     for name in (UNIT, lane_unit("tenant-1")):
-        deltas = [units.encode_change(c, n) for n, c in enumerate(story.changes)]
+        deltas = [units.encode_change(c, n, name) for n, c in enumerate(story.changes)]
         partition = story.state.confirmed(PARTITION_UNIT)
         replayed = units.replay_unit(name, bases[name], deltas, partition, story.windows)
         assert replayed == story.state.confirmed(name)
@@ -103,9 +107,10 @@ def test_memory_forgets_what_a_stored_unit_leaves_out():
     story = make.Story()
     for n in range(3):
         story.act(NOW + n)
-    later = NOW + 10**9
-    kept = {k: v for k, v in story.state.confirmed(UNIT).items() if k[0] != "id"}
-    story.state.forget(UNIT, units.forgotten(story.state.confirmed(UNIT), NOW))
-    assert sum(k[0] == "id" for k in story.state.confirmed(UNIT)) == 3
-    story.state.forget(UNIT, units.forgotten(story.state.confirmed(UNIT), later))
+    for t, left in ((NOW, 3), (NOW + 10**9, 0)):
+        for unit in ids_units(story):
+            story.state.forget(unit, units.forgotten(story.state.confirmed(unit), t))
+        assert sum(len(story.state.confirmed(unit)) for unit in ids_units(story)) == left
+    kept = dict(story.state.confirmed(UNIT))
+    story.state.forget(UNIT, units.forgotten(kept, NOW + 10**9))
     assert story.state.confirmed(UNIT) == kept

@@ -1,0 +1,131 @@
+"""Intent ids that a partition remembers, so that none is answered twice (PROTOCOL §8, V2).
+
+Rule of this file: ids are kept apart from the agents they belong to, in a ring of units by the time inside of them. So
+an agent that acts a thousand times a second weighs no more than one that acts once, an id of an agent nobody knows
+leaves nothing behind, and what has aged out goes when its place in the ring is written again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness_stream.core.state import State
+
+UNIT_PREFIX: Final = "i:"
+SLOT_MS: Final = 10_000
+# An id is of any time from ID_AGE_MS_MAX ahead to ID_MEMORY_MS ago: 190 s, so nothing younger than a turn is met again.
+SLOTS: Final = 24
+# At 10,000 intents a second a slot holds 100,000 ids of about 250 bytes: 3,125 a unit, below 1 MiB.
+SHARDS: Final = 32
+_TIME_DIGITS: Final = 12  # a UUIDv7's first 48 bits are its Unix time in ms (RFC 9562 §5.7)
+_SHARD_DIGITS: Final = 2  # of its random tail; the sender may choose it, and then only fills one unit
+
+
+class Lineage(NamedTuple):
+    """Where an intent stands in its delegation tree.
+
+    Attributes:
+        root_agent, root_chain: the topmost intent's; they name the tree.
+        above: agents from the root's to the direct parent's.
+    """
+
+    root_agent: str
+    root_chain: str
+    above: tuple[str, ...]
+
+
+def lineage_of(event: Mapping[str, Any]) -> Lineage | None:
+    """The lineage an event carries."""
+    told = event["lineage"]
+    return None if told is None else Lineage(told["root"][0], told["root"][1], tuple(told["above"]))
+
+
+class Remembered(NamedTuple):
+    """An intent id that was taken in: what a second record with it is compared with, and what an outcome refers to.
+
+    Attributes:
+        digest: of the intent's value as received.
+        until: chain time up to which the id is remembered.
+        decision: approve, deny or hold.
+        verdict_digest: of the newest verdict's value.
+        t: chain time of that verdict.
+        hold_until: of a hold, else None.
+        chain_id: where the event stands.
+        outcome: reported status, None while there is none.
+        lineage: None for an intent that no other one delegated.
+    """
+
+    digest: str
+    until: int
+    decision: str
+    verdict_digest: str
+    t: int
+    hold_until: int | None
+    chain_id: str | None
+    outcome: str | None = None
+    lineage: Lineage | None = None
+
+
+def id_time_ms(uuid: str) -> int:
+    """The time inside a UUIDv7, epoch ms."""
+    return int(uuid.replace("-", "")[:_TIME_DIGITS], 16)
+
+
+def ids_unit(intent_id: str) -> str:
+    """Name of the unit that remembers an intent id."""
+    shard = int(intent_id[-_SHARD_DIGITS:], 16) % SHARDS
+    return f"{UNIT_PREFIX}{id_time_ms(intent_id) // SLOT_MS % SLOTS}.{shard}"
+
+
+def memory_of(state: State, agent_id: str, intent_id: str) -> Remembered | None:
+    """What is still known of an intent id, whether or not it counts any more."""
+    found: Remembered | None = state.get(ids_unit(intent_id), ("id", agent_id, intent_id))
+    return found
+
+
+def remembered(state: State, agent_id: str, intent_id: str, t: int) -> Remembered | None:
+    """The intent id's memory, if it still counts at chain time t."""
+    found = memory_of(state, agent_id, intent_id)
+    return found if found is not None and found.until >= t else None
+
+
+def remember(state: State, change: Mapping[str, Any]) -> None:
+    """In the id's unit: what a change says of its intent. It reads no more of the change than `told` keeps."""
+    agent_id, intent_id = change["agent_id"], change["intent_id"]
+    if change["kind"] == "verdict":
+        _put(state, agent_id, intent_id, _from_verdict(change))
+    else:
+        known = memory_of(state, agent_id, intent_id)
+        if known is not None:
+            _put(state, agent_id, intent_id, known._replace(outcome=change["status"]))
+
+
+def told(change: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a verdict's or an outcome's change that its id's unit needs to be replayed."""
+    if change["kind"] != "verdict":
+        return {name: change[name] for name in ("kind", "agent_id", "intent_id", "status")}
+    event = change["event"]
+    kept = event and {name: event[name] for name in ("hold_until", "chain_id", "lineage")}
+    names = ("kind", "digest", "agent_id", "intent_id", "intent_digest", "decision", "t", "remember_until")
+    return {**{name: change[name] for name in names}, "event": kept}
+
+
+def _put(state: State, agent_id: str, intent_id: str, memory: Remembered) -> None:
+    state.put(ids_unit(intent_id), ("id", agent_id, intent_id), memory)
+
+
+def _from_verdict(change: Mapping[str, Any]) -> Remembered:
+    event = change["event"]
+    return Remembered(
+        digest=change["intent_digest"],
+        until=change["remember_until"],
+        decision=change["decision"],
+        verdict_digest=change["digest"],
+        t=change["t"],
+        hold_until=None if event is None else event["hold_until"],
+        chain_id=None if event is None else event["chain_id"],
+        lineage=None if event is None else lineage_of(event),
+    )
