@@ -19,11 +19,11 @@ from harness_stream.core.chain import (
     event_labels,
     live_chains,
 )
-from harness_stream.core.counting import count, recount, warm
+from harness_stream.core.counting import count, homes_of, recount, warm
 from harness_stream.core.delegation import note_child, note_end, note_labels
 from harness_stream.core.ids import ids_unit, lineage_of, remember
 from harness_stream.core.provenance import ValueMap
-from harness_stream.core.state import State, agent_unit, lane_unit
+from harness_stream.core.state import State, agent_unit, lane_shards, lane_unit
 
 if TYPE_CHECKING:
     from harness_stream.core.rules.windows import Windows
@@ -68,7 +68,7 @@ def units_of(change: Change) -> tuple[str, ...]:
     if change["kind"] == "verdict" and event is None:  # neither evaluated nor counted, but given
         return (ids_unit(change["intent_id"]),)
     lane = change.get("lane") if event is None else event["lane"]
-    units = own if lane is None else (*own, lane_unit(lane))
+    units = own if lane is None else (*own, lane_unit(lane), *lane_shards(lane))
     if "intent_id" in change:
         units = (*units, ids_unit(change["intent_id"]))
     if change.get("root") is not None:
@@ -98,14 +98,19 @@ def _verdict(state: State, change: Change, windows: Windows) -> None:
     event, unit = change["event"], agent_unit(change["agent_id"])
     if event is None:
         return
-    for home in (unit, lane_unit(event["lane"])):
-        warm(state, home, windows, change["revision"])
+    _warm(state, event, windows, change["revision"])
     count(state, event, windows, change["revision"])
     declassified = change.get("declassify", ())
     _keep(state, unit, event, declassified)
     note_labels(state, event, declassified)
     note_child(state, event)
     _hold(state, unit, change["intent_id"], change.get("hold"))
+
+
+def _warm(state: State, event: Event, windows: Windows, revision: int) -> None:
+    held = () if event["settles"] is None else ({**event, **event["settles"]},)
+    for home in frozenset[str]().union(*(homes_of(e, windows) for e in (event, *held))):
+        warm(state, home, windows, revision)
 
 
 def _hold(state: State, unit: str, intent_id: str, hold: Mapping[str, Any] | None) -> None:
@@ -176,8 +181,8 @@ def _outcome(state: State, change: Change, windows: Windows) -> None:
     remember(state, change)
     done = {"outcome": change["status"], "measures": change["measures"]}
     if old is not None:
-        for home in (unit, lane_unit(old["lane"])):
-            warm(state, home, windows, change["revision"])
+        for event in (old, {**old, **done}):
+            _warm(state, event, windows, change["revision"])
         recount(state, old, {**old, **done}, windows, change["revision"], change["t"])
     if "values" in change:
         own = (change["agent_id"], change["chain_id"])

@@ -23,7 +23,7 @@ from harness_stream.core.groups import (
     window_of,
 )
 from harness_stream.core.scalars import micro_of
-from harness_stream.core.state import PARTITION_UNIT, State, agent_unit, lane_unit
+from harness_stream.core.state import PARTITION_UNIT, State, agent_unit, is_shard, lane_shard, lane_unit
 from harness_stream.core.views import views_of
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def matches(event: Event, windows: Windows, views: Sequence[Mapping[str, Any]] |
             if mask & spec.mask or mask >> window.FAILED_SHIFT & spec.mask:
                 groups.setdefault(group_of(spec, view), []).append((mask, view))
         for group, seen in groups.items():
-            yield spec, home_of(spec, event), group, _match(spec, event, seen)
+            yield spec, home_of(spec, event, group), group, _match(spec, event, seen)
 
 
 def _match(spec: window.Spec, event: Event, seen: Sequence[tuple[int, Mapping[str, Any]]]) -> window.Match:
@@ -92,11 +92,24 @@ def _path(view: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401  a value o
     return repr(value) if isinstance(value, list | Mapping) else value
 
 
-def home_of(spec: window.Spec, event: Event) -> str:
-    """The unit a group's state lives in: the agent's if it is grouped by agent or chain, else the lane's."""
+def home_of(spec: window.Spec, event: Event, group: Group) -> str:
+    """The unit a group's state lives in: the agent's if it is grouped by agent or chain, else the lane's or a shard."""
     if "agent_id" in spec.group_by or "chain_id" in spec.group_by:
         return agent_unit(event["agent_id"])
-    return lane_unit(event["lane"])
+    return lane_shard(event["lane"], group) if is_spread(spec) else lane_unit(event["lane"])
+
+
+def is_spread(spec: window.Spec) -> bool:
+    """May a lane have more than a few groups of this window? By nothing or by tenant it has not."""
+    return not {"agent_id", "chain_id"} & {*spec.group_by} and not {*spec.group_by} <= {"tenant"}
+
+
+def homes_of(event: Event, windows: Windows, views: Sequence[Mapping[str, Any]] | None = None) -> frozenset[str]:
+    """Every unit whose windows an event may be counted in or judged by."""
+    spread = [spec for spec in windows.specs if is_spread(spec)]
+    views = (views_of(event) if views is None else views) if spread else ()
+    shards = (home_of(spec, event, group_of(spec, view)) for spec in spread for view in views)
+    return frozenset((agent_unit(event["agent_id"]), lane_unit(event["lane"]), *shards))
 
 
 # --- Counting ---
@@ -205,7 +218,9 @@ def warm(state: State, unit: str, windows: Windows, revision: int | None = None)
     if agent.windows_for is not None and agent.windows_for >= switch:
         return
     _drop_dead_windows(state, unit, windows)
-    made_for = switch if agent.windows_for is None else agent.windows_for
+    # Nobody has acted in a new unit before; but a new shard's lane may have a past that was counted nowhere.
+    new = 0 if is_shard(unit) else switch
+    made_for = new if agent.windows_for is None else agent.windows_for
     fresh = [spec for spec in windows.specs if made_for < generation(state, spec.id) <= switch]
     chains = [state.get(unit, ("chain", c)) or Chain() for c in agent.chains]
     dropped = max((c.dropped_at for c in chains if c.dropped_at is not None), default=None)

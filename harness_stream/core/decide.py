@@ -16,13 +16,13 @@ from harness_stream.core.groups import Group, window_of
 from harness_stream.core.model import OWN_CHAIN_PREFIX, Intent, lane_of_fields, measure_of
 from harness_stream.core.reasons import Deny
 from harness_stream.core.rules.language import COUNTING
-from harness_stream.core.state import State, agent_unit, lane_unit
 from harness_stream.core.variables import variables_of
 from harness_stream.core.views import views_of
 
 if TYPE_CHECKING:
     from harness_stream.core.rules.compile import Judged
     from harness_stream.core.rules.windows import Windows
+    from harness_stream.core.state import State
 
 Reason = dict[str, Any]
 Inputs = Mapping[str, Any]
@@ -88,7 +88,7 @@ def decide(
     if unread is not None:
         return unread
     event = event_of(intent, arrival.t, inputs, settles=settles)
-    for home in (agent_unit(intent.agent_id), lane_unit(event["lane"])):
+    for home in counting.homes_of(event, windows):
         counting.warm(state, home, windows)
     barred = _barred(intent, arrival.t, inputs, event, state)
     if barred is not None:
@@ -271,7 +271,7 @@ class _Judged:
         return {"code": "rule", **base, **unknown, **shown}
 
     def _outcome(self, index: int, spec: window.Spec, group: Group) -> window.Outcome:
-        home = counting.home_of(spec, self._event)
+        home = counting.home_of(spec, self._event, group)
         before = window_of(self._state, spec, home, group, self._event["t"])
         if self._event["settles"] is not None:
             before = window.forget(before, self._event["id"])

@@ -45,7 +45,7 @@ ORCHESTRATOR, ENFORCER, APPROVER = "orchestrator", "enforcer", "approver"
 def units_needed(event: Input, tables: Tables, state: State) -> tuple[str, ...]:
     """Units that must be in memory before `Intake.answer` may be asked; once they are, it may name more."""
     row, agent = _identity(tables, event.agent_id), agent_unit(event.agent_id)
-    units = (agent, lane_unit(event.agent_id if row is None else lane_of(row)))
+    units = (agent, *_lane(event.agent_id if row is None else lane_of(row), state))
     if isinstance(event, Intent):
         return (*units, *_units_of_intent(event, state))
     if isinstance(event, Outcome):
@@ -56,7 +56,13 @@ def units_needed(event: Input, tables: Tables, state: State) -> tuple[str, ...]:
     hold = _hold_named(event, state) if isinstance(event, Approval) else None
     if hold is None:
         return units
-    return (*units, lane_unit(hold["event"]["lane"]), *_units_of_intent(Intent.model_validate(hold["intent"]), state))
+    held = Intent.model_validate(hold["intent"])
+    return (*units, *_lane(hold["event"]["lane"], state), *_units_of_intent(held, state))
+
+
+def _lane(lane: str, state: State) -> tuple[str, ...]:
+    """A lane's units come together: which shards an intent is counted in is known only once its facts are."""
+    return (lane_unit(lane), *state.stored_shards(lane))
 
 
 def _units_of_outcome(outcome: Outcome, state: State) -> tuple[str, ...]:
@@ -65,7 +71,7 @@ def _units_of_outcome(outcome: Outcome, state: State) -> tuple[str, ...]:
     if known is None:
         return ()
     event = chains.kept_event(state, outcome.agent_id, known.chain_id, outcome.intent_id)
-    lane = () if event is None else (lane_unit(event["lane"]),)
+    lane = () if event is None else _lane(event["lane"], state)
     return lane if known.lineage is None else (*lane, agent_unit(known.lineage.root_agent))
 
 

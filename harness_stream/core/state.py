@@ -8,7 +8,8 @@ whole.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
+from zlib import crc32
 
 Key = Hashable
 Unit = dict[Key, Any]
@@ -20,8 +21,33 @@ def agent_unit(agent_id: str) -> str:
 
 
 def lane_unit(lane: str) -> str:
-    """Name of the unit that holds a lane's own windows."""
+    """Name of the unit that holds what a lane's agents share."""
     return f"l:{lane}"
+
+
+# A lane may have 100,000 window groups (DESIGN §5). Spread over so many units each is rewritten and read in a few
+# milliseconds, and all of them come with one cold fetch (≤ 64 units) beside the agent's own.
+LANE_SHARDS: Final = 32
+_SHARD_PREFIX: Final = "s:"
+
+
+def lane_shard(lane: str, group: tuple[Any, ...]) -> str:
+    """Name of the unit that holds one of a lane's many groups."""
+    return _shard(lane, crc32(repr(group).encode()) % LANE_SHARDS)
+
+
+def lane_shards(lane: str) -> Iterator[str]:
+    """Names of all of them, whether or not they exist."""
+    return (_shard(lane, number) for number in range(LANE_SHARDS))
+
+
+def is_shard(unit: str) -> bool:
+    """Does the unit hold nothing but many groups of a lane?"""
+    return unit.startswith(_SHARD_PREFIX)
+
+
+def _shard(lane: str, number: int) -> str:
+    return f"{_SHARD_PREFIX}{number:02d}:{lane}"
 
 
 PARTITION_UNIT = "p"
@@ -42,6 +68,7 @@ class State:
         self._base: dict[str, Unit] = {}
         self._layers: list[dict[str, Unit]] = []
         self._elsewhere = set(elsewhere)
+        self._touched = set[str]()
         self.warmed: dict[int, dict[str, Unit]] = {}
 
     @property
@@ -61,10 +88,20 @@ class State:
         """Set `key` in the newest layer (in the base if nothing is in flight)."""
         target = self._layers[-1] if self._layers else self._base
         target.setdefault(unit, {})[key] = value
+        self._touched.add(unit)
+
+    def touched(self) -> frozenset[str]:
+        """Units that `put` has changed since this was last asked."""
+        touched, self._touched = frozenset(self._touched), set()
+        return touched
 
     def has(self, unit: str) -> bool:
         """Is the unit in memory (or known not to exist anywhere else)?"""
         return unit not in self._elsewhere
+
+    def stored_shards(self, lane: str) -> list[str]:
+        """A lane's shards that are stored and not in memory."""
+        return [unit for unit in lane_shards(lane) if unit in self._elsewhere] if self._elsewhere else []
 
     def push(self) -> None:
         """Open a layer for the next micro-batch."""

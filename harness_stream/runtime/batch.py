@@ -66,6 +66,7 @@ class Linked(NamedTuple):
         digest: their SHA-256.
         header: the fold after it.
         change: what it does to chains, None if nothing.
+        units: those it changed.
         source: the input record it answers (the last one of a skip).
     """
 
@@ -74,6 +75,7 @@ class Linked(NamedTuple):
     digest: str
     header: Header
     change: Change | None
+    units: frozenset[str]
     source: LogRecord
 
 
@@ -139,9 +141,12 @@ class Batch:
         if after is None:
             raise AssertionError(f"own record would be void: {body['kind']} covering {body['covers']}")
         change = change_of(body, digest)
+        units = frozenset[str]()
         if change is not None:
+            self.intake.state.touched()  # what deciding warmed is none of the change
             apply(self.intake.state, change, self.intake.windows)
-        self.records.append(Linked(body, value, digest, after, change, source))
+            units = self.intake.state.touched()
+        self.records.append(Linked(body, value, digest, after, change, units, source))
         self.header = after
 
     def _encoded(self, answer: Answer, source: LogRecord) -> tuple[Answer, bytes]:

@@ -20,6 +20,7 @@ from harness_stream.errors import GarbageRecord, StateUnavailable
 from harness_stream.runtime.admission import admit
 from harness_stream.runtime.batch import Batch, Handling, Taken
 from harness_stream.runtime.loading import CannotLoadError
+from harness_stream.runtime.mover import Moved
 from harness_stream.runtime.takeover import Takeover
 from harness_stream.runtime.warming import Warming
 from harness_stream.wire.decisions import digest_of, encode_body
@@ -27,7 +28,6 @@ from harness_stream.wire.decisions import digest_of, encode_body
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
 
-    from harness_stream.core.apply import Change
     from harness_stream.core.join import Tables
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.state import State
@@ -95,7 +95,7 @@ class Deciding:
         self._header = folded.place.header
         self._inbox: deque[Taken] = deque()
         self._paused = False
-        self._changes: list[tuple[Change, int]] = []
+        self._changes: list[Moved] = []
         self._released = False
         self._final_sent = False
         self._store_left_ms: int | None = None  # since when a cold fetch fails
@@ -377,7 +377,7 @@ class Deciding:
         if sent.body["kind"] == "checkpoint":
             self._outbox.copy_to_heads(sent)
         if sent.change is not None:
-            self._changes.append((sent.change, offset))
+            self._changes.append(Moved(sent.change, offset, sent.units))
         if sent.closes_layer and sent.header is not None:
             # Only whole micro-batches are confirmed: a rollback drops layers, so the place may never be inside of one.
             self._folded.place = Place(sent.header, offset, sent.digest)
@@ -452,7 +452,8 @@ class Deciding:
         first, last = self._snapshots.unscanned or (0, -1)
         units = yield from self._loader.units_between(first, last)
         # Retention took a part of it: then any unit may have changed.
-        self._snapshots.changed(self._state.all_units() if units is None else units)
+        known = self._state.all_units()
+        self._snapshots.changed(known if units is None else units & known)
         self._snapshots.unscanned = None
 
     def _evict(self) -> None:

@@ -113,8 +113,9 @@ class Folded:
         kept = {u: dict(self.state.confirmed(u)) for u in units if (self.ahead or {}).get(u, -1) >= offset}
         if len(kept) == len(units):
             return
+        self.state.touched()
         apply(self.state, change, _windows(rules, self.place))
-        self.touched.update(units_of(change))
+        self.touched.update(self.state.touched())
         for unit, values in kept.items():
             self.state.install(unit, values)
 
@@ -383,8 +384,8 @@ class Loader:
         """Units of a run of records, fetched together; then make sure that the store did not move meanwhile."""
         if folded.state.complete:
             return
-        units = [unit for body in bodies for unit in _units_named(body)]
-        if all(folded.state.has(u) for u in units):
+        units = [unit for body in bodies for unit in _units_named(body) if not folded.state.has(unit)]
+        if not units:
             return
         self.fetch(folded.state, units, _windows(self._rules, folded.place))
         head = self._ports.store.head(self._partition)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
 from harness_stream.core import limits
-from harness_stream.core.apply import Change, units_of
 from harness_stream.core.units import encode_change, encode_unit, forgotten
 from harness_stream.errors import StateUnavailable
 from harness_stream.ports import Metrics, Move, StateStore, StoredHead
@@ -22,6 +21,7 @@ from harness_stream.ports import Metrics, Move, StateStore, StoredHead
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from harness_stream.core.apply import Change
     from harness_stream.core.fold import Place
     from harness_stream.core.state import State
 
@@ -43,6 +43,14 @@ class Step(Enum):
     DONE = "done"
     UNKNOWN = "unknown"
     GONE = "gone"
+
+
+class Moved(NamedTuple):
+    """A confirmed change, the decision-log offset it came from, and the units it changed."""
+
+    change: Change
+    offset: int
+    units: frozenset[str]
 
 
 class Mover:
@@ -70,18 +78,17 @@ class Mover:
         self._answers = True
 
     def changed(
-        self, touched: frozenset[str], changes: Iterable[tuple[Change, int]], whole: frozenset[str] = frozenset()
+        self, touched: frozenset[str], changes: Iterable[Moved], whole: frozenset[str] = frozenset()
     ) -> None:
         """Units that a confirmed micro-batch changed, and by what (in order).
 
         What `whole` ones hold now, their changes alone do not say.
         """
         explained: set[str] = set()
-        for change, offset in changes:
-            for unit in units_of(change):
-                if unit in touched:
-                    explained.add(unit)
-                    self._append(unit, encode_change(change, offset, unit))
+        for change, offset, units in changes:
+            for unit in units & touched:
+                explained.add(unit)
+                self._append(unit, encode_change(change, offset, unit))
         for unit in (touched - explained) | whole:
             self._dirty[unit] = None
 

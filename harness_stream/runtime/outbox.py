@@ -26,6 +26,7 @@ class Sent(NamedTuple):
 
     Attributes:
         header: the fold after it; None for a claim or checkpoint.
+        units: those that its change changed.
         closes_layer: with it a micro-batch is confirmed.
         size: bytes of its value.
         sent_ms: elapsed time.
@@ -36,6 +37,7 @@ class Sent(NamedTuple):
     digest: str
     header: Header | None
     change: Change | None
+    units: frozenset[str]
     closes_layer: bool
     size: int
     sent_ms: int
@@ -77,14 +79,15 @@ class Outbox:
         value = encode_body(body)
         digest = digest_of(value)
         seal = self._ports.signer.seal_batch(self._partition, [digest])[0]
-        self._append(Sent(0, body, digest, header, None, closes_layer, len(value), 0), value, seal, None)
+        self._append(Sent(0, body, digest, header, None, frozenset(), closes_layer, len(value), 0), value, seal, None)
 
     def send_batch(self, records: Sequence[Linked]) -> None:
         """Send one micro-batch under one seal; the last record closes its layer (raises as `send`)."""
         seals = self._ports.signer.seal_batch(self._partition, [linked.digest for linked in records])
         for linked, seal in zip(records, seals, strict=True):
             last = linked is records[-1]
-            sent = Sent(0, linked.body, linked.digest, linked.header, linked.change, last, len(linked.value), 0)
+            head, size = (0, linked.body, linked.digest, linked.header), len(linked.value)
+            sent = Sent(*head, linked.change, linked.units, last, size, 0)
             self._append(sent, linked.value, seal, linked.source)
 
     def take(self, delivery: Delivery) -> Sent | None:

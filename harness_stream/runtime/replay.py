@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from harness_stream.core.apply import apply, change_of, units_of
+from harness_stream.core.apply import apply, change_of
 from harness_stream.core.decide import Arrival
 from harness_stream.core.fold import Header, fold_header, genesis
 from harness_stream.core.intake import Intake
@@ -28,7 +28,6 @@ from harness_stream.wire.decisions import digest_of, encode_body
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from harness_stream.core.apply import Change
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.tables import Row
 
@@ -73,7 +72,7 @@ class World:
         (linked,) = batch.records
         self.header = batch.header
         if linked.change is not None:
-            self._changed(linked.change)
+            self._changed(linked.units)
         return dict(linked.body)
 
     def know(self, body: Mapping[str, Any], digest: str) -> None:
@@ -83,10 +82,10 @@ class World:
         if change is not None:
             change = {**change, "revision": REVISION}  # as if these rules had been there
             apply(self._intake.state, change, self._intake.windows)
-            self._changed(change)
+            self._changed(self._intake.state.touched())
 
-    def _changed(self, change: Change) -> None:
-        self._touched.update(units_of(change))
+    def _changed(self, units: frozenset[str]) -> None:
+        self._touched.update(units)
         self._changes += 1
         if self._changes < FORGET_CHANGES:
             return

@@ -116,8 +116,9 @@ def test_at_once_means_unknown_until_warm() -> None:
 
 
 @pytest.mark.parametrize("store", ["kept", "flushed"])
-def test_an_ordinary_push_of_the_same_set_then_warms_it(store: str) -> None:
-    text = AFTER.replace("gt: 700", "gt: 5")
+@pytest.mark.parametrize("group", ["tenant", "action"])
+def test_an_ordinary_push_of_the_same_set_then_warms_it(store: str, group: str) -> None:
+    text = AFTER.replace("gt: 700", "gt: 5").replace("[tenant]", f"[{group}]")
     world = world_with()
     reads(world, 4)
     switch(world, text, now=True)
@@ -161,14 +162,18 @@ def test_units_take_over_and_then_nobody_counts_again(busy: World) -> None:
 
 @pytest.mark.parametrize("store", ["kept", "flushed", "older"])
 @pytest.mark.parametrize("turns", range(0, 120, 8))
-def test_a_crash_around_the_switch_changes_nothing(store: str, turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("group", ["tenant", "action"])
+def test_a_crash_around_the_switch_changes_nothing(
+    store: str, turns: int, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The successor crosses the switch, or finds units that have not taken over, or counts anew."""
     monkeypatch.setattr(takeover, "UNITS_PER_TURN", 1)
     world = world_with()
     reads(world, 30)
     reads(world, 30, "agent-4")
     dump = world.store.snapshot()
-    world.push_rules(3, AFTER.replace("gt: 600", "gt: 30").replace("gt: 700", "gt: 30"))
+    text = AFTER.replace("gt: 600", "gt: 30").replace("gt: 700", "gt: 30")
+    world.push_rules(3, text.replace("[tenant]", f"[{group}]"))
     for _ in range(turns):
         world.turn()
     world.crash(0)

@@ -87,6 +87,10 @@ rules:
     effect: hold
     when: exports
     correlation: {type: absent, rules: [queries], group-by: [tenant], timespan: 1s}
+  - id: one-record-again-and-again
+    effect: deny
+    when: anything
+    correlation: {type: event_count, rules: [anything], group-by: [resource.uri], timespan: 9s, condition: {gt: 4}}
   - {id: tainted, effect: hold, when: 'egress && "pii" in chain.labels'}
 """
 
