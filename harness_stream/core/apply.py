@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from harness_stream.core import limits
 from harness_stream.core.chain import (
     AGENT_KEY,
+    HOLDS_KEY,
     Agent,
     Chain,
     Event,
     event_bytes,
     event_labels,
     live_chains,
+    open_holds,
 )
 from harness_stream.core.counting import count, homes_of, recount, warm
 from harness_stream.core.delegation import note_child, note_end, note_labels
@@ -104,7 +106,7 @@ def _verdict(state: State, change: Change, windows: Windows) -> None:
     _keep(state, unit, event, declassified)
     note_labels(state, event, declassified)
     note_child(state, event)
-    _hold(state, unit, change["intent_id"], change.get("hold"))
+    _hold(state, change)
 
 
 def _warm(state: State, event: Event, windows: Windows, revision: int) -> None:
@@ -113,12 +115,15 @@ def _warm(state: State, event: Event, windows: Windows, revision: int) -> None:
         warm(state, home, windows, revision)
 
 
-def _hold(state: State, unit: str, intent_id: str, hold: Mapping[str, Any] | None) -> None:
+def _hold(state: State, change: Change) -> None:
+    unit, intent_id, hold = agent_unit(change["agent_id"]), change["intent_id"], change.get("hold")
     before = state.get(unit, ("hold", intent_id))
     if before is not None:
         state.put(unit, ("held", before["verdict"]), None)
     if before is not None or hold is not None:
         state.put(unit, ("hold", intent_id), hold)
+        waiting = [h for h in open_holds(state, change["agent_id"], change["t"]) if h[0] != intent_id]
+        state.put(unit, HOLDS_KEY, (*waiting, *([] if hold is None else [(intent_id, hold["until"])])))
     if hold is not None:
         state.put(unit, ("held", hold["verdict"]), (intent_id, hold["until"]))
 

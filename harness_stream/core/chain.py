@@ -62,6 +62,12 @@ AGENT_KEY = ("agent",)
 """A unit's `Agent`; a lane's unit has one too, without chains."""
 
 
+OpenHold = tuple[str, int]
+"""(intent id, chain time up to which it may be answered)."""
+HOLDS_KEY = ("holds",)
+"""In an agent's unit: its `OpenHold`s, and some that have ended."""
+
+
 def chain_of(state: State, agent_id: str, chain_id: str) -> Chain | None:
     """A chain; the agent's own always exists."""
     found: Chain | None = state.get(agent_unit(agent_id), ("chain", chain_id))
@@ -75,6 +81,12 @@ def kept_event(state: State, agent_id: str, chain_id: str | None, intent_id: str
     chain: Chain | None = state.get(agent_unit(agent_id), ("chain", chain_id))
     kept = () if chain is None else chain.kept
     return next((e for e in reversed(kept) if e["id"] == intent_id), None)
+
+
+def open_holds(state: State, agent_id: str, t: int) -> tuple[OpenHold, ...]:
+    """An agent's intents that wait for an approver at chain time t, oldest first."""
+    found: tuple[OpenHold, ...] = state.get(agent_unit(agent_id), HOLDS_KEY) or ()
+    return tuple(hold for hold in found if hold[1] >= t)
 
 
 def live_chains(state: State, agent_id: str, t: int) -> tuple[str, ...]:

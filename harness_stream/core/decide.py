@@ -206,6 +206,8 @@ def _by_rules(
     shadow = [f for f, rule in zip(findings, windows.program.rules, strict=True) if f and rule.mode == "shadow"]
     enforced = [f for f in enforced if not (f["effect"] == "hold" and f["rule"] in satisfied and f["code"] == "rule")]
     decision, reasons = combine(enforced)
+    if decision == "hold" and _holds_full(state, event):
+        decision, reasons = "deny", (engine_reason(Deny.HOLDS_FULL), *reasons)
     approved = {f["rule"] for f in reasons} if decision == "approve" else frozenset()
     hold_until = event["t"] + limits.HOLD_MS_DEFAULT if decision == "hold" else None
     return Decided(
@@ -216,6 +218,12 @@ def _by_rules(
         hold_until,
         {**event, "decision": decision, "hold_until": hold_until},
     )
+
+
+def _holds_full(state: State, event: Mapping[str, Any]) -> bool:
+    """A hold that is asked again keeps its place."""
+    waiting = {intent_id for intent_id, _ in chains.open_holds(state, event["agent_id"], event["t"])}
+    return event["id"] not in waiting and len(waiting) >= limits.HOLDS_OPEN_MAX
 
 
 class _Judged:

@@ -109,7 +109,7 @@ def put_window(
         until = max(kept.until, until)
     elif until < t:
         return
-    elif _groups_in(state, windows, home, t) >= limits.GROUPS_PER_LANE_MAX:
+    elif _groups_in(state, windows, home, t) >= limits.GROUPS_PER_UNIT_MAX:
         state.put(home, OVERFLOW_KEY, max(state.get(home, OVERFLOW_KEY) or 0, t))
         return
     if kept is None or kept.until != until:

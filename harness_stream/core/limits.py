@@ -78,6 +78,7 @@ DEADLINE_MS_DEFAULT: Final = 5_000
 DEADLINE_MS_MAX: Final = 60_000  # = ID_AGE_MS_MAX: an id must not age out while its intent waits
 VALID_FOR_MS_DEFAULT: Final = 5_000  # an approve starts within this from being read: as long as the deadline
 HOLD_MS_DEFAULT: Final = 900_000  # 15 min for a person to answer
+HOLDS_OPEN_MAX: Final = 64  # of one agent: more than a person answers in HOLD_MS_DEFAULT, and a loop stops there
 HOLD_MEMORY_MS: Final = 3_600_000  # who answers too late is told so for an hour, then that there is no such hold
 CLOCK_SKEW_MS_MAX: Final = 5_000  # append time beyond decided_at: `deny: clock`
 ID_AGE_MS_MAX: Final = 60_000  # |UUIDv7 time - append time|
@@ -113,6 +114,9 @@ COLD_FETCH_MS_MAX: Final = LOOP_WAIT_MS_MAX
 DELTA_BYTES_MAX: Final = 300  # one chain event appended in Redis
 DELTAS_BEFORE_REBASE: Final = 64
 
+# A piece of a unit in the chains topic (1 MiB a record). A unit's largest single values are below 128 KiB.
+PART_BYTES_MAX: Final = 512 * KIB
+
 # --- Chains and windows (DESIGN §5) ---
 
 # Mandates of one agent that windows still reach into: 64 KiB each, so that one agent stays below 16 MiB.
@@ -126,6 +130,10 @@ WINDOW_EXACT_MAX: Final = 512  # count and sum: the newest so many are exact
 WINDOW_BUCKETS: Final = 64  # then buckets, the oldest of which widens the interval
 WINDOW_VALUES_MAX: Final = 1024  # distinct: last time per value
 GROUPS_PER_LANE_MAX: Final = 100_000
+# A lane's groups are spread over so many units: each is rewritten and read in a few milliseconds, and all of them come
+# with one cold fetch beside the agent's own.
+LANE_SHARDS: Final = 32
+GROUPS_PER_UNIT_MAX: Final = GROUPS_PER_LANE_MAX // LANE_SHARDS
 HOT_BYTES_MAX: Final = 1024 * MIB  # hot set of a worker
 RETENTION_SLACK_MS: Final = 86_400_000  # PROTOCOL §2: + 24 h
 TIMESPAN_MS_MAX_DEFAULT: Final = 86_400_000  # `topics.max_timespan`, default 24 h

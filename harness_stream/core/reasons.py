@@ -29,6 +29,7 @@ class Deny(StrEnum):
     QUARANTINED = "quarantined"
     HOLD_EXPIRED = "hold_expired"
     HOLD_DENIED = "hold_denied"
+    HOLDS_FULL = "holds_full"
 
 
 class Reject(StrEnum):
@@ -126,6 +127,7 @@ EXPLAIN: dict[str, str] = {
     Garbage.ID_TIME: "the intent id's time is more than 60 s from the broker's append time; use a fresh UUIDv7",
     Deny.HOLD_EXPIRED: "nobody approved the hold in time",
     Deny.HOLD_DENIED: "an approver said no",
+    Deny.HOLDS_FULL: "as many of this agent's intents wait for an approver as may; answer some, or let them expire",
     Reject.DUPLICATE: "this intent was already taken in; its verdict was published earlier",
     Reject.ID_REUSED: "this intent id was used before with other content; every intent needs its own id",
     Reject.WRONG_PARTITION: "the record is not in its lane's partition: murmur2(lane) mod partition count",

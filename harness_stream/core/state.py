@@ -11,6 +11,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Final
 from zlib import crc32
 
+from harness_stream.core import limits
+
 Key = Hashable
 Unit = dict[Key, Any]
 
@@ -25,20 +27,17 @@ def lane_unit(lane: str) -> str:
     return f"l:{lane}"
 
 
-# A lane may have 100,000 window groups (DESIGN §5). Spread over so many units each is rewritten and read in a few
-# milliseconds, and all of them come with one cold fetch (≤ 64 units) beside the agent's own.
-LANE_SHARDS: Final = 32
 _SHARD_PREFIX: Final = "s:"
 
 
 def lane_shard(lane: str, group: tuple[Any, ...]) -> str:
     """Name of the unit that holds one of a lane's many groups."""
-    return _shard(lane, crc32(repr(group).encode()) % LANE_SHARDS)
+    return _shard(lane, crc32(repr(group).encode()) % limits.LANE_SHARDS)
 
 
 def lane_shards(lane: str) -> Iterator[str]:
     """Names of all of them, whether or not they exist."""
-    return (_shard(lane, number) for number in range(LANE_SHARDS))
+    return (_shard(lane, number) for number in range(limits.LANE_SHARDS))
 
 
 def is_shard(unit: str) -> bool:

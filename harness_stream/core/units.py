@@ -6,13 +6,13 @@ holds, windows nobody can reach into any more. So a unit read back decides exact
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from harness_stream.core import limits, window
 from harness_stream.core.apply import Change, apply
-from harness_stream.core.chain import Agent, Chain
+from harness_stream.core.chain import Agent, Chain, OpenHold
 from harness_stream.core.delegation import Delegation, Tree
 from harness_stream.core.groups import Kept, Room
 from harness_stream.core.ids import UNIT_PREFIX, Lineage, Remembered, remember, told
@@ -35,13 +35,59 @@ def encode_unit(values: Mapping[Key, Any], as_of: int, t: int) -> bytes:
         as_of: decision-log offset up to which every change is in it.
         t: chain time; what can no longer matter then is left out.
     """
-    items = [[list(_tuple(key)), _PLAIN[_kind(key)](value)] for key, value in values.items() if _matters(key, value, t)]
-    return orjson.dumps({"v": VERSION, "as_of": as_of, "items": items}, default=list, option=orjson.OPT_NON_STR_KEYS)
+    return _dumped({"v": VERSION, "as_of": as_of, "items": _items(values, t)})
+
+
+def encode_parts(values: Mapping[Key, Any], as_of: int, t: int) -> list[bytes]:
+    """The same in pieces that each fit into one record; most units are one piece, as `encode_unit` writes it.
+
+    Nothing bounds a whole unit below a record's size: an agent may keep 256 chains. But each value alone is bounded.
+    """
+    items = _items(values, t)
+    whole = _dumped({"v": VERSION, "as_of": as_of, "items": items})
+    if len(whole) <= limits.PART_BYTES_MAX:
+        return [whole]
+    pieces: list[list[Any]] = [[]]
+    size = 0
+    for item in items:
+        size += len(_dumped(item)) + 1
+        if size > limits.PART_BYTES_MAX and pieces[-1]:
+            pieces.append([])
+            size = len(_dumped(item)) + 1
+        pieces[-1].append(item)
+    count = len(pieces)
+    return [
+        _dumped({"v": VERSION, "as_of": as_of, "items": piece, "part": [number, count]})
+        for number, piece in enumerate(pieces)
+    ]
+
+
+def _items(values: Mapping[Key, Any], t: int) -> list[Any]:
+    return [[list(_tuple(key)), _PLAIN[_kind(key)](value)] for key, value in values.items() if _matters(key, value, t)]
+
+
+def _dumped(content: Any) -> bytes:
+    return orjson.dumps(content, default=list, option=orjson.OPT_NON_STR_KEYS)
 
 
 def forgotten(values: Mapping[Key, Any], t: int) -> list[Key]:
     """Keys that no decision at or after chain time t can see: memory may drop them as a stored unit does."""
     return [key for key, value in values.items() if not _matters(key, value, t)]
+
+
+class Part(NamedTuple):
+    """A piece of a unit.
+
+    Attributes:
+        values: some of the unit's.
+        as_of: decision-log offset up to which every change is in them.
+        number, count: which piece of how many; all of one `as_of` together are the unit.
+    """
+
+    values: Unit
+    as_of: int
+    number: int = 0
+    count: int = 1
 
 
 def decode_unit(data: bytes) -> tuple[Unit, int]:
@@ -50,11 +96,21 @@ def decode_unit(data: bytes) -> tuple[Unit, int]:
     Raises:
         ValueError: the bytes are none of ours.
     """
+    return decode_part(data)[:2]
+
+
+def decode_part(data: bytes) -> Part:
+    """One of what `encode_parts` wrote.
+
+    Raises:
+        ValueError: the bytes are none of ours.
+    """
     try:
         content = orjson.loads(data)
         if content["v"] != VERSION:
             raise ValueError(f"unit of version {content['v']}")
-        return {_key(key): _RICH[key[0]](value) for key, value in content["items"]}, content["as_of"]
+        values = {_key(key): _RICH[key[0]](value) for key, value in content["items"]}
+        return Part(values, content["as_of"], *content.get("part", ()))
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"not a unit of state: {error!r}") from None
 
@@ -146,6 +202,10 @@ def _delegation(value: list[Any]) -> Delegation:
     return Delegation(value[0], _lineage(value[1]), value[2], tuple(value[3]))
 
 
+def _holds(value: list[Any]) -> tuple[OpenHold, ...]:
+    return tuple((intent_id, until) for intent_id, until in value)
+
+
 def _kept(value: list[Any]) -> Kept:
     return Kept(value[0], window.from_json(value[1]))
 
@@ -164,6 +224,7 @@ _PLAIN: Mapping[str, Callable[[Any], Any]] = {
     "id": list,
     "hold": _same,
     "held": _same,
+    "holds": list,
     "window": lambda kept: [kept.until, window.to_json(kept.state)],
     "since": _same,
     "overflow": _same,
@@ -180,6 +241,7 @@ _RICH: Mapping[str, Callable[[Any], Any]] = {
     "chain": _chain,
     "id": _remembered,
     "held": tuple,
+    "holds": _holds,
     "delegation": _delegation,
     "tree": _tree,
     "values": ValueMap.from_json,

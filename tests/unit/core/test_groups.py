@@ -13,7 +13,7 @@ from harness_stream.core import groups, limits, units, window
 from harness_stream.core.groups import lives_until, put_window, window_of
 from harness_stream.core.rules.compile import load
 from harness_stream.core.rules.windows import Windows
-from harness_stream.core.state import State, lane_unit
+from harness_stream.core.state import State, lane_shards, lane_unit
 
 MINUTE = 60_000
 HOME = lane_unit("tenant-1")
@@ -50,8 +50,8 @@ def seen(state: State, t: int, purpose: str) -> tuple[int, int | None]:
     return shown.lo, shown.hi
 
 
-def groups_kept(state: State) -> int:
-    return sum(key[0] == "window" for key in state.confirmed(HOME) if isinstance(key, tuple))
+def groups_kept(state: State, unit: str = HOME) -> int:
+    return sum(key[0] == "window" for key in state.confirmed(unit) if isinstance(key, tuple))
 
 
 @pytest.mark.parametrize("at", [0, 1, MINUTE - 1, MINUTE, MINUTE + 1])
@@ -71,7 +71,7 @@ def test_what_has_ended_leaves_memory_and_what_is_stored():
 
 
 def test_groups_that_ended_make_room(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(limits, "GROUPS_PER_LANE_MAX", 3)
+    monkeypatch.setattr(limits, "GROUPS_PER_UNIT_MAX", 3)
     state = State()
     for n, purpose in enumerate("abc"):
         see(state, make.NOW + n, purpose)
@@ -92,13 +92,30 @@ def test_a_late_outcome_of_an_ended_group_brings_nothing_back():
 
 def test_a_lane_of_ever_new_groups_stays_small(monkeypatch: pytest.MonkeyPatch):
     """An agent that names a new purpose each time fills the room for two timespans, not for ever."""
-    monkeypatch.setattr(limits, "GROUPS_PER_LANE_MAX", 50)
-    story = make.Story(RULES)
-    for n in range(120):
-        story.act(make.NOW + n * 10_000, purpose=f"p{n}")
-        story.state.forget(HOME, units.forgotten(story.state.confirmed(HOME), make.NOW + n * 10_000))
-        assert groups_kept(story.state) <= 50
-        assert groups.OVERFLOW_KEY not in story.state.confirmed(HOME)
+    monkeypatch.setattr(limits, "GROUPS_PER_UNIT_MAX", 6)
+    story, t = make.Story(RULES), make.NOW
+    for n in range(300):
+        t += 10_000
+        story.act(t, purpose=f"p{n}")
+        for shard in lane_shards("tenant-1"):
+            story.state.forget(shard, units.forgotten(story.state.confirmed(shard), t))
+            assert groups_kept(story.state, shard) <= 6
+            assert groups.OVERFLOW_KEY not in story.state.confirmed(shard)
+
+
+def test_many_groups_of_a_lane_are_spread_and_few_are_not():
+    story = make.Story(RULES + """
+  - id: all
+    effect: deny
+    when: anything
+    correlation: {type: event_count, rules: [anything], group-by: [tenant], timespan: 1m, condition: {gt: 10000}}
+""")
+    for n in range(1_000):
+        story.act(make.NOW + n, purpose=f"p{n}")
+    sizes = [groups_kept(story.state, shard) for shard in lane_shards("tenant-1")]
+    assert (sum(sizes), len(sizes)) == (2_000, limits.LANE_SHARDS), "two windows count each purpose"
+    assert max(sizes) < 3 * sum(sizes) / len(sizes)
+    assert groups_kept(story.state) == 1
 
 
 STEPS = st.lists(
@@ -116,7 +133,7 @@ STEPS = st.lists(
 def test_when_memory_lets_go_changes_nothing(steps: list[Any], room: int):
     forgetful, keeping, t = State(), State(), make.NOW
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(limits, "GROUPS_PER_LANE_MAX", room)
+        patch.setattr(limits, "GROUPS_PER_UNIT_MAX", room)
         for waited, purpose, late, lets_go in steps:
             t += waited
             for state in (forgetful, keeping):

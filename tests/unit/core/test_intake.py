@@ -288,3 +288,35 @@ class TestQuarantine:
         story.take(make.intent())
         body = story.intake.quarantined(make.intent(), make.arrival(make.intent()), NOW)
         assert body["reason"] == Reject.DUPLICATE
+
+
+class TestHolds:
+    """A loop that waits for a person each time may not fill memory with what nobody will answer."""
+
+    ASK = make.APPROVE_ALL.replace("effect: approve", "effect: hold")
+
+    def full(self) -> make.Story:
+        story = make.Story(self.ASK)
+        for n in range(limits.HOLDS_OPEN_MAX):
+            assert story.act(NOW + n)["decision"] == "hold"
+        return story
+
+    def test_so_many_wait_and_the_next_is_denied(self):
+        body = self.full().act(NOW + 100)
+        assert (body["decision"], body["reasons"][0]["code"]) == ("deny", Deny.HOLDS_FULL)
+        assert body["reasons"][1]["rule"] == "everything", "and what would have held it is named"
+
+    def test_an_answer_makes_room(self):
+        story = self.full()
+        story.take(make.approval(hold_digest=story.digests[0], decision="deny"), t=NOW + 100)
+        assert story.act(NOW + 101)["decision"] == "hold"
+
+    def test_expiry_makes_room(self):
+        story = self.full()
+        assert story.act(NOW + limits.HOLD_MS_DEFAULT)["decision"] == "deny"
+        assert story.act(NOW + limits.HOLD_MS_DEFAULT + 1)["decision"] == "hold"
+
+    def test_others_have_room_of_their_own(self):
+        story = self.full()
+        story.intake.tables = make.tables(make.identity_row(), make.identity_row("agent-2"))
+        assert story.act(NOW + 100, agent_id="agent-2")["decision"] == "hold"

@@ -3,7 +3,7 @@
 import factories as make
 import pytest
 
-from harness_stream.core import units
+from harness_stream.core import limits, units
 from harness_stream.core.apply import units_of
 from harness_stream.core.ids import UNIT_PREFIX
 from harness_stream.core.state import PARTITION_UNIT, State, agent_unit, lane_unit
@@ -46,7 +46,7 @@ def test_it_comes_back_as_it_was(story: make.Story):
 
 
 def test_it_holds_something_of_every_kind(story: make.Story):
-    assert {key[0] for key in story.state.confirmed(UNIT)} == {"agent", "chain", "hold", "held", "window", "groups"}
+    assert {key[0] for key in story.state.confirmed(UNIT)} == {"agent", "chain", "hold", "held", "holds", "window", "groups"}
 
 
 def test_an_id_that_is_forgotten_is_left_out(story: make.Story):
@@ -60,7 +60,7 @@ def test_an_id_that_is_forgotten_is_left_out(story: make.Story):
 def test_an_answered_hold_is_left_out(story: make.Story):
     story.take(make.approval(hold_digest=story.digests[2]), t=NOW + 1)
     values, _ = units.decode_unit(units.encode_unit(story.state.confirmed(UNIT), 0, NOW + 1))
-    assert {key[0] for key in values} == {"agent", "chain", "window", "groups"}
+    assert {key[0] for key in values} == {"agent", "chain", "holds", "window", "groups"}
 
 
 @pytest.mark.parametrize(
@@ -114,3 +114,18 @@ def test_memory_forgets_what_a_stored_unit_leaves_out():
     kept = dict(story.state.confirmed(UNIT))
     story.state.forget(UNIT, units.forgotten(kept, NOW + 10**9))
     assert story.state.confirmed(UNIT) == kept
+
+
+def test_a_large_unit_comes_in_pieces_that_are_the_unit(monkeypatch: pytest.MonkeyPatch):
+    story = make.Story(RULES)
+    for n in range(60):
+        story.act(NOW + n, resources=[f"crm://records/{n}"], purpose="x" * 200)
+    values = story.state.confirmed(UNIT)
+    assert len(units.encode_parts(values, 7, NOW)) == 1
+    whole = units.encode_unit(values, 7, NOW)
+    monkeypatch.setattr(limits, "PART_BYTES_MAX", len(whole) // 3)
+    written = units.encode_parts(values, 7, NOW)
+    parts = [units.decode_part(piece) for piece in written]
+    assert len(parts) > 1
+    assert [(p.as_of, p.number, p.count) for p in parts] == [(7, n, len(parts)) for n in range(len(parts))]
+    assert {key: value for part in parts for key, value in part.values.items()} == values
