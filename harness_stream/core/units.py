@@ -81,13 +81,13 @@ class Part(NamedTuple):
     Attributes:
         values: some of the unit's.
         as_of: decision-log offset up to which every change is in them.
-        number, count: which piece of how many; all of one `as_of` together are the unit.
+        number, of: which piece of how many; all of one `as_of` together are the unit.
     """
 
     values: Unit
     as_of: int
     number: int = 0
-    count: int = 1
+    of: int = 1
 
 
 def decode_unit(data: bytes) -> tuple[Unit, int]:

@@ -344,9 +344,8 @@ class Deciding:
         """Begin to count the new windows; what was begun for another revision is given up."""
         old, cold = self._windows_in_force(), self._rules.now
         fresh = frozenset() if cold else counting.fresh_windows(self._state, old, new, warmed=True)
-        place, in_flight = self._folded.place, self._outbox.changes()
-        narrowed = new.narrowed(fresh)
-        warming = Warming(self._loader.history, narrowed, revision, place, self._next_offset, in_flight)
+        history, place, narrowed = self._loader.history, self._folded.place, new.narrowed(fresh)
+        warming = Warming(history, narrowed, revision, place, lambda: (self._next_offset, self._outbox.changes()))
         if self._counting is not None:
             self._counting.close()
         self._counting = warming.run(self._ports.clock.now_ms())

@@ -119,13 +119,24 @@ class History:
         finally:
             self._stop()
 
-    def count(self, warmup: Warmup, end: int, revision: int) -> Generator[None, None, None]:
+    def count(
+        self, warmup: Warmup, end: int, revision: int, counted: Place | None = None
+    ) -> Generator[None, None, Place]:
         """Give a warm-up everything that counts after its place, up to `end` or the switch to `revision`.
 
         If retention took a part, nothing before the end counts as seen.
+
+        Args:
+            warmup: it.
+            end: decision-log offset.
+            revision: of the switch it is for.
+            counted: how far it has come already, None if it has not begun.
+
+        Returns:
+            How far it has come.
         """
         yield from self.bounds()
-        place = warmup.place
+        first = place = counted or warmup.place
         for record in self.records(place.offset + 1, end):
             if record is None:
                 yield
@@ -141,8 +152,9 @@ class History:
             change = change_of(body, digest) if body["kind"] in {"verdict", "ack"} else None
             if change is not None:
                 warmup.take(change)
-        if self._overtaken(warmup.place.offset + 1):
+        if self._overtaken(first.offset + 1):
             warmup.since = place.header.t
+        return place
 
     def place_before(self, t_ms: int, end: int) -> Generator[None, None, Place | None]:
         """A place at or before append time t_ms, if the log reaches back so far, else its first; None if it has none.

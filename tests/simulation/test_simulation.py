@@ -32,6 +32,7 @@ def short_histories(seed: int) -> Iterator[None]:
             stack.enter_context(mock.patch.object(history, "SEARCH_RECORDS", 8))
             stack.enter_context(mock.patch.object(history, "PIECE_RECORDS", 20))
             stack.enter_context(mock.patch.object(takeover, "UNITS_PER_TURN", 1))
+            stack.enter_context(mock.patch.object(warming, "LATER_MAX", 2))
         yield
 
 

@@ -11,7 +11,7 @@ import pytest
 from harness_stream.adapters.memory.broker import Fate
 from harness_stream.core.counting import WARMUPS_KEY
 from harness_stream.core.lanes import partition_of
-from harness_stream.runtime import takeover
+from harness_stream.runtime import takeover, warming
 from tests.log_checker import fold_partition
 from tests.simulation.test_simulation import PARTITIONS, TOPICS, Faults, World, bundle, compiled
 from tests.simulation.world import AGENTS
@@ -77,9 +77,10 @@ def newest(world: World, agent: str = "agent-1") -> dict[str, Any]:
     return next(b for b in reversed(log_of(world, agent)) if b["kind"] == "verdict" and b["agent_id"] == agent)
 
 
-def recomputed(world: World) -> None:
+def recomputed(world: World, *more: str) -> None:
     """Every verdict recomputes on the log before it."""
-    bundles = {hashlib.sha256(b).hexdigest(): compiled(b) for b in (bundle(), bundle(BEFORE), bundle(AFTER))}
+    texts = (bundle(), *(bundle(text) for text in (BEFORE, AFTER, *more)))
+    bundles = {hashlib.sha256(b).hexdigest(): compiled(b) for b in texts}
     for p in range(PARTITIONS):
         fold_partition(world.everything(TOPICS.intents, p), world.everything(TOPICS.verdicts, p), p, "i1", bundles)
 
@@ -136,10 +137,14 @@ def test_an_ordinary_push_of_the_same_set_then_warms_it(store: str, group: str) 
     assert (reason["rule"], reason.get("unknown"), reason["counted"]) == ("reads-of-all", None, [6, 6])
 
 
-def test_the_old_set_decides_until_the_windows_are_warm() -> None:
+@pytest.mark.parametrize("kept", [0, 3, 4_096])
+def test_the_old_set_decides_until_the_windows_are_warm(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little of what is published meanwhile is kept in memory."""
+    monkeypatch.setattr(warming, "LATER_MAX", kept)
     world = world_with()
     reads(world, 300)
-    world.push_rules(3, AFTER)
+    strict = AFTER.replace("gt: 600", "gt: 300")
+    world.push_rules(3, strict)
     for _ in range(40):
         world.send(by="agent-1", agent_id="agent-1", action="crm.read", resources=[], measures={})
         world.turn()
@@ -149,7 +154,10 @@ def test_the_old_set_decides_until_the_windows_are_warm() -> None:
     between = sum(b["rules"]["revision"] == 2 for b in log[300:at])
     assert between > 0, "the partition went on deciding while it warmed"
     assert all(b["rules"]["revision"] == 3 for b in log[at:])
-    recomputed(world)
+    reads(world, 1)
+    approved = sum(b["kind"] == "verdict" and b["decision"] == "approve" for b in log_of(world))
+    assert newest(world)["reasons"][0]["counted"] == [approved + 1, approved + 1]
+    recomputed(world, strict)
 
 
 def test_units_take_over_and_then_nobody_counts_again(busy: World) -> None:

@@ -127,5 +127,5 @@ def test_a_large_unit_comes_in_pieces_that_are_the_unit(monkeypatch: pytest.Monk
     written = units.encode_parts(values, 7, NOW)
     parts = [units.decode_part(piece) for piece in written]
     assert len(parts) > 1
-    assert [(p.as_of, p.number, p.count) for p in parts] == [(7, n, len(parts)) for n in range(len(parts))]
+    assert [(p.as_of, p.number, p.of) for p in parts] == [(7, n, len(parts)) for n in range(len(parts))]
     assert {key: value for part in parts for key, value in part.values.items()} == values
