@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from harness_stream.adapters.clock import SystemClock
@@ -19,6 +20,7 @@ from harness_stream.adapters.kafka.topics import verify
 from harness_stream.adapters.redis.state import RedisStateStore
 from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier
 from harness_stream.errors import ConfigError
+from harness_stream.runtime.facts import RulesView
 from harness_stream.runtime.realm import Ports, Realm
 from harness_stream.runtime.worker import Worker
 from harness_stream.wire.topics import Topics
@@ -83,7 +85,8 @@ def kafka_worker(settings: Settings, realm: Realm, metrics: Metrics) -> Worker:
         metrics=metrics,
         jitter=random.SystemRandom().random,
     )
-    return Worker(realm, ports, secrets.token_hex(16))
+    compiling = ThreadPoolExecutor(1, thread_name_prefix="rules")
+    return Worker(realm, ports, secrets.token_hex(16), RulesView(realm.rule_set, background=compiling))
 
 
 __all__ = ["KafkaAdmin", "kafka_worker", "realm_of", "require_dev", "verified_realm"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
@@ -19,12 +19,15 @@ from harness_stream.wire.decisions import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Executor, Future
 
     from harness_stream.core.join import Table
     from harness_stream.ports import Ends, LogRecord
 
 log = logging.getLogger(__name__)
 
+# Compiled bundles kept: what is in force, what comes next, and what a log being folded names; some megabytes each.
+COMPILED_MAX: Final = 8
 # Ten seconds of end-offset queries; a view that far behind is stale by any measure, so older ones may be forgotten.
 _PENDING_MAX = 100
 
@@ -84,16 +87,24 @@ class RulesView:
     Args:
         rule_set: whose active record counts.
         compiled: makes windows of a bundle's bytes, default by compiling them; raises InvalidInput.
+        background: compiles what is pushed, so that the loop goes on deciding; a thousand rules take a second.
     """
 
-    def __init__(self, rule_set: str, compiled: Callable[[bytes], Windows] | None = None) -> None:
-        self._compiled = compiled or _compile
+    def __init__(
+        self,
+        rule_set: str,
+        compiled: Callable[[bytes], Windows] | None = None,
+        background: Executor | None = None,
+    ) -> None:
+        self._compiled, self._background = compiled or _compile, background
+        self._compiling: tuple[str, Future[Windows]] | None = None
         self.active: tuple[str, int] | None = None
         self.now = False
         self.problem = ""
         self._key = f"active/{rule_set}".encode()
         self._bundles: dict[str, bytes] = {}
-        self._windows: dict[str, Windows] = {}
+        self._broken: dict[str, str] = {}  # digest → why it does not load
+        self._windows: dict[str, Windows] = {}  # the longest unasked first
         self._wanted: _Active | None = None
         self._view = View()
 
@@ -120,20 +131,52 @@ class RulesView:
     def bounds(self, ends: Ends, position: int | None) -> None:
         """Note how fresh the view is."""
         self._view.asked(ends, position)
+        if self.compiling:
+            self._activate()
+
+    @property
+    def compiling(self) -> bool:
+        """Is what was pushed being compiled?"""
+        return self._compiling is not None
 
     def windows(self, digest: str) -> Windows | None:
         """The compiled bundle, None if its bytes are not here or do not load."""
-        if digest not in self._windows and digest in self._bundles:
-            try:
-                self._windows[digest] = self._compiled(self._bundles[digest])
-            except InvalidInput as error:
-                self.problem = f"bundle {digest[:12]} does not load: {error.message}"
+        found = self._windows.pop(digest, None)
+        if found is not None:
+            self._windows[digest] = found
+        elif digest in self._bundles and digest not in self._broken:
+            self._keep(digest, lambda: self._compiled(self._bundles[digest]))
+        if digest in self._broken:
+            self.problem = f"bundle {digest[:12]} does not load: {self._broken[digest]}"
         return self._windows.get(digest)
+
+    def _keep(self, digest: str, compiled: Callable[[], Windows]) -> None:
+        try:
+            self._windows[digest] = compiled()
+        except InvalidInput as error:
+            self._broken[digest] = error.message
+        if len(self._windows) > COMPILED_MAX:
+            del self._windows[next(iter(self._windows))]
+
+    def _is_compiled(self, digest: str) -> bool:
+        """Is there nothing left to wait for? Begins, and looks whether it has ended."""
+        known = digest in self._windows or digest in self._broken or digest not in self._bundles
+        if self._background is None or known:
+            return True
+        if self._compiling is None or self._compiling[0] != digest:
+            self._compiling = digest, self._background.submit(self._compiled, self._bundles[digest])
+        if self._compiling[1].done():
+            self._keep(digest, self._compiling[1].result)
+            return True
+        return False
 
     def _activate(self) -> None:
         if self._wanted is None or (self.active is not None and self._wanted.revision <= self.active[1]):
             return
         self.problem = ""  # of the one before it
+        if not self._is_compiled(self._wanted.digest):
+            return
+        self._compiling = None
         if self.windows(self._wanted.digest) is not None:
             self.active = (self._wanted.digest, self._wanted.revision)
             self.now = self._wanted.now

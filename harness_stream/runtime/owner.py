@@ -272,7 +272,8 @@ class Owner:
         if self._after == "crash" and self._stopped_cleanly():
             self._after = "clean"
         while self.place.header.rules is None and self._rules.active is None:
-            self.why = "no active rule set; push one with `harness rules push`"
+            missing = "no active rule set; push one with `harness rules push`"
+            self.why = "the rules are being compiled" if self._rules.compiling else missing
             yield
         self.why = "loaded"
         self._keep_behind()

@@ -1,11 +1,14 @@
 """The worker's view of the rules topic: what stays out of force, and why."""
 
 import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 
-from harness_stream.ports import LogRecord
-from harness_stream.runtime.facts import RulesView
+from harness_stream.errors import InvalidInput
+from harness_stream.ports import Ends, LogRecord
+from harness_stream.runtime.facts import COMPILED_MAX, RulesView
 
 BROKEN = b'{"rule_set": "production"}'
 
@@ -26,3 +29,64 @@ def test_the_reason_shown_is_that_of_the_newest_revision():
     activate(view, 2, "f" * 64)
     assert view.problem == "bundle ffffffffffff is not in the rules topic"
     assert (view.active, view.wanted) == (None, 2)
+
+
+RULES = b"a bundle"
+DIGEST = hashlib.sha256(RULES).hexdigest()
+ENDS = Ends("rules", 0, 0, 2, 1)
+
+
+class TestInTheBackground:
+    """A thousand rules take a second to compile, and a worker has to go on deciding meanwhile."""
+
+    def pushed(self, compiled):
+        pool = ThreadPoolExecutor(1)
+        view = RulesView("production", compiled, pool)
+        told(view, f"bundle/{DIGEST}", RULES)
+        activate(view, 1, DIGEST)
+        return view, pool
+
+    def test_nothing_waits_for_it_and_then_it_is_active(self):
+        go = threading.Event()
+        view, pool = self.pushed(lambda _: go.wait(10) and "windows")
+        view.bounds(ENDS, 2)
+        assert (view.active, view.compiling, view.problem) == (None, True, "")
+        go.set()
+        pool.shutdown()
+        view.bounds(ENDS, 2)
+        assert (view.active, view.compiling, view.windows(DIGEST)) == ((DIGEST, 1), False, "windows")
+
+    def test_what_does_not_load_is_tried_once(self):
+        tries = []
+
+        def broken(_):
+            tries.append(1)
+            raise InvalidInput("two rules are called `x`")
+
+        view, pool = self.pushed(broken)
+        pool.shutdown()
+        for _ in range(3):
+            view.bounds(ENDS, 2)
+        assert (view.active, view.compiling, len(tries)) == (None, False, 1)
+        assert "two rules are called `x`" in view.problem
+
+    def test_a_newer_push_is_not_kept_waiting_by_an_older_ones_bundle(self):
+        view, pool = self.pushed(lambda data: data)
+        told(view, "bundle/other", b"another")
+        other = hashlib.sha256(b"another").hexdigest()
+        activate(view, 2, other)
+        pool.shutdown()
+        view.bounds(ENDS, 2)
+        assert view.active == (other, 2)
+
+
+def test_only_the_newest_compiled_bundles_are_kept():
+    compiled = []
+    view = RulesView("production", lambda data: compiled.append(data) or data)
+    for n in range(COMPILED_MAX + 1):
+        told(view, "bundle/x", b"%d" % n)
+        assert view.windows(hashlib.sha256(b"%d" % n).hexdigest()) == b"%d" % n
+        view.windows(hashlib.sha256(b"0").hexdigest())
+    assert compiled.count(b"0") == 1, "what is asked for stays"
+    view.windows(hashlib.sha256(b"1").hexdigest())
+    assert compiled.count(b"1") == 2
