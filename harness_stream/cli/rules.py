@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json as json_format
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import orjson
 import typer
@@ -24,6 +24,8 @@ from harness_stream.errors import BrokerUnavailable, CallerError, HarnessError
 from harness_stream.runtime.to_end import SILENCE_MS_MAX, read_to_end
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from harness_stream.config import Settings
     from harness_stream.core.rules.compile import Program
     from harness_stream.ports import Clock, LogReader, LogRecord, LogWriter
@@ -33,13 +35,16 @@ __all__ = ["check", "push", "status"]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Bootstrap = Annotated[str | None, typer.Option(help="Kafka bootstrap servers.")]
 
+WARM_HINT: Final = "push the same file again without --now: its windows are then counted from the log"
+
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What the rules topic names as active."""
+    """What the rules topic names as active; `now`: to be switched to without warming its windows."""
 
     digest: str
     revision: int
+    now: bool = False
 
 
 def push(
@@ -55,6 +60,7 @@ def push(
 
     Each partition first counts the new windows in its decision log, while the former set still decides, and then
     switches without a pause; `--now` does not wait for that. Windows that the former set had too keep their counts.
+    What was pushed with `--now` can be pushed again without it: the windows that are still unknown are then counted.
     A set with mistakes changes nothing. Rolling back is pushing the former file again: it gets a higher revision.
     `--watch` is for authors: the file is pushed each time it is saved without mistakes, until Ctrl-C.
 
@@ -104,13 +110,19 @@ def status(*, json: Json = False, bootstrap: Bootstrap = None) -> None:
     with closing(KafkaReader(settings.bootstrap)) as reader:
         active = _active(list(read_to_end(reader, topics.rules, 0, clock)), settings.rule_set)
         heads = {p: _last(list(read_to_end(reader, topics.heads, p, clock))) for p in range(settings.partitions)}
-    report: dict[str, Any] = {
-        "rule_set": settings.rule_set,
-        "active": None if active is None else {"digest": active.digest, "revision": active.revision},
+    report = report_of(settings.rule_set, active, heads)
+    typer.echo(json_format.dumps(report) if json else status_text(report))
+
+
+def report_of(rule_set: str, active: Pushed | None, heads: Mapping[int, dict[str, Any] | None]) -> dict[str, Any]:
+    """What `rules status --json` prints; `heads` are the partitions' newest checkpoints, None where there is none."""
+    return {
+        "rule_set": rule_set,
+        "active": None if active is None else asdict(active),
+        "hint": WARM_HINT if active is not None and active.now else "",
         "partitions": {str(p): None if head is None else head.get("rules") for p, head in heads.items()},
         "next": {str(p): head["next_rules"] for p, head in heads.items() if head and head.get("next_rules")},
     }
-    typer.echo(json_format.dumps(report) if json else _status_text(report))
 
 
 def publish(
@@ -118,15 +130,18 @@ def publish(
 ) -> tuple[Pushed, bool]:
     """Write the bundle, then the record that names it active; False if that set is active already.
 
+    A set that was activated with `now` and is pushed without it becomes active again: a switch of its own is what its
+    windows, unknown since then, are warmed for.
+
     Raises:
         BrokerUnavailable: the broker did not take it.
     """
     topics = _topics(settings)
     before = _active(list(read_to_end(reader, topics.rules, 0, clock)), settings.rule_set)
-    if before is not None and before.digest == program.digest:
+    if before is not None and before.digest == program.digest and (now or not before.now):
         return before, False
-    pushed = Pushed(program.digest, 1 if before is None else before.revision + 1)
-    body = orjson.dumps({"digest": pushed.digest, "revision": pushed.revision, "now": now})
+    pushed = Pushed(program.digest, 1 if before is None else before.revision + 1, now)
+    body = orjson.dumps(asdict(pushed))
     for key, value in ((f"bundle/{pushed.digest}", program.bundle), (f"active/{settings.rule_set}", body)):
         writer.append(topics.rules, 0, key.encode(), value, (), token=1)
         if writer.flush(SILENCE_MS_MAX) or any(d.offset is None for d in writer.deliveries()):
@@ -162,22 +177,26 @@ def _active(records: list[LogRecord], rule_set: str) -> Pushed | None:
     if not found:
         return None
     body = orjson.loads(found[-1])
-    return Pushed(body["digest"], body["revision"])
+    return Pushed(body["digest"], body["revision"], body.get("now") is True)
 
 
 def _last(records: list[LogRecord]) -> dict[str, Any] | None:
     return orjson.loads(records[-1].value or b"{}") if records else None
 
 
-def _status_text(report: dict[str, Any]) -> str:
+def status_text(report: Mapping[str, Any]) -> str:
+    """A report for a terminal."""
     active = report["active"]
     lines = [f"rule set `{report['rule_set']}`: " + ("none pushed" if active is None else _rules_text(active))]
+    if report["hint"]:
+        lines = [f"{lines[0]}, pushed with --now: windows that were new may be unknown", f"  → {report['hint']}"]
     for partition, rules in report["partitions"].items():
         if rules is None:
             state = "no checkpoint yet (is a worker running?)"
         else:
             waiting = report["next"].get(partition)
-            state = _rules_text(rules) + ("" if rules == active else f"  ← {_waiting_text(waiting)}")
+            in_force = active is not None and rules == {name: active[name] for name in rules}
+            state = _rules_text(rules) + ("" if in_force else f"  ← {_waiting_text(waiting)}")
         lines.append(f"  partition {partition}: {state}")
     return "\n".join(lines)
 

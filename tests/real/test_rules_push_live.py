@@ -475,7 +475,7 @@ def test_what_is_no_bundle_changes_nothing_and_rules_status_says_so(story):
 def test_the_former_text_is_a_higher_revision_and_in_force_everywhere_in_the_end(story):
     assert story.pushed[7].digest == story.pushed[1].digest
     in_force = {"digest": story.pushed[1].digest, "revision": 7}
-    assert story.in_the_end["active"] == in_force
+    assert story.in_the_end["active"] == in_force | {"now": False}
     assert story.in_the_end["partitions"] == {str(p): in_force for p in range(PARTITIONS)}
     assert story.in_the_end["next"] == {}
 
