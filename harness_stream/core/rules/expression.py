@@ -31,6 +31,7 @@ from harness_stream.core.rules.language import (
     ROOTS,
     SELECTION_ROOTS,
     TYPE_NAMES,
+    WHOLE_MAX,
     Kind,
 )
 from harness_stream.core.rules.mistakes import ERROR, WARNING, Code, Findings, did_you_mean, token_chars
@@ -138,6 +139,7 @@ def understand(item: Item, scope: Scope, findings: Findings) -> Expression | Non
             _complain(item, complaint, Code.UNKNOWN_NAME if complaint.undeclared else Code.TYPE, findings)
     cost = cost_of(tree, scope.shapes, scope.selections)
     _afford(item, cost, findings)
+    _fit(item, cost, findings)
     events = frozenset(walk.events)
     return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops, cost, events, dict(walk.calls))
 
@@ -153,6 +155,16 @@ def _afford(item: Item, cost: Cost, findings: Findings) -> None:
         message = f"up to {cost.steps:,} steps on the largest event; the limit is {CONDITION_STEPS_MAX:,}"
         fix = "`map` and `filter` take the square of a list's length: use `exists`, `in` or `startsWith`"
         _complain(item, Complaint(cost.dearest, message, fix), Code.COST, findings)
+
+
+def _fit(item: Item, cost: Cost, findings: Findings) -> None:
+    """Refuses arithmetic that fails for large numbers."""
+    if cost.overflows is None:
+        return
+    sign = item.value[cost.overflows]
+    message = f"`{sign}` fails when the result is beyond ±{WHOLE_MAX:,}, and here it can be"
+    fix = "compare without arithmetic, or use smaller numbers"
+    _complain(item, Complaint(cost.overflows, message, fix), Code.UNGUARDED, findings)
 
 
 def _complain(item: Item, complaint: Complaint, code: Code, findings: Findings) -> None:

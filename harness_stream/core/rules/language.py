@@ -71,6 +71,8 @@ WINDOW_SELECTIONS_MAX: Final = 16
 GROUP_BY_MAX: Final = 8
 # Integers above this lose their last digits in any other reader of the JSON (RFC 8785).
 INTEGER_MAX: Final = 2**53 - 1
+# CEL's whole numbers have 64 bits; arithmetic that leaves them is an error.
+WHOLE_MAX: Final = 2**63 - 1
 
 # --- Words ------------------------------------------------------------------------------------------------------------
 

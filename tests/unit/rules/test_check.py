@@ -67,6 +67,11 @@ def findings(when):
         "intent.action.matches('^crm[.](read|export)$')",
         "params.flag && chain.events > params.ratio",
         "intent.resource.zone == 'external' // a comment",
+        "mandate.present && mandate.expires_at - intent.t < params.n * 60000",
+        "size(intent.labels) * 1000 + chain.events > -9223372036854775807",
+        "[1, 2].exists(x, x * 1000 == chain.events) && intent.roles.exists_one(x, x == 'a')",
+        "size(intent.roles.map(x, x + 'a')) + size(intent.purpose + 'b') > -(-9223372036854775807)",
+        "risk.present && risk.score * 1e308 > 1e308",
     ],
 )
 def test_a_sound_condition_has_no_findings(when):
@@ -106,6 +111,20 @@ def test_a_sound_condition_has_no_findings(when):
         ("int(intent.action) > 1", 0, "`int()` of an input", "compare without converting"),
         ("timestamp(intent.t) > timestamp(0)", 0, "`timestamp()` of an input", "compare without"),
         ('int("x") > 1', 0, "`int()` of this literal fails", "correct the literal"),
+        ("9223372036854775807 + chain.events > 1", 20, "`+` fails when the result is beyond", "smaller numbers"),
+        ("-9223372036854775807 - chain.events < 1", 21, "`-` fails when the result is beyond", "smaller numbers"),
+        ("intent.t * 1000000 > 1", 9, "`*` fails when the result is beyond", "without arithmetic"),
+        ("-(-9223372036854775808) > 1", 0, "`-` fails when the result is beyond", "smaller numbers"),
+        ("-9223372036854775808 / -1 > 1", 21, "`/` fails when the result is beyond", "smaller numbers"),
+        ("-9223372036854775808 % -1 > 1", 21, "`%` fails when the result is beyond", "smaller numbers"),
+        ("[9223372036854775807].exists(x, x + 1 > 1)", 34, "`+` fails when the result is beyond", "smaller"),
+        ("[9223372036854775807].map(x, x).exists(y, y + 1 > 1)", 44, "`+` fails when the result is beyond", "smaller"),
+        ('{"a": 9223372036854775807}.exists(k, k == "b" && {"a": 9223372036854775807}[k] + 1 > 1)', 79, "`+` fails", ""),
+        ("(egress ? 9223372036854775807 : 1) + 1 > 1", 35, "`+` fails when the result is beyond", "smaller"),
+        ('int("9223372036854775807") + 1 > 1', 27, "`+` fails when the result is beyond", "smaller"),
+        ("dyn(9223372036854775807) + 1 > 1", 25, "`+` fails when the result is beyond", "smaller"),
+        ("1u - 2u == 1u", 3, "`-` fails when the result is beyond", "without arithmetic"),
+        ('timestamp("9999-12-31T23:59:59Z") + duration("9h") == timestamp(0)', 34, "`+` fails", "without arithmetic"),
         ("has_rows && intent.measures.rows * 2 > 5", 33, "a measure may be whole or not", "compare the measure itself"),
         # types
         ("risk.present && risk.score * 2 > 1", 27, "`*` does not take a double and an int", "`2.0`"),
@@ -129,6 +148,14 @@ def test_a_sound_condition_has_no_findings(when):
 def test_a_condition_is_refused_at_its_place_with_a_fix(when, offset, message, fix):
     found = [entry for entry in findings(when) if message in entry[2] and fix in entry[3] and entry[1] == "error"]
     assert [entry[0] for entry in found] == [offset], findings(when)
+
+
+def test_what_a_parameter_is_set_to_decides_what_arithmetic_it_bears():
+    text = RULE + "'chain.events < params.n * 86400000'\n"
+    program, _ = inspected(text)
+    assert program
+    _, mistakes = inspected(text, overrides={"n": 2**53 - 1})
+    assert ["`*` fails when the result is beyond" in m.message for m in mistakes] == [True]
 
 
 @pytest.mark.parametrize(
