@@ -15,11 +15,13 @@ from harness_stream.core.rules.cost import Cost, Shape, cost_of
 from harness_stream.core.rules.functions import ORIGIN, PARAMETERS, READS, function_of, names_an_argument
 from harness_stream.core.rules.language import (
     ARGUMENT_FIELDS,
+    ARGUMENT_VALUES,
     ARITHMETIC,
     CONDITION_STEPS_MAX,
     CONVERSIONS,
     DIVISIONS,
     EXPRESSION_CHARS_MAX,
+    FIELD_VALUES,
     GUARDED_TABLES,
     LITERAL_ELEMENTS_MAX,
     LOOP_STEPS_MAX,
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 _FUNCTIONS: Final = PREDICATES | CONVERSIONS | MACROS
 _WORD_CHARS: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 _RESOURCE: Final = ("event.resource.", "intent.resource.")
+_EQUATING: Final = frozenset({"_==_", "_!=_", "@in"})
 _INTERNAL: Final = frozenset({"@not_strictly_false", "@result"})
 
 
@@ -395,9 +398,14 @@ class _Walk:
             return
         for part in children(node):
             self.visit(part, facts)
-        name = node.function
+        self._named(node, node.function, facts)
+
+    def _named(self, node: Call, name: str, facts: guards.Facts) -> None:
+        """What a function or operator of CEL may not be given."""
         if name == "_[_]":
             self._index(node, facts)
+        elif name in _EQUATING:
+            self._compared_words(node)
         elif name in DIVISIONS:
             self._division(node)
         elif name in ARITHMETIC:
@@ -450,6 +458,30 @@ class _Walk:
                         message = "a measure may be whole or not, and arithmetic does not mix the two"
                         self._mistake(node.offset, Code.UNGUARDED, message, fix)
                         return
+
+    def _compared_words(self, node: Call) -> None:
+        """A word that a field never holds makes a comparison that always comes out the same."""
+        for one, other in (node.args, reversed(node.args)):
+            words = self._words_of(one)
+            compared = other.elements if isinstance(other, ListOf) else (other,)
+            for literal in compared if words else ():
+                if isinstance(literal, Const) and isinstance(literal.value, str) and literal.value not in words:
+                    message = f"`{guards.written(one)}` is one of {', '.join(words)}"
+                    fix = did_you_mean(literal.value, words)
+                    self._mistake(literal.offset, Code.UNKNOWN_WORD, message, fix, WARNING)
+
+    def _words_of(self, node: Node) -> tuple[str, ...]:
+        """What a field can hold; nothing if it may be any text."""
+        match node:
+            case Call() if function_of(node) == ORIGIN:
+                return ARGUMENT_VALUES["origin"]
+            case (
+                Select(operand=operand, field=name, test=False)
+                | Call(function="_[_]", args=(operand, Const(value=str(name))))
+            ) if self._is_argument(operand):
+                return ARGUMENT_VALUES.get(name, ())
+            case _:
+                return FIELD_VALUES.get(self._path(node) or "", ())
 
     def _conversion(self, node: Call) -> None:
         where = self._word(node.offset)

@@ -71,7 +71,7 @@ def spelling(node: Node) -> str:  # noqa: PLR0911  one case a node
             return f"loop({','.join(map(spelling, (over, *body)))})"
 
 
-def written(node: Node) -> str:
+def written(node: Node) -> str:  # noqa: PLR0911  one case a node
     """Roughly what the author wrote, for messages."""
     match node:
         case Const(value=str(value)):
@@ -84,5 +84,7 @@ def written(node: Node) -> str:
             return f"{written(operand)}.{field}"
         case Call(function="_[_]", args=(operand, key)):
             return f"{written(operand)}[{written(key)}]"
+        case Call(function=function, target=None, args=args) if function.isidentifier():
+            return f"{function}({', '.join(map(written, args))})"
         case _:
             return "(…)"

@@ -10,6 +10,9 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from harness_stream.core.provenance import NO_LINKS
+from harness_stream.core.provenance import WORDS as ORIGINS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -220,6 +223,28 @@ GUARDED_TABLES: Final = frozenset({"infrastructure", "risk", "mandate"})
 ROOTS: Final = frozenset({"event", "intent", *TABLES, "chain", "args", "params"})
 SELECTION_ROOTS: Final = frozenset({"event", "params"})
 ARGUMENT_FIELDS: Final = ("role", "exact", "values", "origin", "links")
+
+
+# Fields that hold one of a few words; what else is compared with them never matches.
+DECISIONS: Final = ("approve", "deny", "hold")
+# An intent reads as approved while it is judged; a window without `include: attempts` holds nothing that was denied.
+DECISIONS_JUDGED: Final = frozenset({"approve"})
+DECISIONS_COUNTED: Final = frozenset({"approve", "hold"})
+_EVENT_WORDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({"decision": DECISIONS, "kind": ("intent",)})
+FIELD_VALUES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {f"{root}.{name}": words for root in ("event", "intent") for name, words in _EVENT_WORDS.items()}
+    | {
+        "identity.status": ("active", "suspended", "killed"),
+        "mandate.declared_by": ("orchestrator", "agent"),
+    }
+)
+ARGUMENT_VALUES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "role": ("destination", "object", "secret", "content", "other"),
+        "origin": ORIGINS,
+        "links": (*ORIGINS, NO_LINKS),
+    }
+)
 
 
 def _fields() -> Mapping[str, Kind]:

@@ -64,6 +64,7 @@ class Code(StrEnum):
     # --- the set as a whole ---
     DUPLICATE_ID = "duplicate-id"
     NEVER_FIRES = "never-fires"
+    NEVER_MATCHES = "never-matches"
     ALWAYS_HOLDS = "always-holds"
     OVERRULED = "overruled"
     NO_APPROVE = "no-approve"

@@ -1,12 +1,17 @@
 """The meaning of a rule set: what is refused, where, and what to write instead."""
 
-
 from __future__ import annotations
+
+from typing import get_args
 
 import pytest
 
+from harness_stream.core import provenance
 from harness_stream.core.rules import inspect
+from harness_stream.core.rules.language import ARGUMENT_FIELDS, ARGUMENT_VALUES, FIELD_VALUES, FIELDS
 from harness_stream.core.rules.mistakes import Code
+from harness_stream.core.scalars import Role
+from harness_stream.core.tables import IdentityRow
 
 # The examples here share names that not each of them uses; `test_lint.py` is about those.
 UNUSED = {Code.UNUSED_PARAM, Code.UNUSED_SELECTION}
@@ -119,7 +124,12 @@ def test_a_sound_condition_has_no_findings(when):
         ("-9223372036854775808 % -1 > 1", 21, "`%` fails when the result is beyond", "smaller numbers"),
         ("[9223372036854775807].exists(x, x + 1 > 1)", 34, "`+` fails when the result is beyond", "smaller"),
         ("[9223372036854775807].map(x, x).exists(y, y + 1 > 1)", 44, "`+` fails when the result is beyond", "smaller"),
-        ('{"a": 9223372036854775807}.exists(k, k == "b" && {"a": 9223372036854775807}[k] + 1 > 1)', 79, "`+` fails", ""),
+        (
+            '{"a": 9223372036854775807}.exists(k, k == "b" && {"a": 9223372036854775807}[k] + 1 > 1)',
+            79,
+            "`+` fails",
+            "",
+        ),
         ("(egress ? 9223372036854775807 : 1) + 1 > 1", 35, "`+` fails when the result is beyond", "smaller"),
         ('int("9223372036854775807") + 1 > 1', 27, "`+` fails when the result is beyond", "smaller"),
         ("dyn(9223372036854775807) + 1 > 1", 25, "`+` fails when the result is beyond", "smaller"),
@@ -179,12 +189,54 @@ def test_the_limit_also_holds_with_selections_put_in():
     assert "with its selections put in" in mistakes[0].message
 
 
-@pytest.mark.parametrize("table", ["risk.score > 1.0", "infrastructure.attested", 'mandate.declared_by == "x"'])
+@pytest.mark.parametrize("table", ["risk.score > 1.0", "infrastructure.attested", 'mandate.declared_by == "agent"'])
 def test_reading_a_row_that_may_be_absent_is_a_warning(table):
     name = table.split(".")[0]
     assert [(e[0], e[1]) for e in findings(table)] == [(0, "warning")]
     assert findings(f"{name}.present && {table}") == []
     assert findings(f"{table} && {name}.present") != []
+
+
+@pytest.mark.parametrize(
+    ("when", "offset", "message", "fix"),
+    [
+        ('intent.decision == "denied"', 19, "`intent.decision` is one of approve, deny, hold", "did you mean `deny`?"),
+        ('"denied" != intent.decision', 0, "`intent.decision` is one of", "did you mean `deny`?"),
+        ('intent.decision in ["deny", "holt"]', 28, "`intent.decision` is one of", "did you mean `hold`?"),
+        ('intent.kind == "intend"', 15, "`intent.kind` is one of intent", "did you mean `intent`?"),
+        ('identity.status == "suspend"', 19, "one of active, suspended, killed", "did you mean `suspended`?"),
+        ('mandate.present && mandate.declared_by == "agents"', 42, "one of orchestrator, agent", "`agent`?"),
+        ('origin("to") == "mandat"', 16, '`origin("to")` is one of mandate, self', "did you mean `mandate`?"),
+        ('args.exists(n, origin(n) == "promt")', 28, "`origin(n)` is one of mandate, self", "did you mean `prose`?"),
+        ('"to" in args && args.to.role == "object_"', 32, "`args.to.role` is one of destination", "`object`?"),
+        ('"to" in args && args["to"].origin in ["fild"]', 38, "is one of mandate, self", "`field`?"),
+        ('"to" in args && args["to"].links != "nonne"', 36, "never_seen, none", "did you mean `none`?"),
+    ],
+)
+def test_a_word_that_a_field_never_holds_is_a_warning(when, offset, message, fix):
+    found = [e for e in findings(when) if e[1] == "warning" and message in e[2] and fix in e[3]]
+    assert [e[0] for e in found] == [offset], findings(when)
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        'intent.decision == "approve" && identity.status in ["active", "suspended", "killed"]',
+        'origin("to") in ["mandate", "self", "never_seen"] || intent.kind == "intent"',
+        'args.exists(n, args[n].role == "content" && args[n].links == "none")',
+        'identity.status == params.word && intent.purpose == "any text"',  # a param is a knob
+    ],
+)
+def test_the_words_that_a_field_holds_and_texts_of_other_fields_are_left_alone(when):
+    assert findings(when) == []
+
+
+def test_the_words_of_the_language_are_those_of_rows_events_and_arguments():
+    assert FIELD_VALUES["identity.status"] == get_args(IdentityRow.model_fields["status"].annotation)
+    assert ARGUMENT_VALUES["role"] == get_args(Role)
+    assert ARGUMENT_VALUES["origin"] == provenance.WORDS
+    assert set(FIELD_VALUES) <= set(FIELDS)
+    assert set(ARGUMENT_VALUES) <= set(ARGUMENT_FIELDS)
 
 
 def test_a_mistake_in_a_block_of_lines_stands_where_it_was_written():

@@ -192,6 +192,7 @@ params: {low: -1, n: 3, idle: 1}
 selections:
   mails: event.action == "email.send"
   spare: event.action == "a.b"
+  denied: event.decision == "deny"
 rules:
   - {id: ok, effect: approve, when: intent.action in identity.actions}
 """
@@ -220,6 +221,10 @@ LIST = {
     "long-window": (window("type: temporal, rules: [spare, mails], timespan: 25h"), "25h"),
     "chain-only": (window("type: temporal, rules: [spare], group-by: [chain_id], timespan: 1m"), "chain_id"),
     "never-fires": ("  - {id: r, effect: deny, when: 'false'}\n", "false"),
+    "never-matches": (
+        "  - {id: r, effect: deny, when: mails, correlation: {type: temporal, rules: [denied], timespan: 1m}}\n",
+        "denied",
+    ),
     "always-holds": (window("type: event_count, rules: [mails], timespan: 1m, condition: {gt: 0}"), "{gt: 0}"),
     "overruled": (
         "  - {id: r, effect: deny, when: mails}\n  - {id: s, effect: hold, when: 'mails && true'}\n",
