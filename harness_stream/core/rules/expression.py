@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from harness_stream.core.rules import guards
 from harness_stream.core.rules.cel import Complaint
 from harness_stream.core.rules.cost import Cost, Shape, cost_of
-from harness_stream.core.rules.functions import ORIGIN, PARAMETERS, READS, function_of, names_an_argument
+from harness_stream.core.rules.functions import ORIGIN, PARAMETERS, READS, answered, function_of, names_an_argument
 from harness_stream.core.rules.language import (
     ARGUMENT_FIELDS,
     ARGUMENT_VALUES,
@@ -137,7 +137,7 @@ def understand(item: Item, scope: Scope, findings: Findings) -> Expression | Non
         return None
     walk = _Walk(item, scope, findings)
     walk.visit(tree, guards.NOTHING)
-    for complaint in scope.checker.complaints(text):
+    for complaint in scope.checker.complaints(walk.typed):
         if not (walk.failed and complaint.undeclared):
             _complain(item, complaint, Code.UNKNOWN_NAME if complaint.undeclared else Code.TYPE, findings)
     cost = cost_of(tree, scope.shapes, scope.selections)
@@ -176,7 +176,11 @@ def _complain(item: Item, complaint: Complaint, code: Code, findings: Findings) 
 
 
 class _Walk:
-    """One pass over a tree, left to right, with the facts known at each node."""
+    """One pass over a tree, left to right, with the facts known at each node.
+
+    `typed` is what is left to ask the type checker: a refused `has()` counts as true, since among flat names CEL would
+    take it for the field itself.
+    """
 
     def __init__(self, item: Item, scope: Scope, findings: Findings) -> None:
         self._item = item
@@ -192,6 +196,7 @@ class _Walk:
         self.calls: dict[int, str] = {}
         self.loops = False
         self.failed = False
+        self.typed: str = item.value
 
     def _mistake(
         self, offset: int, code: Code, message: str, fix: str, severity: str = ERROR, *, upto: int | None = None
@@ -364,7 +369,9 @@ class _Walk:
             fix = f'fields of `{table}` are always there: compare with `""`, or ask `size()`'
         else:
             fix = "only keys of `measures` and `args` can be missing"
-        self._mistake(self._word(node.offset), Code.UNGUARDED, "`has()` is refused here", fix)
+        where = self._word(node.offset)
+        self._mistake(where, Code.UNGUARDED, "`has()` is refused here", fix)
+        self.typed = answered(self.typed, where)
 
     # --- calls ---
 

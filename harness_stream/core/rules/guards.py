@@ -36,7 +36,9 @@ def implied(node: Node, truth: bool, selections: Mapping[str, Node]) -> Facts:  
         case Select(operand=Ident(name=table), field="present", test=False) if truth:
             return frozenset({present(table)})
         case Select(operand=container, field=field, test=True) if truth:
-            return frozenset({key_in(container, Const(0, field))})
+            # On a table it is refused, once: what it stands before is guarded as was meant.
+            row = {present(container.name)} if isinstance(container, Ident) else set()
+            return frozenset({key_in(container, Const(0, field)), *row})
         case Call(function="@in", args=(key, container)) if truth:
             return frozenset({key_in(container, key)})
         case Call(function="!_", args=(inner,)):

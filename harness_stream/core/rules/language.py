@@ -126,6 +126,7 @@ OPERATOR_WORDS: Final[Mapping[str, str]] = MappingProxyType(
 )
 OPERATORS: Final = tuple(OPERATOR_WORDS)
 FIELD_KEY: Final = "field"
+CONDITION_KEYS: Final = (FIELD_KEY, *OPERATORS)
 FIELD_WORDS: Final = "What is counted or summed: a path of the event without prefix, such as `measures.rows`."
 
 EFFECTS: Final = ("approve", "deny", "hold")

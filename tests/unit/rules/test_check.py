@@ -189,6 +189,42 @@ def test_the_limit_also_holds_with_selections_put_in():
     assert "with its selections put in" in mistakes[0].message
 
 
+@pytest.mark.parametrize(
+    ("when", "found"),
+    [
+        ("has(risk.score)", ["`has()` is refused here"]),
+        ("has(risk.score) && risk.score > 0.5", ["`has()` is refused here"]),
+        ("!has( intent.purpose ) || egress", ["`has()` is refused here"]),
+        ("has(risk.score) && 1", ["`has()` is refused here", "`&&` does not take a bool and an int"]),
+    ],
+)
+def test_a_refused_has_is_told_once_and_hides_nothing_else(when, found):
+    assert [message for _, _, message, _ in findings(when)] == found
+
+
+@pytest.mark.parametrize(
+    ("rule", "found"),
+    [
+        ("effect: aprove, when: egress, obligations: {a: 1}", ["aprove"]),
+        ("effect: aprove, when: egress, correlation: {type: event_count, ONE, condition: {eq: 3}}", ["aprove"]),
+        ("effect: deny, when: egress, correlation: {type: event_cout, ONE, condition: {gt: 3}}", ["event_cout"]),
+        ("effect: deny, when: egress, correlation: {type: event_cout, ONE}", ["event_cout"]),
+        ("effect: deny, when: egress, correlation: {typ: event_count, ONE, condition: {gt: 3}}", ["typ"]),
+        ("effect: deny, when: egress, correlation: {type: event_count, ONE, condition: {gtt: 3}}", ["gtt"]),
+        (
+            "effect: deny, when: egress, correlation: {type: value_sum, ONE, condition: {gt: 3, filed: measures.rows}}",
+            ["filed"],
+        ),
+        ("effect: deny, when: egress, correlation: {type: value_sum, ONE, condition: 3}", ["3"]),
+        ("efect: deny, when: egress", ["efect"]),
+    ],
+)
+def test_a_misspelt_word_is_one_mistake_and_nothing_follows_from_what_was_read_instead(rule, found):
+    one = rule.replace("ONE", "rules: [has_rows], timespan: 1m")
+    _, mistakes = inspected(f"{HEAD}rules:\n  - {{id: ok, effect: approve, when: 'true'}}\n  - {{id: r, {one}}}\n")
+    assert [m.found for m in mistakes] == found, mistakes
+
+
 @pytest.mark.parametrize("table", ["risk.score > 1.0", "infrastructure.attested", 'mandate.declared_by == "agent"'])
 def test_reading_a_row_that_may_be_absent_is_a_warning(table):
     name = table.split(".")[0]

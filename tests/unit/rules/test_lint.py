@@ -173,6 +173,23 @@ def test_nothing_that_is_counted_is_negative(kind, threshold):
     assert [(m.code, m.found) for m in mistakes if m.severity == "error"] == [(Code.NEGATIVE_COUNT, threshold)]
 
 
+@pytest.mark.parametrize(
+    ("condition", "told"),
+    [
+        ("gt: -1", "always more than -1"),
+        ("gte: -0.5", "always at least -0.5"),
+        ("neq: -1", "always any number but -1"),
+        ("lt: -1", "never less than -1"),
+        ("lte: -1", "never at most -1"),
+    ],
+)
+def test_what_comparing_with_a_negative_number_comes_to_is_told(condition, told):
+    window = f"type: event_count, rules: [mails], timespan: 1m, condition: {{{condition}}}"
+    _, mistakes = inspect(f"{HEAD}rules:\n{OK}{rule('deny', 'mails', window)}")
+    (found,) = [m for m in mistakes if m.severity == "error"]
+    assert found.message == f"what is counted or summed is {told}: it is not negative"
+
+
 # --- denied events ---
 
 DENIED = HEAD.replace(
