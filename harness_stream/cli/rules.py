@@ -17,17 +17,21 @@ import typer
 # typer reads the annotations of commands at run time.
 from pathlib import Path  # noqa: TC003  isort: skip
 
-from harness_stream.cli.rules_check import check, overrides, read_rules, show
+from harness_stream.cli.rules_check import EXIT_MISTAKES, as_data, check, checked, overrides, show
 from harness_stream.cli.rules_watch import states
 from harness_stream.config import load_settings
+from harness_stream.core.rules.mistakes import WARNING
 from harness_stream.errors import BrokerUnavailable, CallerError, HarnessError
 from harness_stream.runtime.to_end import SILENCE_MS_MAX, read_to_end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from harness_stream.cli.rules_check import CheckedFile
     from harness_stream.config import Settings
     from harness_stream.core.rules.compile import Program
+    from harness_stream.core.rules.language import Scalar
+    from harness_stream.core.rules.mistakes import Mistake
     from harness_stream.ports import Clock, LogReader, LogRecord, LogWriter
 
 __all__ = ["check", "push", "status"]
@@ -47,12 +51,32 @@ class Pushed:
     now: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What `rules push` was asked for.
+
+    Attributes:
+        file: the rule set.
+        params: parameters that replace the file's.
+        now: switch without warming.
+        strict: warnings keep it from being pushed.
+        json: tell it as JSON.
+    """
+
+    file: Path
+    params: Mapping[str, Scalar]
+    now: bool = False
+    strict: bool = False
+    json: bool = False
+
+
 def push(
     *,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The rule set, YAML.")],
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a param.")] = None,
     now: Annotated[bool, typer.Option("--now", help="Switch at once; new windows are unknown until warm.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and push the file each time it changes.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="A set with warnings is not pushed.")] = False,
     json: Json = False,
     bootstrap: Bootstrap = None,
 ) -> None:
@@ -61,38 +85,93 @@ def push(
     Each partition first counts the new windows in its decision log, while the former set still decides, and then
     switches without a pause; `--now` does not wait for that. Windows that the former set had too keep their counts.
     What was pushed with `--now` can be pushed again without it: the windows that are still unknown are then counted.
-    A set with mistakes changes nothing. Rolling back is pushing the former file again: it gets a higher revision.
+    A set with mistakes changes nothing; warnings are shown.
+    Rolling back is pushing the former file again: it gets a higher revision.
     `--watch` is for authors: the file is pushed each time it is saved without mistakes, until Ctrl-C.
 
     Example: harness rules push examples/rules/production.yaml --set exports_a_day=2
+
+    --json prints one object, with --watch one a line:
+    ok, changed (something was written), digest and revision of what is
+    active now (null if nothing was pushed because of mistakes), mistakes
+    (warnings, too) as `rules check --json` has them.
     """
     settings = load_settings(bootstrap=bootstrap)
+    wanted = Wanted(file, overrides(set_ or []), now=now, strict=strict, json=json)
     if not watch:
-        _push(file, set_ or [], settings, now=now, json=json)
+        push_once(wanted, settings)
         return
-    for _ in states(file):
-        try:
-            _push(file, set_ or [], settings, now=now, json=json)
-        except HarnessError as error:  # the set in force stays; the next state of the file may be a good one
-            typer.echo(f"error: {error.message}\n→ {error.hint}", err=True)
+    typer.echo(f"watching {file}; Ctrl-C ends", err=True)
+    for content in states(file):
+        if content is None:
+            typer.echo(f"{file} cannot be read; waiting for it", err=True)
+        else:
+            _push_or_tell(wanted, settings)
 
 
-def _push(file: Path, sets: list[str], settings: Settings, *, now: bool, json: bool) -> None:
-    program = _program(file, sets, settings)
+def _push_or_tell(wanted: Wanted, settings: Settings) -> None:
+    """The set in force stays, whatever is wrong with this one: the next state of the file may be a good one."""
+    try:
+        push_once(wanted, settings)
+    except HarnessError as error:
+        typer.echo(f"error: {error.message}\n→ {error.hint}", err=True)
+    except typer.Exit:
+        return  # its mistakes are told as JSON
+
+
+def push_once(wanted: Wanted, settings: Settings) -> None:
+    """Check, publish and tell.
+
+    Raises:
+        CallerError: mistakes keep the set from being pushed, or it is another set than the realm's.
+        typer.Exit: the same mistakes, told as JSON.
+        BrokerUnavailable: the broker does not answer.
+    """
+    found = checked(str(wanted.file), wanted.params, settings.max_timespan_ms)
+    program = _program(wanted, found, settings.rule_set)
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
     from harness_stream.adapters.kafka.admin import require_topics  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter  # noqa: PLC0415  same
 
     require_topics(settings.bootstrap, [_topics(settings).rules])
     with closing(KafkaReader(settings.bootstrap)) as reader, closing(KafkaWriter(settings.bootstrap)) as writer:
-        pushed, changed = publish(program, settings, reader, writer, SystemClock(), now=now)
-    if json:
-        typer.echo(json_format.dumps({"digest": pushed.digest, "revision": pushed.revision, "changed": changed}))
+        pushed, changed = publish(program, settings, reader, writer, SystemClock(), now=wanted.now)
+    if wanted.json:
+        typer.echo(_as_json(found.mistakes, pushed, changed=changed))
     elif changed:
         typer.echo(f"pushed `{settings.rule_set}` revision {pushed.revision}, digest {pushed.digest[:12]}")
         typer.echo("see `harness rules status` for the partitions that have switched")
+        if pushed.now:
+            typer.echo(f"windows that are new may be unknown; to mend that, {WARM_HINT}")
     else:
         typer.echo(f"`{settings.rule_set}` is already at this digest: revision {pushed.revision}, nothing to do")
+
+
+def _program(wanted: Wanted, found: CheckedFile, rule_set: str) -> Program:
+    strictly = wanted.strict and found.count(WARNING) > 0
+    if wanted.json and (found.program is None or strictly):
+        typer.echo(_as_json(found.mistakes, None, changed=False))
+        raise typer.Exit(EXIT_MISTAKES)
+    for mistake in () if wanted.json else found.mistakes:
+        typer.echo(f"{show(mistake)}\n", err=True)
+    if found.program is None:
+        hint = "mend them: `harness rules check` finds all"
+        raise CallerError(f"{found.file} has mistakes; nothing was pushed", hint=hint)
+    if strictly:
+        hint = "mend them, or allow what is meant by a comment `# check: allow CODE`"
+        raise CallerError(f"{found.file} has warnings (--strict); nothing was pushed", hint=hint)
+    if found.program.rule_set.name != rule_set:
+        raise CallerError(
+            f"{found.file} is the rule set `{found.program.rule_set.name}`, this realm decides by `{rule_set}`",
+            hint="rename it in the file, or set HARNESS_RULE_SET",
+        )
+    return found.program
+
+
+def _as_json(mistakes: tuple[Mistake, ...], pushed: Pushed | None, *, changed: bool) -> str:
+    active = {"digest": pushed and pushed.digest, "revision": pushed and pushed.revision}
+    told = {"ok": pushed is not None, "changed": changed, **active, "mistakes": [as_data(m) for m in mistakes]}
+    return json_format.dumps(told, ensure_ascii=False)
 
 
 def status(*, json: Json = False, bootstrap: Bootstrap = None) -> None:
@@ -147,23 +226,6 @@ def publish(
         if writer.flush(SILENCE_MS_MAX) or any(d.offset is None for d in writer.deliveries()):
             raise BrokerUnavailable(f"the broker did not take `{key[:24]}`", hint="nothing was activated; push again")
     return pushed, True
-
-
-def _program(file: Path, sets: list[str], settings: Settings) -> Program:
-    from harness_stream.core.rules.compile import inspect  # noqa: PLC0415  CEL is slow to load
-
-    limit_ms = settings.max_timespan_ms
-    program, mistakes = inspect(read_rules(file), str(file), overrides(sets), timespan_ms_max=limit_ms)
-    for mistake in mistakes:
-        typer.echo(show(mistake), err=True)
-    if program is None:
-        raise CallerError(f"{file} has mistakes; nothing was pushed", hint="mend them: `harness rules check` finds all")
-    if program.rule_set.name != settings.rule_set:
-        raise CallerError(
-            f"{file} is the rule set `{program.rule_set.name}`, this realm decides by `{settings.rule_set}`",
-            hint="rename it in the file, or set HARNESS_RULE_SET",
-        )
-    return program
 
 
 def _topics(settings: Settings) -> Any:  # noqa: ANN401  imported lazily

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+
 import orjson
 import pytest
+from typer.testing import CliRunner
 
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.memory.broker import MemoryBroker
 from harness_stream.adapters.memory.log import MemoryReader, MemoryWriter
+from harness_stream.cli.main import app
 from harness_stream.cli.rules import Pushed, publish, report_of, status_text
 from harness_stream.config import Settings
 from harness_stream.core.rules import load
+from harness_stream.errors import CallerError
 from harness_stream.wire.topics import Topics
 
 TOPIC = Topics(Settings().prefix).rules
@@ -60,6 +67,61 @@ def test_another_set_gets_the_next_revision(realm):
     realm.push()
     pushed, changed = realm.push(OTHER, now=True)
     assert (pushed, changed) == (Pushed(load(OTHER).digest, 2, now=True), True)
+
+
+# --- push, before anything is written ---
+
+KEYS = {"ok", "changed", "digest", "revision", "mistakes"}
+WRONG = SOUND.replace("'true'", "identity.rols")
+WARNED = SOUND + "  - {id: b, effect: hold, when: 'false'}\n"
+
+
+def pushed(tmp_path, text, *options):
+    (tmp_path / "r.yaml").write_text(text, "utf-8")
+    return CliRunner().invoke(app, ["rules", "push", str(tmp_path / "r.yaml"), *options])
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "code"), [(WRONG, (), "unknown-field"), (WARNED, ("--strict",), "never-fires")]
+)
+def test_json_has_the_mistakes_that_keep_a_set_from_being_pushed(tmp_path, text, options, code):
+    result = pushed(tmp_path, text, "--json", *options)
+    told = orjson.loads(result.stdout)
+    assert result.exit_code == 2
+    assert set(told) == KEYS
+    assert (told["ok"], told["changed"], told["digest"], told["revision"]) == (False, False, None, None)
+    assert [(m["code"], m["line"]) for m in told["mistakes"]] == [(code, 4 + (text is WARNED))]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "code", "told"),
+    [
+        (WRONG, (), "[unknown-field]", "has mistakes; nothing was pushed"),
+        (WARNED, ("--strict",), "[never-fires]", "has warnings (--strict); nothing was pushed"),
+        (WARNED.replace("production", "other"), (), "[never-fires]", "this realm decides by `production`"),
+    ],
+)
+def test_people_see_mistakes_and_warnings(tmp_path, text, options, code, told):
+    result = pushed(tmp_path, text, *options)
+    assert code in result.stderr
+    assert isinstance(result.exception, CallerError)
+    assert told in result.exception.message
+
+
+def test_watching_a_file_that_is_not_there_says_so_and_takes_it_when_it_comes(tmp_path):
+    file = tmp_path / "r.yaml"
+    command = [sys.executable, "-m", "harness_stream", "rules", "push", "--watch", "--json", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stderr.readline() == f"watching {file}; Ctrl-C ends\n"
+        assert process.stderr.readline() == f"{file} cannot be read; waiting for it\n"
+        (tmp_path / "draft").write_text(WRONG, "utf-8")
+        (tmp_path / "draft").replace(file)
+        assert orjson.loads(process.stdout.readline())["mistakes"][0]["code"] == "unknown-field"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 130
 
 
 # --- status ---
