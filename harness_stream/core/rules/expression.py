@@ -15,6 +15,7 @@ from harness_stream.core.rules.cost import Cost, Shape, cost_of
 from harness_stream.core.rules.functions import ORIGIN, PARAMETERS, READS, answered, function_of, names_an_argument
 from harness_stream.core.rules.language import (
     ARGUMENT_FIELDS,
+    ARGUMENT_KINDS,
     ARGUMENT_VALUES,
     ARITHMETIC,
     CONDITION_STEPS_MAX,
@@ -32,6 +33,7 @@ from harness_stream.core.rules.language import (
     PREDICATES,
     ROOTS,
     SELECTION_ROOTS,
+    STAND_INS,
     TYPE_NAMES,
     WHOLE_MAX,
     Kind,
@@ -178,8 +180,8 @@ def _complain(item: Item, complaint: Complaint, code: Code, findings: Findings) 
 class _Walk:
     """One pass over a tree, left to right, with the facts known at each node.
 
-    `typed` is what is left to ask the type checker: a refused `has()` counts as true, since among flat names CEL would
-    take it for the field itself.
+    `typed` is what the type checker is asked: a refused `has()` counts as true, since among flat names CEL would take
+    it for the field itself, and an argument's fields have stand-ins of their type.
     """
 
     def __init__(self, item: Item, scope: Scope, findings: Findings) -> None:
@@ -324,8 +326,15 @@ class _Walk:
             if node.field not in ARGUMENT_FIELDS:
                 fix = did_you_mean(node.field, ARGUMENT_FIELDS)
                 self._mistake(node.offset + 1, Code.UNKNOWN_FIELD, f"unknown field `{node.field}` of an argument", fix)
+            else:
+                self._stand_in(_start(node), node)
         elif self._is_map(node.operand):
             self._key(node, node.operand, Const(node.offset, node.field), facts)
+
+    def _stand_in(self, start: int, node: Select) -> None:
+        end = self.typed.index(node.field, node.offset) + len(node.field)
+        name = STAND_INS[ARGUMENT_KINDS[node.field]]
+        self.typed = f"{self.typed[:start]}{name:<{end - start}}{self.typed[end:]}"
 
     def _is_argument(self, node: Node) -> bool:
         match node:

@@ -223,7 +223,21 @@ TABLES: Final = tuple(_TABLES)
 GUARDED_TABLES: Final = frozenset({"infrastructure", "risk", "mandate"})
 ROOTS: Final = frozenset({"event", "intent", *TABLES, "chain", "args", "params"})
 SELECTION_ROOTS: Final = frozenset({"event", "params"})
-ARGUMENT_FIELDS: Final = ("role", "exact", "values", "origin", "links")
+ARGUMENT_KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
+    {
+        "role": Kind.STRING,
+        "exact": Kind.BOOL,
+        "values": Kind.STRINGS,
+        "origin": Kind.STRING,
+        "links": Kind.STRING,
+    }
+)
+ARGUMENT_FIELDS: Final = tuple(ARGUMENT_KINDS)
+# CEL's maps have values of one type: for its type checker these names stand in for an argument's fields. They are
+# shorter than what they stand for (`args.x.role`), so that everything keeps its place.
+STAND_INS: Final[Mapping[Kind, str]] = MappingProxyType(
+    {Kind.STRING: "__text", Kind.BOOL: "__flag", Kind.STRINGS: "__texts"}
+)
 
 
 # Fields that hold one of a few words; what else is compared with them never matches.
@@ -346,7 +360,7 @@ RESERVED: Final = frozenset(
     {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop"}
     | {"namespace", "null", "package", "return", "true", "var", "void", "while"}
 )
-SELECTION_RESERVED: Final = RESERVED | ROOTS | TYPE_NAMES
+SELECTION_RESERVED: Final = RESERVED | ROOTS | TYPE_NAMES | set(STAND_INS.values())
 # What other languages write, and CEL's word for it.
 FOREIGN_WORDS: Final[Mapping[str, str]] = MappingProxyType(
     {

@@ -142,6 +142,10 @@ def test_a_sound_condition_has_no_findings(when):
         ('has_rows && intent.measures.rows > "5"', 33, "`>` does not take a double and a string", "one type"),
         ("intent.action", 0, "this is a string, not true or false", "compare it"),
         ("chain.events && egress", 13, "`&&` does not take an int", "one type"),
+        ('"to" in args && args["to"].role > 5', 32, "`>` does not take a string and an int", "one type"),
+        ('"to" in args && args.to.values + 1 == []', 31, "`+` does not take a list of string and an int", "one type"),
+        ('"to" in args && args.to.exact == "yes"', 30, "`==` does not take a bool and a string", "one type"),
+        ('"to" in args && args.to.values.exists(v, v > 1)', 43, "`>` does not take a string and an int", "one type"),
         ("size(intent.labels) > 0.5", 20, "a whole number and a double", "1.0 and 2.0"),
         # syntax
         ("egress &&", 9, "ends too early", "remove the last operator"),
