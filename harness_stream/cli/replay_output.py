@@ -67,6 +67,7 @@ class Tally:
         verdicts: (decision, rule or the engine's reason) → verdicts that name it.
         decisions: verdicts by decision.
         shadow: rule in shadow mode → verdicts it would have changed or confirmed.
+        unknown: rule → verdicts in which it fired because its window is not known exactly, in shadow mode or not.
         others: (kind, reason) → acks refused, rejects and skipped events.
     """
 
@@ -75,6 +76,7 @@ class Tally:
     verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
     decisions: Counter[str] = field(default_factory=Counter)
     shadow: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
     others: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, body: Body | None) -> None:
@@ -88,6 +90,8 @@ class Tally:
             self.decisions[body["decision"]] += 1
             self.verdicts.update((body["decision"], name) for name in names_of(body["reasons"]))
             self.shadow.update(names_of(body["shadow"]))
+            said = (*body["reasons"], *body["shadow"])
+            self.unknown.update(names_of(reason for reason in said if reason.get("unknown")))
         elif kind == "skip":
             self.others[kind, body["offsets"][0]["reason"]] += 1
         elif body["reason"] is not None:
@@ -102,6 +106,7 @@ class Tally:
                 for decision, count in self.decisions.items()
             },
             "shadow": dict(self.shadow),
+            "unknown": dict(self.unknown),
             "refused": {f"{kind}: {reason}": n for (kind, reason), n in self.others.items()},
         }
 
@@ -114,6 +119,7 @@ class Tally:
                 by = Counter({name: n for (d, name), n in self.verdicts.items() if d == decision})
                 rows += [f"           {n:>8,}  {name}" for name, n in by.most_common()]
         rows += [f"shadow   {n:>8,}  {name}" for name, n in self.shadow.most_common()]
+        rows += [f"unknown  {n:>8,}  {name}" for name, n in self.unknown.most_common()]
         if self.kinds["ack"]:
             rows.append(f"ack      {self.kinds['ack']:>8,}")
         rows += [f"{kind:<8} {n:>8,}  {reason}" for (kind, reason), n in self.others.most_common()]

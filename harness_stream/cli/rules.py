@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json as json_format
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import orjson
 import typer
@@ -17,15 +17,21 @@ import typer
 # typer reads the annotations of commands at run time.
 from pathlib import Path  # noqa: TC003  isort: skip
 
-from harness_stream.cli.rules_check import check, overrides, read_rules, show
+from harness_stream.cli.rules_check import EXIT_MISTAKES, as_data, check, checked, overrides, show
 from harness_stream.cli.rules_watch import states
 from harness_stream.config import load_settings
+from harness_stream.core.rules.mistakes import WARNING
 from harness_stream.errors import BrokerUnavailable, CallerError, HarnessError
 from harness_stream.runtime.to_end import SILENCE_MS_MAX, read_to_end
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness_stream.cli.rules_check import CheckedFile
     from harness_stream.config import Settings
     from harness_stream.core.rules.compile import Program
+    from harness_stream.core.rules.language import Scalar
+    from harness_stream.core.rules.mistakes import Mistake
     from harness_stream.ports import Clock, LogReader, LogRecord, LogWriter
 
 __all__ = ["check", "push", "status"]
@@ -33,13 +39,35 @@ __all__ = ["check", "push", "status"]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Bootstrap = Annotated[str | None, typer.Option(help="Kafka bootstrap servers.")]
 
+WARM_HINT: Final = "push the same file again without --now: its windows are then counted from the log"
+
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What the rules topic names as active."""
+    """What the rules topic names as active; `now`: to be switched to without warming its windows."""
 
     digest: str
     revision: int
+    now: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What `rules push` was asked for.
+
+    Attributes:
+        file: the rule set.
+        params: parameters that replace the file's.
+        now: switch without warming.
+        strict: warnings keep it from being pushed.
+        json: tell it as JSON.
+    """
+
+    file: Path
+    params: Mapping[str, Scalar]
+    now: bool = False
+    strict: bool = False
+    json: bool = False
 
 
 def push(
@@ -48,6 +76,7 @@ def push(
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a param.")] = None,
     now: Annotated[bool, typer.Option("--now", help="Switch at once; new windows are unknown until warm.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and push the file each time it changes.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="A set with warnings is not pushed.")] = False,
     json: Json = False,
     bootstrap: Bootstrap = None,
 ) -> None:
@@ -55,38 +84,94 @@ def push(
 
     Each partition first counts the new windows in its decision log, while the former set still decides, and then
     switches without a pause; `--now` does not wait for that. Windows that the former set had too keep their counts.
-    A set with mistakes changes nothing. Rolling back is pushing the former file again: it gets a higher revision.
+    What was pushed with `--now` can be pushed again without it: the windows that are still unknown are then counted.
+    A set with mistakes changes nothing; warnings are shown.
+    Rolling back is pushing the former file again: it gets a higher revision.
     `--watch` is for authors: the file is pushed each time it is saved without mistakes, until Ctrl-C.
 
     Example: harness rules push examples/rules/production.yaml --set exports_a_day=2
+
+    --json prints one object, with --watch one a line:
+    ok, changed (something was written), digest and revision of what is
+    active now (null if nothing was pushed because of mistakes), mistakes
+    (warnings, too) as `rules check --json` has them.
     """
     settings = load_settings(bootstrap=bootstrap)
+    wanted = Wanted(file, overrides(set_ or []), now=now, strict=strict, json=json)
     if not watch:
-        _push(file, set_ or [], settings, now=now, json=json)
+        push_once(wanted, settings)
         return
-    for _ in states(file):
-        try:
-            _push(file, set_ or [], settings, now=now, json=json)
-        except HarnessError as error:  # the set in force stays; the next state of the file may be a good one
-            typer.echo(f"error: {error.message}\n→ {error.hint}", err=True)
+    typer.echo(f"watching {file}; Ctrl-C ends", err=True)
+    for content in states(file):
+        if content is None:
+            typer.echo(f"{file} cannot be read; waiting for it", err=True)
+        else:
+            _push_or_tell(wanted, settings)
 
 
-def _push(file: Path, sets: list[str], settings: Settings, *, now: bool, json: bool) -> None:
-    program = _program(file, sets, settings)
+def _push_or_tell(wanted: Wanted, settings: Settings) -> None:
+    """The set in force stays, whatever is wrong with this one: the next state of the file may be a good one."""
+    try:
+        push_once(wanted, settings)
+    except HarnessError as error:
+        typer.echo(f"error: {error.message}\n→ {error.hint}", err=True)
+    except typer.Exit:
+        return  # its mistakes are told as JSON
+
+
+def push_once(wanted: Wanted, settings: Settings) -> None:
+    """Check, publish and tell.
+
+    Raises:
+        CallerError: mistakes keep the set from being pushed, or it is another set than the realm's.
+        typer.Exit: the same mistakes, told as JSON.
+        BrokerUnavailable: the broker does not answer.
+    """
+    found = checked(str(wanted.file), wanted.params, settings.max_timespan_ms)
+    program = _program(wanted, found, settings.rule_set)
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
     from harness_stream.adapters.kafka.admin import require_topics  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter  # noqa: PLC0415  same
 
     require_topics(settings.bootstrap, [_topics(settings).rules])
     with closing(KafkaReader(settings.bootstrap)) as reader, closing(KafkaWriter(settings.bootstrap)) as writer:
-        pushed, changed = publish(program, settings, reader, writer, SystemClock(), now=now)
-    if json:
-        typer.echo(json_format.dumps({"digest": pushed.digest, "revision": pushed.revision, "changed": changed}))
+        pushed, changed = publish(program, settings, reader, writer, SystemClock(), now=wanted.now)
+    if wanted.json:
+        typer.echo(_as_json(found.mistakes, pushed, changed=changed))
     elif changed:
         typer.echo(f"pushed `{settings.rule_set}` revision {pushed.revision}, digest {pushed.digest[:12]}")
         typer.echo("see `harness rules status` for the partitions that have switched")
+        if pushed.now:
+            typer.echo(f"windows that are new may be unknown; to mend that, {WARM_HINT}")
     else:
         typer.echo(f"`{settings.rule_set}` is already at this digest: revision {pushed.revision}, nothing to do")
+
+
+def _program(wanted: Wanted, found: CheckedFile, rule_set: str) -> Program:
+    strictly = wanted.strict and found.count(WARNING) > 0
+    if wanted.json and (found.program is None or strictly):
+        typer.echo(_as_json(found.mistakes, None, changed=False))
+        raise typer.Exit(EXIT_MISTAKES)
+    for mistake in () if wanted.json else found.mistakes:
+        typer.echo(f"{show(mistake)}\n", err=True)
+    if found.program is None:
+        hint = "mend them: `harness rules check` finds all"
+        raise CallerError(f"{found.file} has mistakes; nothing was pushed", hint=hint)
+    if strictly:
+        hint = "mend them, or allow what is meant by a comment `# check: allow CODE`"
+        raise CallerError(f"{found.file} has warnings (--strict); nothing was pushed", hint=hint)
+    if found.program.rule_set.name != rule_set:
+        raise CallerError(
+            f"{found.file} is the rule set `{found.program.rule_set.name}`, this realm decides by `{rule_set}`",
+            hint="rename it in the file, or set HARNESS_RULE_SET",
+        )
+    return found.program
+
+
+def _as_json(mistakes: tuple[Mistake, ...], pushed: Pushed | None, *, changed: bool) -> str:
+    active = {"digest": pushed and pushed.digest, "revision": pushed and pushed.revision}
+    told = {"ok": pushed is not None, "changed": changed, **active, "mistakes": [as_data(m) for m in mistakes]}
+    return json_format.dumps(told, ensure_ascii=False)
 
 
 def status(*, json: Json = False, bootstrap: Bootstrap = None) -> None:
@@ -104,13 +189,19 @@ def status(*, json: Json = False, bootstrap: Bootstrap = None) -> None:
     with closing(KafkaReader(settings.bootstrap)) as reader:
         active = _active(list(read_to_end(reader, topics.rules, 0, clock)), settings.rule_set)
         heads = {p: _last(list(read_to_end(reader, topics.heads, p, clock))) for p in range(settings.partitions)}
-    report: dict[str, Any] = {
-        "rule_set": settings.rule_set,
-        "active": None if active is None else {"digest": active.digest, "revision": active.revision},
+    report = report_of(settings.rule_set, active, heads)
+    typer.echo(json_format.dumps(report) if json else status_text(report))
+
+
+def report_of(rule_set: str, active: Pushed | None, heads: Mapping[int, dict[str, Any] | None]) -> dict[str, Any]:
+    """What `rules status --json` prints; `heads` are the partitions' newest checkpoints, None where there is none."""
+    return {
+        "rule_set": rule_set,
+        "active": None if active is None else asdict(active),
+        "hint": WARM_HINT if active is not None and active.now else "",
         "partitions": {str(p): None if head is None else head.get("rules") for p, head in heads.items()},
         "next": {str(p): head["next_rules"] for p, head in heads.items() if head and head.get("next_rules")},
     }
-    typer.echo(json_format.dumps(report) if json else _status_text(report))
 
 
 def publish(
@@ -118,37 +209,23 @@ def publish(
 ) -> tuple[Pushed, bool]:
     """Write the bundle, then the record that names it active; False if that set is active already.
 
+    A set that was activated with `now` and is pushed without it becomes active again: a switch of its own is what its
+    windows, unknown since then, are warmed for.
+
     Raises:
         BrokerUnavailable: the broker did not take it.
     """
     topics = _topics(settings)
     before = _active(list(read_to_end(reader, topics.rules, 0, clock)), settings.rule_set)
-    if before is not None and before.digest == program.digest:
+    if before is not None and before.digest == program.digest and (now or not before.now):
         return before, False
-    pushed = Pushed(program.digest, 1 if before is None else before.revision + 1)
-    body = orjson.dumps({"digest": pushed.digest, "revision": pushed.revision, "now": now})
+    pushed = Pushed(program.digest, 1 if before is None else before.revision + 1, now)
+    body = orjson.dumps(asdict(pushed))
     for key, value in ((f"bundle/{pushed.digest}", program.bundle), (f"active/{settings.rule_set}", body)):
         writer.append(topics.rules, 0, key.encode(), value, (), token=1)
         if writer.flush(SILENCE_MS_MAX) or any(d.offset is None for d in writer.deliveries()):
             raise BrokerUnavailable(f"the broker did not take `{key[:24]}`", hint="nothing was activated; push again")
     return pushed, True
-
-
-def _program(file: Path, sets: list[str], settings: Settings) -> Program:
-    from harness_stream.core.rules.compile import inspect  # noqa: PLC0415  CEL is slow to load
-
-    limit_ms = settings.max_timespan_ms
-    program, mistakes = inspect(read_rules(file), str(file), overrides(sets), timespan_ms_max=limit_ms)
-    for mistake in mistakes:
-        typer.echo(show(mistake), err=True)
-    if program is None:
-        raise CallerError(f"{file} has mistakes; nothing was pushed", hint="mend them: `harness rules check` finds all")
-    if program.rule_set.name != settings.rule_set:
-        raise CallerError(
-            f"{file} is the rule set `{program.rule_set.name}`, this realm decides by `{settings.rule_set}`",
-            hint="rename it in the file, or set HARNESS_RULE_SET",
-        )
-    return program
 
 
 def _topics(settings: Settings) -> Any:  # noqa: ANN401  imported lazily
@@ -162,22 +239,26 @@ def _active(records: list[LogRecord], rule_set: str) -> Pushed | None:
     if not found:
         return None
     body = orjson.loads(found[-1])
-    return Pushed(body["digest"], body["revision"])
+    return Pushed(body["digest"], body["revision"], body.get("now") is True)
 
 
 def _last(records: list[LogRecord]) -> dict[str, Any] | None:
     return orjson.loads(records[-1].value or b"{}") if records else None
 
 
-def _status_text(report: dict[str, Any]) -> str:
+def status_text(report: Mapping[str, Any]) -> str:
+    """A report for a terminal."""
     active = report["active"]
     lines = [f"rule set `{report['rule_set']}`: " + ("none pushed" if active is None else _rules_text(active))]
+    if report["hint"]:
+        lines = [f"{lines[0]}, pushed with --now: windows that were new may be unknown", f"  → {report['hint']}"]
     for partition, rules in report["partitions"].items():
         if rules is None:
             state = "no checkpoint yet (is a worker running?)"
         else:
             waiting = report["next"].get(partition)
-            state = _rules_text(rules) + ("" if rules == active else f"  ← {_waiting_text(waiting)}")
+            in_force = active is not None and rules == {name: active[name] for name in rules}
+            state = _rules_text(rules) + ("" if in_force else f"  ← {_waiting_text(waiting)}")
         lines.append(f"  partition {partition}: {state}")
     return "\n".join(lines)
 

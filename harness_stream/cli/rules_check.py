@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 EXIT_MISTAKES: Final = 2
 """The exit code of `errors.CallerError`: something must be changed before it is tried again."""
 
+CASES_SUFFIXES: Final = (".cases.yaml", ".cases.yml")
+_RULE_SET: Final = re.compile(rb"^(rule_set|rules)\s*:", re.MULTILINE)
+
 STDIN: Final = "-"
 STDIN_NAME: Final = "<stdin>"
 
@@ -56,7 +59,10 @@ class CheckedFile:
 
 
 def check(
-    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Rule sets in YAML; `-` is standard input.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE", help="Rule sets in YAML, or folders of them; `-` is standard input."),
+    ],
     *,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for editors and CI.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")] = False,
@@ -66,6 +72,9 @@ def check(
     """Find every mistake in rule sets: names, types, reads that can fail, windows, rules that never fire.
 
     Example: harness rules check examples/rules/production.yaml --set exports_a_day=2
+
+    Of a folder every rule set below it is checked: a YAML file that has
+    a line `rule_set:` or `rules:` and is no cases file.
 
     Exit code 0: every file loads (there may be warnings);
     2: some file does not, or with --strict: some file has a warning.
@@ -88,11 +97,36 @@ def check(
     if name is not None and STDIN not in files:
         raise ConfigError("`--name` names standard input", hint=f"give `{STDIN}` as a file, or leave `--name` out")
     knobs, limit_ms = overrides(set_ or []), load_settings().max_timespan_ms
-    found = [checked(file, knobs, limit_ms, name or STDIN_NAME) for file in files]
+    found = [checked(file, knobs, limit_ms, name or STDIN_NAME) for file in found_files(files)]
     failed = any(f.program is None or (strict and f.count(WARNING)) for f in found)
     typer.echo(_as_json(found, ok=not failed) if json else _as_text(found, strict=strict))
     if failed:
         raise typer.Exit(EXIT_MISTAKES)
+
+
+def found_files(paths: Iterable[str]) -> list[str]:
+    """Every rule set that is named, or lies below a named folder, once.
+
+    Raises:
+        ConfigError: a folder has none.
+    """
+    found: dict[str, None] = {}
+    for path in paths:
+        inside = [path]
+        if path != STDIN and Path(path).is_dir():
+            inside = [str(file) for file in sorted(Path(path).rglob("*")) if _is_rule_set(file)]
+        if not inside:
+            raise ConfigError(f"`{path}` holds no rule set", hint="name the files *.yaml, or give one")
+        found |= dict.fromkeys(inside)
+    return list(found)
+
+
+def _is_rule_set(file: Path) -> bool:
+    """Rows of tables and cases lie beside rules and are not meant."""
+    if file.suffix not in {".yaml", ".yml"} or file.name.endswith(CASES_SUFFIXES) or not file.is_file():
+        return False
+    with file.open("rb") as source:
+        return _RULE_SET.search(source.read(TEXT_BYTES_MAX)) is not None
 
 
 def checked(file: str, knobs: Mapping[str, Scalar], timespan_ms_max: int, stdin_name: str = STDIN_NAME) -> CheckedFile:

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from harness_stream.cli.rules_check import EXIT_MISTAKES, as_data, overrides, read_rules, read_text, show
+from harness_stream.cli.rules_check import (
+    CASES_SUFFIXES,
+    EXIT_MISTAKES,
+    as_data,
+    overrides,
+    read_rules,
+    read_text,
+    show,
+)
 from harness_stream.config import load_settings
 from harness_stream.core.rules.mistakes import ERROR, Code, Mistake
 from harness_stream.errors import CallerError, ConfigError
@@ -32,7 +40,6 @@ if TYPE_CHECKING:
     from harness_stream.runtime.case_run import Result
 
 EXIT_FAILED: Final = 1
-SUFFIXES: Final = (".cases.yaml", ".cases.yml")
 
 Folders = dict[str, "list[tuple[str, Row]]"]
 
@@ -126,9 +133,9 @@ def found_files(paths: Sequence[Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for path in paths:
-        inside = sorted(p for p in path.rglob("*") if p.name.endswith(SUFFIXES)) if path.is_dir() else [path]
+        inside = sorted(p for p in path.rglob("*") if p.name.endswith(CASES_SUFFIXES)) if path.is_dir() else [path]
         if not inside:
-            raise ConfigError(f"`{path}` holds no cases", hint=f"name the files *{SUFFIXES[0]}, or give one")
+            raise ConfigError(f"`{path}` holds no cases", hint=f"name the files *{CASES_SUFFIXES[0]}, or give one")
         found |= dict.fromkeys(inside)
     return list(found)
 

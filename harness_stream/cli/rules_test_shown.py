@@ -15,6 +15,7 @@ from harness_stream.cli.rules_check import plural
 from harness_stream.core.cases.timing import shown_ms
 from harness_stream.core.reasons import EXPLAIN
 from harness_stream.core.rules.language import COUNTING, OPERATOR_WORDS
+from harness_stream.runtime.case_run import reason_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -61,10 +62,10 @@ def _failing(one: Ran, *, verbose: bool) -> Iterator[str]:
 
 
 def relevant(one: Ran) -> list[RuleAccount]:
-    """Rules that the case names or that fired; if the decision is another, also those that come closest to it."""
+    """Rules that failed, that the case names or that fired; if the decision is another, also those closest to it."""
     then, judged = one.result.case.then, one.result.judged
-    named = then.named | {*judged.fired(), *judged.fired("shadow")}
-    found = [account for account in one.accounts if account.rule in named]
+    named = then.named | judged.spoke()
+    found = sorted((a for a in one.accounts if a.rule in named), key=lambda account: not isinstance(account.said, str))
     if then.decision != judged.decision and not then.rules:
         wanted = [a for a in one.accounts if a.effect == then.decision and a.rule not in named and a.mode == "enforce"]
         found += sorted(wanted, key=_closeness, reverse=True)[: max(0, RULES_SHOWN - len(found))]
@@ -109,8 +110,7 @@ def _row(index: str, same: Sequence[Told], names: Sequence[str]) -> str:
 def _why(told: Told) -> str:
     if told.decision in {"approve", "accepted", "row"} or told.body is None:
         return ""
-    reasons = [str(r.get("rule") or r["code"]) for r in told.reasons()]
-    return ", ".join(reasons) or str(told.body.get("reason") or "")
+    return ", ".join(map(reason_word, told.reasons())) or str(told.body.get("reason") or "")
 
 
 def what(told: Told) -> str:
@@ -142,7 +142,7 @@ def _matched(accounts: Iterable[RuleAccount]) -> dict[int | None, tuple[str, ...
 
 def _account(account: RuleAccount) -> Iterator[str]:
     mode = ", shadow" if account.mode == "shadow" else ""
-    yield f"{account.rule} ({account.effect}{mode}) {_fires(account.said)}"
+    yield f"{account.rule} ({account.effect}{mode}) {_fires(account)}"
     if account.resource:
         yield f"{_DEEPER}for {account.resource}"
     yield from _indented(line for part in account.parts for line in _part(part))
@@ -150,9 +150,10 @@ def _account(account: RuleAccount) -> Iterator[str]:
         yield from _indented(_window(account.window))
 
 
-def _fires(said: Said) -> str:
+def _fires(account: RuleAccount) -> str:
+    said = account.said
     if isinstance(said, str):
-        return f"fails, so it denies: {said}"
+        return f"fails{', so it denies' if account.mode == 'enforce' else ''}: {said}"
     return {True: "fires", False: "does not fire", None: "fires, because it is unknown"}[said]
 
 

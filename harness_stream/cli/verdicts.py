@@ -244,8 +244,9 @@ def _why(body: Mapping[str, Any]) -> str:
 
 
 def reason_text(reason: Mapping[str, Any]) -> str:
-    """Rule or engine word, and why."""
+    """Rule or engine word, and why; `unknown` if the rule fired because its window is not known exactly."""
     rule, code = reason.get("rule"), reason.get("code")
     name = str(code) if rule is None else str(rule) + ("" if code == "rule" else f" ({code})")
+    name += " (unknown)" if reason.get("unknown") else ""
     more = reason.get("because") or reason.get("detail")
     return f"{name}: {more}" if more else name

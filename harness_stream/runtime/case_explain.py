@@ -184,7 +184,7 @@ class _Explaining:
         rule = self._program.rules[index]
         texts = parts_of(self._parser, rule.when)
         results = [[self._said(text, view) for text in texts] for view in range(len(self._watch.seen))]
-        view = _telling(results, rule.effect)
+        view = _telling(results, rule.effect, failed=isinstance(self._finding(rule.id), str))
         held = all(said is True for said in results[view])
         correlation = rule.correlation
         several = len(self._watch.seen) > 1
@@ -249,13 +249,21 @@ class _Explaining:
         return found
 
 
-def _telling(results: Sequence[Sequence[Said]], effect: str) -> int:
-    """The resource that tells most: the one that decided, else the one that comes closest."""
-    whole = [all(said is True for said in result) for result in results]
-    wanted = effect != "approve"
-    if wanted in whole:
-        return whole.index(wanted)
+def _telling(results: Sequence[Sequence[Said]], effect: str, *, failed: bool) -> int:
+    """The resource that tells most: the one for which it failed or that decided, else the one that comes closest."""
+    whole = [_whole(result) for result in results]
+    decisive = effect != "approve"
+    for view, said in enumerate(whole):
+        if isinstance(said, str) if failed else said is decisive:
+            return view
     return max(range(len(results)), key=lambda view: sum(said is True for said in results[view]))
+
+
+def _whole(parts: Sequence[Said]) -> Said:
+    """What a conjunction comes to: false if any part is, whatever fails beside it."""
+    if False in parts:
+        return False
+    return next((said for said in parts if isinstance(said, str)), True)
 
 
 def _telling_interval(

@@ -59,6 +59,10 @@ class Told:
         """The verdict's reasons, or those of rules in shadow; empty for anything but a verdict."""
         return list(self.body.get(key, ())) if self.body else []
 
+    def spoke(self) -> set[str]:
+        """Rules that fired or failed, enforced or in shadow."""
+        return {str(r["rule"]) for r in [*self.reasons(), *self.reasons("shadow")] if "rule" in r}
+
     def fired(self, key: str = "reasons") -> list[str]:
         """Rules that fired; one that failed did not."""
         return [str(r["rule"]) for r in self.reasons(key) if r["code"] == _RULE]
@@ -176,7 +180,7 @@ class CaseRun:
 
 def _decision(then: Expectation, told: Told) -> Iterable[str]:
     if then.decision is not None and told.decision != then.decision:
-        said = ", ".join([*map(_reason_word, told.reasons()), *_own_reason(told)])
+        said = ", ".join([*map(reason_word, told.reasons()), *_own_reason(told)])
         yield f"decision is {told.decision}{f' ({said})' if said else ''}, expected {then.decision}"
 
 
@@ -232,7 +236,7 @@ def _remark(told: Told) -> str:
     """A given event that came out otherwise than a history usually does, and whose author did not say so."""
     if told.step.then is not None or told.body is None or told.decision in {*_FINE, "skipped"}:
         return ""
-    why = ", ".join([*map(_reason_word, told.reasons()), *_own_reason(told)])
+    why = ", ".join([*map(reason_word, told.reasons()), *_own_reason(told)])
     return f"{_where(told)}{told.decision} ({why}); if that is meant, write `then: {told.decision}` there"
 
 
@@ -240,11 +244,14 @@ def _where(told: Told) -> str:
     return f"given {told.step.index} ({shown_ms(told.step.at_ms)}): "
 
 
-def _reason_word(reason: Body) -> str:
+def reason_word(reason: Body) -> str:
+    """The rule, and that it failed or fired as unknown; else the engine's word."""
     rule = reason.get("rule")
     if rule is None:
         return str(reason["code"])
-    return str(rule) if reason["code"] == _RULE else f"{rule}: {reason['code']}"
+    if reason["code"] != _RULE:
+        return f"{rule}: {reason['code']}"
+    return f"{rule} (unknown)" if reason.get("unknown") else str(rule)
 
 
 def _own_reason(told: Told) -> list[str]:

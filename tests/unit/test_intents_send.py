@@ -50,6 +50,13 @@ class TestAnApprovalWithObligations:
         assert (told.reported, outcomes) == ("failed", ["failed"])
 
 
+@pytest.mark.parametrize(("unknown", "shown"), [(True, "rows (unknown): too many"), (False, "rows: too many")])
+def test_a_rule_that_fired_because_its_window_is_not_known_is_told_as_such(unknown, shown):
+    told, *_ = sent(("hold", {}))
+    reason = {"code": "rule", "rule": "rows", "because": "too many", "unknown": unknown}
+    assert f"\n  {shown}\n" in text(replace(told, reasons=(reason,)))
+
+
 def test_a_plain_approval_says_how_it_counts():
     told, _, outcomes = sent(PLAIN)
     assert outcomes == []

@@ -133,6 +133,29 @@ def test_the_summary_for_people_says_the_same():
     assert lines[-1] == "16 lines"
 
 
+SUMS = """
+rule_set: test
+default: deny
+selections: {anything: "true"}
+rules:
+  - {id: everything, effect: approve, when: "true"}
+  - id: rows
+    effect: hold
+    when: anything
+    correlation: {type: value_sum, rules: [anything], timespan: 60s, condition: {gt: 5, field: measures.rows}}
+"""
+
+
+def test_the_summary_names_rules_that_fired_only_because_a_window_is_not_known(tmp_path):
+    (tmp_path / "sums.yaml").write_text(SUMS, "utf-8")
+    wanted = {"agent_id": "support-1", "workload_id": "wl-support", "resources": ["crm://orders/1"]}
+    events = b"\n".join((line(**wanted, measures={"rows": 1}), line(**wanted)))
+    options = ("--rules", tmp_path / "sums.yaml", "--input", "-", "--summary")
+    assert json.loads(run(*options, "--json", stdin=events).stdout)["unknown"] == {"rows": 1}
+    told = [text.split() for text in run(*options, stdin=events).stdout.splitlines()]
+    assert ["unknown", "1", "rows"] in told
+
+
 def test_a_parameter_changes_what_would_have_been_decided():
     bodies = map(json.loads, run("--input", SAMPLE, "--set", "exports_a_day=1").stdout.splitlines())
     assert next(b["line"] for b in bodies if b.get("decision") == "hold") == 11

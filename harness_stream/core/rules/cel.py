@@ -21,6 +21,7 @@ from harness_stream.core.rules.language import (
     NESTING_MAX,
     OPERATOR_SIGNS,
     ROOTS,
+    STAND_INS,
     Kind,
 )
 from harness_stream.core.rules.syntax import Node, decode
@@ -94,8 +95,9 @@ class TypeChecker:
 
     def __init__(self, fields: Mapping[str, Kind], selections: tuple[str, ...] = ()) -> None:
         booleans = dict.fromkeys(selections, cel.Type.BOOL)
-        exact = {name: _TYPES[kind] for name, kind in fields.items()}
-        loose = {name: _ANY_NUMBER.get(kind, _TYPES[kind]) for name, kind in fields.items()}
+        stand_ins = {name: _TYPES[kind] for kind, name in STAND_INS.items()}
+        exact = stand_ins | {name: _TYPES[kind] for name, kind in fields.items()}
+        loose = stand_ins | {name: _ANY_NUMBER.get(kind, _TYPES[kind]) for name, kind in fields.items()}
         functions = [_declared(name, len(parameters)) for name, parameters in PARAMETERS.items()]
         self._exact = cel.NewEnv(variables=exact | booleans, functions=functions)
         self._loose = cel.NewEnv(variables=loose | booleans, functions=functions)

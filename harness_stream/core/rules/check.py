@@ -14,12 +14,15 @@ from harness_stream.core.rules.cel import Parser, Runtime, TypeChecker
 from harness_stream.core.rules.cost import Cost, shapes_of
 from harness_stream.core.rules.expression import Expression, Scope, understand
 from harness_stream.core.rules.language import (
+    CONDITION_KEYS,
     COUNTING,
     EXPRESSION_CHARS_MAX,
+    FIELD_KEY,
     FIELDS,
     GROUP_PATHS,
     INTENT_STEPS_MAX,
     MEASURE_PREFIX,
+    OPERATOR_WORDS,
     ROOTS,
     SELECTION_ROOTS,
     TIMESPAN_MS_MAX,
@@ -28,7 +31,7 @@ from harness_stream.core.rules.language import (
     param_kind,
 )
 from harness_stream.core.rules.lint import lint
-from harness_stream.core.rules.mistakes import Code, Findings, did_you_mean
+from harness_stream.core.rules.mistakes import Code, Findings, closest, did_you_mean
 from harness_stream.core.rules.parts import bracketed, put_in
 
 if TYPE_CHECKING:
@@ -174,7 +177,7 @@ class _Pass:
             self._wrong(self._place(index, "timespan"), Code.LONG_WINDOW, message, fix)
         if rule.correlation.type in COUNTING:
             self._counting(index, rule, rule.correlation)
-        elif rule.correlation.condition is not None:
+        elif rule.correlation.type and rule.correlation.condition is not None:
             message = f"a `{rule.correlation.type}` window has no condition"
             fix = f"remove it, or use {', '.join(COUNTING)}"
             self._wrong(self._place(index, "condition"), Code.WINDOW_CONDITION, message, fix)
@@ -219,7 +222,9 @@ class _Pass:
             message = f"`eq` in a {rule.effect} window lets the next number through"
             self._wrong(self._place(index, "condition", "eq"), Code.EQ_LETS_THROUGH, message, "write `gte`")
         if condition.threshold < 0:
-            message = f"{condition.threshold} is never reached: nothing that is counted or summed is negative"
+            often = "always" if condition.op in {"gt", "gte", "neq"} else "never"
+            compared = f"{OPERATOR_WORDS[condition.op]} {condition.threshold}"
+            message = f"what is counted or summed is {often} {compared}: it is not negative"
             place = self._place(index, "condition", condition.op)
             self._wrong(place, Code.NEGATIVE_COUNT, message, "compare with 0 or more")
         self._counted(index, window.type, condition.field)
@@ -232,8 +237,11 @@ class _Pass:
                     place, Code.WINDOW_CONDITION, message, "remove `field`, or use `value_count` or `value_sum`"
                 )
         elif path is None:
-            fix = "add `field: resource.uri` or `field: measures.rows`"
-            self._wrong(self._place(index, "condition"), Code.WINDOW_CONDITION, f"`{kind}` needs a field", fix)
+            item = self._place(index, "condition")
+            unknown = set(item.value) - set(CONDITION_KEYS) if isinstance(item.value, dict) else {FIELD_KEY}
+            if FIELD_KEY not in {closest(key, CONDITION_KEYS) for key in unknown}:
+                fix = "add `field: resource.uri` or `field: measures.rows`"
+                self._wrong(item, Code.WINDOW_CONDITION, f"`{kind}` needs a field", fix)
         elif not _is_measure(path):
             self._text_field(self._place(index, "condition", "field"), kind, path)
 

@@ -4,20 +4,31 @@ Rule: an estimate errs upwards, and whatever an agent or a row may fill is taken
 evaluation by; its one budget counts loop steps, and neither copying lists nor regular expressions are loop steps. So
 what could stall a worker is refused when a rule set is loaded (`language.py` has the limits).
 
+The same look at the largest values tells which arithmetic can leave the range of whole numbers, an error in CEL.
+
 A step is what one node of a tree costs, about 25 ns; the weights below are measured against that.
 `benchmarks/rules.py --worst` prints both sides.
 """
 
 from __future__ import annotations
 
+import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness_stream.core import limits
 from harness_stream.core.rules.functions import ALLOWS, MENTIONS, ORIGIN, function_of
-from harness_stream.core.rules.language import CONVERSIONS
+from harness_stream.core.rules.language import (
+    ARITHMETIC,
+    CONVERSIONS,
+    DIVISIONS,
+    FIELDS,
+    INTEGER_MAX,
+    WHOLE_MAX,
+    Kind,
+)
 from harness_stream.core.rules.patterns import pattern_of
-from harness_stream.core.rules.syntax import Call, Comprehension, Const, Ident, ListOf, MapOf, Node, Select
+from harness_stream.core.rules.syntax import Call, Comprehension, Const, Ident, ListOf, MapOf, Node, Select, Unsigned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,12 +44,14 @@ class Cost(NamedTuple):
         steps: of evaluation, about 25 ns each.
         loops: passes through loops; CEL gives up at `language.LOOP_STEPS_RUNTIME`.
         dearest: offset of the part that takes most.
+        overflows: offset of arithmetic whose result can be no whole number of CEL's; None if there is none.
     """
 
     nodes: int
     steps: int
     loops: int
     dearest: int = 0
+    overflows: int | None = None
 
 
 class Shape(NamedTuple):
@@ -48,11 +61,13 @@ class Shape(NamedTuple):
         items: elements of a list or map.
         chars: characters of a text.
         inner: the largest element.
+        most: magnitude of a whole number.
     """
 
     items: int = 0
     chars: int = 0
     inner: Shape | None = None
+    most: int = 0
 
     @property
     def weight(self) -> float:
@@ -88,6 +103,12 @@ _WORD: Final = Shape(chars=limits.WORD_CHARS_MAX)
 # The longest text whose field is not listed: purposes and reasons are as long as identifiers.
 _TEXT: Final = _IDENTIFIER
 _ARGUMENT: Final = Shape(items=4, inner=_WORD)
+_WHOLE: Final = Shape(most=INTEGER_MAX)
+# No text, list or map in memory is longer.
+_SIZE_MAX: Final = 2**32
+# Times, and unsigned numbers, which fail below 0: no arithmetic of them is sure to succeed.
+_NO_ARITHMETIC: Final = WHOLE_MAX + 1
+_CALCULATING: Final = ARITHMETIC | DIVISIONS | {"-_"}
 # A chain carries the labels of all it touched. Nothing bounds them yet; beyond this the loop budget ends a loop.
 _CHAIN_LABELS: Final = 1024
 
@@ -109,6 +130,7 @@ _EVENT: Final[Mapping[str, Shape]] = MappingProxyType(
 )
 _FIELDS: Final[Mapping[str, Shape]] = MappingProxyType(
     {
+        **{name: _WHOLE for name, kind in FIELDS.items() if kind is Kind.INT},
         **{f"{root}.{name}": shape for root in ("event", "intent") for name, shape in _EVENT.items()},
         "identity.roles": _many(limits.ROLES_MAX, _WORD),
         "identity.actions": _many(limits.ROW_ACTIONS_MAX, Shape(chars=limits.ACTION_CHARS_MAX)),
@@ -123,15 +145,23 @@ _FIELDS: Final[Mapping[str, Shape]] = MappingProxyType(
 
 def shapes_of(params: Mapping[str, str | float | bool]) -> Mapping[str, Shape]:
     """The shapes of fields that are not plain texts, and of a rule set's own parameters."""
-    own = {f"params.{name}": Shape(chars=len(value)) for name, value in params.items() if isinstance(value, str)}
-    return {**_FIELDS, **own}
+    return {**_FIELDS, **{f"params.{name}": _shape_of(value) for name, value in params.items()}}
+
+
+def _shape_of(value: str | float | bytes | None) -> Shape:
+    """The shape of a literal or a parameter."""
+    if isinstance(value, str | bytes):
+        return Shape(chars=len(value))
+    if isinstance(value, Unsigned):
+        return Shape(most=_NO_ARITHMETIC)
+    return Shape(most=abs(value)) if isinstance(value, int) else _SCALAR
 
 
 def cost_of(tree: Node, shapes: Mapping[str, Shape], selections: Mapping[str, Expression]) -> Cost:
     """Estimates one expression; a selection costs what was estimated for it."""
     estimate = _Estimate(shapes, selections)
     estimate.visit(tree, 1)
-    return Cost(estimate.nodes, round(estimate.steps), estimate.loops, estimate.dearest)
+    return Cost(estimate.nodes, round(estimate.steps), estimate.loops, estimate.dearest, estimate.overflows)
 
 
 class _Estimate:
@@ -146,6 +176,7 @@ class _Estimate:
         self.nodes = 0
         self.loops = 0
         self.dearest = 0
+        self.overflows: int | None = None
 
     def _add(self, node: Node, steps: float, times: int) -> None:
         self.steps += steps * times
@@ -158,7 +189,7 @@ class _Estimate:
         self._add(node, 1, times)
         match node:
             case Const(value=value):
-                return Shape(chars=len(value)) if isinstance(value, str | bytes) else _SCALAR
+                return _shape_of(value)
             case Ident():
                 return self._name(node, times)
             case Select():
@@ -206,10 +237,35 @@ class _Estimate:
         operands = ([] if node.target is None else [node.target]) + list(node.args)
         shapes = [self.visit(operand, times) for operand in operands]
         self._add(node, _steps_of(node, shapes), times)
-        if node.function in {"_+_", "_?_:_"}:
-            both = shapes[-2:]
-            return _joined(both) if node.function == "_+_" else _largest(both)
-        return (shapes[0].inner or _TEXT) if node.function == "_[_]" else _SCALAR
+        most = _most_of(node.function, [shape.most for shape in shapes])
+        if most > WHOLE_MAX and node.function in _CALCULATING and self.overflows is None:
+            self.overflows = node.offset
+        match node.function:
+            case "_+_":
+                return _joined(shapes)._replace(most=most)
+            case "_?_:_":
+                return _largest(shapes[1:])
+            case "_[_]":
+                return shapes[0].inner or _TEXT
+            case _:
+                return Shape(most=most)
+
+
+def _most_of(function: str, operands: list[int]) -> int:
+    """Magnitude of a call's result, if it is a whole number; 0 if it surely is none."""
+    match function:
+        case "_+_" | "_-_":
+            return sum(operands)
+        case "_*_":
+            return math.prod(operands)
+        case "_/_" | "_%_" | "-_" | "dyn":
+            return operands[0]  # -2^63 / -1 is beyond the range as well
+        case "size":
+            return _SIZE_MAX
+        case "int" | "uint" | "timestamp" | "duration":
+            return _NO_ARITHMETIC
+        case _:
+            return 0
 
 
 def _steps_of(node: Call, shapes: list[Shape]) -> float:  # noqa: PLR0911  one case a function
@@ -258,6 +314,7 @@ def _largest(shapes: list[Shape]) -> Shape:
         max((shape.items for shape in shapes), default=0),
         max((shape.chars for shape in shapes), default=0),
         _largest(inner) if inner else None,
+        max((shape.most for shape in shapes), default=0),
     )
 
 

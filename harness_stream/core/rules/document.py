@@ -32,6 +32,14 @@ _REAL: Final = re.compile(r"[-+]?[0-9][0-9_]*\.[0-9]*([eE][-+]?[0-9]+)?\Z")
 _FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _ESCAPE: Final = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|\r?\n[ \t]*|.)", re.DOTALL)
 
+# A key and what YAML has read of its value, to the end of a line: a quoted text, a list or mapping, or a tag.
+_BEGUN: Final = re.compile(
+    r"""(?P<key>[\w.-]+):[ ]+(?P<value>(?P<quoted>"[^"]*"|'[^']*')|\[[^\[\]]*\]|\{[^{}]*\}|(?P<tag>![^ ]*))[ ]*\Z"""
+)
+_KEYED: Final = re.compile(r" *(- +)?[\w.-]+: +\S")
+_NEXT_KEY: Final = re.compile(r"[\w.-]+:(\s|\Z)")
+_OPERATOR: Final = re.compile(r"[.=!<>&|+?-]|in\b")
+
 _BEGIN_RULES: Final = "start with `rule_set: NAME` and `default: deny`"
 
 Value = Any  # str | int | float | bool | None | list[Item] | dict[str, Item]
@@ -160,9 +168,7 @@ def read_yaml(text: str, findings: Findings, what: str = "rule set", begin: str 
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = ", ".join(filter(None, (error.context, error.problem)))
-        findings.at(
-            *_place(mark), f"not YAML: {problem}", "check indentation, quotes and brackets up to here", code=Code.YAML
-        )
+        findings.at(*_place(mark), f"not YAML: {problem}", _fix_of(text, mark), code=Code.YAML)
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         line, column = before.count("\n") + 1, error.position - before.rfind("\n")
@@ -176,6 +182,20 @@ def read_yaml(text: str, findings: Findings, what: str = "rule set", begin: str 
             return None
         return _item(root, text, findings)
     return None
+
+
+def _fix_of(text: str, mark: yaml.Mark | None) -> str:
+    """What to do where YAML gave up: mostly a value that should stand in quotes as a whole, and only its start does."""
+    line, column = _place(mark)
+    here = text.split("\n")[line - 1]
+    before, after = here[: column - 1], here[column - 1 :]
+    begun = _BEGUN.search(before)
+    if begun and ((begun["quoted"] and not _NEXT_KEY.match(after)) or begun["tag"] or _OPERATOR.match(after)):
+        quote = '"' if "'" in begun["value"] else "'"
+        return f"put the whole value in quotes: `{begun['key']}: {quote}{begun['value'].strip()} …{quote}`"
+    if after.startswith(":") and _KEYED.match(before):
+        return "put the whole value in quotes, if this colon belongs to it"
+    return "check indentation, quotes and brackets up to here"
 
 
 def _item(node: Node, text: str, findings: Findings) -> Item:
@@ -232,8 +252,11 @@ def _scalar(node: ScalarNode, findings: Findings) -> Value:
         return yaml.SafeLoader.bool_values.get(text.lower(), False)
     if kind in {"int", "float"}:
         return _number(node, findings)
-    _wrong(node, findings, f"`{text[:40]}` is read as a {kind}", "write it in quotes", Code.YAML_FEATURE)
-    return text
+    tagged = kind.startswith("!")
+    message = f"`{kind[:40]}` is a tag to YAML" if tagged else f"`{text[:40]}` is read as a {kind}"
+    fix = "put the whole value in quotes" if tagged else "write it in quotes"
+    _wrong(node, findings, message, fix, Code.YAML_FEATURE)
+    return f"{kind} {text}".strip() if tagged else text  # what was meant, so that nothing else follows from it
 
 
 def _number(node: ScalarNode, findings: Findings) -> int | float:

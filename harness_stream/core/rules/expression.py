@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Final
 from harness_stream.core.rules import guards
 from harness_stream.core.rules.cel import Complaint
 from harness_stream.core.rules.cost import Cost, Shape, cost_of
-from harness_stream.core.rules.functions import ORIGIN, PARAMETERS, READS, function_of, names_an_argument
+from harness_stream.core.rules.functions import ORIGIN, PARAMETERS, READS, answered, function_of, names_an_argument
 from harness_stream.core.rules.language import (
     ARGUMENT_FIELDS,
+    ARGUMENT_KINDS,
+    ARGUMENT_VALUES,
     ARITHMETIC,
     CONDITION_STEPS_MAX,
     CONVERSIONS,
     DIVISIONS,
     EXPRESSION_CHARS_MAX,
+    FIELD_VALUES,
     GUARDED_TABLES,
     LITERAL_ELEMENTS_MAX,
     LOOP_STEPS_MAX,
@@ -30,7 +33,9 @@ from harness_stream.core.rules.language import (
     PREDICATES,
     ROOTS,
     SELECTION_ROOTS,
+    STAND_INS,
     TYPE_NAMES,
+    WHOLE_MAX,
     Kind,
 )
 from harness_stream.core.rules.mistakes import ERROR, WARNING, Code, Findings, did_you_mean, token_chars
@@ -56,6 +61,7 @@ if TYPE_CHECKING:
 _FUNCTIONS: Final = PREDICATES | CONVERSIONS | MACROS
 _WORD_CHARS: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 _RESOURCE: Final = ("event.resource.", "intent.resource.")
+_EQUATING: Final = frozenset({"_==_", "_!=_", "@in"})
 _INTERNAL: Final = frozenset({"@not_strictly_false", "@result"})
 
 
@@ -133,11 +139,12 @@ def understand(item: Item, scope: Scope, findings: Findings) -> Expression | Non
         return None
     walk = _Walk(item, scope, findings)
     walk.visit(tree, guards.NOTHING)
-    for complaint in scope.checker.complaints(text):
+    for complaint in scope.checker.complaints(walk.typed):
         if not (walk.failed and complaint.undeclared):
             _complain(item, complaint, Code.UNKNOWN_NAME if complaint.undeclared else Code.TYPE, findings)
     cost = cost_of(tree, scope.shapes, scope.selections)
     _afford(item, cost, findings)
+    _fit(item, cost, findings)
     events = frozenset(walk.events)
     return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops, cost, events, dict(walk.calls))
 
@@ -155,13 +162,27 @@ def _afford(item: Item, cost: Cost, findings: Findings) -> None:
         _complain(item, Complaint(cost.dearest, message, fix), Code.COST, findings)
 
 
+def _fit(item: Item, cost: Cost, findings: Findings) -> None:
+    """Refuses arithmetic that fails for large numbers."""
+    if cost.overflows is None:
+        return
+    sign = item.value[cost.overflows]
+    message = f"`{sign}` fails when the result is beyond ±{WHOLE_MAX:,}, and here it can be"
+    fix = "compare without arithmetic, or use smaller numbers"
+    _complain(item, Complaint(cost.overflows, message, fix), Code.UNGUARDED, findings)
+
+
 def _complain(item: Item, complaint: Complaint, code: Code, findings: Findings) -> None:
     offset, length = complaint.offset, token_chars(item.value, complaint.offset)
     findings.on(item, complaint.message, complaint.fix, code=code, offset=offset, length=length)
 
 
 class _Walk:
-    """One pass over a tree, left to right, with the facts known at each node."""
+    """One pass over a tree, left to right, with the facts known at each node.
+
+    `typed` is what the type checker is asked: a refused `has()` counts as true, since among flat names CEL would take
+    it for the field itself, and an argument's fields have stand-ins of their type.
+    """
 
     def __init__(self, item: Item, scope: Scope, findings: Findings) -> None:
         self._item = item
@@ -177,6 +198,7 @@ class _Walk:
         self.calls: dict[int, str] = {}
         self.loops = False
         self.failed = False
+        self.typed: str = item.value
 
     def _mistake(
         self, offset: int, code: Code, message: str, fix: str, severity: str = ERROR, *, upto: int | None = None
@@ -304,8 +326,15 @@ class _Walk:
             if node.field not in ARGUMENT_FIELDS:
                 fix = did_you_mean(node.field, ARGUMENT_FIELDS)
                 self._mistake(node.offset + 1, Code.UNKNOWN_FIELD, f"unknown field `{node.field}` of an argument", fix)
+            else:
+                self._stand_in(_start(node), node)
         elif self._is_map(node.operand):
             self._key(node, node.operand, Const(node.offset, node.field), facts)
+
+    def _stand_in(self, start: int, node: Select) -> None:
+        end = self.typed.index(node.field, node.offset) + len(node.field)
+        name = STAND_INS[ARGUMENT_KINDS[node.field]]
+        self.typed = f"{self.typed[:start]}{name:<{end - start}}{self.typed[end:]}"
 
     def _is_argument(self, node: Node) -> bool:
         match node:
@@ -349,7 +378,9 @@ class _Walk:
             fix = f'fields of `{table}` are always there: compare with `""`, or ask `size()`'
         else:
             fix = "only keys of `measures` and `args` can be missing"
-        self._mistake(self._word(node.offset), Code.UNGUARDED, "`has()` is refused here", fix)
+        where = self._word(node.offset)
+        self._mistake(where, Code.UNGUARDED, "`has()` is refused here", fix)
+        self.typed = answered(self.typed, where)
 
     # --- calls ---
 
@@ -383,9 +414,14 @@ class _Walk:
             return
         for part in children(node):
             self.visit(part, facts)
-        name = node.function
+        self._named(node, node.function, facts)
+
+    def _named(self, node: Call, name: str, facts: guards.Facts) -> None:
+        """What a function or operator of CEL may not be given."""
         if name == "_[_]":
             self._index(node, facts)
+        elif name in _EQUATING:
+            self._compared_words(node)
         elif name in DIVISIONS:
             self._division(node)
         elif name in ARITHMETIC:
@@ -438,6 +474,30 @@ class _Walk:
                         message = "a measure may be whole or not, and arithmetic does not mix the two"
                         self._mistake(node.offset, Code.UNGUARDED, message, fix)
                         return
+
+    def _compared_words(self, node: Call) -> None:
+        """A word that a field never holds makes a comparison that always comes out the same."""
+        for one, other in (node.args, reversed(node.args)):
+            words = self._words_of(one)
+            compared = other.elements if isinstance(other, ListOf) else (other,)
+            for literal in compared if words else ():
+                if isinstance(literal, Const) and isinstance(literal.value, str) and literal.value not in words:
+                    message = f"`{guards.written(one)}` is one of {', '.join(words)}"
+                    fix = did_you_mean(literal.value, words)
+                    self._mistake(literal.offset, Code.UNKNOWN_WORD, message, fix, WARNING)
+
+    def _words_of(self, node: Node) -> tuple[str, ...]:
+        """What a field can hold; nothing if it may be any text."""
+        match node:
+            case Call() if function_of(node) == ORIGIN:
+                return ARGUMENT_VALUES["origin"]
+            case (
+                Select(operand=operand, field=name, test=False)
+                | Call(function="_[_]", args=(operand, Const(value=str(name))))
+            ) if self._is_argument(operand):
+                return ARGUMENT_VALUES.get(name, ())
+            case _:
+                return FIELD_VALUES.get(self._path(node) or "", ())
 
     def _conversion(self, node: Call) -> None:
         where = self._word(node.offset)

@@ -68,6 +68,12 @@ def rewritten(text: str, start: int, name: str) -> str:
     return f"{text[:start]}{_FORMS[name](*parts)}{text[end + 1 :]}"
 
 
+def answered(text: str, start: int) -> str:
+    """The text with the call that begins at `start` replaced by `true`; everything keeps its place."""
+    _, end = _arguments(text, text.index("(", start) + 1)
+    return f"{text[:start]}{'true':<{end + 1 - start}}{text[end + 1 :]}"
+
+
 def _arguments(text: str, at: int) -> tuple[list[str], int]:
     """The arguments of a call whose bracket opens before `at`, and the place of the one that closes it."""
     parts, depth, begin = list[str](), 0, at

@@ -36,7 +36,9 @@ def implied(node: Node, truth: bool, selections: Mapping[str, Node]) -> Facts:  
         case Select(operand=Ident(name=table), field="present", test=False) if truth:
             return frozenset({present(table)})
         case Select(operand=container, field=field, test=True) if truth:
-            return frozenset({key_in(container, Const(0, field))})
+            # On a table it is refused, once: what it stands before is guarded as was meant.
+            row = {present(container.name)} if isinstance(container, Ident) else set()
+            return frozenset({key_in(container, Const(0, field)), *row})
         case Call(function="@in", args=(key, container)) if truth:
             return frozenset({key_in(container, key)})
         case Call(function="!_", args=(inner,)):
@@ -71,7 +73,7 @@ def spelling(node: Node) -> str:  # noqa: PLR0911  one case a node
             return f"loop({','.join(map(spelling, (over, *body)))})"
 
 
-def written(node: Node) -> str:
+def written(node: Node) -> str:  # noqa: PLR0911  one case a node
     """Roughly what the author wrote, for messages."""
     match node:
         case Const(value=str(value)):
@@ -84,5 +86,7 @@ def written(node: Node) -> str:
             return f"{written(operand)}.{field}"
         case Call(function="_[_]", args=(operand, key)):
             return f"{written(operand)}[{written(key)}]"
+        case Call(function=function, target=None, args=args) if function.isidentifier():
+            return f"{function}({', '.join(map(written, args))})"
         case _:
             return "(…)"

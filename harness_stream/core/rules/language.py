@@ -10,6 +10,9 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from harness_stream.core.provenance import NO_LINKS
+from harness_stream.core.provenance import WORDS as ORIGINS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -71,6 +74,8 @@ WINDOW_SELECTIONS_MAX: Final = 16
 GROUP_BY_MAX: Final = 8
 # Integers above this lose their last digits in any other reader of the JSON (RFC 8785).
 INTEGER_MAX: Final = 2**53 - 1
+# CEL's whole numbers have 64 bits; arithmetic that leaves them is an error.
+WHOLE_MAX: Final = 2**63 - 1
 
 # --- Words ------------------------------------------------------------------------------------------------------------
 
@@ -121,6 +126,7 @@ OPERATOR_WORDS: Final[Mapping[str, str]] = MappingProxyType(
 )
 OPERATORS: Final = tuple(OPERATOR_WORDS)
 FIELD_KEY: Final = "field"
+CONDITION_KEYS: Final = (FIELD_KEY, *OPERATORS)
 FIELD_WORDS: Final = "What is counted or summed: a path of the event without prefix, such as `measures.rows`."
 
 EFFECTS: Final = ("approve", "deny", "hold")
@@ -217,7 +223,43 @@ TABLES: Final = tuple(_TABLES)
 GUARDED_TABLES: Final = frozenset({"infrastructure", "risk", "mandate"})
 ROOTS: Final = frozenset({"event", "intent", *TABLES, "chain", "args", "params"})
 SELECTION_ROOTS: Final = frozenset({"event", "params"})
-ARGUMENT_FIELDS: Final = ("role", "exact", "values", "origin", "links")
+ARGUMENT_KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
+    {
+        "role": Kind.STRING,
+        "exact": Kind.BOOL,
+        "values": Kind.STRINGS,
+        "origin": Kind.STRING,
+        "links": Kind.STRING,
+    }
+)
+ARGUMENT_FIELDS: Final = tuple(ARGUMENT_KINDS)
+# CEL's maps have values of one type: for its type checker these names stand in for an argument's fields. They are
+# shorter than what they stand for (`args.x.role`), so that everything keeps its place.
+STAND_INS: Final[Mapping[Kind, str]] = MappingProxyType(
+    {Kind.STRING: "__text", Kind.BOOL: "__flag", Kind.STRINGS: "__texts"}
+)
+
+
+# Fields that hold one of a few words; what else is compared with them never matches.
+DECISIONS: Final = ("approve", "deny", "hold")
+# An intent reads as approved while it is judged; a window without `include: attempts` holds nothing that was denied.
+DECISIONS_JUDGED: Final = frozenset({"approve"})
+DECISIONS_COUNTED: Final = frozenset({"approve", "hold"})
+_EVENT_WORDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({"decision": DECISIONS, "kind": ("intent",)})
+FIELD_VALUES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {f"{root}.{name}": words for root in ("event", "intent") for name, words in _EVENT_WORDS.items()}
+    | {
+        "identity.status": ("active", "suspended", "killed"),
+        "mandate.declared_by": ("orchestrator", "agent"),
+    }
+)
+ARGUMENT_VALUES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "role": ("destination", "object", "secret", "content", "other"),
+        "origin": ORIGINS,
+        "links": (*ORIGINS, NO_LINKS),
+    }
+)
 
 
 def _fields() -> Mapping[str, Kind]:
@@ -318,7 +360,7 @@ RESERVED: Final = frozenset(
     {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop"}
     | {"namespace", "null", "package", "return", "true", "var", "void", "while"}
 )
-SELECTION_RESERVED: Final = RESERVED | ROOTS | TYPE_NAMES
+SELECTION_RESERVED: Final = RESERVED | ROOTS | TYPE_NAMES | set(STAND_INS.values())
 # What other languages write, and CEL's word for it.
 FOREIGN_WORDS: Final[Mapping[str, str]] = MappingProxyType(
     {

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 from harness_stream.core.limits import WINDOW_VALUES_MAX
 from harness_stream.core.rules import reach
-from harness_stream.core.rules.language import COUNTING, PARAM_PREFIX
+from harness_stream.core.rules.language import (
+    COUNTING,
+    DECISIONS,
+    DECISIONS_COUNTED,
+    DECISIONS_JUDGED,
+    PARAM_PREFIX,
+)
 from harness_stream.core.rules.mistakes import ERROR, WARNING, Code, Findings
 
 if TYPE_CHECKING:
@@ -54,10 +60,14 @@ class _Lint:
         self._errors = [(m.line, m.column) for m in draft.findings.all() if m.severity == ERROR]
         self._selections, self._conditions = selections, conditions
         self._sound = [self._is_sound(index) for index in range(len(self._set.rules))]
-        trees = {name: expression.tree for name, expression in selections.items()}
-        self._listed = {name: reach.meaning_of(tree, {}) for name, tree in trees.items()}
+        self._trees = trees = {name: expression.tree for name, expression in selections.items()}
+        self._matched = {name: reach.meaning_of(tree, {}, DECISIONS_JUDGED) for name, tree in trees.items()}
+        self._dead = {
+            attempts: {name for name, tree in trees.items() if reach.meaning_of(tree, {}, decisions).truth is False}
+            for attempts, decisions in ((False, DECISIONS_COUNTED), (True, frozenset(DECISIONS)))
+        }
         self._when = [
-            reach.meaning_of(condition.tree, trees) if condition and sound else None
+            reach.meaning_of(condition.tree, trees, DECISIONS_JUDGED) if condition and sound else None
             for condition, sound in zip(conditions, self._sound, strict=True)
         ]
         self._window = [self._window_holds(index) for index in range(len(self._set.rules))]
@@ -75,12 +85,13 @@ class _Lint:
         window, when = self._set.rules[index].correlation, self._when[index]
         if window is None:
             return True
-        listed = [self._listed[name] for name in window.selections if name in self._listed]
-        if when is None or not listed or len(listed) < len(window.selections):
+        if when is None or not window.selections or not self._matched.keys() >= set(window.selections):
             return None
         if window.type in COUNTING and window.condition is None:
             return None
-        return reach.window_holds(window, when, listed)
+        own = [when.implies(self._matched[name]) for name in window.selections]
+        dead = [name in self._dead[window.include_attempts] for name in window.selections]
+        return reach.window_holds(window, own, dead)
 
     def _warn(self, item: Item, code: Code, message: str, fix: str) -> None:
         self._findings.on(item, message, fix, code=code, severity=WARNING)
@@ -136,21 +147,39 @@ class _Lint:
         if when is None:
             return
         if when.truth is False:
-            fix = "remove the rule, or correct the condition"
-            message = f"`{rule.id}` never fires: its condition is never true"
-            self._warn(self._places["rules", index, "when"], Code.NEVER_FIRES, message, fix)
+            self._never_true(index, rule)
         if window is None:
             return
-        if when.truth is not False and self._window[index] is not None:
+        unmatched = self._unmatched(index, window)
+        if when.truth is not False and self._window[index] is not None and not unmatched:
             self._decides(index, rule, window, when)
         self._exact(index, window)
         if rule.effect != "approve" and _CHAIN in window.group_by and _fired_by_history(window):
             self._sheds_history(index, rule, window)
 
+    def _never_true(self, index: int, rule: Rule) -> None:
+        condition = self._conditions[index]
+        otherwise = condition and reach.meaning_of(condition.tree, self._trees).truth
+        message = f"`{rule.id}` never fires: its condition is never true"
+        if otherwise is not False:
+            message += "; the intent that is judged reads as `approve`"
+        fix = "remove the rule, or correct the condition"
+        self._warn(self._places["rules", index, "when"], Code.NEVER_FIRES, message, fix)
+
+    def _unmatched(self, index: int, window: Correlation) -> bool:
+        """Points out selections that ask for denied events where none are counted; whether there are any."""
+        names = set() if window.include_attempts else self._dead[False] - self._dead[True]
+        found = [(position, name) for position, name in enumerate(window.selections) if name in names]
+        for position, name in found:
+            message = f"`{name}` matches nothing here: it asks for denied events, and this window does not count them"
+            fix = "add `include: attempts` to the window"
+            self._warn(self._place(index, "rules", position), Code.NEVER_MATCHES, message, fix)
+        return bool(found)
+
     def _decides(self, index: int, rule: Rule, window: Correlation, when: reach.Meaning) -> None:
         """A window whose condition is settled whatever happened before."""
         counting = window.type in COUNTING
-        own = any(when.implies(self._listed[name]) for name in window.selections)
+        own = any(when.implies(self._matched[name]) for name in window.selections)
         why = "the intent that is judged is one of its events" if own else "no history can change that"
         fix = "compare with another number" if counting else "list selections that `when` does not imply"
         place = self._place(index, "condition" if counting else "rules")

@@ -64,6 +64,7 @@ class Code(StrEnum):
     # --- the set as a whole ---
     DUPLICATE_ID = "duplicate-id"
     NEVER_FIRES = "never-fires"
+    NEVER_MATCHES = "never-matches"
     ALWAYS_HOLDS = "always-holds"
     OVERRULED = "overruled"
     NO_APPROVE = "no-approve"
@@ -216,12 +217,17 @@ def _codes(line: str) -> Iterator[str]:
         yield from found[1].replace(",", " ").split()
 
 
+def closest(name: str, known: Iterable[str]) -> str:
+    """The known word that is surely meant; empty if there is none."""
+    return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.6)), "")
+
+
 def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "") -> str:
     """A fix that names the closest known word, else all of them."""
     words = sorted(known)
-    close = get_close_matches(name, words, n=1, cutoff=0.6)
+    close = closest(name, words)
     if close:
-        return f"did you mean `{prefix}{close[0]}`?"
+        return f"did you mean `{prefix}{close}`?"
     # Twelve words fit on a line of a terminal; a longer list is no help.
     listed = ", ".join(f"`{prefix}{word}`" for word in words[:12])
     return f"known: {listed}{', …' if len(words) > 12 else ''}" if words else "there are none to choose from"  # noqa: PLR2004  the number explained above

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from harness_stream.core.rules.document import Item, read_json, read_yaml
 from harness_stream.core.rules.language import (
     BECAUSE_CHARS_MAX,
+    CONDITION_KEYS,
     EFFECTS,
     FIELD_KEY,
     GROUP_BY_MAX,
@@ -299,7 +300,7 @@ class _Reader(Shape):
         for key, value in keys.items():
             self._places["rules", index, key] = value
         when = keys.get("when")
-        effect = self.word(keys.get("effect"), EFFECTS, "effect", "deny")
+        effect = self.word(keys.get("effect"), EFFECTS, "effect", "approve")  # of an approve nothing else is refused
         return Rule(
             id=self._name(keys.get("id"), "id"),
             effect=effect,
@@ -344,7 +345,7 @@ class _Reader(Shape):
         for key, value in keys.items():
             self._places["rules", index, "correlation", key] = value
         return Correlation(
-            type=self.word(keys.get("type"), WINDOW_TYPES, "type", "temporal"),
+            type=self.word(keys.get("type"), WINDOW_TYPES, "type", ""),
             selections=self._names(keys.get("rules"), "rules", WINDOW_SELECTIONS_MAX, index),
             group_by=self._names(keys.get("group-by"), "group-by", GROUP_BY_MAX, index),
             timespan_ms=self._timespan(keys.get("timespan")),
@@ -389,12 +390,13 @@ class _Reader(Shape):
     def _condition(self, item: Item | None, index: int) -> Condition | None:
         if item is None:
             return None
-        keys = self.mapping(item, (FIELD_KEY, *OPERATORS), (), "a condition")
+        keys = self.mapping(item, CONDITION_KEYS, (), "a condition")
         for key, value in keys.items():
             self._places["rules", index, "correlation", "condition", key] = value
         path = self.text(keys[FIELD_KEY], FIELD_KEY) if FIELD_KEY in keys else None
         operators = [key for key in keys if key in OPERATORS]
-        if len(operators) != 1:
+        understood = isinstance(item.value, dict) and len(keys) == len(item.value)
+        if len(operators) > 1 or (understood and not operators):
             fix = "write one of gt, gte, lt, lte, eq, neq, such as `condition: {gt: 10}`"
             message = f"a condition has exactly one operator, this one has {len(operators)}"
             self.wrong(item, Code.WINDOW_CONDITION, message, fix)

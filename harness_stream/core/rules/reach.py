@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.core import window as windows
 from harness_stream.core.rules.guards import spelling
-from harness_stream.core.rules.language import COMPARISONS
+from harness_stream.core.rules.language import COMPARISONS, DECISIONS
 from harness_stream.core.rules.syntax import Call, Comprehension, Const, Ident, ListOf, MapOf, Node, Select
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from harness_stream.core.rules.parse import Condition, Correlation
 
 _UNKNOWN: Final = object()
+_DECISION: Final = spelling(Select(0, Ident(0, "event"), "decision", test=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,9 @@ class Meaning:
         return other.truth is True or (other.truth is None and other.demands <= self.demands)
 
 
-def meaning_of(tree: Node, selections: Mapping[str, Node]) -> Meaning:
-    """The meaning of a condition, with its selections put in."""
-    literals = list(_literals(_normal(tree, selections), truth=True))
+def meaning_of(tree: Node, selections: Mapping[str, Node], decisions: frozenset[str] = frozenset(DECISIONS)) -> Meaning:
+    """The meaning of a condition, with its selections put in, for events whose decision is one of these."""
+    literals = list(_literals(_narrowed(_normal(tree, selections), decisions), truth=True))
     values = [_constant(node) if truth else _negated(_constant(node)) for node, truth in literals]
     if False in values or _contradict(literals):
         return Meaning(False, frozenset())
@@ -51,11 +52,14 @@ def meaning_of(tree: Node, selections: Mapping[str, Node]) -> Meaning:
     return Meaning(None if open_ else True, frozenset(_spelled(*literal) for literal in open_))
 
 
-def window_holds(window: Correlation, when: Meaning, listed: Iterable[Meaning]) -> bool | None:
-    """Whether a window's condition always or never holds for an intent that fulfils `when`; None if it depends."""
-    listed = list(listed)
-    own = [when.implies(selection) for selection in listed]
-    dead = [selection.truth is False for selection in listed]
+def window_holds(window: Correlation, own: Sequence[bool], dead: Sequence[bool]) -> bool | None:
+    """Whether a window's condition always or never holds; None if it depends.
+
+    Args:
+        window: the correlation.
+        own: for each listed selection, whether the intent that is judged surely matches it.
+        dead: for each, whether no event ever does.
+    """
     if window.type == "absent":
         return False if any(own) else (all(dead) or None)
     if window.condition is not None:
@@ -124,6 +128,22 @@ def _normal(node: Node, selections: Mapping[str, Node]) -> Node:  # noqa: PLR091
             return replace(node, entries=tuple((inner(key), inner(value)) for key, value in entries))
         case Comprehension(over=over, body=body):
             return replace(node, over=inner(over), body=tuple(map(inner, body)))
+        case _:
+            return node
+
+
+def _narrowed(node: Node, decisions: frozenset[str]) -> Node:
+    """The tree with what is asked of the decision answered where it is settled."""
+    match node:
+        case Call(function="_&&_" | "_||_" | "!_", args=args):
+            return replace(node, args=tuple(_narrowed(arg, decisions) for arg in args))
+        case Call(function="_!=_", args=args):
+            equal = _narrowed(Call(node.offset, "_==_", None, args), decisions)
+            return Const(node.offset, not equal.value) if isinstance(equal, Const) else node
+        case Call() if (found := _values(node)) is not None and found[0] == _DECISION and found[1] <= set(DECISIONS):
+            asked = found[1] & decisions
+            settled = not asked or asked == decisions
+            return Const(node.offset, bool(asked)) if settled else node
         case _:
             return node
 

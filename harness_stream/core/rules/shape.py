@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness_stream.core.rules.language import NAME_CHARS_MAX, Scalar
-from harness_stream.core.rules.mistakes import Code, Findings, did_you_mean
+from harness_stream.core.rules.mistakes import Code, Findings, closest, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -38,11 +38,13 @@ class Shape:
             fix = f"its keys are {', '.join(known)}"
             self.wrong(item, Code.WRONG_TYPE, f"{what} is written as `key: value`", fix)
             return {}
-        for name in item.value.keys() - set(known):
+        unknown = item.value.keys() - set(known)
+        meant = {closest(name, known) for name in unknown}
+        for name in unknown:
             message = f"unknown key `{name[:NAME_CHARS_MAX]}` in {what}"
             self.wrong(item.keys[name], Code.UNKNOWN_KEY, message, did_you_mean(name, known))
         for name in required:
-            if name not in item.value:
+            if name not in item.value and name not in meant:
                 self.wrong(item, Code.MISSING_KEY, f"{what} needs `{name}`", f"add `{name}: …`")
         return {name: item.value[name] for name in known if name in item.value}
 

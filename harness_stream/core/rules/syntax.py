@@ -23,6 +23,12 @@ class Const:
     value: str | int | float | bool | bytes | None
 
 
+class Unsigned(int):
+    """The value of an unsigned literal, `5u`: to CEL no number that compares or adds up with others."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Ident:
     """A name; names that macros make up start with `@`."""
@@ -133,6 +139,8 @@ def _const(fields: _Fields, offset: int, _: dict[int, int]) -> Node:
     for number, values in fields.items():
         value = values[-1]
         if isinstance(value, int):
+            if number == 4:  # noqa: PLR2004  4 = uint64
+                return Const(offset, Unsigned(value))
             signed = value - (1 << 64) if number == 3 and value & _SIGN_BIT else value  # noqa: PLR2004  3 = int64
             return Const(offset, bool(value) if number == 2 else None if number == 1 else signed)  # noqa: PLR2004  2 = bool, 1 = null
         if number == 5:  # noqa: PLR2004  5 = double

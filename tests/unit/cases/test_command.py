@@ -134,6 +134,37 @@ def test_a_failing_case_tells_its_chain_and_what_decided(written):
         assert line in told, result.stdout
 
 
+FAILING = """\
+rule_set: x
+default: deny
+rules:
+  - {id: ok, effect: approve, when: 'true'}
+  - {id: risky, effect: hold, when: 'risk.score > 0.5'}
+  - {id: tried, effect: deny, mode: shadow, when: 'risk.score > 0.5'}
+"""
+
+
+def test_a_rule_that_failed_is_told_first_with_its_error(written):
+    cases = CASES.split("  - name: two", maxsplit=1)[0]
+    told = run(written(cases, FAILING)).stdout
+    assert "decision is deny (risky: rule_error), expected approve" in told
+    assert "deny      a crm.read (risky: rule_error)" in told
+    lines = [line.strip() for line in told.splitlines()]
+    first = next(i for i, line in enumerate(lines) if line.startswith("risky (hold) fails, so it denies: "))
+    assert "score" in lines[first]
+    assert lines[first + 1] == "error    risk.score > 0.5     risk.score = null"
+    assert first < lines.index("ok (approve) fires")
+    assert "tried (deny, shadow) fails: " in told
+
+
+def test_a_rule_that_fired_as_unknown_is_told_as_such_wherever_it_is_named(written):
+    window = "type: value_sum, rules: [reads], timespan: 1m, condition: {gt: 5, field: measures.rows}"
+    rules = RULES.split("  - id: many", maxsplit=1)[0] + f"  - {{id: many, effect: deny, when: reads, correlation: {{{window}}}}}\n"
+    told = run(written(CASES.replace("decision: deny", "decision: hold"), rules)).stdout
+    assert "decision is deny (many (unknown)), expected hold" in told
+    assert "0  -1m       deny      a crm.read (many (unknown))   matches reads" in told
+
+
 def test_a_repeated_event_is_told_in_one_line(written):
     entry = "[{repeat: {times: 3, every: 1s}, agent: a, action: b.c}]"
     file = written(CASES.replace("[{at: -1m, agent: a, action: crm.read}]", entry))
@@ -207,7 +238,7 @@ def test_a_parameter_can_be_set(written):
         (CASES, RULES.replace("when: reads", "when: read"), "r.yaml:9:11: unknown name `read`"),
         (CASES.replace("r.yaml", "nope.yaml"), RULES, "r.cases.yaml:1:8: "),
         (CASES.replace("cases:", "tables: nope\ncases:"), RULES, "r.cases.yaml:2:9: `"),
-        (CASES.replace("rules: r.yaml", "rules: r.yaml\nparams: {n: -1}"), RULES, "-1 is never reached"),
+        (CASES.replace("rules: r.yaml", "rules: r.yaml\nparams: {n: -1}"), RULES, "always more than -1"),
     ],
 )
 def test_mistakes_are_told_with_their_place_and_nothing_runs(written, cases, rules, told):

@@ -195,6 +195,16 @@ def test_of_several_resources_the_one_that_decided_is_told():
     assert account(ran(MAIL, "approve"), "seen").resource == ""
 
 
+def test_of_several_resources_the_one_for_which_the_rule_failed_is_told():
+    crm = 'intent.resource.system == "crm"'
+    condition = f"intent.action == 'x.y' && ({crm} || risk.score > 0.5) && !({crm})"
+    program = load(f"{RULES}  - id: unguarded\n    effect: hold\n    when: {condition}\n")
+    when = "{agent: a, action: x.y, resources: [crm://a, email://b]}"
+    told = account(ran(when, "deny", program=program), "unguarded")
+    assert told.resource == "email://b"
+    assert "score" in told.said
+
+
 def test_a_window_is_told_with_its_count_its_threshold_and_its_events():
     history = (
         at(READ, "-2h"),

@@ -1,12 +1,17 @@
 """The meaning of a rule set: what is refused, where, and what to write instead."""
 
-
 from __future__ import annotations
+
+from typing import get_args
 
 import pytest
 
+from harness_stream.core import provenance
 from harness_stream.core.rules import inspect
+from harness_stream.core.rules.language import ARGUMENT_FIELDS, ARGUMENT_VALUES, FIELD_VALUES, FIELDS
 from harness_stream.core.rules.mistakes import Code
+from harness_stream.core.scalars import Role
+from harness_stream.core.tables import IdentityRow
 
 # The examples here share names that not each of them uses; `test_lint.py` is about those.
 UNUSED = {Code.UNUSED_PARAM, Code.UNUSED_SELECTION}
@@ -67,6 +72,11 @@ def findings(when):
         "intent.action.matches('^crm[.](read|export)$')",
         "params.flag && chain.events > params.ratio",
         "intent.resource.zone == 'external' // a comment",
+        "mandate.present && mandate.expires_at - intent.t < params.n * 60000",
+        "size(intent.labels) * 1000 + chain.events > -9223372036854775807",
+        "[1, 2].exists(x, x * 1000 == chain.events) && intent.roles.exists_one(x, x == 'a')",
+        "size(intent.roles.map(x, x + 'a')) + size(intent.purpose + 'b') > -(-9223372036854775807)",
+        "risk.present && risk.score * 1e308 > 1e308",
     ],
 )
 def test_a_sound_condition_has_no_findings(when):
@@ -106,6 +116,25 @@ def test_a_sound_condition_has_no_findings(when):
         ("int(intent.action) > 1", 0, "`int()` of an input", "compare without converting"),
         ("timestamp(intent.t) > timestamp(0)", 0, "`timestamp()` of an input", "compare without"),
         ('int("x") > 1', 0, "`int()` of this literal fails", "correct the literal"),
+        ("9223372036854775807 + chain.events > 1", 20, "`+` fails when the result is beyond", "smaller numbers"),
+        ("-9223372036854775807 - chain.events < 1", 21, "`-` fails when the result is beyond", "smaller numbers"),
+        ("intent.t * 1000000 > 1", 9, "`*` fails when the result is beyond", "without arithmetic"),
+        ("-(-9223372036854775808) > 1", 0, "`-` fails when the result is beyond", "smaller numbers"),
+        ("-9223372036854775808 / -1 > 1", 21, "`/` fails when the result is beyond", "smaller numbers"),
+        ("-9223372036854775808 % -1 > 1", 21, "`%` fails when the result is beyond", "smaller numbers"),
+        ("[9223372036854775807].exists(x, x + 1 > 1)", 34, "`+` fails when the result is beyond", "smaller"),
+        ("[9223372036854775807].map(x, x).exists(y, y + 1 > 1)", 44, "`+` fails when the result is beyond", "smaller"),
+        (
+            '{"a": 9223372036854775807}.exists(k, k == "b" && {"a": 9223372036854775807}[k] + 1 > 1)',
+            79,
+            "`+` fails",
+            "",
+        ),
+        ("(egress ? 9223372036854775807 : 1) + 1 > 1", 35, "`+` fails when the result is beyond", "smaller"),
+        ('int("9223372036854775807") + 1 > 1', 27, "`+` fails when the result is beyond", "smaller"),
+        ("dyn(9223372036854775807) + 1 > 1", 25, "`+` fails when the result is beyond", "smaller"),
+        ("1u - 2u == 1u", 3, "`-` fails when the result is beyond", "without arithmetic"),
+        ('timestamp("9999-12-31T23:59:59Z") + duration("9h") == timestamp(0)', 34, "`+` fails", "without arithmetic"),
         ("has_rows && intent.measures.rows * 2 > 5", 33, "a measure may be whole or not", "compare the measure itself"),
         # types
         ("risk.present && risk.score * 2 > 1", 27, "`*` does not take a double and an int", "`2.0`"),
@@ -113,6 +142,10 @@ def test_a_sound_condition_has_no_findings(when):
         ('has_rows && intent.measures.rows > "5"', 33, "`>` does not take a double and a string", "one type"),
         ("intent.action", 0, "this is a string, not true or false", "compare it"),
         ("chain.events && egress", 13, "`&&` does not take an int", "one type"),
+        ('"to" in args && args["to"].role > 5', 32, "`>` does not take a string and an int", "one type"),
+        ('"to" in args && args.to.values + 1 == []', 31, "`+` does not take a list of string and an int", "one type"),
+        ('"to" in args && args.to.exact == "yes"', 30, "`==` does not take a bool and a string", "one type"),
+        ('"to" in args && args.to.values.exists(v, v > 1)', 43, "`>` does not take a string and an int", "one type"),
         ("size(intent.labels) > 0.5", 20, "a whole number and a double", "1.0 and 2.0"),
         # syntax
         ("egress &&", 9, "ends too early", "remove the last operator"),
@@ -129,6 +162,14 @@ def test_a_sound_condition_has_no_findings(when):
 def test_a_condition_is_refused_at_its_place_with_a_fix(when, offset, message, fix):
     found = [entry for entry in findings(when) if message in entry[2] and fix in entry[3] and entry[1] == "error"]
     assert [entry[0] for entry in found] == [offset], findings(when)
+
+
+def test_what_a_parameter_is_set_to_decides_what_arithmetic_it_bears():
+    text = RULE + "'chain.events < params.n * 86400000'\n"
+    program, _ = inspected(text)
+    assert program
+    _, mistakes = inspected(text, overrides={"n": 2**53 - 1})
+    assert ["`*` fails when the result is beyond" in m.message for m in mistakes] == [True]
 
 
 @pytest.mark.parametrize(
@@ -152,12 +193,90 @@ def test_the_limit_also_holds_with_selections_put_in():
     assert "with its selections put in" in mistakes[0].message
 
 
-@pytest.mark.parametrize("table", ["risk.score > 1.0", "infrastructure.attested", 'mandate.declared_by == "x"'])
+@pytest.mark.parametrize(
+    ("when", "found"),
+    [
+        ("has(risk.score)", ["`has()` is refused here"]),
+        ("has(risk.score) && risk.score > 0.5", ["`has()` is refused here"]),
+        ("!has( intent.purpose ) || egress", ["`has()` is refused here"]),
+        ("has(risk.score) && 1", ["`has()` is refused here", "`&&` does not take a bool and an int"]),
+    ],
+)
+def test_a_refused_has_is_told_once_and_hides_nothing_else(when, found):
+    assert [message for _, _, message, _ in findings(when)] == found
+
+
+@pytest.mark.parametrize(
+    ("rule", "found"),
+    [
+        ("effect: aprove, when: egress, obligations: {a: 1}", ["aprove"]),
+        ("effect: aprove, when: egress, correlation: {type: event_count, ONE, condition: {eq: 3}}", ["aprove"]),
+        ("effect: deny, when: egress, correlation: {type: event_cout, ONE, condition: {gt: 3}}", ["event_cout"]),
+        ("effect: deny, when: egress, correlation: {type: event_cout, ONE}", ["event_cout"]),
+        ("effect: deny, when: egress, correlation: {typ: event_count, ONE, condition: {gt: 3}}", ["typ"]),
+        ("effect: deny, when: egress, correlation: {type: event_count, ONE, condition: {gtt: 3}}", ["gtt"]),
+        (
+            "effect: deny, when: egress, correlation: {type: value_sum, ONE, condition: {gt: 3, filed: measures.rows}}",
+            ["filed"],
+        ),
+        ("effect: deny, when: egress, correlation: {type: value_sum, ONE, condition: 3}", ["3"]),
+        ("efect: deny, when: egress", ["efect"]),
+    ],
+)
+def test_a_misspelt_word_is_one_mistake_and_nothing_follows_from_what_was_read_instead(rule, found):
+    one = rule.replace("ONE", "rules: [has_rows], timespan: 1m")
+    _, mistakes = inspected(f"{HEAD}rules:\n  - {{id: ok, effect: approve, when: 'true'}}\n  - {{id: r, {one}}}\n")
+    assert [m.found for m in mistakes] == found, mistakes
+
+
+@pytest.mark.parametrize("table", ["risk.score > 1.0", "infrastructure.attested", 'mandate.declared_by == "agent"'])
 def test_reading_a_row_that_may_be_absent_is_a_warning(table):
     name = table.split(".")[0]
     assert [(e[0], e[1]) for e in findings(table)] == [(0, "warning")]
     assert findings(f"{name}.present && {table}") == []
     assert findings(f"{table} && {name}.present") != []
+
+
+@pytest.mark.parametrize(
+    ("when", "offset", "message", "fix"),
+    [
+        ('intent.decision == "denied"', 19, "`intent.decision` is one of approve, deny, hold", "did you mean `deny`?"),
+        ('"denied" != intent.decision', 0, "`intent.decision` is one of", "did you mean `deny`?"),
+        ('intent.decision in ["deny", "holt"]', 28, "`intent.decision` is one of", "did you mean `hold`?"),
+        ('intent.kind == "intend"', 15, "`intent.kind` is one of intent", "did you mean `intent`?"),
+        ('identity.status == "suspend"', 19, "one of active, suspended, killed", "did you mean `suspended`?"),
+        ('mandate.present && mandate.declared_by == "agents"', 42, "one of orchestrator, agent", "`agent`?"),
+        ('origin("to") == "mandat"', 16, '`origin("to")` is one of mandate, self', "did you mean `mandate`?"),
+        ('args.exists(n, origin(n) == "promt")', 28, "`origin(n)` is one of mandate, self", "did you mean `prose`?"),
+        ('"to" in args && args.to.role == "object_"', 32, "`args.to.role` is one of destination", "`object`?"),
+        ('"to" in args && args["to"].origin in ["fild"]', 38, "is one of mandate, self", "`field`?"),
+        ('"to" in args && args["to"].links != "nonne"', 36, "never_seen, none", "did you mean `none`?"),
+    ],
+)
+def test_a_word_that_a_field_never_holds_is_a_warning(when, offset, message, fix):
+    found = [e for e in findings(when) if e[1] == "warning" and message in e[2] and fix in e[3]]
+    assert [e[0] for e in found] == [offset], findings(when)
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        'intent.decision == "approve" && identity.status in ["active", "suspended", "killed"]',
+        'origin("to") in ["mandate", "self", "never_seen"] || intent.kind == "intent"',
+        'args.exists(n, args[n].role == "content" && args[n].links == "none")',
+        'identity.status == params.word && intent.purpose == "any text"',  # a param is a knob
+    ],
+)
+def test_the_words_that_a_field_holds_and_texts_of_other_fields_are_left_alone(when):
+    assert findings(when) == []
+
+
+def test_the_words_of_the_language_are_those_of_rows_events_and_arguments():
+    assert FIELD_VALUES["identity.status"] == get_args(IdentityRow.model_fields["status"].annotation)
+    assert ARGUMENT_VALUES["role"] == get_args(Role)
+    assert ARGUMENT_VALUES["origin"] == provenance.WORDS
+    assert set(FIELD_VALUES) <= set(FIELDS)
+    assert set(ARGUMENT_VALUES) <= set(ARGUMENT_FIELDS)
 
 
 def test_a_mistake_in_a_block_of_lines_stands_where_it_was_written():

@@ -80,6 +80,32 @@ def test_several_files_are_all_looked_at(written):
     ]
 
 
+def test_of_a_folder_every_rule_set_below_it_is_checked(written, tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "tables").mkdir()
+    written(SOUND, "b.yaml")
+    written("# a comment\n" + WRONG, "deep/a.yml")
+    written("rules: b.yaml\ncases: []\n", "b.cases.yaml")
+    written("- {agent_id: a}\n", "tables/identity.yaml")
+    written(WRONG, "notes.txt")
+    told = json.loads(run(tmp_path, tmp_path / "b.yaml", "--json").stdout)
+    assert [(one["file"], one["ok"]) for one in told["files"]] == [
+        (str(tmp_path / "b.yaml"), True),
+        (str(tmp_path / "deep/a.yml"), False),
+    ]
+
+
+def test_a_folder_without_a_rule_set_is_refused(tmp_path):
+    found = run(tmp_path).exception
+    assert isinstance(found, ConfigError)
+    assert "holds no rule set" in found.message
+
+
+def test_the_pack_is_checked_as_a_folder():
+    result = run(ROOT / "examples/rules", "--strict")
+    assert result.exit_code == 0, result.stdout
+
+
 @pytest.mark.parametrize("content", [None, b"\xff", b"#" * 262_145])
 def test_a_file_that_cannot_be_a_rule_set_is_a_mistake_beside_the_others(tmp_path, content):
     file = tmp_path / "r.yaml"
@@ -192,6 +218,7 @@ params: {low: -1, n: 3, idle: 1}
 selections:
   mails: event.action == "email.send"
   spare: event.action == "a.b"
+  denied: event.decision == "deny"
 rules:
   - {id: ok, effect: approve, when: intent.action in identity.actions}
 """
@@ -220,6 +247,10 @@ LIST = {
     "long-window": (window("type: temporal, rules: [spare, mails], timespan: 25h"), "25h"),
     "chain-only": (window("type: temporal, rules: [spare], group-by: [chain_id], timespan: 1m"), "chain_id"),
     "never-fires": ("  - {id: r, effect: deny, when: 'false'}\n", "false"),
+    "never-matches": (
+        "  - {id: r, effect: deny, when: mails, correlation: {type: temporal, rules: [denied], timespan: 1m}}\n",
+        "denied",
+    ),
     "always-holds": (window("type: event_count, rules: [mails], timespan: 1m, condition: {gt: 0}"), "{gt: 0}"),
     "overruled": (
         "  - {id: r, effect: deny, when: mails}\n  - {id: s, effect: hold, when: 'mails && true'}\n",

@@ -173,6 +173,78 @@ def test_nothing_that_is_counted_is_negative(kind, threshold):
     assert [(m.code, m.found) for m in mistakes if m.severity == "error"] == [(Code.NEGATIVE_COUNT, threshold)]
 
 
+@pytest.mark.parametrize(
+    ("condition", "told"),
+    [
+        ("gt: -1", "always more than -1"),
+        ("gte: -0.5", "always at least -0.5"),
+        ("neq: -1", "always any number but -1"),
+        ("lt: -1", "never less than -1"),
+        ("lte: -1", "never at most -1"),
+    ],
+)
+def test_what_comparing_with_a_negative_number_comes_to_is_told(condition, told):
+    window = f"type: event_count, rules: [mails], timespan: 1m, condition: {{{condition}}}"
+    _, mistakes = inspect(f"{HEAD}rules:\n{OK}{rule('deny', 'mails', window)}")
+    (found,) = [m for m in mistakes if m.severity == "error"]
+    assert found.message == f"what is counted or summed is {told}: it is not negative"
+
+
+# --- denied events ---
+
+DENIED = HEAD.replace(
+    "  reads:", '  denied: event.decision == "deny"\n  refused: event.decision != "approve"\n  reads:'
+)
+FEW = "timespan: 1m, condition: {gt: 3}"
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        f"type: event_count, rules: [denied], {FEW}",
+        f"type: event_count, rules: [mails, denied], {FEW}",
+        "type: temporal, rules: [denied, mails], timespan: 1m",
+        "type: absent, rules: [denied], timespan: 1m",
+    ],
+)
+@pytest.mark.parametrize("when", ["reads", "mails"])
+def test_a_selection_of_denied_events_matches_nothing_in_a_window_that_does_not_count_them(when, window):
+    assert warned(OK + rule("deny", when, window), DENIED) == [(Code.NEVER_MATCHES, 2, "denied")]
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        f"type: event_count, rules: [denied], include: attempts, {FEW}",
+        f"type: event_count, rules: [refused], {FEW}",  # holds that wait
+        f"type: event_count, rules: [refused], include: attempts, {FEW}",
+        "type: temporal, rules: [denied, mails], include: attempts, timespan: 1m",
+    ],
+)
+def test_a_window_that_counts_what_its_selections_ask_for_is_left_alone(window):
+    assert warned(OK + rule("deny", "reads", window), DENIED) == []
+
+
+@pytest.mark.parametrize("when", ["denied", "refused", 'mails && !(intent.decision in ["approve", "hold"])'])
+def test_the_intent_that_is_judged_is_not_denied_yet(when):
+    found = warned(OK + rule("deny", when), DENIED)
+    assert found == [(Code.NEVER_FIRES, 2, when)]
+    _, mistakes = inspect(f"{DENIED}rules:\n{OK}{rule('deny', when)}")
+    assert next(m.message for m in mistakes if m.code == Code.NEVER_FIRES).endswith("reads as `approve`")
+
+
+@pytest.mark.parametrize(
+    ("window", "found"),
+    [
+        ("type: event_count, rules: [mine], timespan: 1m, condition: {gt: 0}", Code.ALWAYS_HOLDS),
+        ("type: event_count, rules: [refused], include: attempts, timespan: 1m, condition: {gt: 0}", None),
+    ],
+)
+def test_the_intent_that_is_judged_counts_as_approved(window, found):
+    head = DENIED.replace("  reads:", '  mine: event.action == "email.send" && event.decision != "deny"\n  reads:')
+    assert [code for code, *_ in warned(OK + rule("deny", "mails", window), head)] == ([found] if found else [])
+
+
 # --- history that can be shed ---
 
 BY_CHAIN = "type: temporal, rules: [reads], group-by: [chain_id], timespan: 1m"

@@ -31,6 +31,37 @@ def read(text, **overrides) -> RuleSet:
     return rule_set
 
 
+@pytest.mark.parametrize(
+    ("value", "column", "fix"),
+    [
+        ('"x" in intent.labels', 15, """put the whole value in quotes: `when: '"x" …'`"""),
+        ("'x'in intent.labels", 14, """put the whole value in quotes: `when: "'x' …"`"""),
+        ('["a"].exists(x, x == "b")', 16, """put the whole value in quotes: `when: '["a"] …'`"""),
+        ('!("x" in intent.labels)', 13, "put the whole value in quotes: `when: '!( …'`"),
+        ("!mandate.present", 11, "put the whole value in quotes"),
+        ('intent.purpose == "a: b"', 31, "put the whole value in quotes, if this colon belongs to it"),
+        ("[a] timespan: 1m", 15, "check indentation, quotes and brackets up to here"),
+    ],
+)
+def test_a_condition_whose_start_yaml_takes_for_the_whole_is_to_be_quoted(value, column, fix):
+    text = f"{HEAD}rules:\n  - id: a\n    effect: approve\n    when: {value}\n"
+    rule_set, mistakes = parse(text)
+    assert rule_set is None
+    assert [(m.line, m.column, m.fix) for m in mistakes] == [(6, column, fix)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "fix"),
+    [
+        ('{id: a, effect: approve, when: "x" in intent.labels}', """`when: '"x" …'`"""),
+        ('{id: a, because: "x" when: "true"}', "check indentation, quotes and brackets"),
+    ],
+)
+def test_the_same_inside_of_braces(rule, fix):
+    _, mistakes = parse(f"{HEAD}rules:\n  - {rule}\n")
+    assert [fix in m.fix for m in mistakes] == [True]
+
+
 def test_a_rule_set_is_read_with_its_parameters_put_in():
     rule_set = read(
         HEAD

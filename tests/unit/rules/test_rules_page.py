@@ -1,7 +1,8 @@
 """`docs/rules.md` is true: every example is run, every name and number is looked up, every command line is parsed.
 
 Its blocks are fenced with what they are: `yaml frame` (stands above every shorter set), `yaml rules`, `yaml cases` (of the
-rules above them), `yaml cases-file`, `yaml mistake CODE` (what `check` says of it), `cel` (one condition a line), `sh`.
+rules above them), `yaml cases-file`, `yaml mistake CODE` (what `check` says of it), `cel` (one condition a line), `sh`, `python`
+(the one guard).
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import NamedTuple
 import pytest
 import typer
 import yaml
+from scripted_worker import Live
 from typer.testing import CliRunner
 
+from harness_stream import Denied, HarnessSync
 from harness_stream.cli import main as cli
 from harness_stream.core import limits
 from harness_stream.core.provenance import WORDS
@@ -85,7 +88,7 @@ def run(*arguments):
 
 
 def test_every_block_says_what_it_is():
-    known = {"yaml frame", "yaml rules", "yaml cases", "yaml cases-file", "yaml comment", "cel", "sh"}
+    known = {"yaml frame", "yaml rules", "yaml cases", "yaml cases-file", "yaml comment", "cel", "sh", "python"}
     codes = {f"yaml mistake {block.kind.rpartition(' ')[2]}" for block in BLOCKS if "mistake" in block.kind}
     assert {block.kind for block in BLOCKS} <= known | codes
     assert len(BLOCKS) * 2 == len(re.findall(r"^ *```", PAGE, re.MULTILINE))
@@ -165,6 +168,20 @@ def test_every_key_and_type_of_a_window_is_explained():
 def test_every_key_of_a_rule_is_shown():
     shown = {key for rules, _ in examples() for rule in yaml.safe_load(rules.text)["rules"] for key in rule}
     assert shown == set(words.RULE_KEYS)
+
+
+def test_a_guard_fulfils_what_an_approval_asks_and_runs_nothing_if_it_asks_for_more(capsys):
+    (block,) = of_kind("python")
+    asked = {"rows_max": 10, "record_result": True}
+    worker = Live(lambda _intent: ("approve", {"obligations": asked}))
+    with worker as live, HarnessSync.connect(**live.connection()) as harness:
+        names = {"chain": harness.chain(), "orders_of": lambda _customer: list(range(50))}
+        exec(block.text, names)  # noqa: S102  the page's own example
+        assert names["read"]("7") == list(range(10))
+        assert capsys.readouterr().out == "recorded: True\n"
+        asked["mask"] = ["iban"]
+        with pytest.raises(Denied):
+            names["read"]("7")
 
 
 def test_a_link_inside_the_page_leads_somewhere():

@@ -1,0 +1,160 @@
+"""`harness rules push` and `status`: what is written to the rules topic, and what is told of it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from harness_stream.adapters.clock import SystemClock
+from harness_stream.adapters.memory.broker import MemoryBroker
+from harness_stream.adapters.memory.log import MemoryReader, MemoryWriter
+from harness_stream.cli.main import app
+from harness_stream.cli.rules import Pushed, publish, report_of, status_text
+from harness_stream.config import Settings
+from harness_stream.core.rules import load
+from harness_stream.errors import CallerError
+from harness_stream.wire.topics import Topics
+
+TOPIC = Topics(Settings().prefix).rules
+SOUND = "rule_set: production\ndefault: deny\nrules:\n  - {id: a, effect: approve, when: 'true'}\n"
+OTHER = SOUND.replace("id: a", "id: b")
+
+
+class Realm:
+    """A rules topic in memory."""
+
+    def __init__(self):
+        self.clock = SystemClock()
+        self.broker = MemoryBroker({TOPIC: 1}, self.clock.now_ms)
+
+    def push(self, text=SOUND, *, now=False):
+        reader, writer = MemoryReader(self.broker), MemoryWriter(self.broker)
+        return publish(load(text), Settings(), reader, writer, self.clock, now=now)
+
+    def active(self):
+        records = self.broker.read(TOPIC, 0, 0, 1_000)
+        return [orjson.loads(r.value) for r in records if r.key == b"active/production"]
+
+
+@pytest.fixture
+def realm():
+    return Realm()
+
+
+# --- push ---
+
+
+def test_a_set_that_was_switched_to_at_once_becomes_active_again_so_that_its_windows_are_counted(realm):
+    realm.push(now=True)
+    pushed, changed = realm.push()
+    assert (pushed, changed) == (Pushed(load(SOUND).digest, 2, now=False), True)
+    assert [(body["revision"], body["now"]) for body in realm.active()] == [(1, True), (2, False)]
+
+
+@pytest.mark.parametrize(("first", "again"), [(False, False), (False, True), (True, True)])
+def test_a_push_that_changes_nothing_writes_nothing(realm, first, again):
+    before, _ = realm.push(now=first)
+    assert realm.push(now=again) == (before, False)
+    assert len(realm.active()) == 1
+
+
+def test_another_set_gets_the_next_revision(realm):
+    realm.push()
+    pushed, changed = realm.push(OTHER, now=True)
+    assert (pushed, changed) == (Pushed(load(OTHER).digest, 2, now=True), True)
+
+
+# --- push, before anything is written ---
+
+KEYS = {"ok", "changed", "digest", "revision", "mistakes"}
+WRONG = SOUND.replace("'true'", "identity.rols")
+WARNED = SOUND + "  - {id: b, effect: hold, when: 'false'}\n"
+
+
+def pushed(tmp_path, text, *options):
+    (tmp_path / "r.yaml").write_text(text, "utf-8")
+    return CliRunner().invoke(app, ["rules", "push", str(tmp_path / "r.yaml"), *options])
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "code"), [(WRONG, (), "unknown-field"), (WARNED, ("--strict",), "never-fires")]
+)
+def test_json_has_the_mistakes_that_keep_a_set_from_being_pushed(tmp_path, text, options, code):
+    result = pushed(tmp_path, text, "--json", *options)
+    told = orjson.loads(result.stdout)
+    assert result.exit_code == 2
+    assert set(told) == KEYS
+    assert (told["ok"], told["changed"], told["digest"], told["revision"]) == (False, False, None, None)
+    assert [(m["code"], m["line"]) for m in told["mistakes"]] == [(code, 4 + (text is WARNED))]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "code", "told"),
+    [
+        (WRONG, (), "[unknown-field]", "has mistakes; nothing was pushed"),
+        (WARNED, ("--strict",), "[never-fires]", "has warnings (--strict); nothing was pushed"),
+        (WARNED.replace("production", "other"), (), "[never-fires]", "this realm decides by `production`"),
+    ],
+)
+def test_people_see_mistakes_and_warnings(tmp_path, text, options, code, told):
+    result = pushed(tmp_path, text, *options)
+    assert code in result.stderr
+    assert isinstance(result.exception, CallerError)
+    assert told in result.exception.message
+
+
+def test_watching_a_file_that_is_not_there_says_so_and_takes_it_when_it_comes(tmp_path):
+    file = tmp_path / "r.yaml"
+    command = [sys.executable, "-m", "harness_stream", "rules", "push", "--watch", "--json", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stderr.readline() == f"watching {file}; Ctrl-C ends\n"
+        assert process.stderr.readline() == f"{file} cannot be read; waiting for it\n"
+        (tmp_path / "draft").write_text(WRONG, "utf-8")
+        (tmp_path / "draft").replace(file)
+        assert orjson.loads(process.stdout.readline())["mistakes"][0]["code"] == "unknown-field"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 130
+
+
+# --- status ---
+
+DIGEST = "d" * 64
+
+
+def in_force(revision):
+    return {"rules": {"digest": DIGEST, "revision": revision}, "next_rules": None}
+
+
+def test_a_set_that_was_switched_to_at_once_is_told_with_what_to_do():
+    report = report_of("production", Pushed(DIGEST, 2, now=True), {0: in_force(2)})
+    assert report["active"] == {"digest": DIGEST, "revision": 2, "now": True}
+    assert "without --now" in report["hint"]
+    assert status_text(report).splitlines() == [
+        f"rule set `production`: revision 2, digest {DIGEST[:12]}, pushed with --now: windows that were new may be unknown",
+        f"  → {report['hint']}",
+        f"  partition 0: revision 2, digest {DIGEST[:12]}",
+    ]
+
+
+def test_a_set_whose_windows_were_counted_needs_no_hint():
+    report = report_of("production", Pushed(DIGEST, 2), {0: in_force(2), 1: in_force(1), 2: None})
+    assert report["hint"] == ""
+    assert status_text(report).splitlines() == [
+        f"rule set `production`: revision 2, digest {DIGEST[:12]}",
+        f"  partition 0: revision 2, digest {DIGEST[:12]}",
+        f"  partition 1: revision 1, digest {DIGEST[:12]}  ← not switched yet",
+        "  partition 2: no checkpoint yet (is a worker running?)",
+    ]
+
+
+def test_a_realm_without_rules_says_so():
+    report = report_of("production", None, {0: in_force(1)})
+    assert status_text(report).splitlines()[0] == "rule set `production`: none pushed"
