@@ -17,9 +17,9 @@ import typer
 # typer reads the annotations of commands at run time.
 from pathlib import Path  # noqa: TC003  isort: skip
 
+from harness_stream.cli.flags import takes
 from harness_stream.cli.rules_check import check, overrides, read_rules, show
 from harness_stream.cli.rules_watch import states
-from harness_stream.config import load_settings
 from harness_stream.errors import BrokerUnavailable, CallerError, HarnessError
 from harness_stream.runtime.to_end import SILENCE_MS_MAX, read_to_end
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["check", "push", "status"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Bootstrap = Annotated[str | None, typer.Option(help="Kafka bootstrap servers.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +41,15 @@ class Pushed:
     revision: int
 
 
+@takes("bootstrap", "prefix", "rule_set", "max_timespan_ms")
 def push(
     *,
+    settings: Settings,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The rule set, YAML.")],
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a param.")] = None,
     now: Annotated[bool, typer.Option("--now", help="Switch at once; new windows are unknown until warm.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and push the file each time it changes.")] = False,
     json: Json = False,
-    bootstrap: Bootstrap = None,
 ) -> None:
     """Check a rule set and put it in force.
 
@@ -60,7 +60,6 @@ def push(
 
     Example: harness rules push examples/rules/production.yaml --set exports_a_day=2
     """
-    settings = load_settings(bootstrap=bootstrap)
     if not watch:
         _push(file, set_ or [], settings, now=now, json=json)
         return
@@ -89,21 +88,22 @@ def _push(file: Path, sets: list[str], settings: Settings, *, now: bool, json: b
         typer.echo(f"`{settings.rule_set}` is already at this digest: revision {pushed.revision}, nothing to do")
 
 
-def status(*, json: Json = False, bootstrap: Bootstrap = None) -> None:
+@takes("bootstrap", "prefix", "rule_set")
+def status(*, settings: Settings, json: Json = False) -> None:
     """Show the active rule set and what each partition's newest checkpoint decides by.
 
     Example: harness rules status
     """
-    settings = load_settings(bootstrap=bootstrap)
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
-    from harness_stream.adapters.kafka.admin import require_topics  # noqa: PLC0415  same
+    from harness_stream.adapters.kafka.admin import partitions, require_topics  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
 
     topics, clock = _topics(settings), SystemClock()
     require_topics(settings.bootstrap, [topics.rules, topics.heads])
     with closing(KafkaReader(settings.bootstrap)) as reader:
         active = _active(list(read_to_end(reader, topics.rules, 0, clock)), settings.rule_set)
-        heads = {p: _last(list(read_to_end(reader, topics.heads, p, clock))) for p in range(settings.partitions)}
+        count = partitions(settings, topics.heads)
+        heads = {p: _last(list(read_to_end(reader, topics.heads, p, clock))) for p in range(count)}
     report: dict[str, Any] = {
         "rule_set": settings.rule_set,
         "active": None if active is None else {"digest": active.digest, "revision": active.revision},

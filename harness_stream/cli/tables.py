@@ -20,8 +20,8 @@ from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka.admin import require_topics
 from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
 from harness_stream.adapters.tables_source import Source, SourceRow, read_folder
+from harness_stream.cli.flags import takes
 from harness_stream.cli.rules_check import show
-from harness_stream.config import Settings, load_settings
 from harness_stream.core.rules.mistakes import Mistake, did_you_mean
 from harness_stream.core.tables import TABLES
 from harness_stream.errors import ConfigError
@@ -31,6 +31,7 @@ from harness_stream.wire.topics import Topics
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from harness_stream.config import Settings
     from harness_stream.core.tables import Row
     from harness_stream.ports import Clock, LogReader, LogWriter
 
@@ -41,8 +42,6 @@ KEYS_SHOWN: Final = 10
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The facts decisions are made on.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Bootstrap = Annotated[str | None, typer.Option(help="Kafka bootstrap servers.")]
-Prefix = Annotated[str | None, typer.Option(help="First part of every topic name.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +93,16 @@ class Options:
 
 
 @app.command("load")
+@takes("bootstrap", "prefix")
 def load(
     *,
+    settings: Settings,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds identity.yaml, risk.csv and so on.")],
     partial: Annotated[bool, typer.Option("--partial", help="Write the good rows although some are bad.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Delete rows the files do not have.")] = False,
     prune_all: Annotated[bool, typer.Option("--prune-all", help="The same, even if that is every row.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be written and deleted.")] = False,
     json: Json = False,
-    bootstrap: Bootstrap = None,
-    prefix: Prefix = None,
 ) -> None:
     """Load rows from DIR/<table>.yaml, .yml, .jsonl or .csv. Nothing is written if any row is bad.
 
@@ -112,7 +111,6 @@ def load(
 
     Example: harness tables load examples/tables --prune --dry-run
     """
-    settings = load_settings(bootstrap=bootstrap, prefix=prefix)
     topics = topics_of(settings)
     require_topics(settings.bootstrap, list(topics.values()))
     with closing(KafkaReader(settings.bootstrap)) as reader, closing(KafkaWriter(settings.bootstrap)) as writer:
@@ -130,13 +128,13 @@ def load(
 
 
 @app.command("get")
+@takes("bootstrap", "prefix")
 def get(
     *,
+    settings: Settings,
     table: Annotated[str, typer.Argument(help=f"One of {', '.join(TABLES)}.")],
     key: Annotated[str | None, typer.Argument(help="Only this row.")] = None,
     json: Json = False,
-    bootstrap: Bootstrap = None,
-    prefix: Prefix = None,
 ) -> None:
     """Show the rows in force and the table's revision. Exit code 1 if KEY has no row.
 
@@ -144,7 +142,6 @@ def get(
     """
     if table not in TABLES:
         raise ConfigError(f"there is no table `{table}`", hint=did_you_mean(table, TABLES))
-    settings = load_settings(bootstrap=bootstrap, prefix=prefix)
     topic = {table: topics_of(settings)[table]}
     require_topics(settings.bootstrap, [topic[table]])
     with closing(KafkaReader(settings.bootstrap)) as reader:
