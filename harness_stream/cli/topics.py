@@ -46,7 +46,8 @@ def apply(*, settings: Settings, fix: Fix = False, as_json: Json = False) -> Non
     _report(before, fixed, after.differences, as_json=as_json)
     if after.missing or after.differences:
         raise ProtocolError(
-            f"{len(after.missing) + len(after.differences)} differences remain", hint=_advice(after.differences)
+            f"{len(after.missing) + len(after.differences)} differences remain",
+            hint="; ".join(topics.advice(admin, settings, after.differences)),
         )
 
 
@@ -68,10 +69,3 @@ def _report(before: Plan, fixed: Sequence[Difference], remaining: Sequence[Diffe
     if not (before.missing or fixed or remaining):
         typer.echo("every topic is as it must be")
 
-
-def _advice(remaining: Sequence[Difference]) -> str:
-    if any(d.fixable for d in remaining):
-        return "`harness topics apply --fix` changes settings"
-    return (
-        "partition counts and replicas are never changed in place: name those that exist, or take a new HARNESS_PREFIX"
-    )
