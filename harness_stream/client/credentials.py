@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from harness_stream.client.fingerprints import dev_key, read_key
 from harness_stream.config import load_settings
+from harness_stream.core.refusals import refusals
 from harness_stream.core.scalars import Identifier  # noqa: TC001  pydantic reads it at run time
 from harness_stream.errors import ConfigError
 
@@ -108,5 +109,5 @@ def _read(path: Path) -> dict[str, object]:
 
 def _mistakes(error: ValidationError, source: object) -> str:
     where = f"credentials file `{source}`" if isinstance(source, str | Path) else "credentials"
-    listed = "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in error.errors(include_url=False))
+    listed = "; ".join(f"`{'.'.join(map(str, r.loc))}`: {r.message}" for r in refusals(error))
     return f"{where}: {listed}"

@@ -21,6 +21,7 @@ from harness_stream.client.returned import Records, Returned, returned
 from harness_stream.core import limits
 from harness_stream.core.canonical import arguments_digest
 from harness_stream.core.model import Intent, Mandate, Outcome
+from harness_stream.core.refusals import refusals
 from harness_stream.errors import GarbageRecord, HarnessError, InvalidInput
 from harness_stream.wire.cloudevents import HS_ALG, build_headers, source_of
 from harness_stream.wire.codec import decode_input, encode
@@ -238,8 +239,7 @@ def _model(model: type[M], fields: Mapping[str, Any], what: str) -> M:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        mistakes = tuple(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in found)
+        mistakes = tuple(map(str, refusals(error)))
         raise InvalidInput(f"{what}: {mistakes[0]}; nothing was published", mistakes=mistakes) from None
 
 
