@@ -7,6 +7,7 @@ import socket
 import urllib.error
 import urllib.request
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -162,6 +163,12 @@ def test_ready_needs_tables_rules_and_claims_and_names_what_is_missing(readiness
     assert readiness.ready == (not waits_for)
     assert len(said) == len(waits_for)
     assert all(part in sentence for part, sentence in zip(waits_for, said, strict=True))
+
+
+def test_the_readme_names_every_page(serve):
+    _, body = get(serve(), "/healthz")
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert [page for page in json.loads(body)["pages"] if f"`{page}`" not in readme] == []
 
 
 def test_a_worker_is_not_ready_while_its_broker_is_silent(monkeypatch):
