@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agentdojo.functions_runtime import FunctionsRuntime
 from agentdojo.task_suite.load_suites import get_suite
+from pydantic_core import to_jsonable_python
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -31,6 +32,18 @@ class Call(NamedTuple):
     tool: str
     arguments: Mapping[str, Any]
     injected: bool
+
+
+class Ran(NamedTuple):
+    """How a call ended.
+
+    Attributes:
+        worked: the tool did its work.
+        result: what it returned, as plain data.
+    """
+
+    worked: bool
+    result: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +72,10 @@ class World:
         self.now = self.before.model_copy(deep=True)
         self._runtime = FunctionsRuntime(suite.tools)
 
-    def run(self, call: Call) -> bool:
-        """Whether the tool did its work."""
-        _, error = self._runtime.run_function(self.now, call.tool, dict(call.arguments))
-        return error is None
+    def run(self, call: Call) -> Ran:
+        """Let the tool do its work."""
+        result, error = self._runtime.run_function(self.now, call.tool, dict(call.arguments))
+        return Ran(error is None, to_jsonable_python(result))
 
     def goal_reached(self, *, whole: bool) -> bool:
         """What the suite itself says: the user's task is solved, or, under attack, the attacker's.

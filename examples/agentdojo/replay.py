@@ -6,7 +6,6 @@ on, as an agent that was talked into something would.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +18,7 @@ from harness_stream.client.ids import Ids
 from harness_stream.errors import Denied, Held, Refused, Unavailable
 
 if TYPE_CHECKING:
-    from extract import Call, Script, Suite
+    from extract import Call, Ran, Script, Suite
 
     from harness_stream.client.blocking import BlockingChain, HarnessSync
     from harness_stream.client.session import Status
@@ -93,7 +92,10 @@ class Player:
         return Played(self._suite.name, script.task_id, script.attack_id, name, calls, world.goal_reached(whole=whole))
 
     def _mandate(self, script: Script) -> dict[str, Any]:
-        """What an orchestrator signs: the user's words as a digest, and the action classes the user's task needs."""
+        """What an orchestrator signs: the action classes the user's task needs, and the user's words.
+
+        The client publishes of the words their digest and the fingerprints of what they name.
+        """
         own = dict.fromkeys(self._tools.action_class(call.tool) for call in script.calls if not call.injected)
         mandate_id, credentials = self._ids.new(), self._harness.credentials
         return {
@@ -102,7 +104,7 @@ class Player:
             "agent_id": credentials.agent_id,
             "mandate_id": mandate_id,
             "chain_id": f"{self._suite.name}-{script.task_id}-{script.attack_id or 'honest'}-{mandate_id}",
-            "goal_digest": hashlib.sha256(script.goal.encode()).hexdigest(),
+            "goal": script.goal,
             "action_classes": [{"operation": operation, "object": kind} for operation, kind in own],
             "expires_at": time.time_ns() // 1_000_000 + MANDATE_MS,
         }
@@ -124,14 +126,19 @@ class Player:
             return Judged(*about, REFUSALS[type(refused)], _names(refused.reasons), asked)
         except Unavailable as error:
             return Judged(*about, "unanswered", (error.message,))
-        outcome = _reported(verdict, "done" if world.run(call) else "failed")
+        outcome = _reported(verdict, world.run(call))
         return Judged(*about, "approve", _names(verdict.reasons), verdict.intent_id, outcome)
 
 
-def _reported(verdict: BlockingVerdict, status: Status) -> str:
-    """How it ended. A report that nobody took in is no reason to stop: the call counts as done."""
+def _reported(verdict: BlockingVerdict, ran: Ran) -> str:
+    """How it ended. A report that nobody took in is no reason to stop: the call counts as done.
+
+    Of the result the client publishes the fingerprints of its values, so that later calls can be asked where theirs
+    came from.
+    """
+    status: Status = "done" if ran.worked else "failed"
     try:
-        verdict.report(status)
+        verdict.report(status, result=ran.result)
     except Unavailable:
         return "unreported"
     return status

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,22 +56,19 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _replay(settings: Settings, name: str, only: Sequence[str], *, attacks: bool) -> Iterator[Played]:
     """Honest work first, then, if asked, attacks."""
-    suite = Suite(name)
-    with ExitStack() as open_until_done:
-        harness = open_until_done.enter_context(
-            HarnessSync.connect(
-                agent=f"{name}-agent",
-                lane=LANE,
-                workload=WORKLOAD,
-                realm=settings.realm,
-                bootstrap=settings.bootstrap,
-                prefix=settings.prefix,
-                dev=True,
-            )
+    suite, tools = Suite(name), Tools(HERE / "tables")
+    for kind in (False, True) if attacks else (False,):
+        harness = HarnessSync.connect(
+            agent=f"{name}-attacked" if kind else f"{name}-agent",
+            lane=LANE,
+            workload=WORKLOAD,
+            realm=settings.realm,
+            bootstrap=settings.bootstrap,
+            prefix=settings.prefix,
+            dev=True,
         )
-        player = Player(harness, suite, Tools(HERE / "tables"))
-        for kind in (False, True) if attacks else (False,):
-            yield from map(player.play, suite.scripts(attacks=kind, only=only))
+        with harness:
+            yield from map(Player(harness, suite, tools).play, suite.scripts(attacks=kind, only=only))
 
 
 def _arguments() -> argparse.ArgumentParser:

@@ -23,6 +23,7 @@ import yaml
 from pydantic import ValidationError
 
 from harness_stream.core import limits
+from harness_stream.core.refusals import refusals
 from harness_stream.core.rules.mistakes import Findings, Mistake, did_you_mean
 from harness_stream.core.tables import TABLES, Row
 from harness_stream.errors import ConfigError, GarbageRecord
@@ -165,8 +166,8 @@ class _File:
         except orjson.JSONEncodeError as error:
             self.found.at(*place(), f"a value is no JSON: {error}", "write dates and other types as text in quotes")
         except ValidationError as error:
-            for detail in error.errors(include_url=False, include_context=False, include_input=False):
-                self._refuse(detail["type"], detail["loc"], detail["msg"], place(detail["loc"]))
+            for refusal in refusals(error):
+                self._refuse(*refusal, place(refusal.loc))
         except GarbageRecord as error:
             self.found.at(*place(), str(error), _CORRECT)
         else:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from harness_stream.config import load_settings
+from harness_stream.cli.flags import takes
 from harness_stream.errors import HarnessError, ProtocolError
 
 if TYPE_CHECKING:
@@ -48,14 +48,13 @@ class Found:
     behind: int
 
 
+@takes("bootstrap", "prefix", "realm", "redis_url")
 def show(
     *,
+    settings: Settings,
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's id.")],
     events: Annotated[int, typer.Option(min=0, help="Newest events shown of each chain.")] = EVENTS_SHOWN,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers.")] = None,
-    redis: Annotated[str | None, typer.Option(help="Redis URL.")] = None,
-    prefix: Annotated[str | None, typer.Option(help="First part of topic names.")] = None,
 ) -> None:
     """Show one agent's chains: mandate, labels, newest events, and what the rules' windows count for it.
 
@@ -63,7 +62,6 @@ def show(
 
     Example: harness chain show support-1
     """
-    settings = load_settings(bootstrap=bootstrap, redis_url=redis, prefix=prefix)
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
     from harness_stream.adapters.redis.state import RedisStateStore  # noqa: PLC0415  same

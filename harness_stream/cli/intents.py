@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args
 
 import typer
 
-from harness_stream.config import load_settings
+from harness_stream.cli.flags import takes
 from harness_stream.core import limits
 from harness_stream.errors import CallerError, Denied, HarnessError, Held, Unavailable
 
@@ -84,8 +84,10 @@ class _ShownOnly(dict[str, "Callable[[Any], object]"]):
         return lambda _value: None
 
 
+@takes("bootstrap", "prefix", "realm", "dev")
 def send(
     *,
+    settings: Settings,
     agent: Annotated[str, typer.Option(help="The agent that acts.")],
     action: Annotated[str, typer.Option(help="Dotted verb, `crm.read`.")],
     resource: Annotated[list[str] | None, typer.Option(metavar="URI", help="May be given again.")] = None,
@@ -101,10 +103,7 @@ def send(
     report: Annotated[
         str | None, typer.Option(metavar="STATUS", help=f"If approved, report {', '.join(get_args(Status))}.")
     ] = None,
-    dev: Annotated[bool, typer.Option("--dev", help="The realm is unsigned.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers.")] = None,
-    prefix: Annotated[str | None, typer.Option(help="First part of topic names.")] = None,
 ) -> None:
     """Publish one intent as this agent, wait for its verdict and show it. Nothing is run.
 
@@ -113,7 +112,6 @@ def send(
 
     Example: harness intents send --agent support-1 --action crm.read --resource crm://customers/42 --dev
     """
-    settings = load_settings(bootstrap=bootstrap, prefix=prefix, dev=dev or None)
     wish = Wish(action, tuple(resource or ()), measures(measure or []), tuple(label or ()), purpose, deadline_ms, chain)
     if report not in {None, *get_args(Status)}:
         raise CallerError(f"`{report}` is no outcome of an agent", hint=f"one of {', '.join(get_args(Status))}")

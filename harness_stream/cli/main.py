@@ -168,13 +168,18 @@ def harness() -> None:
 
 
 def main() -> None:
-    """Run the command line.
+    """Run `harness`."""
+    run(app, "harness")
+
+
+def run(command: typer.Typer, name: str) -> None:
+    """Run a command line of this project to its end, and that of the process if something is wrong.
 
     Exit codes: 0 done, 1 the answer is no, 2 the caller's mistake, 3 something does not answer, 4 a peer broke the
     protocol, 130 interrupted. A traceback is a bug of ours.
     """
     try:
-        app(prog_name="harness")
+        command(prog_name=name)
     except HarnessError as error:
         typer.echo(f"error: {error.message}", err=True)
         if error.hint:

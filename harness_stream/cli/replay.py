@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from harness_stream.cli.flags import takes
 from harness_stream.cli.rules_check import overrides, read_rules, show
-from harness_stream.config import load_settings
 from harness_stream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,8 +39,10 @@ THE_LOG: Final = "log"
 _PART: Final = "Which part of the log (with --from-log)"
 
 
+@takes("bootstrap", "prefix", "realm", "max_timespan_ms")
 def replay(
     *,
+    settings: Settings,
     rules: Annotated[Path, typer.Option("--rules", metavar="FILE", help="The rule set, YAML.")],
     events: Annotated[
         str | None, typer.Option("--input", metavar="FILE", help="Events, one a line; `-`: stdin.")
@@ -69,9 +71,6 @@ def replay(
     history: Annotated[
         str | None, typer.Option(metavar="24h", help="History before it; default all kept.", rich_help_panel=_PART)
     ] = None,
-    realm: Annotated[str | None, typer.Option(help="Realm of lines that name none; of the log.")] = None,
-    bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers.", rich_help_panel=_PART)] = None,
-    prefix: Annotated[str | None, typer.Option(help="First part of topic names.", rich_help_panel=_PART)] = None,
 ) -> None:
     """Decide events by the worker's own core: a body for each, or what differs.
 
@@ -107,7 +106,6 @@ def replay(
     """
     from harness_stream.cli.replay_part import Part  # noqa: PLC0415  pydantic is slow to load, `--help` is not
 
-    settings = load_settings(realm=realm, bootstrap=bootstrap, prefix=prefix)
     part = Part(since, tuple(first or ()), tuple(last or ()), tuple(partition or ()), agent, lane, history)
     _require_sense(events, tables, compare, part, from_log=from_log)
     after = _windows(rules, set_ or [], settings)

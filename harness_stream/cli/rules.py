@@ -17,9 +17,9 @@ import typer
 # typer reads the annotations of commands at run time.
 from pathlib import Path  # noqa: TC003  isort: skip
 
+from harness_stream.cli.flags import takes
 from harness_stream.cli.rules_check import EXIT_MISTAKES, as_data, check, checked, overrides, show
 from harness_stream.cli.rules_watch import states
-from harness_stream.config import load_settings
 from harness_stream.core.rules.mistakes import WARNING
 from harness_stream.errors import BrokerUnavailable, CallerError, HarnessError
 from harness_stream.runtime.to_end import SILENCE_MS_MAX, read_to_end
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["check", "push", "status"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Bootstrap = Annotated[str | None, typer.Option(help="Kafka bootstrap servers.")]
 
 WARM_HINT: Final = "push the same file again without --now: its windows are then counted from the log"
 
@@ -70,15 +69,16 @@ class Wanted:
     json: bool = False
 
 
+@takes("bootstrap", "prefix", "rule_set", "max_timespan_ms")
 def push(
     *,
+    settings: Settings,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The rule set, YAML.")],
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a param.")] = None,
     now: Annotated[bool, typer.Option("--now", help="Switch at once; new windows are unknown until warm.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and push the file each time it changes.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="A set with warnings is not pushed.")] = False,
     json: Json = False,
-    bootstrap: Bootstrap = None,
 ) -> None:
     """Check a rule set and put it in force.
 
@@ -96,7 +96,6 @@ def push(
     active now (null if nothing was pushed because of mistakes), mistakes
     (warnings, too) as `rules check --json` has them.
     """
-    settings = load_settings(bootstrap=bootstrap)
     wanted = Wanted(file, overrides(set_ or []), now=now, strict=strict, json=json)
     if not watch:
         push_once(wanted, settings)
@@ -174,21 +173,22 @@ def _as_json(mistakes: tuple[Mistake, ...], pushed: Pushed | None, *, changed: b
     return json_format.dumps(told, ensure_ascii=False)
 
 
-def status(*, json: Json = False, bootstrap: Bootstrap = None) -> None:
+@takes("bootstrap", "prefix", "rule_set")
+def status(*, settings: Settings, json: Json = False) -> None:
     """Show the active rule set and what each partition's newest checkpoint decides by.
 
     Example: harness rules status
     """
-    settings = load_settings(bootstrap=bootstrap)
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
-    from harness_stream.adapters.kafka.admin import require_topics  # noqa: PLC0415  same
+    from harness_stream.adapters.kafka.admin import partitions, require_topics  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
 
     topics, clock = _topics(settings), SystemClock()
     require_topics(settings.bootstrap, [topics.rules, topics.heads])
     with closing(KafkaReader(settings.bootstrap)) as reader:
         active = _active(list(read_to_end(reader, topics.rules, 0, clock)), settings.rule_set)
-        heads = {p: _last(list(read_to_end(reader, topics.heads, p, clock))) for p in range(settings.partitions)}
+        count = partitions(settings, topics.heads)
+        heads = {p: _last(list(read_to_end(reader, topics.heads, p, clock))) for p in range(count)}
     report = report_of(settings.rule_set, active, heads)
     typer.echo(json_format.dumps(report) if json else status_text(report))
 

@@ -20,8 +20,8 @@ from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka.admin import require_topics
 from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
 from harness_stream.adapters.tables_source import Source, SourceRow, read_folder
+from harness_stream.cli.flags import takes
 from harness_stream.cli.rules_check import show
-from harness_stream.config import Settings, load_settings
 from harness_stream.core.rules.mistakes import Mistake, did_you_mean
 from harness_stream.core.tables import TABLES
 from harness_stream.errors import ConfigError
@@ -31,16 +31,17 @@ from harness_stream.wire.topics import Topics
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from harness_stream.config import Settings
     from harness_stream.core.tables import Row
     from harness_stream.ports import Clock, LogReader, LogWriter
 
 EXIT_MISTAKES: Final = ConfigError.exit_code
+# Enough to see that it is the wrong file, and no more than a few lines of a terminal.
+KEYS_SHOWN: Final = 10
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="The facts decisions are made on.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Bootstrap = Annotated[str | None, typer.Option(help="Kafka bootstrap servers.")]
-Prefix = Annotated[str | None, typer.Option(help="First part of every topic name.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +61,13 @@ class LoadReport:
     Attributes:
         applied: False if nothing was written, because of mistakes or a dry run.
         tables: only tables that have a file.
+        deleted: table → keys that were deleted, or would be.
     """
 
     applied: bool
     tables: Mapping[str, TableReport]
     mistakes: Sequence[Mistake]
+    deleted: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,33 +76,41 @@ class Options:
 
     Attributes:
         partial: write the good rows although there are bad ones.
-        prune: delete rows that are not in the files.
+        prune: delete rows that are not in the files, unless that were every row of a table.
         dry_run: write nothing.
+        prune_all: delete rows that are not in the files, whatever is left.
     """
 
     partial: bool = False
     prune: bool = False
     dry_run: bool = False
+    prune_all: bool = False
+
+    @property
+    def deletes(self) -> bool:
+        """Rows that the files do not have shall go."""
+        return self.prune or self.prune_all
 
 
 @app.command("load")
+@takes("bootstrap", "prefix")
 def load(
     *,
+    settings: Settings,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds identity.yaml, risk.csv and so on.")],
     partial: Annotated[bool, typer.Option("--partial", help="Write the good rows although some are bad.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Delete rows the files do not have.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be written.")] = False,
+    prune_all: Annotated[bool, typer.Option("--prune-all", help="The same, even if that is every row.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be written and deleted.")] = False,
     json: Json = False,
-    bootstrap: Bootstrap = None,
-    prefix: Prefix = None,
 ) -> None:
     """Load rows from DIR/<table>.yaml, .yml, .jsonl or .csv. Nothing is written if any row is bad.
 
-    Only rows that differ are written, and a table without a file is left alone.
+    Only rows that differ are written, and a table without a file is left alone. `--prune` refuses to delete every row
+    of a table, which is what an empty file would ask for.
 
-    Example: harness tables load examples/tables --dry-run
+    Example: harness tables load examples/tables --prune --dry-run
     """
-    settings = load_settings(bootstrap=bootstrap, prefix=prefix)
     topics = topics_of(settings)
     require_topics(settings.bootstrap, list(topics.values()))
     with closing(KafkaReader(settings.bootstrap)) as reader, closing(KafkaWriter(settings.bootstrap)) as writer:
@@ -109,7 +120,7 @@ def load(
             writer,
             topics=topics,
             clock=SystemClock(),
-            options=Options(partial, prune, dry_run),
+            options=Options(partial, prune, dry_run, prune_all),
         )
     typer.echo(_report_json(report) if json else _report_text(report))
     if report.mistakes:
@@ -117,13 +128,13 @@ def load(
 
 
 @app.command("get")
+@takes("bootstrap", "prefix")
 def get(
     *,
+    settings: Settings,
     table: Annotated[str, typer.Argument(help=f"One of {', '.join(TABLES)}.")],
     key: Annotated[str | None, typer.Argument(help="Only this row.")] = None,
     json: Json = False,
-    bootstrap: Bootstrap = None,
-    prefix: Prefix = None,
 ) -> None:
     """Show the rows in force and the table's revision. Exit code 1 if KEY has no row.
 
@@ -131,7 +142,6 @@ def get(
     """
     if table not in TABLES:
         raise ConfigError(f"there is no table `{table}`", hint=did_you_mean(table, TABLES))
-    settings = load_settings(bootstrap=bootstrap, prefix=prefix)
     topic = {table: topics_of(settings)[table]}
     require_topics(settings.bootstrap, [topic[table]])
     with closing(KafkaReader(settings.bootstrap)) as reader:
@@ -160,10 +170,11 @@ def load_folder(
     """Load a folder through any log; `harness tables load` and the demo are this.
 
     Raises:
-        ConfigError: no table in the folder, or options that contradict each other.
+        ConfigError: no table in the folder, options that contradict each other, or a table would lose every row and
+            `prune_all` was not asked for.
         BrokerUnavailable: the log does not answer.
     """
-    if options.partial and options.prune:
+    if options.partial and options.deletes:
         raise ConfigError(
             "`--partial` and `--prune` together could delete a row because its line has a mistake",
             hint="correct the mistakes first, then prune",
@@ -172,12 +183,26 @@ def load_folder(
     views = read_tables(reader, topics, clock, _sleep)
     rows, moved = _without_lane_moves(source, views)
     mistakes = (*source.mistakes, *moved)
-    intended = plan(views, [(row.table, row.row) for row in rows], source.tables if options.prune else frozenset())
+    intended = plan(views, [(row.table, row.row) for row in rows], source.tables if options.deletes else frozenset())
     applied = not options.dry_run and (options.partial or not mistakes)
     revisions = {name: view.table.revision for name, view in views.items()}
+    deleted = intended.deleted()
+    if not mistakes and not options.prune_all:
+        _refuse_to_empty(views, deleted)
     if applied:
         revisions |= apply(writer, topics, intended.changes)
-    return LoadReport(applied, _tables(source, intended, revisions), mistakes)
+    return LoadReport(applied, _tables(source, intended, revisions), mistakes, deleted)
+
+
+def _refuse_to_empty(views: Mapping[str, TableView], deleted: Mapping[str, Sequence[str]]) -> None:
+    """A file that is empty by mistake looks like the wish to delete everything, and that locks every agent out."""
+    emptied = [name for name, gone in deleted.items() if len(gone) == len(views[name].table.keys())]
+    if emptied:
+        told = "; ".join(f"{len(deleted[name])} of {name}: {_keys_text(deleted[name])}" for name in emptied)
+        raise ConfigError(
+            f"`--prune` would delete every row that stands, {told}; nothing was written",
+            hint="look at the table's file, it may be empty by mistake; `--prune-all` does delete every row",
+        )
 
 
 def _without_lane_moves(source: Source, views: Mapping[str, TableView]) -> tuple[list[SourceRow], list[Mistake]]:
@@ -193,12 +218,11 @@ def _without_lane_moves(source: Source, views: Mapping[str, TableView]) -> tuple
 
 
 def _tables(source: Source, intended: Plan, revisions: Mapping[str, int]) -> dict[str, TableReport]:
-    reports = {}
+    reports, gone = {}, intended.deleted()
     for name in TABLES:
-        changes = [change for change in intended.changes if change.table == name]
-        deleted = sum(change.row is None for change in changes)
         if name in source.tables:
-            written = len(changes) - deleted
+            deleted = len(gone.get(name, ()))
+            written = sum(change.table == name for change in intended.changes) - deleted
             reports[name] = TableReport(written, intended.unchanged[name], deleted, revisions[name])
     return reports
 
@@ -214,15 +238,21 @@ def _report_json(report: LoadReport) -> str:
 def _report_text(report: LoadReport) -> str:
     parts = [show(mistake) for mistake in report.mistakes]
     width = max(map(len, report.tables), default=0)
-    verb = "written" if report.applied else "to write"
+    wrote, deleted = ("written", "deleted") if report.applied else ("to write", "to delete")
     parts += [
-        f"{name:{width}}  {done.written} {verb}, {done.unchanged} unchanged, {done.deleted} deleted, "
+        f"{name:{width}}  {done.written} {wrote}, {done.unchanged} unchanged, {done.deleted} {deleted}, "
         f"revision {done.revision}"
         for name, done in report.tables.items()
     ]
+    parts += [f"{deleted} from {name}: {_keys_text(keys)}" for name, keys in report.deleted.items()]
     if not report.applied:
         parts.append("nothing was written" + (": correct the mistakes, or use `--partial`" if report.mistakes else ""))
     return "\n".join(parts)
+
+
+def _keys_text(keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - KEYS_SHOWN} more" if len(keys) > KEYS_SHOWN else ""
+    return ", ".join(f"`{key}`" for key in keys[:KEYS_SHOWN]) + more
 
 
 def rows_of(view: TableView, key: str | None) -> dict[str, Row | None]:

@@ -11,29 +11,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness_stream.config import load_settings
+from harness_stream.cli.flags import takes
 from harness_stream.errors import ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness_stream.adapters.kafka.topics import Difference, Plan
+    from harness_stream.config import Settings
 
-Bootstrap = Annotated[str | None, typer.Option(help="Kafka bootstrap servers, `host:port[,host:port]`.")]
-Partitions = Annotated[int | None, typer.Option(min=1, help="Partition count P of a new realm; fixed for its life.")]
-Dev = Annotated[bool, typer.Option("--dev", help="One replica, unsigned records: for one machine, not for production.")]
 Fix = Annotated[bool, typer.Option("--fix", help="Also change settings that differ (never partitions or replicas).")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
-def apply(
-    *,
-    bootstrap: Bootstrap = None,
-    partitions: Partitions = None,
-    dev: Dev = False,
-    fix: Fix = False,
-    as_json: Json = False,
-) -> None:
+@takes("bootstrap", "prefix", "partitions", "max_timespan_ms", "snapshot_interval_ms", "dev")
+def apply(*, settings: Settings, fix: Fix = False, as_json: Json = False) -> None:
     """Create the realm's topics that are missing, and list every setting that is not what it must be.
 
     Repeating it is harmless. Nothing that exists is changed without --fix; partition counts and replicas never are.
@@ -44,7 +36,6 @@ def apply(
     from harness_stream.adapters.kafka import topics  # noqa: PLC0415  the Kafka client is slow to load, `--help` is not
     from harness_stream.adapters.kafka.admin import KafkaAdmin  # noqa: PLC0415  same
 
-    settings = load_settings(bootstrap=bootstrap, partitions=partitions, dev=dev or None)
     admin = KafkaAdmin(settings.bootstrap)
     before = topics.plan(admin, settings)
     topics.create(admin, before.missing)
@@ -55,7 +46,8 @@ def apply(
     _report(before, fixed, after.differences, as_json=as_json)
     if after.missing or after.differences:
         raise ProtocolError(
-            f"{len(after.missing) + len(after.differences)} differences remain", hint=_advice(after.differences)
+            f"{len(after.missing) + len(after.differences)} differences remain",
+            hint="; ".join(topics.advice(admin, settings, after.differences)),
         )
 
 
@@ -77,10 +69,3 @@ def _report(before: Plan, fixed: Sequence[Difference], remaining: Sequence[Diffe
     if not (before.missing or fixed or remaining):
         typer.echo("every topic is as it must be")
 
-
-def _advice(remaining: Sequence[Difference]) -> str:
-    if any(d.fixable for d in remaining):
-        return "`harness topics apply --fix` changes settings"
-    return (
-        "partition counts and replicas are never changed in place: name those that exist, or take a new HARNESS_PREFIX"
-    )

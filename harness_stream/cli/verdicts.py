@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from harness_stream.config import load_settings
+from harness_stream.cli.flags import takes
 from harness_stream.errors import CallerError
 
 if TYPE_CHECKING:
@@ -35,16 +35,16 @@ REASONS_SHOWN: Final = 2
 _COLOURS: Final = {"approve": "green", "deny": "red", "hold": "yellow", "reject": "magenta", "skip": "magenta"}
 
 
+@takes("bootstrap", "prefix")
 def tail(
     *,
+    settings: Settings,
     partition: Annotated[int | None, typer.Option(min=0, help="Only this partition.")] = None,
     agent: Annotated[str | None, typer.Option(help="Only records about this agent.")] = None,
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="From the log's first record.")] = False,
     follow: Annotated[bool, typer.Option(help="Wait for more; else end at the log's end.")] = True,
     void: Annotated[bool, typer.Option("--void", help="Also show records that do not count, marked.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line, with the whole body.")] = False,
-    bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers.")] = None,
-    prefix: Annotated[str | None, typer.Option(help="First part of topic names.")] = None,
 ) -> None:
     """Show what was decided, from each partition's newest checkpoint on, until Ctrl-C.
 
@@ -52,7 +52,6 @@ def tail(
 
     Example: harness verdicts tail --agent support-1 --from-beginning --no-follow
     """
-    settings = load_settings(bootstrap=bootstrap, prefix=prefix)
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
     from harness_stream.adapters.kafka.admin import incarnation  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same

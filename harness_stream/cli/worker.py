@@ -12,33 +12,32 @@ import logging
 import os
 import signal
 import time
+from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness_stream.cli.flags import takes
 from harness_stream.cli.main import EXIT_INTERRUPTED
-from harness_stream.config import load_settings
+from harness_stream.config import Settings
 from harness_stream.core import limits
 
 if TYPE_CHECKING:
-    from harness_stream.config import Settings
     from harness_stream.runtime.worker import Worker
 
 # A loop that has not turned for this long is stuck: 50 times the longest turn allowed (LOOP_WAIT_MS_MAX).
 ALIVE_MS_MAX = 1_000
 READY_LINE = "ready"
 
+SETTINGS_READ = tuple(field.name for field in fields(Settings) if not field.name.startswith("risk_"))
+"""Every setting but those of the risk topology."""
+
 log = logging.getLogger(__name__)
 
 
+@takes(*SETTINGS_READ)
 def worker(
-    *,
-    dev: Annotated[bool, typer.Option("--dev", help="Accept unsigned records; every checkpoint says so.")] = False,
-    bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers, `host:port[,host:port]`.")] = None,
-    redis: Annotated[str | None, typer.Option(help="Redis URL.")] = None,
-    partitions: Annotated[int | None, typer.Option(min=1, help="Partition count P of the realm.")] = None,
-    metrics_port: Annotated[int | None, typer.Option(help="Port of /livez, /readyz, /metrics; 0: none.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Log one JSON object a line.")] = False,
+    *, settings: Settings, json: Annotated[bool, typer.Option("--json", help="Log one JSON object a line.")] = False
 ) -> None:
     """Judge intents until stopped. Start several to share the work; each takes its part of the partitions.
 
@@ -49,9 +48,6 @@ def worker(
     """
     stop = Stop()
     _log_to_stderr(as_json=json)
-    settings = load_settings(
-        dev=dev or None, bootstrap=bootstrap, redis_url=redis, partitions=partitions, metrics_port=metrics_port
-    )
     run(settings, stop)
 
 

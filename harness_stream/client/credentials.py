@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from harness_stream.client.fingerprints import dev_key, read_key
 from harness_stream.config import load_settings
+from harness_stream.core.refusals import refusals
 from harness_stream.core.scalars import Identifier  # noqa: TC001  pydantic reads it at run time
 from harness_stream.errors import ConfigError
 
@@ -40,7 +41,8 @@ class Credentials(BaseModel):
         prefix: first part of every topic name.
         partitions: P, if it shall be checked; else the broker is asked.
         incarnation: ids of the two log topics, if they shall be checked; else the broker is asked.
-        enforcer: identity with role `enforcer` that reports outcomes; default the agent, whose `abandoned` is refused.
+        enforcer: identity with role `enforcer`, not the agent, that reports outcomes; only such a one is believed that
+            an approved action never started (`abandoned`), which takes it out of what counts. Default the agent.
         dev: the realm is unsigned.
         fingerprint_key: the realm's key of value fingerprints, 32 bytes as base64url (`secrets.token_urlsafe(32)`);
             the same for every client and orchestrator of the realm. Without one a `dev` realm's is made of its name,
@@ -68,6 +70,10 @@ class Credentials(BaseModel):
     def place(self) -> str:
         """The workload."""
         return self.workload_id or self.agent_id
+
+    def reporter(self) -> str:
+        """Who outcomes are by."""
+        return self.enforcer or self.agent_id
 
     def value_key(self) -> bytes | None:
         """The key of value fingerprints; None if there is none."""
@@ -108,5 +114,5 @@ def _read(path: Path) -> dict[str, object]:
 
 def _mistakes(error: ValidationError, source: object) -> str:
     where = f"credentials file `{source}`" if isinstance(source, str | Path) else "credentials"
-    listed = "; ".join(f"`{'.'.join(map(str, e['loc']))}`: {e['msg']}" for e in error.errors(include_url=False))
+    listed = "; ".join(f"`{'.'.join(map(str, r.loc))}`: {r.message}" for r in refusals(error))
     return f"{where}: {listed}"

@@ -57,9 +57,10 @@ class AnyChain:
         """Decorate a function so that it runs only when approved, once, with exactly the approved values.
 
         Arguments arrive as read back from the judged JSON: tuples as lists, 1.0 as 1. A plain function stays plain:
-        it blocks its thread while it waits, so do not call it on an event loop. Outcomes are reported:
-        done, failed (it raised), abandoned (never started), unknown (cancelled). Besides what `resources`, `measures`,
-        `labels` and `purpose` say, values in arguments and results leave this process as fingerprints only.
+        it blocks its thread while it waits, so do not call it on an event loop. Outcomes are reported: done, failed (it
+        raised), unknown (cancelled), and abandoned (never started, so that it no longer counts), which only an
+        `enforcer` named in the credentials can say. Besides what `resources`, `measures`, `labels` and `purpose` say,
+        values in arguments and results leave this process as fingerprints only.
 
         Args:
             action: dotted verb.
@@ -119,6 +120,7 @@ class AnyHarness:
         bootstrap: str | None = None,
         prefix: str | None = None,
         partitions: int | None = None,
+        enforcer: str | None = None,
         dev: bool | None = None,
         wiring: Wiring | None = None,
     ) -> Self:
@@ -133,6 +135,7 @@ class AnyHarness:
             bootstrap: Kafka bootstrap servers.
             prefix: first part of topic names.
             partitions: P, to be checked.
+            enforcer: identity with role `enforcer` that reports outcomes; default the agent.
             dev: the realm is unsigned.
             wiring: another log than Kafka.
 
@@ -148,6 +151,7 @@ class AnyHarness:
             bootstrap=bootstrap,
             prefix=prefix,
             partitions=partitions,
+            enforcer=enforcer,
             dev=dev,
         )
         return cls(found, wiring)

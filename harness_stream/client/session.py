@@ -21,7 +21,8 @@ from harness_stream.client.returned import Records, Returned, returned
 from harness_stream.core import limits
 from harness_stream.core.canonical import arguments_digest
 from harness_stream.core.model import Intent, Mandate, Outcome
-from harness_stream.errors import GarbageRecord, HarnessError, InvalidInput
+from harness_stream.core.refusals import refusals
+from harness_stream.errors import CallerError, GarbageRecord, HarnessError, InvalidInput
 from harness_stream.wire.cloudevents import HS_ALG, build_headers, source_of
 from harness_stream.wire.codec import decode_input, encode
 
@@ -67,7 +68,9 @@ class Session:
 
     def __init__(self, credentials: Credentials, wiring: Wiring) -> None:
         self.credentials = credentials
-        self.enforcer = Enforcer(wiring, self._abandoned)
+        # An agent that says of itself that it never started is refused (PROTOCOL §8), so then nothing is said.
+        self._releases = credentials.reporter() != credentials.agent_id
+        self.enforcer = Enforcer(wiring, self._abandoned if self._releases else None)
         self._clock = wiring.clock
         self._realm = wiring.realm.name
         self._ids = Ids(wiring.clock)
@@ -158,8 +161,14 @@ class Session:
 
         Raises:
             InvalidInput: status or measures break the schema.
+            CallerError: `abandoned`, and the credentials name no `enforcer`.
             Overloaded, Unreachable, CallerError: as `Enforcer.submit`.
         """
+        if status == "abandoned" and not self._releases:
+            raise CallerError(
+                "nobody believes an agent that its approved action never started; nothing was published",
+                hint="name an identity with role `enforcer` in the credentials; without one it counts as done",
+            )
         return self.enforcer.submit(self._outcome(answer, status, measures, found or Returned()))
 
     def post(self, answer: Answer, status: Status, found: Returned | None = None) -> None:
@@ -174,7 +183,7 @@ class Session:
 
     def _outcome(self, answer: Answer, status: Status, measures: Measures | None, found: Returned) -> Request:
         fields = {
-            **self._common(self.credentials.enforcer or self.credentials.agent_id),
+            **self._common(self.credentials.reporter()),
             "outcome_id": self._ids.new(),
             "intent_id": answer.intent_id,
             "verdict_digest": answer.digest,
@@ -238,8 +247,7 @@ def _model(model: type[M], fields: Mapping[str, Any], what: str) -> M:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        mistakes = tuple(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in found)
+        mistakes = tuple(map(str, refusals(error)))
         raise InvalidInput(f"{what}: {mistakes[0]}; nothing was published", mistakes=mistakes) from None
 
 

@@ -86,7 +86,7 @@ class Verdict(_Approval):
         """Say how the action ended, and wait until that was taken in.
 
         Args:
-            status: done, failed, abandoned (never started) or unknown.
+            status: done, failed, unknown, or abandoned (never started; needs an `enforcer` in the credentials).
             measures: as they turned out.
             result: what the action returned; its values are told as fingerprints.
             records: see `AnyChain.guard`.
@@ -95,6 +95,7 @@ class Verdict(_Approval):
             Denied: it was refused, with the reason.
             TimedOut, Unreachable: nobody took it in; it counts as done.
             InvalidInput: status or measures break the schema.
+            CallerError: `abandoned` without an `enforcer`.
         """
         found = self._session.read(result, records)
         await asyncio.wrap_future(self._session.report(self._answer, status, measures, found))

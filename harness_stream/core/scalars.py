@@ -13,22 +13,27 @@ from pydantic import AfterValidator, Field, StringConstraints
 from harness_stream.core import limits
 
 # Neither blank nor control characters, so that ids never break a log line, a header or a Redis key.
-_ID_PATTERN: Final = r"^[^\s\x00-\x1f\x7f]+$"
-_TEXT_PATTERN: Final = r"^[^\x00-\x1f\x7f]*$"
+ID_PATTERN: Final = r"^[^\s\x00-\x1f\x7f]+$"
+TEXT_PATTERN: Final = r"^[^\x00-\x1f\x7f]*$"
 # ASCII only: a rule that names a label cannot be passed by a look-alike letter.
-_WORD_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.:/@+-]*$"
-_ACTION_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_][A-Za-z0-9_-]*)+$"
+WORD_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.:/@+-]*$"
+ACTION_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_][A-Za-z0-9_-]*)+$"
 # Scheme in lower case: `resource.system` is the scheme, and `CRM:` must not be another system than `crm:`.
-_URI_PATTERN: Final = r"^[a-z][a-z0-9+.-]*:[^\s\x00-\x1f\x7f]+$"
+URI_PATTERN: Final = r"^[a-z][a-z0-9+.-]*:[^\s\x00-\x1f\x7f]+$"
 # Lower case only, because identity is decided on the text.
-_UUID7_PATTERN: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
-_DECIMAL_PATTERN: Final = (
+UUID7_PATTERN: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
+DECIMAL_PATTERN: Final = (
     rf"^(0|[1-9][0-9]{{0,{limits.MEASURE_WHOLE_DIGITS_MAX - 1}}})(\.[0-9]{{1,{limits.MEASURE_DECIMALS_MAX}}})?$"
 )
 
 
+def hex_pattern(digits: int) -> str:
+    """Exactly so many hexadecimal digits, lower case only."""
+    return rf"^[0-9a-f]{{{digits}}}$"
+
+
 def _hex(digits: int) -> StringConstraints:
-    return StringConstraints(pattern=rf"^[0-9a-f]{{{digits}}}$")
+    return StringConstraints(pattern=hex_pattern(digits))
 
 
 def at_most(count: int) -> Any:  # noqa: ANN401  pydantic's own type of a field's annotation
@@ -36,25 +41,25 @@ def at_most(count: int) -> Any:  # noqa: ANN401  pydantic's own type of a field'
     return Field(max_length=count, fail_fast=True)
 
 
-Identifier = Annotated[str, StringConstraints(max_length=limits.IDENTIFIER_CHARS_MAX, pattern=_ID_PATTERN)]
+Identifier = Annotated[str, StringConstraints(max_length=limits.IDENTIFIER_CHARS_MAX, pattern=ID_PATTERN)]
 """Who or where: an agent, a workload, a chain, a realm. Non-empty, no blanks, no control characters."""
 
-Word = Annotated[str, StringConstraints(max_length=limits.WORD_CHARS_MAX, pattern=_WORD_PATTERN)]
+Word = Annotated[str, StringConstraints(max_length=limits.WORD_CHARS_MAX, pattern=WORD_PATTERN)]
 """A label, role or name: ASCII letters, digits and `_ . : / @ + -`."""
 
-Action = Annotated[str, StringConstraints(max_length=limits.ACTION_CHARS_MAX, pattern=_ACTION_PATTERN)]
+Action = Annotated[str, StringConstraints(max_length=limits.ACTION_CHARS_MAX, pattern=ACTION_PATTERN)]
 """A dotted verb, `crm.export`."""
 
-Uri = Annotated[str, StringConstraints(max_length=limits.URI_CHARS_MAX, pattern=_URI_PATTERN)]
+Uri = Annotated[str, StringConstraints(max_length=limits.URI_CHARS_MAX, pattern=URI_PATTERN)]
 """A resource with its scheme, in lower case: `crm://orders/1234`."""
 
-Purpose = Annotated[str, StringConstraints(max_length=limits.PURPOSE_CHARS_MAX, pattern=_TEXT_PATTERN)]
+Purpose = Annotated[str, StringConstraints(max_length=limits.PURPOSE_CHARS_MAX, pattern=TEXT_PATTERN)]
 """One line of text for a person; may be empty."""
 
-Reason = Annotated[str, StringConstraints(max_length=limits.REASON_CHARS_MAX, pattern=_TEXT_PATTERN)]
+Reason = Annotated[str, StringConstraints(max_length=limits.REASON_CHARS_MAX, pattern=TEXT_PATTERN)]
 """One line of text for a person; may be empty."""
 
-Uuid7 = Annotated[str, StringConstraints(pattern=_UUID7_PATTERN)]
+Uuid7 = Annotated[str, StringConstraints(pattern=UUID7_PATTERN)]
 """A UUID of version 7 in its canonical lower-case text (RFC 9562)."""
 
 Fingerprint = Annotated[str, _hex(limits.FINGERPRINT_DIGITS)]
@@ -70,7 +75,7 @@ EpochMs = Natural
 Flag = Annotated[bool, Field(strict=True)]
 
 Measure = Annotated[
-    Natural | Annotated[str, StringConstraints(pattern=_DECIMAL_PATTERN)], Field(union_mode="left_to_right")
+    Natural | Annotated[str, StringConstraints(pattern=DECIMAL_PATTERN)], Field(union_mode="left_to_right")
 ]
 """A number ≥ 0 as on the wire: an integer ≤ 2^53 - 1, or a decimal string with ≤ 15 digits and ≤ 6 decimals.
 

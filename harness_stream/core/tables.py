@@ -6,7 +6,7 @@ text, so that a rule can compare it. `key` is the row's Kafka key.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -19,19 +19,23 @@ if TYPE_CHECKING:
 
 _SUBJECT_CHARS_MAX = limits.URI_CHARS_MAX + len("resource:")
 
+RISK_SUBJECT_PATTERN: Final = r"^(agent|tool|resource|tenant):[^\s\x00-\x1f\x7f]+$"
+# A star inside would look like a pattern and match nothing: refused.
+CLASSIFICATION_SUBJECT_PATTERN: Final = r"^(tool|resource):([^\s\x00-\x1f\x7f*]+\*?|\*)$"
+PUBLIC_KEY_PATTERN: Final = r"^[A-Za-z0-9_-]{43}$"
+
 OptionalIdentifier = Identifier | Literal[""]
 OptionalWord = Word | Literal[""]
 
 RiskSubject = Annotated[
     str,
-    StringConstraints(max_length=_SUBJECT_CHARS_MAX, pattern=r"^(agent|tool|resource|tenant):[^\s\x00-\x1f\x7f]+$"),
+    StringConstraints(max_length=_SUBJECT_CHARS_MAX, pattern=RISK_SUBJECT_PATTERN),
 ]
-# A star inside would look like a pattern and match nothing: refused.
 ClassificationSubject = Annotated[
     str,
-    StringConstraints(max_length=_SUBJECT_CHARS_MAX, pattern=r"^(tool|resource):([^\s\x00-\x1f\x7f*]+\*?|\*)$"),
+    StringConstraints(max_length=_SUBJECT_CHARS_MAX, pattern=CLASSIFICATION_SUBJECT_PATTERN),
 ]
-PublicKeyText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
+PublicKeyText = Annotated[str, StringConstraints(pattern=PUBLIC_KEY_PATTERN)]
 """32 bytes in base64url without padding: an X25519 or Ed25519 public key."""
 
 

@@ -21,6 +21,7 @@ from harness_stream.core.fold import Place
 from harness_stream.core.groups import generation
 from harness_stream.core.partition import Signal
 from harness_stream.core.records import RECORDS
+from harness_stream.core.refusals import refusals
 from harness_stream.core.state import PARTITION_UNIT, State, Unit
 from harness_stream.core.units import decode_unit, replay_unit
 from harness_stream.core.warming import Warmup
@@ -104,7 +105,7 @@ class Folded:
         try:
             RECORDS[body["kind"]].model_validate(body)
         except ValidationError as error:
-            why = f"the effective record at {offset} breaks its schema: {error.errors()[0]['msg']}"
+            why = f"the effective record at {offset} breaks its schema: {refusals(error)[0]}"
             raise CannotLoadError(Signal.UNEXTENDABLE, why) from None
         change = change_of(body, digest)
         if change is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness_stream.core import limits
+
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
@@ -14,11 +16,14 @@ class Readiness:
         rules_verified: the active rule bundle was fetched, its digest checked and compiled.
         claims_unread: assigned partitions whose own claim was not read back yet; None before the first assignment.
             A worker that was assigned no partition stands by and is ready.
+        tables_stale: tables that were caught up and are not known to be fresh for FRESH_MS_MAX: the broker is silent,
+            and rules that read them deny.
     """
 
     tables_behind: frozenset[str] | None = None
     rules_verified: bool = False
     claims_unread: frozenset[int] | None = None
+    tables_stale: frozenset[str] = frozenset()
 
     @property
     def ready(self) -> bool:
@@ -33,6 +38,9 @@ class Readiness:
             waiting.append("the end of the tables is not known yet")
         elif self.tables_behind:
             waiting.append(f"tables not caught up: {', '.join(sorted(self.tables_behind))}")
+        if self.tables_stale:
+            stale = ", ".join(sorted(self.tables_stale))
+            waiting.append(f"tables not known to be fresh for {limits.FRESH_MS_MAX} ms: {stale}; is the broker up?")
         if not self.rules_verified:
             waiting.append("the active rule set is not verified; has one been pushed with `harness rules push`?")
         if self.claims_unread is None:

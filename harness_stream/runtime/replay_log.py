@@ -19,6 +19,7 @@ from harness_stream.core.intake import Answer, Input, Intake, inputs_of
 from harness_stream.core.model import Approval, Intent, Outcome
 from harness_stream.core.reasons import Deny, Refuse
 from harness_stream.core.records import RECORDS
+from harness_stream.core.refusals import refusals
 from harness_stream.core.state import State, agent_unit
 from harness_stream.errors import ConfigError, GarbageRecord, ProtocolError
 from harness_stream.runtime.batch import Handling, Taken
@@ -240,10 +241,9 @@ def _require_schema(body: Body, partition: int) -> None:
     try:
         RECORDS[body["kind"]].model_validate(body)
     except ValidationError as error:
-        why = error.errors(include_url=False)[0]["msg"]
         raise ProtocolError(
             f"partition {partition}: the effective record that covers inputs {body.get('covers')} breaks its schema: "
-            f"{why}",
+            f"{refusals(error)[0]}",
             hint="only a worker may write there; which program did?",
         ) from None
 

@@ -90,6 +90,14 @@ class Plan:
     changes: tuple[Change, ...]
     unchanged: Mapping[str, int]
 
+    def deleted(self) -> dict[str, list[str]]:
+        """Table → keys of the rows that will be deleted; tables that lose none are left out."""
+        gone: dict[str, list[str]] = {}
+        for change in self.changes:
+            if change.row is None:
+                gone.setdefault(change.table, []).append(change.key)
+        return gone
+
 
 def read_tables(
     reader: LogReader, topics: Mapping[str, str], clock: Clock, wait: Callable[[int], None]

@@ -83,9 +83,11 @@ class Worker:
 
     def readiness(self) -> Readiness:
         """What is still waited for."""
+        oldest = self._ports.clock.now_ms() - limits.FRESH_MS_MAX
         behind = frozenset(name for name, table in self.tables.items() if table.fresh_as_of == 0)
+        stale = frozenset(name for name, table in self.tables.items() if table.fresh_as_of < oldest) - behind
         unread = frozenset(p for p, owner in self.owners.items() if owner.phase is not Phase.DECIDING)
-        return Readiness(behind, self.rules.active is not None, unread if self._assigned else None)
+        return Readiness(behind, self.rules.active is not None, unread if self._assigned else None, stale)
 
     def stop(self) -> None:
         """Begin a clean stop: no new decisions, drain what is in flight, final checkpoints."""

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from harness_stream.core import limits
 from harness_stream.core.events import EVENTS, InputEvent, Part
 from harness_stream.core.reasons import Garbage
+from harness_stream.core.refusals import refusals
 from harness_stream.core.tables import TABLES, Row
 from harness_stream.errors import GarbageRecord
 
@@ -38,8 +39,6 @@ _ALWAYS_WRITTEN: Final = ("v", "type", "kind")
 _INTEGER_CHARS_MAX: Final = len(str(-limits.INTEGER_MAX))
 # Each costs a dictionary: a record with thousands of mistakes is described by their number alone.
 _MISTAKES_MAX: Final = 100
-# How pydantic names the two forms of a `Measure` inside an error's path; means nothing to a sender.
-_FORMS: Final = frozenset({"constrained-int", "constrained-str"})
 
 
 def decode_input(value: bytes | None) -> InputEvent:
@@ -234,12 +233,10 @@ def _refuse_surrogates(text: str) -> None:
 def _first_mistake(error: ValidationError, known_types: Mapping[str, object]) -> str:
     if error.error_count() > _MISTAKES_MAX:
         return f"{error.error_count()} mistakes"
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    path = [str(step) for step in first["loc"] if step not in _FORMS]
-    if known_types and path and path[0] in known_types:
-        del path[0]
-    message = first["msg"].removeprefix("Value error, ")
-    return _printable(f"{'.'.join(path)}: {message}" if path else message)
+    first = refusals(error)[0]
+    if known_types and first.loc and first.loc[0] in known_types:
+        first = first._replace(loc=first.loc[1:])
+    return _printable(str(first))
 
 
 def _printable(text: str) -> str:

@@ -15,6 +15,7 @@ Shape = Literal["lanes", "one"]
 
 REPLICATION: Final = 3  # two may fail one after the other without losing what was acknowledged
 REPLICATION_DEV: Final = 1
+MIN_INSYNC_SETTING: Final = "min.insync.replicas"
 MIN_INSYNC: Final = 2  # an acknowledged record survives the loss of any one broker
 MIN_INSYNC_DEV: Final = 1
 
@@ -170,9 +171,9 @@ def topic_specs(prefix: str, partitions: int, kept_ms: int, *, dev: bool) -> tup
 
 def _durable(*, dev: bool) -> tuple[Requirement, ...]:
     if dev:
-        return (Requirement("min.insync.replicas", str(MIN_INSYNC_DEV), floor=True),)
+        return (Requirement(MIN_INSYNC_SETTING, str(MIN_INSYNC_DEV), floor=True),)
     return (
-        Requirement("min.insync.replicas", str(MIN_INSYNC), floor=True),
+        Requirement(MIN_INSYNC_SETTING, str(MIN_INSYNC), floor=True),
         Requirement("unclean.leader.election.enable", "false"),
     )
 

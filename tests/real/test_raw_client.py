@@ -23,14 +23,14 @@ def realm(real_stack, tmp_path):
     return OwnRealm(real_stack.bootstrap, real_stack.redis_url, tmp_path, rules=rules, tables=samples).prepare()
 
 
-def run(realm):
+def program(*words):
     return subprocess.run(
-        [sys.executable, PROGRAM, realm.settings.bootstrap, realm.settings.prefix],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        [sys.executable, PROGRAM, *words], capture_output=True, text=True, timeout=60, check=False
     )
+
+
+def run(realm):
+    return program(realm.settings.bootstrap, realm.settings.prefix)
 
 
 def test_the_page_shows_the_program_that_is_tested():
@@ -39,6 +39,14 @@ def test_the_page_shows_the_program_that_is_tested():
     assert "harness_stream" not in text
     code = [line for line in text.splitlines() if line.strip() and not line.startswith(('"""', "import", "from"))]
     assert len(code) <= LINES_MAX
+
+
+@pytest.mark.parametrize("words", [(), ("--help",)])
+def test_without_an_address_it_says_how_it_is_used(words):
+    done = program(*words)
+    assert done.returncode == 1
+    assert done.stderr.startswith("usage: python raw_producer_consumer.py BOOTSTRAP [PREFIX]")
+    assert "Traceback" not in done.stderr
 
 
 def test_it_prints_the_effective_verdict_for_its_intent(realm):

@@ -9,8 +9,8 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from log_lanes import eventually
 
-from harness_stream.adapters.kafka.admin import incarnation, partitions
-from harness_stream.adapters.kafka.topics import verify
+from harness_stream.adapters.kafka.admin import KafkaAdmin, incarnation, partitions
+from harness_stream.adapters.kafka.topics import plan, verify
 from harness_stream.cli import main as cli
 from harness_stream.config import Settings
 from harness_stream.errors import BrokerUnavailable, ProtocolError
@@ -86,10 +86,34 @@ def test_partition_counts_are_never_changed(realm, apply):
     assert partitions(realm, f"{realm.prefix}.verdicts") == 3
 
 
+def test_a_dev_realm_without_dev_is_told_that_this_is_the_cause(realm, apply):
+    apply(*FLAGS)
+    code, report, said = apply("--partitions", "3")
+    assert code == 4
+    assert {d["setting"] for d in report["differences"]} >= {"replication factor", "min.insync.replicas"}
+    assert said.splitlines()[1] == (
+        "→ a realm made with `--dev` has one replica: add `--dev` (or set HARNESS_DEV=1) here too"
+    )
+    with pytest.raises(ProtocolError) as told:
+        verify(replace(realm, dev=False))
+    assert "add `--dev`" in told.value.hint
+    code, _, said = apply("--partitions", "5")
+    assert "add `--dev`" in said
+    assert "never changed in place" in said
+
+
+def test_fix_without_dev_does_not_demand_more_replicas_in_sync_than_a_dev_realm_has(realm, apply):
+    apply(*FLAGS)
+    apply("--partitions", "3", "--fix")
+    verify(realm)
+    found = plan(KafkaAdmin(realm.bootstrap), replace(realm, dev=False)).differences
+    assert {d.found for d in found if d.setting == "min.insync.replicas"} == {"1"}
+
+
 def test_production_settings_are_refused_by_a_single_broker_with_advice(realm, apply):
     code, _, said = apply("--partitions", "3")
     assert code == 4
-    assert "--dev" in said
+    assert "on fewer brokers than that add `--dev`" in said
 
 
 def test_a_recreated_log_is_another_incarnation(realm, apply):

@@ -98,7 +98,7 @@ def test_the_largest_exact_integer_is_no_garbage():
     ("value", "detail"),
     [
         (SMALL.replace(b'"realm":"prod-eu",', b""), "realm: Field required"),
-        (plus(b'"measures":{"rows":1.5}'), "measures.rows: Input should be a valid integer"),
+        (plus(b'"measures":{"rows":1.5}'), "measures.rows: must be a number ≥ 0: whole, or with a point as text"),
         (plus(b'"arguments":[{"name":"a","role":"x"}]'), "arguments.0.role: Input should be 'destination'"),
         (plus(b'"action":"crm.read"'), "action"),
     ],

@@ -10,12 +10,12 @@ from harness_stream.local.process import free_port
 RUN = "import runpy; runpy.run_module('topologies.risk', run_name='__main__')"
 
 
-def topology(folder, program=RUN, **settings):
+def topology(folder, program=RUN, *words, **settings):
     """Exit code and what it said."""
-    command = [sys.executable, "-c", program]
+    command = [sys.executable, "-c", program, *words]
     done = subprocess.run(command, cwd=folder, env=os.environ | settings, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
-    return done.returncode, done.stderr
+    return done.returncode, done.stderr + done.stdout
 
 
 def test_without_a_broker_it_names_the_address(tmp_path):
@@ -39,3 +39,24 @@ def test_a_signed_realm_is_refused_before_any_broker_is_asked(tmp_path):
     code, said = topology(tmp_path, HARNESS_DEV="0", HARNESS_BOOTSTRAP=f"127.0.0.1:{free_port()}")
     assert code == ConfigError.exit_code
     assert "HARNESS_DEV=1" in said
+
+
+def test_help_teaches_with_an_example_and_starts_nothing(tmp_path):
+    code, said = topology(tmp_path, RUN, "--help", COLUMNS="120")
+    assert code == 0
+    assert "Example: python -m topologies.risk --dev" in said
+    for flag in ("--bootstrap", "--prefix", "--dev", "--risk-half-life-ms", "--risk-denials-full", "--risk-ignored-rules"):
+        assert flag in said
+
+
+def test_a_mistyped_option_gets_a_suggestion(tmp_path):
+    code, said = topology(tmp_path, RUN, "--prefx", "x", COLUMNS="120")
+    assert code == 2
+    assert "--prefix" in said
+
+
+def test_settings_may_be_flags(tmp_path):
+    nobody = f"127.0.0.1:{free_port()}"
+    code, said = topology(tmp_path, RUN, "--dev", "--bootstrap", nobody, HARNESS_DEV="0")
+    assert code == BrokerUnavailable.exit_code
+    assert nobody in said

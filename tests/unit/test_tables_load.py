@@ -264,7 +264,45 @@ def test_prune_with_a_bad_row_deletes_nothing_because_the_bad_row_may_be_the_mis
     assert not realm.load(prune=True).applied
     with pytest.raises(ConfigError, match="`--partial` and `--prune`"):
         realm.load(prune=True, partial=True)
+    with pytest.raises(ConfigError, match="`--partial` and `--prune`"):
+        realm.load(prune_all=True, partial=True)
     assert set(realm.rows()) == {"a", "b"}
+
+
+@pytest.mark.parametrize("file", ["", "- {agent_id: other, tenant: acme}\n"], ids=["an empty file", "only other rows"])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_prune_refuses_to_delete_every_row_of_a_table_and_names_them(realm, file, dry_run):
+    realm.write(identity_yaml=IDENTITY, infrastructure_yaml="- workload_id: w\n- workload_id: v\n")
+    realm.load()
+    realm.write(identity_yaml=file, infrastructure_yaml="- workload_id: w\n")
+    with pytest.raises(ConfigError, match="2 of identity: `a`, `b`; nothing was written") as caught:
+        realm.load(prune=True, dry_run=dry_run)
+    assert "`--prune-all`" in caught.value.hint
+    assert (set(realm.rows()), set(realm.rows("infrastructure"))) == ({"a", "b"}, {"v", "w"})
+
+
+def test_prune_all_deletes_every_row_and_says_which(realm):
+    realm.write(identity_yaml=IDENTITY)
+    realm.load()
+    realm.write(identity_yaml="")
+    planned = tables._report_text(realm.load(prune_all=True, dry_run=True)).splitlines()
+    assert planned[0] == "identity  0 to write, 0 unchanged, 2 to delete, revision 1"
+    assert planned[1] == "to delete from identity: `a`, `b`"
+    assert set(realm.rows()) == {"a", "b"}
+    report = realm.load(prune_all=True)
+    assert realm.rows() == {}
+    assert tables._report_text(report).splitlines() == [
+        "identity  0 written, 0 unchanged, 2 deleted, revision 3",
+        "deleted from identity: `a`, `b`",
+    ]
+    assert json.loads(tables._report_json(report))["deleted"] == {"identity": ["a", "b"]}
+
+
+def test_of_many_deleted_rows_a_terminal_shows_a_few(realm):
+    realm.write(identity_yaml="".join(f"- agent_id: a{number:02}\n" for number in range(13)))
+    realm.load()
+    realm.write(identity_yaml="- agent_id: a00\n")
+    assert tables._report_text(realm.load(prune=True)).endswith("`a09`, `a10` and 2 more")
 
 
 def test_a_dry_run_tells_what_would_happen_and_writes_nothing(realm):
@@ -307,7 +345,7 @@ def test_deleting_an_agent_first_is_no_way_around_its_lane(realm):
     realm.write(identity_yaml=IDENTITY)
     realm.load()
     realm.write(identity_yaml="")
-    realm.load(prune=True)
+    realm.load(prune_all=True)
     realm.write(identity_yaml="- {agent_id: a, tenant: globex}\n")
     assert len(realm.load().mistakes) == 1
 

@@ -6,12 +6,18 @@ import json
 import socket
 import urllib.error
 import urllib.request
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from harness_stream.adapters.memory.log import MemoryReader
+from harness_stream.core import limits
+from harness_stream.core.model import TABLES
 from harness_stream.errors import ConfigError
 from harness_stream.runtime.readiness import Readiness
 from harness_stream.runtime.telemetry import METRICS, NullMetrics, PrometheusMetrics, TelemetryServer
+from tests.worked import Worked
 
 READY = Readiness(tables_behind=frozenset(), rules_verified=True, claims_unread=frozenset())
 
@@ -148,6 +154,7 @@ def test_port_0_is_off_and_a_closed_server_frees_its_port():
         (Readiness(frozenset(), True, None), ["no partition assignment"]),
         (Readiness(frozenset(), True, frozenset({10, 2})), ["partitions 2, 10"]),
         (Readiness(frozenset({"risk"}), False, frozenset({1})), ["risk", "rules push", "partitions 1"]),
+        (replace(READY, tables_stale=frozenset({"risk", "identity"})), ["fresh for 1000 ms: identity, risk;"]),
         (READY, []),
     ],
 )
@@ -156,3 +163,26 @@ def test_ready_needs_tables_rules_and_claims_and_names_what_is_missing(readiness
     assert readiness.ready == (not waits_for)
     assert len(said) == len(waits_for)
     assert all(part in sentence for part, sentence in zip(waits_for, said, strict=True))
+
+
+def test_the_readme_names_every_page(serve):
+    _, body = get(serve(), "/healthz")
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert [page for page in json.loads(body)["pages"] if f"`{page}`" not in readme] == []
+
+
+def test_a_worker_is_not_ready_while_its_broker_is_silent(monkeypatch):
+    world = Worked(1).world
+    (member,) = world.members
+    assert member.worker.readiness().ready
+    with monkeypatch.context() as silence:
+        silence.setattr(MemoryReader, "ends", lambda _reader: [])
+        told_by_ms = world.clock.now_ms() + limits.FRESH_MS_MAX + 1
+        while world.clock.now_ms() < told_by_ms:
+            world.turn()
+        assert not member.worker.readiness().ready
+        assert member.worker.readiness().tables_stale == set(TABLES)
+        assert member.worker.readiness().tables_behind == frozenset()
+    for _ in range(100):
+        world.turn()
+    assert member.worker.readiness().ready

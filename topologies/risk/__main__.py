@@ -6,24 +6,32 @@ What Faust's client would show as a traceback (no broker, a topic that is missin
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
-from harness_stream.config import load_settings
-from harness_stream.errors import CallerError, HarnessError
+import typer
+
+from harness_stream.cli.flags import takes
+from harness_stream.cli.main import run
+from harness_stream.errors import CallerError
 from harness_stream.wire.topics import Topics
 
 if TYPE_CHECKING:
     from harness_stream.config import Settings
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-def main() -> None:
-    """Run until stopped. Exit codes are those of `harness`."""
-    try:
-        app = _ready(load_settings())
-    except HarnessError as error:
-        sys.exit(_said(error))
-    app.Worker(loglevel="info").execute_from_commandline()
+
+@app.command()
+@takes("bootstrap", "prefix", "dev", "risk_half_life_ms", "risk_denials_full", "risk_ignored_rules")
+def risk(*, settings: Settings) -> None:
+    """Turn denials into risk until stopped: an agent that is denied again and again becomes risky, and recovers.
+
+    It reads the decision log and writes the `agent:` rows of the risk table, which rules read as `risk.score`. Start
+    several to share the work. It keeps nothing: a new process rebuilds the scores from the log. SIGTERM stops it.
+
+    Example: python -m topologies.risk --dev
+    """
+    _ready(settings).Worker(loglevel="info").execute_from_commandline()
 
 
 def _ready(settings: Settings) -> Any:  # noqa: ANN401  Faust has no types
@@ -37,14 +45,9 @@ def _ready(settings: Settings) -> Any:  # noqa: ANN401  Faust has no types
         ) from error
     from harness_stream.adapters.kafka.admin import require_topics  # noqa: PLC0415  as above
 
-    app, topics = build(settings), Topics(settings.prefix)
+    built, topics = build(settings), Topics(settings.prefix)
     require_topics(settings.bootstrap, [topics.intents, topics.verdicts, topics.heads, topics.risk])
-    return app
+    return built
 
 
-def _said(error: HarnessError) -> int:
-    sys.stderr.write(f"error: {error.message}\n" + (f"→ {error.hint}\n" if error.hint else ""))
-    return error.exit_code
-
-
-main()
+run(app, "python -m topologies.risk")

@@ -50,7 +50,7 @@ class Risks:
         if not settings.dev:
             raise ConfigError(
                 "signed realms need keys, which this version has not",
-                hint="add HARNESS_DEV=1 to read an unsigned realm",
+                hint="add `--dev` (or set HARNESS_DEV=1) to read an unsigned realm",
             )
         self._settings, self._clock, self._verifier = settings, SystemClock(), UnsignedVerifier()
         ignored = frozenset(settings.risk_ignored_rules.replace(",", " ").split())

@@ -7,10 +7,10 @@ agents to other partitions, or data between brokers.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without saying so
     AlterConfigOpType,
     ConfigEntry,
@@ -21,7 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 
 from harness_stream.adapters.kafka.admin import ADMIN_S_MAX, KafkaAdmin
 from harness_stream.errors import ProtocolError
-from harness_stream.wire.topics import retention_ms, topic_specs
+from harness_stream.wire.topics import MIN_INSYNC_SETTING, retention_ms, topic_specs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from confluent_kafka.admin import TopicDescription  # type: ignore[attr-defined]  # re-exported without saying so
 
     from harness_stream.config import Settings
-    from harness_stream.wire.topics import TopicSpec
+    from harness_stream.wire.topics import Requirement, TopicSpec
 
 PARTITIONS: Final = "partitions"
 REPLICATION: Final = "replication factor"
@@ -89,8 +89,13 @@ def compare(spec: TopicSpec, found: Found) -> list[Difference]:
         value = found.configs.get(need.name)
         if not need.met_by(value):
             expected = f"≥ {need.value}" if need.floor else need.value
-            differences.append(Difference(spec.name, need.name, expected, str(value), True))
+            differences.append(Difference(spec.name, need.name, expected, str(value), _fixable(need, found)))
     return differences
+
+
+def _fixable(need: Requirement, found: Found) -> bool:
+    """More replicas demanded in sync than there are would stop every writer, and replicas are not changed here."""
+    return need.name != MIN_INSYNC_SETTING or int(need.value) <= found.replication
 
 
 def plan(admin: KafkaAdmin, settings: Settings) -> Plan:
@@ -187,13 +192,40 @@ def verify(settings: Settings) -> None:
         BrokerUnavailable: nobody answered in time.
         ProtocolError: lists every topic that is missing and every difference.
     """
-    found = plan(KafkaAdmin(settings.bootstrap), settings)
+    admin = KafkaAdmin(settings.bootstrap)
+    found = plan(admin, settings)
     mistakes = [f"`{spec.name}` does not exist" for spec in found.missing] + [str(d) for d in found.differences]
     if mistakes:
         raise ProtocolError(
             "the realm's topics are not what the protocol asks for:\n  " + "\n  ".join(mistakes),
-            hint="`harness topics apply` creates what is missing, with `--fix` it also changes settings",
+            hint="; ".join(
+                [
+                    *(["`harness topics apply` creates what is missing"] if found.missing else []),
+                    *advice(admin, settings, found.differences),
+                ]
+            ),
         )
+
+
+def advice(admin: KafkaAdmin, settings: Settings, differences: Sequence[Difference]) -> list[str]:
+    """What to do about differences.
+
+    Raises:
+        BrokerUnavailable: nobody answered in time.
+    """
+    advised = []
+    few = {d.topic for d in differences if d.setting == REPLICATION}
+    if few and not settings.dev:
+        left = plan(admin, replace(settings, dev=True)).differences
+        differences = [d for d in differences if d.topic not in few or d in left]
+        advised.append("a realm made with `--dev` has one replica: add `--dev` (or set HARNESS_DEV=1) here too")
+    if any(d.fixable for d in differences):
+        advised.append("`harness topics apply --fix` changes settings")
+    if any(not d.fixable for d in differences):
+        advised.append(
+            "partition counts and replicas are never changed in place: name those that exist, or take a new `--prefix`"
+        )
+    return advised
 
 
 def _specs(settings: Settings) -> tuple[TopicSpec, ...]:
@@ -218,7 +250,8 @@ def _found(description: TopicDescription, configs: Mapping[str, str | None]) -> 
 
 
 def _refused(what: str, error: KafkaException) -> ProtocolError:
+    few_brokers = error.args[0].code() == KafkaError.INVALID_REPLICATION_FACTOR
     return ProtocolError(
         f"Kafka refuses to {what}: {error.args[0].str()}",
-        hint="`--dev` asks for one replica, where there is only one broker",
+        hint="on fewer brokers than that add `--dev`, which asks for one replica" if few_brokers else "",
     )

@@ -33,6 +33,7 @@ from harness_stream.core.cases.words import (
     TYPE,
 )
 from harness_stream.core.model import EVENTS, TABLES
+from harness_stream.core.refusals import refusals
 from harness_stream.core.rules.mistakes import Code, did_you_mean
 
 if TYPE_CHECKING:
@@ -181,11 +182,11 @@ class EventReader(ExpectationReader):
         try:
             return model.model_validate_json(json.dumps(value))
         except ValidationError as error:
-            errors = error.errors(include_url=False, include_context=False, include_input=False)
+            errors = refusals(error)
             # What was filled in is only wrong because of what was written.
-            own = [e for e in errors if not e["loc"] or names.get(str(e["loc"][0]), e["loc"][0]) in item.value]
+            own = [e for e in errors if not e.loc or names.get(str(e.loc[0]), e.loc[0]) in item.value]
             for found in own or errors:
-                self._refuse(found["type"], found["loc"], found["msg"], item, names)
+                self._refuse(*found, item, names)
         except (ValueError, RecursionError) as error:
             self.wrong(item, Code.BAD_VALUE, f"cannot be written as JSON: {error}", _SEE_SCHEMA)
         return None
@@ -204,9 +205,8 @@ class EventReader(ExpectationReader):
             what, fix = _MEANS[steps[0]]
             self.wrong(place, Code.BAD_VALUE, f"`{place.value}` {what}", fix)
         else:
-            said = message.removeprefix("Value error, ")
             fix = "write it in quotes" if kind == "string_type" and below else _SEE_SCHEMA
-            self.wrong(place, Code.BAD_VALUE, f"`{name}`: {said}" if steps else said, fix)
+            self.wrong(place, Code.BAD_VALUE, f"`{name}`: {message}" if steps else message, fix)
 
 
 _SOMETHING: Final[Mapping[str, Any]] = {"action": "a.b", "status": "done", "decision": "approve"}

@@ -37,8 +37,11 @@ def statuses(live, count=1):
     return [event["status"] for event in live.worker.of("outcome")]
 
 
-def with_policy(policy, use):
-    with Live(policy) as live, HarnessSync.connect(**live.connection()) as harness:
+ENFORCED = {"enforcer": "gate-1"}
+
+
+def with_policy(policy, use, **words):
+    with Live(policy) as live, HarnessSync.connect(**live.connection(), **words) as harness:
         return use(live, harness.chain())
 
 
@@ -172,7 +175,7 @@ class TestWhatRuns:
                 guarded(shared)
             return statuses(live)
 
-        assert with_policy(approve_and_change, use) == ["abandoned"]
+        assert with_policy(approve_and_change, use, **ENFORCED) == ["abandoned"]
 
     def test_a_denied_function_does_not_run(self):
         ran = []
@@ -193,7 +196,7 @@ class TestWhatRuns:
                 chain.guard("email.send")(lambda to: ran.append([to]))("x")
             return statuses(live)
 
-        assert with_policy(lambda _intent: ("approve", {"valid_for_ms": 0}), use) == ["abandoned"]
+        assert with_policy(lambda _intent: ("approve", {"valid_for_ms": 0}), use, **ENFORCED) == ["abandoned"]
         assert ran == []
 
     def test_every_call_needs_its_own_approval(self, live, chain):
@@ -219,7 +222,7 @@ class TestWhatRuns:
                 chain.guard("email.send", obligations={"mask": fail})(lambda: pytest.fail("it ran"))()
             return statuses(live)
 
-        assert with_policy(lambda _intent: ("approve", {"obligations": {"mask": 1}}), use) == ["abandoned"]
+        assert with_policy(lambda _intent: ("approve", {"obligations": {"mask": 1}}), use, **ENFORCED) == ["abandoned"]
 
     def test_positional_and_keyword_rests_arrive_as_they_were(self, chain):
         def call(first, *rest, key=1, **more):
@@ -277,7 +280,7 @@ class TestOutcomes:
             return "approve", {}
 
         async def main(live):
-            async with Harness.connect(**live.connection()) as harness:
+            async with Harness.connect(**live.connection(), **ENFORCED) as harness:
 
                 @(await harness.chain()).guard("crm.read")
                 async def never():
@@ -293,6 +296,29 @@ class TestOutcomes:
 
         with Live(late) as live:
             assert asyncio.run(main(live)) == ["abandoned"]
+
+    def test_abandoned_is_said_by_the_enforcer_and_without_one_by_nobody(self):
+        def run_out(intent):
+            return "approve", {"valid_for_ms": 0} if intent["action"] == "email.send" else {}
+
+        def use(live, chain):
+            with pytest.raises(TimedOut, match="run out"):
+                chain.guard("email.send")(lambda: pytest.fail("it ran"))()
+            chain.guard("crm.read")(lambda: 1)()
+            statuses(live)
+            return [(event["by"], event["status"]) for event in live.worker.of("outcome")]
+
+        assert with_policy(run_out, use) == [("support-1", "done")]
+        assert with_policy(run_out, use, **ENFORCED)[:1] == [("gate-1", "abandoned")]
+
+    def test_an_agent_that_would_say_so_of_itself_is_told_what_to_do(self, live, chain):
+        approved = chain.decide("crm.read")
+        with pytest.raises(CallerError, match="nothing was published") as caught:
+            approved.report("abandoned")
+        assert "`enforcer`" in caught.value.hint
+        approved.start()
+        approved.report("done")
+        assert statuses(live) == ["done"]
 
 
 ARGUMENTS = st.recursive(
