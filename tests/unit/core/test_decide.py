@@ -210,8 +210,8 @@ class TestRules:
 
     def test_an_error_on_one_resource_is_not_hidden_by_another(self):
         """A hold that a person can satisfy must not swallow the error of the same rule."""
-        overflows = "intent.t * 9000000000000 > 0"
-        ask = rules(f"{{id: ask, effect: hold, when: 'intent.resource.system == \"crm\" || ({overflows})'}}")
+        fails = "risk.score > 0.5"  # without a row
+        ask = rules(f"{{id: ask, effect: hold, when: 'intent.resource.system == \"crm\" || ({fails})'}}")
         both = {"resources": ("crm://a", "mail://b")}
         result = decided(rules=ask, **both)
         assert (result.decision, code(result), result.reasons[0]["rule"]) == ("deny", Deny.RULE_ERROR, "ask")

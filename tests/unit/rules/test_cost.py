@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness_stream.core.rules import inspect
-from harness_stream.core.rules.cel import Parser
+from harness_stream.core.rules.cel import Parser, Runtime, outcome
 from harness_stream.core.rules.cost import cost_of, shapes_of
 from harness_stream.core.rules.language import (
     CONDITION_STEPS_MAX,
+    INTEGER_MAX,
     INTENT_STEPS_MAX,
     LOOP_STEPS_MAX,
     PATTERN_UNITS_MAX,
@@ -197,3 +200,28 @@ def test_a_pattern_with_a_start_and_an_end_does_not_read_on(pattern, pinned, lit
     found = pattern_of(pattern)
     assert (found.pinned, found.literal) == (pinned, literal)
     assert found.steps(100_000) <= (found.steps(found.units) if pinned else float("inf"))
+
+
+# --- arithmetic ---
+
+OPERANDS = st.sampled_from(["intent.t", "chain.events", "params.n", "size(intent.labels)"]) | st.integers(
+    -(2**63) + 1, 2**63 - 1
+).map(lambda number: f"({number})")
+SUMS = st.recursive(
+    OPERANDS | st.integers(-9, 9).map(lambda number: f"({number})"),
+    lambda inner: (
+        st.tuples(inner, st.sampled_from("+-*"), inner).map(lambda part: f"({' '.join(part)})")
+        | inner.map(lambda part: f"-({part})")
+    ),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=200)
+@given(SUMS, st.sampled_from([0, 1, INTEGER_MAX]), st.sampled_from([0, 1, INTEGER_MAX]))
+def test_arithmetic_that_is_accepted_fails_for_no_number_that_a_field_can_hold(text, t, events):
+    n = 86_400_000
+    if cost(text, n=n).overflows is None:
+        values = {"intent": {"t": t, "labels": ["a"]}, "chain": {"events": events}, "params": {"n": n}}
+        runtime = Runtime()
+        assert isinstance(outcome(runtime.compile(f"{text} > 0"), runtime.activation(values)), bool)
