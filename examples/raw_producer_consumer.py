@@ -7,9 +7,7 @@ import time
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-if not sys.argv[1:] or sys.argv[1].startswith("-"):
-    sys.exit("usage: python raw_producer_consumer.py BOOTSTRAP [PREFIX], for example 127.0.0.1:9092 harness")
-bootstrap, prefix = sys.argv[1], (sys.argv[2:] or ["harness"])[0]
+bootstrap, prefix, *_ = [*sys.argv[1:], "harness"] if sys.argv[1:2] not in ([], ["--help"]) else sys.exit(__doc__)
 verdicts, lane = f"{prefix}.verdicts", "acme"  # the lane: as the agent's identity row says, by default its tenant
 consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "raw", "enable.auto.commit": False,
                      "isolation.level": "read_uncommitted", "auto.offset.reset": "error"})  # fmt: skip
