@@ -8,7 +8,7 @@ bug and raises. What is done in a state is the runtime's business; *whether* it 
     DECIDING  own records with contiguous offsets are effective; the only state that answers
     RESYNC    something is unknown: nothing is decided until a new claim says what landed
     LOST      somebody else owns it; the state is dropped
-    HALTED    the log cannot be extended from a checkpoint: deny by silence, only an operator continues
+    HALTED    a log is shorter than what is known of it: deny by silence, only an operator continues
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Signal(StrEnum):
     STATE_GONE = "state_gone"
     """State that is not in memory cannot be had from the store any more."""
     UNEXTENDABLE = "unextendable"
-    """A valid checkpoint cannot be extended by the log."""
+    """The decision log cannot extend a valid checkpoint, or the input log has lost inputs that were answered."""
     RETRY = "retry"
 
 
@@ -61,6 +61,7 @@ TRANSITIONS: Mapping[tuple[Phase, Signal], Phase] = {
     (Phase.DECIDING, Signal.FAULT): Phase.RESYNC,
     (Phase.DECIDING, Signal.OVERTAKEN): Phase.LOST,
     (Phase.DECIDING, Signal.STATE_GONE): Phase.LOADING,
+    (Phase.DECIDING, Signal.UNEXTENDABLE): Phase.HALTED,
     (Phase.RESYNC, Signal.FAULT): Phase.RESYNC,
     (Phase.RESYNC, Signal.SETTLED): Phase.CLAIMING,
     (Phase.RESYNC, Signal.OVERTAKEN): Phase.LOST,

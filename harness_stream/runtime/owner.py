@@ -16,6 +16,7 @@ from harness_stream.core.state import State
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.deciding import Deciding
 from harness_stream.runtime.history import Tail
+from harness_stream.runtime.input_log import InputBounds, Shortage, too_short
 from harness_stream.runtime.loading import CannotLoadError, Folded, Loader
 from harness_stream.runtime.mover import Mover
 from harness_stream.runtime.outbox import Outbox
@@ -85,10 +86,11 @@ class Owner:
         self._released = False
         self._after = "crash"  # what a claim says came before; genesis and a clean stop's last word change it
         self._trust_store = True
-        self._input_end: int | None = None
+        self._input_ends: Ends | None = None
+        self._shortage = Shortage(ports.clock)
         self._show_phase()
         reading.watch(realm.topics.verdicts, partition, self)
-        reading.watch(realm.topics.intents, partition, InputBounds(self))
+        reading.watch(realm.topics.intents, partition, InputBounds(self.input_bounds))
 
     # --- what the worker asks and tells ---
 
@@ -143,10 +145,12 @@ class Owner:
             self._deciding.bounds(ends)
 
     def input_bounds(self, ends: Ends) -> None:
-        """The input log's bounds, for `pending` and the lag."""
-        self._input_end = ends.end
-        lag = max(0, ends.end - self.place.header.next_input)
-        self._ports.metrics.gauge("harness_lag", lag, partition=str(self.partition))
+        """The input log's bounds, for `pending` and the lag; an end before next_input halts."""
+        self._input_ends = ends
+        next_input = self.place.header.next_input
+        self._ports.metrics.gauge("harness_lag", max(0, ends.end - next_input), partition=str(self.partition))
+        if self._deciding is not None and self._shortage.shown_by(ends, next_input):
+            self._deciding.fail(Signal.UNEXTENDABLE, too_short(ends, next_input))
 
     def delivered(self, delivery: Delivery) -> None:
         """The fate of one own decision-log record; they come in append order."""
@@ -269,6 +273,7 @@ class Owner:
         self._folded = self._nothing()
         self._folded = yield from self._loader.load(trust_store=self._trust_store)
         self._trust_store = True
+        yield from self._input_reaches(self.place.header.next_input)
         if self._after == "crash" and self._stopped_cleanly():
             self._after = "clean"
         while self.place.header.rules is None and self._rules.active is None:
@@ -278,6 +283,16 @@ class Owner:
         self.why = "loaded"
         self._keep_behind()
         return Signal.LOADED
+
+    def _input_reaches(self, next_input: int) -> Generator[None, None, None]:
+        """Ask, now that next_input is known, whether the input log still holds what was answered."""
+        self._input_ends = None
+        asked_ms = self._ports.clock.now_ms()
+        self._reading.ask(self._realm.topics.intents, self.partition, asked_ms)
+        while self._input_ends is None or self._input_ends.asked_at_ms < asked_ms:
+            yield
+        if self._input_ends.end < next_input:
+            raise CannotLoadError(Signal.UNEXTENDABLE, too_short(self._input_ends, next_input))
 
     def _keep_behind(self) -> None:
         """Set up what follows the confirmed fold: the store and the snapshots."""
@@ -317,7 +332,7 @@ class Owner:
             "epoch": epoch,
             "writer": self._outbox.writer_id,
             "after": self._after,
-            "pending": self._input_end is None or self._input_end > self.place.header.next_input,
+            "pending": self._input_ends is None or self._input_ends.end > self.place.header.next_input,
         }
         self._outbox.send(body)
         self._ports.metrics.count("harness_claims_total", after=self._after)
@@ -377,17 +392,3 @@ class Owner:
         for phase in Phase:
             value = float(phase is self.phase)
             self._ports.metrics.gauge("harness_partition_state", value, partition=str(self.partition), state=str(phase))
-
-
-class InputBounds:
-    """Watches the input log's bounds for its owner (a `Follower` without records)."""
-
-    def __init__(self, owner: Owner) -> None:
-        self._owner = owner
-
-    def take(self, record: LogRecord) -> None:
-        """Input comes through the group, never through here."""
-
-    def bounds(self, ends: Ends, position: int | None) -> None:  # noqa: ARG002  it reads nothing
-        """Pass them on."""
-        self._owner.input_bounds(ends)

@@ -166,6 +166,66 @@ def test_more_changed_units_than_a_step_takes_are_written_in_several():
     assert len(world.store.units(HOME)) > MOVE_UNITS
 
 
+@pytest.mark.parametrize("left", [0, 1, 2], ids=["recreated", "truncated", "truncated by one"])
+def test_an_input_log_that_lost_what_was_answered_halts_its_partition_and_no_other(left, caplog):
+    world = quiet()
+    act(world, 3)
+    world.broker.truncate_from(TOPICS.intents, HOME, left)
+    turns(world, 400)
+    assert owner(world).phase is Phase.HALTED
+    assert owner(world, 1 - HOME).phase is Phase.DECIDING
+    [said] = {r.message for r in caplog.records if r.levelname == "ERROR"}
+    assert f"input log too short: it ends at {left}, but inputs up to 2 were answered" in said
+
+
+def test_a_halted_partition_says_nothing_until_an_operator_resumes_it():
+    world = quiet()
+    act(world, 3)
+    place = owner(world).place
+    world.broker.truncate_from(TOPICS.intents, HOME, 1)
+    turns(world, 400)
+    end = world.broker.bounds(TOPICS.verdicts, HOME)[1]
+    act(world)
+    assert restarted(world).phase is Phase.HALTED
+    assert world.broker.bounds(TOPICS.verdicts, HOME)[1] == end, "not even a claim"
+    header = place.header
+    resume = {
+        "kind": "resume",
+        "incarnation": "i1",
+        "epoch": header.epoch + 1,
+        "writer": "f" * 32,
+        "checkpoint": {},
+        "head": header.head,
+        "next_input": 1,
+        "rules": {"digest": header.rules[0], "revision": header.rules[1]},
+        "t": header.t,
+        "reason": "the broker lost its disk",
+    }
+    world.broker.append(TOPICS.verdicts, HOME, None, orjson.dumps(resume), UNSIGNED_HEADERS)
+    turns(world, 4_000)
+    assert owner(world).phase is Phase.DECIDING
+    assert owner(world).place.header.next_input == 2
+    assert events(world) == 4
+
+
+def test_an_end_of_the_input_log_that_is_answered_late_halts_nobody(monkeypatch):
+    world = quiet()
+    reader, under_way = world.members[0].worker._reading._reader, []
+    ends = reader.ends
+
+    def late():
+        now_ms = world.clock.now_ms()
+        under_way.extend((now_ms + 400, answer) for answer in ends())
+        due = [answer for due_ms, answer in under_way if due_ms <= now_ms]
+        under_way[:] = [(due_ms, answer) for due_ms, answer in under_way if due_ms > now_ms]
+        return due
+
+    monkeypatch.setattr(reader, "ends", late)
+    act(world, 30)
+    turns(world, 400)
+    assert (owner(world).place.header.epoch, owner(world).place.header.next_input) == (1, 30)
+
+
 def test_a_batch_that_is_half_delivered_is_rolled_back_whole():
     """Found by seed 1 of the first simulation: the confirmed place stood inside of a micro-batch."""
     world = World(1, Faults(lost=0.05, delayed=0.2, falsely_failed=0.05, crash=0, pause=0, store=0), workers=1)

@@ -34,6 +34,15 @@ def fates(*queue):
     return lambda _record: remaining.pop(0) if remaining else Fate()
 
 
+def test_a_log_that_lost_its_end_writes_those_offsets_again(broker):
+    for value in (b"a", b"b", b"c"):
+        broker.append("out", 0, None, value)
+    broker.truncate_from("out", 0, 1)
+    assert broker.bounds("out", 0) == (0, 1)
+    assert broker.append("out", 0, None, b"d") == 1
+    assert values(broker) == [b"a", b"d"]
+
+
 def test_a_lost_record_is_reported_failed_and_the_next_one_lands(broker):
     writer = MemoryWriter(broker, fate=fates(Fate(lands=False, reports="failed")))
     writer.append("out", 0, None, b"a", token=1)

@@ -23,6 +23,9 @@ LOW_MS: Final = 1_000
 _STALE: Final = frozenset({KafkaError.FENCED_LEADER_EPOCH, KafkaError.NOT_LEADER_FOR_PARTITION})
 # A new client connects and learns its metadata in some 10 ms; a restarted broker needs about a second to know itself.
 RENEW_MS: Final = 1_000
+# Three rounds of queries in a row that no broker answered: this client may be the one that has lost it (see
+# standstill.py), and if not, a new one every so often costs nothing.
+SILENCE_MS_MAX: Final = 3 * FRESH_MS_MAX
 # An older answer is worth nothing (`fresh_as_of`), so a query is given up then.
 QUERY_S_MAX: Final = FRESH_MS_MAX / 1000
 # Ten queries a second, each given up after one, of up to 64 partitions; a silent broker must not pile up more.
@@ -45,6 +48,11 @@ class _Query:
         failures = (future.exception() for future in (self.low, self.end))
         return any(isinstance(e, KafkaException) and e.args[0].code() in _STALE for e in failures)
 
+    def heard(self) -> bool:
+        """Did a broker say anything? librdkafka's own errors are negative."""
+        failures = (future.exception() for future in (self.low, self.end))
+        return all(not isinstance(e, KafkaException) or e.args[0].code() >= 0 for e in failures)
+
     def answer(self) -> Ends | None:
         try:
             low, end = self.low.result().offset, self.end.result().offset
@@ -65,6 +73,7 @@ class EndsQueries:
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
         self._renewed_at_ms = 0
+        self._silent_since_ms: int | None = None  # when the first query without an answer was asked
         self._lows: dict[tuple[str, int], tuple[int, Future[ListOffsetsResultInfo]]] = {}
         self._admin = AdminClient(settings.admin(bootstrap))
         self._open: list[_Query] = []
@@ -84,10 +93,21 @@ class EndsQueries:
         done = [query for query in self._open if query.answered()]
         if done:
             self._open = [query for query in self._open if query not in done]
-        stale = [query.asked_at_ms for query in done if query.stale()]
-        if stale and max(stale) - self._renewed_at_ms >= RENEW_MS:
-            self._renew(max(stale))
+        due = [q.asked_at_ms for q in done if q.stale() and q.asked_at_ms - self._renewed_at_ms >= RENEW_MS]
+        due += self._silent(done)
+        if due:
+            self._renew(max(due))
         return [ends for query in done if (ends := query.answer()) is not None]
+
+    def _silent(self, done: list[_Query]) -> list[int]:
+        """When the newest query was asked, if for too long no broker has said anything."""
+        for query in done:
+            if query.heard():
+                self._silent_since_ms = None
+            elif self._silent_since_ms is None:
+                self._silent_since_ms = query.asked_at_ms
+        since_ms = self._silent_since_ms
+        return [q.asked_at_ms for q in done if since_ms is not None and q.asked_at_ms - since_ms >= SILENCE_MS_MAX]
 
     def _firsts(self, places: list[TopicPartition], now_ms: int) -> list[Future[ListOffsetsResultInfo]]:
         """First kept offsets: they move with retention, so an answer serves for LOW_MS (half of all queries saved)."""
@@ -110,8 +130,8 @@ class EndsQueries:
         self._open = []
 
     def _renew(self, now_ms: int) -> None:
-        """A client whose cached leader was fenced never asks for the new one by itself; its open queries fail."""
-        self._open, self._lows, self._renewed_at_ms = [], {}, now_ms
+        """A client whose cached leader was fenced, or that forgot its brokers, may never ask again by itself."""
+        self._open, self._lows, self._renewed_at_ms, self._silent_since_ms = [], {}, now_ms, None
         self._admin = AdminClient(settings.admin(self._bootstrap))
 
     def _send(

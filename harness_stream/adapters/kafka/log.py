@@ -5,32 +5,42 @@ Rule: neither ever waits or raises because a broker is away; they count and go o
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 
+from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka import settings
 from harness_stream.adapters.kafka.ends import EndsQueries
 from harness_stream.adapters.kafka.positions import Positions
+from harness_stream.adapters.kafka.standstill import Standstill
 from harness_stream.ports import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from harness_stream.ports import Ends, Headers, LogRecord
+    from harness_stream.ports import Clock, Ends, Headers, LogRecord
+
+log = logging.getLogger(__name__)
 
 
 class KafkaReader:
     """Reads any partitions without a group (implements `ports.LogReader`).
 
+    A consumer that stands still while the ends that are asked for go on is replaced (standstill.py).
+
     Args:
         bootstrap: Kafka bootstrap servers.
+        clock: tells how long a consumer stands still.
     """
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, clock: Clock | None = None) -> None:
+        self._bootstrap, self._clock = bootstrap, clock or SystemClock()
         self._consumer = Consumer(settings.reader(bootstrap))
         self._positions = Positions(self._consumer)
+        self._standstill = Standstill()
         self._queries = EndsQueries(bootstrap)
         self._closed = False
 
@@ -49,7 +59,12 @@ class KafkaReader:
 
     def poll(self, records_max: int) -> list[LogRecord]:
         """At most `records_max` records; a position outside of the log delivers nothing until it is followed anew."""
-        return [] if self._closed else self._positions.take(records_max)
+        if self._closed:
+            return []
+        records = self._positions.take(records_max)
+        if len(records) == records_max:
+            self._standstill.busy()
+        return records
 
     def position(self, topic: str, partition: int) -> int | None:
         """Next offset to be delivered, offsets without a record at the end of the log passed over."""
@@ -61,7 +76,13 @@ class KafkaReader:
 
     def ends(self) -> list[Ends]:
         """Answers since the last call."""
-        return [] if self._closed else self._queries.collect()
+        if self._closed:
+            return []
+        answers, now_ms = self._queries.collect(), self._clock.elapsed_ms()
+        noticed = [e for e in answers if self._standstill.noticed(e, self.position(e.topic, e.partition), now_ms)]
+        if noticed:
+            self._renew(noticed[0], now_ms)
+        return answers
 
     def close(self) -> None:
         """Free everything; nothing is delivered afterwards."""
@@ -69,6 +90,13 @@ class KafkaReader:
             self._closed = True
             self._queries.close()
             self._consumer.close()
+
+    def _renew(self, ends: Ends, now_ms: int) -> None:
+        log.warning("`%s`/%d goes on to %d and nothing arrives: a new consumer", ends.topic, ends.partition, ends.end)
+        former, self._consumer = self._consumer, Consumer(settings.reader(self._bootstrap))
+        self._positions.move_to(self._consumer)
+        self._standstill.renewed(now_ms)
+        former.close()
 
 
 class _Slot:

@@ -87,6 +87,14 @@ class Positions:
         """What librdkafka fetches."""
         return frozenset(self._assigned)
 
+    def move_to(self, consumer: Consumer) -> None:
+        """Go on with another consumer, each partition at the next offset not delivered."""
+        self._consumer = consumer
+        self._assigned.clear()
+        for name, place in self._places.items():
+            place.waiting, place.dropped = True, False
+            self._settle(name)
+
     def freeze(self) -> None:
         """Put off every change of librdkafka's assignment until `thaw`."""
         self._frozen = True

@@ -173,6 +173,14 @@ class MemoryBroker:
             log.low = max(log.low, min(offset, log.end))
             del log.records[: bisect_left(log.records, log.low, key=_offset)]
 
+    def truncate_from(self, topic: str, partition: int, offset: int) -> None:
+        """Lose everything from `offset` on, as an unclean election or a recreated topic does."""
+        with self.lock:
+            self.advance()
+            log = self._at(topic, partition)
+            log.end = min(log.end, max(log.low, offset))
+            del log.records[bisect_left(log.records, log.end, key=_offset) :]
+
     def skip_offsets(self, topic: str, partition: int, count: int) -> None:
         """Use up `count` offsets without records, as transaction markers do."""
         with self.lock:
