@@ -198,11 +198,17 @@ class TestManyHolds:
         assert interval(VALUES, state, 100) == (limits.WINDOW_HOLDS_MAX, limits.WINDOW_HOLDS_MAX + 1)
 
     def test_one_that_nobody_answered_is_an_attempt_and_waits_no_more(self):
-        spec = VALUES._replace(attempts=True)
-        entries = [Entry(100 * n, f"h{n}", 100 * n + 50) for n in range(3 * limits.WINDOW_HOLDS_MAX)]
-        state = seen(spec, *entries, match=ALL)
-        last = entries[-1].t
-        assert [interval(spec, state, t) for t in (last, last + T, last + T + 1)] == [(1, 1), (1, 1), (0, 0)]
+        spec, state, count = VALUES._replace(attempts=True), window.empty(VALUES, None), 3 * limits.WINDOW_HOLDS_MAX
+        for n in range(count):
+            match = Match(1, values=(f"u{n}",))
+            state = seen(spec, Entry(100 * n, f"h{n}", 100 * n + 50), state=state, match=match)
+        assert interval(spec, state, 100 * count) == (count, count)
+        assert interval(spec, state, 100 + T) == (count - 1, count - 1)
+
+    def test_so_it_takes_no_place_among_the_runs(self):
+        spec = ORDERED._replace(attempts=True)
+        state = seen(spec, *(Entry(100 * n, f"h{n}", 100 * n + 50) for n in range(3 * limits.WINDOW_RUNS_MAX)))
+        assert interval(spec, state, 100 * 3 * limits.WINDOW_RUNS_MAX) == (0, 0)
 
     def test_a_full_group_is_as_small_as_its_limits_say(self):
         """See `WINDOW_FIRM_KEPT`, `WINDOW_HOLDS_MAX` and `WINDOW_RUNS_MAX`."""
