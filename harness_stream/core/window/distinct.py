@@ -128,14 +128,15 @@ class Distinct(NamedTuple):
 
     def changed(self, changes: Mapping[str, Last], floor: int = 0) -> Self:
         """With other knowledge of some values, and without those older than `floor`."""
-        known, perhaps = dict[str, Last | None](), dict(self.perhaps)
+        known: dict[str, Last | None] = {}
+        perhaps = dict(self.perhaps)
         for value, last in changes.items():
             perhaps.pop(value, None)
             known[value] = last if last.known else None
             if last.older is not None and last.older > last.t:
                 perhaps[value] = last.older
                 known[value] = Last(last.known) if last.known else None
-        return self._replace(values=self.values.put(known, floor), perhaps=perhaps).bounded()
+        return type(self)(self.values.put(known, floor), perhaps, self.pending, self.since).bounded()
 
     def bounded(self) -> Self:
         """Within WINDOW_VALUES_MAX and WINDOW_DOUBTS_MAX: the oldest leave, and all is unknown from there back."""

@@ -31,11 +31,13 @@ class Marks(Distinct):
         """1 if every listed selection has an event that counts at chain time t, else 0."""
         start, held, listed = t - spec.timespan_ms, self.held(spec, t), _listed(spec)
         newest = {name: self._newest(name, start, held.get(name)) for name in listed}
-        found = tuple(e.id for e in newest.values() if e is not None)
+        found = tuple([e.id for e in newest.values() if e is not None])
         if len(found) == len(listed):
             return Seen(1, 1, found, len(found))
-        possible = all(e is not None or self.perhaps.get(name, start - 1) >= start for name, e in newest.items())
-        return Seen(0, None if possible or self.blind(start) else 0, found, len(found))
+        missing = {name for name, e in newest.items() if e is None}
+        perhaps = {name for name, at in self.perhaps.items() if at >= start}
+        unknown = self.blind(start) or missing <= perhaps
+        return Seen(0, None if unknown else 0, found, len(found))
 
     def _newest(self, name: str, start: int, hold: Entry | None) -> Entry | None:
         firm = self.values.inside(name, start)

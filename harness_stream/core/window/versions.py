@@ -41,7 +41,7 @@ class Last(NamedTuple):
     def plus(self, entry: Entry) -> Last:
         """With one more event, at its place in time."""
         known = (*self.known, entry)
-        if self.t > entry.t:
+        if len(known) > 1 and known[-2].t > entry.t:
             known = tuple(sorted(known, key=_entry_time))
         if len(known) <= limits.WINDOW_FIRM_KEPT:
             return Last(known, self.older)
@@ -105,12 +105,12 @@ class Versions(NamedTuple):
         else:
             at = self.base.at.get(key)
             last = None if at is None else self.base.lasts[at]
-        return None if last is None or last.t < self.floor else last
+        return None if last is None or last.known[-1].t < self.floor else last
 
     def inside(self, key: str, start: int) -> Entry | None:
         """The newest event of a key, if it is not before `start`."""
         last = self.get(key)
-        return None if last is None or last.t < start else last.known[-1]
+        return None if last is None or last.known[-1].t < start else last.known[-1]
 
     def count(self, start: int = 0) -> int:
         """How many keys have an event at `start` or later."""
