@@ -9,6 +9,7 @@ excuses are listed in `Oracle.says`.
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import combinations, product
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 Answers = frozenset[bool | None]
 """What a condition may say: True, False, or None for unknown."""
 
-HOLDS_KEPT = limits.EVIDENCE_MAX  # holds that a window other than count and sum keeps one by one
-HOLDS_FEW = 5  # with fewer there are not so many ways over them
+KEPT = limits.WINDOW_FIRM_KEPT  # newest events of a value or selection that are kept one by one
+HOLDS_FEW = 5  # with fewer there are not more ways over them than are kept
 
 # --- Windows ----------------------------------------------------------------------------------------------------------
 
@@ -147,11 +148,14 @@ class Oracle:
         found = self.contributions(window, group, now)
         if window.kind in COUNTING:
             lo, hi = interval(window, found)
-            certain = compare(window.op, lo, hi, Decimal(str(window.threshold)))
-            excused = lo != hi
+            threshold = Decimal(str(window.threshold))
+            certain = compare(window.op, lo, hi, threshold)
+            doubts = self._doubts(window, group, now) if window.kind == "value_count" else 0
+            excused = lo != hi or compare(window.op, lo - doubts, lo + doubts, threshold) is None
         else:
-            certain, excused = happened(window, found), False
-        excuses = (self._beyond_bounds, self._disturbed, self._lacked, self._crowded)
+            certain, excused = happened(window, found), self._order_lost(window, group, now)
+            excused = excused or (window.kind in {"temporal", "absent"} and self._doubts(window, group, now) > 0)
+        excuses = (self._beyond_bounds, self._lacked, self._crowded)
         if excused or any(excuse(window, group, now) for excuse in excuses):
             return frozenset({certain, None})
         return frozenset({certain})
@@ -166,15 +170,47 @@ class Oracle:
             return interval(window, found)[0] > limits.WINDOW_VALUES_MAX
         return len(found) > limits.WINDOW_EXACT_MAX
 
-    def _disturbed(self, window: Window, group: tuple[str, ...], now: Event) -> bool:
-        """An event that stood in it was released, or an outcome changed what it is there: small state cannot undo that.
+    def _doubts(self, window: Window, group: tuple[str, ...], now: Event) -> int:
+        """Of how many values or selections it may be unknown whether an event is inside after some were released.
 
-        Count and sum keep events one by one, so they are exact all the same.
+        An abandoned event is nowhere. Of each the newest two are kept, so one that never started leaves no doubt; after
+        two, whether a third one is inside may not be known. Count and sum keep events one by one, so they never doubt.
         """
-        if window.kind in {"event_count", "value_sum"}:
+        gone, ever = self._released(window, group, now)
+        seen, stood = (Counter(key for keys in each for key in keys) for each in (gone, ever))
+        return sum(seen[key] > 1 and stood[key] > KEPT for key in seen)
+
+    def _order_lost(self, window: Window, group: tuple[str, ...], now: Event) -> bool:
+        """Small state cannot put an event in between, nor release one where there were several for a step."""
+        if window.kind != "temporal_ordered":
             return False
-        changed = ((e, e.as_approved) for e in self.inside(window, now) if e.as_approved is not None)
-        return any(self._stands(window, group, e) != self._stands(window, group, old) for e, old in changed)
+        gone, ever = self._released(window, group, now)
+        waited = [self._keys(window, group, e) for e in self._holds(window, now)]
+        stood = Counter(key for keys in (*ever, *waited) for key in keys)
+        changed = (e for e in self.inside(window, now) if e.as_approved is not None)
+        entered = any(self._keys(window, group, e) - self._keys(window, group, e.as_approved) for e in changed)
+        return entered or bool(gone and max(stood.values(), default=0) > 1)
+
+    def _released(
+        self, window: Window, group: tuple[str, ...], now: Event
+    ) -> tuple[list[frozenset[str]], list[frozenset[str]]]:
+        """Values or selections of each event inside that an outcome took out, and of each that ever stood there."""
+        every = list(self.inside(window, now))
+        before = [self._keys(window, group, e.as_approved) for e in every if e.as_approved is not None]
+        after = [self._keys(window, group, e) for e in every if e.as_approved is not None]
+        gone = [old for old, new in zip(before, after, strict=True) if old != new]
+        return gone, [*gone, *(self._keys(window, group, e) for e in every)]
+
+    def _keys(self, window: Window, group: tuple[str, ...], event: Event) -> frozenset[str]:
+        found = None if event.released else self.contribution(window, group, event)
+        if found is None:
+            return frozenset()
+        if window.kind == "value_count":
+            if window.measure is None:
+                return found.values(str(window.field))
+            value = event.measures.get(window.measure)
+            return frozenset() if value is None else frozenset({str(value.normalize())})
+        return frozenset({"any"}) if window.kind == "absent" else found.names
 
     def _lacked(self, window: Window, group: tuple[str, ...], now: Event) -> bool:
         """A hold that lacked the measure stood in it: whatever became of it, the values are unknown while it is inside."""
@@ -192,7 +228,7 @@ class Oracle:
         found = [c for e in everything if (c := self.contribution(window, group, e))]
         steps = window.selections if window.kind == "temporal_ordered" else ()
         prefixes = [steps[:length] for length in range(1, len(steps) + 1)]
-        return max(_ways(found, prefix) for prefix in prefixes or [()]) > HOLDS_KEPT
+        return max(_ways(found, prefix) for prefix in prefixes or [()]) > limits.WINDOW_HOLDS_MAX
 
     def _holds(self, window: Window, now: Event) -> list[Event]:
         """Every hold that stood in the window, whatever became of it."""

@@ -129,6 +129,18 @@ KEPT_BYTES_MAX: Final = 64 * KIB  # of those
 WINDOW_EXACT_MAX: Final = 512  # count and sum: the newest so many are exact
 WINDOW_BUCKETS: Final = 64  # then buckets, the oldest of which widens the interval
 WINDOW_VALUES_MAX: Final = 1024  # distinct: last time per value
+# Newest firm events kept per value or listed selection: the one that counts, and the one under it, so that an action
+# that never started leaves no doubt. ≤ 195 bytes a value (64 of text, two times and ids): a group stays below 200 KB.
+WINDOW_FIRM_KEPT: Final = 2
+# √WINDOW_VALUES_MAX: then copying the changes for each event costs as much as copying all values once in so many.
+WINDOW_CHANGES_MAX: Final = 32
+# Open holds of a group whose window is no count or sum: more questions about one thing nobody answers in 15 minutes.
+# Each is ≤ 60 bytes and its values: ≤ 16 selections' numbers, so ≤ 9 KB, or ≤ 32 values of ≤ 66, so ≤ 140 KB.
+WINDOW_HOLDS_MAX: Final = 64
+WINDOW_DOUBTS_MAX: Final = 64  # values of which only events no longer kept may be inside: ≤ 85 bytes each
+# Ordered, runs a prefix: so many open holds a step. A run is ≤ 16 events of ≤ 69 bytes and there are ≤ 16 prefixes: a
+# group stays below 610 KB, with four selections below 46 KB.
+WINDOW_RUNS_MAX: Final = WINDOW_HOLDS_MAX
 GROUPS_PER_LANE_MAX: Final = 100_000
 # A lane's groups are spread over so many units: each is rewritten and read in a few milliseconds, and all of them come
 # with one cold fetch beside the agent's own.

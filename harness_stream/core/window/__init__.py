@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from harness_stream.core.window.condition import Condition, condition_of
 from harness_stream.core.window.distinct import Distinct, value_of
-from harness_stream.core.window.marks import Marks, empty_marks
+from harness_stream.core.window.marks import Marks
 from harness_stream.core.window.paths import Paths, empty_paths
 from harness_stream.core.window.spec import Entry, Match, Seen, Spec, later, window_id
 from harness_stream.core.window.totals import Totals
@@ -50,8 +50,8 @@ _EMPTY: Final[Mapping[str, Callable[[Spec, int | None], WindowState]]] = {
     "event_count": lambda _, since: Totals(since=since),
     "value_sum": lambda _, since: Totals(since=since),
     "value_count": lambda _, since: Distinct(since=since),
-    "temporal": empty_marks,
-    "absent": empty_marks,
+    "temporal": lambda _, since: Marks(since=since),
+    "absent": lambda _, since: Marks(since=since),
     "temporal_ordered": empty_paths,
 }
 KINDS: Final = frozenset(_EMPTY)
@@ -95,7 +95,7 @@ def forget(state: WindowState, intent_id: str) -> WindowState:
 
 
 def release(spec: Spec, state: WindowState, entry: Entry, match: Match) -> WindowState:
-    """The window as if it had never seen a firm event: exact for totals, elsewhere perhaps unknown from it back."""
+    """The window as if it had never seen a firm event; what it had made needless may be unknown, except in totals."""
     return state.released(spec, entry, match) if match.mask else state
 
 
@@ -105,7 +105,7 @@ def evaluate(spec: Spec, state: WindowState, t: int, condition: Condition) -> Ou
     return Outcome(condition(seen.lo, seen.hi), seen)
 
 
-_LETTERS: Final[Mapping[str, type[WindowState]]] = {"t": Totals, "d": Distinct, "m": Marks, "p": Paths}
+_LETTERS: Final[Mapping[str, type[WindowState]]] = {"t": Totals, "v": Distinct, "s": Marks, "r": Paths}
 _LETTER_OF: Final = {kind: letter for letter, kind in _LETTERS.items()}
 
 

@@ -1,15 +1,21 @@
-"""`value_count`: the newest firm event of each of at most 1,024 values, and the holds beside them (DESIGN §5)."""
+"""`value_count`: the newest firm events of each of at most 1,024 values, and the holds beside them (DESIGN §5).
+
+Rule of this file: what is kept of a value never says less than the truth. Events that newer ones made needless leave
+one time behind, so that after a release it is still known how far back they may be inside.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from harness_stream.core import limits
 from harness_stream.core.window.spec import Entry, Match, Seen, Spec, later
+from harness_stream.core.window.versions import Last, Versions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 Pending = tuple[Entry, tuple[str, ...]]
 """A hold and its values."""
@@ -29,82 +35,135 @@ class Distinct(NamedTuple):
     """State of one group.
 
     Attributes:
-        values: value → its newest firm event, in the order of their chain times.
+        values: value → its newest firm events.
+        perhaps: value → chain time up to which an event of it may be inside though none is known.
         pending: holds, oldest first.
         since: chain time after which every matching event was counted; None = all there ever were.
     """
 
-    values: Mapping[str, Entry] = {}
+    values: Versions = Versions()
+    perhaps: Mapping[str, int] = {}
     pending: tuple[Pending, ...] = ()
     since: int | None = None
 
-    def observed(self, spec: Spec, entry: Entry, match: Match) -> Distinct:
+    def values_of(self, spec: Spec, match: Match) -> tuple[str, ...]:  # noqa: ARG002  marks are asked alike
+        """The values an event has."""
+        return match.values
+
+    def observed(self, spec: Spec, entry: Entry, match: Match) -> Self:
         """With an event after all others."""
-        state = self._replace(pending=tuple(p for p in self.pending if _alive(spec, p[0], entry.t)))
-        if not match.values:
-            return state._replace(since=later(self.since, entry.t))
-        if entry.until is None:
-            values = {v: e for v, e in self.values.items() if e.t >= entry.t - spec.timespan_ms}
-            for value in match.values:
-                values.pop(value, None)
-                values[value] = entry
-            return _bounded(state._replace(values=values))
-        pending = (*state.pending, (entry, match.values))
-        if len(pending) <= limits.EVIDENCE_MAX:
-            return state._replace(pending=pending)
-        return state._replace(pending=pending[1:], since=later(self.since, pending[0][0].t))
+        values, state = self.values_of(spec, match), self.reached(spec, entry.t)
+        if not values:
+            return state._replace(since=later(state.since, entry.t))
+        if entry.until is not None:
+            return state.with_hold(entry, values)
+        return state.with_firm(entry, values, entry.t - spec.timespan_ms)
 
-    def inserted(self, spec: Spec, entry: Entry, match: Match) -> Distinct:  # noqa: ARG002  all windows are asked alike
+    def inserted(self, spec: Spec, entry: Entry, match: Match) -> Self:
         """With a firm event at its own, earlier place."""
-        if not match.values:
-            return self._replace(since=later(self.since, entry.t))
-        values = dict(self.values)
-        for value in match.values:
-            if value not in values or values[value].t < entry.t:
-                values[value] = entry
-        return _bounded(self._replace(values=dict(sorted(values.items(), key=lambda item: item[1].t))))
+        values = self.values_of(spec, match)
+        return self.with_firm(entry, values) if values else self._replace(since=later(self.since, entry.t))
 
-    def forgotten(self, intent_id: str) -> Distinct:
+    def forgotten(self, intent_id: str) -> Self:
         """Without a hold that was answered."""
         return self._replace(pending=tuple(p for p in self.pending if p[0].id != intent_id))
 
-    def released(self, spec: Spec, entry: Entry, match: Match) -> Distinct:  # noqa: ARG002  all windows are asked alike
-        """Without a firm event that never started; what it had replaced is not known any more."""
-        values = {v: e for v, e in self.values.items() if e.id != entry.id}
-        if len(values) == len(self.values):
-            return self
-        return self._replace(values=values, since=later(self.since, entry.t))
+    def released(self, spec: Spec, entry: Entry, match: Match) -> Self:
+        """Without a firm event that never started."""
+        found = {value: self._last(value) for value in self.values_of(spec, match)}
+        changes = {v: last.minus(entry.id) for v, last in found.items() if any(e.id == entry.id for e in last.known)}
+        return self.changed(changes) if changes else self
 
     def seen(self, spec: Spec, t: int) -> Seen:
         """How many values at chain time t."""
+        start, held = t - spec.timespan_ms, self.held(spec, t)
+        more = sum(self.values.inside(value, start) is None for value in held)
+        lo = self.values.count(start) + more
+        doubts = sum(
+            at >= start and value not in held and self.values.inside(value, start) is None
+            for value, at in self.perhaps.items()
+        )
+        newest = self.values.newest(start, limits.EVIDENCE_MAX)
+        entries = sorted(dict.fromkeys((*newest, *held.values())), key=lambda e: e.t)[-limits.EVIDENCE_MAX :]
+        return Seen(lo, None if self.blind(start) else lo + doubts, tuple(e.id for e in entries), lo)
+
+    def held(self, spec: Spec, t: int) -> dict[str, Entry]:
+        """Value → the newest hold of it that counts at chain time t."""
         start = t - spec.timespan_ms
-        inside = {v: e for v, e in self.values.items() if e.t >= start}
-        held = {v: e for e, values in self.pending if e.t >= start and spec.counts(e, t) for v in values}
-        lo = len(inside.keys() | held.keys())
-        blind = self.since is not None and self.since >= start
-        entries = sorted({*inside.values(), *held.values()}, key=lambda e: (e.t, e.id))[-limits.EVIDENCE_MAX :]
-        return Seen(lo, None if blind else lo, tuple(e.id for e in entries), lo)
+        return {v: e for e, values in self.pending if e.t >= start and spec.counts(e, t) for v in values}
+
+    def blind(self, start: int) -> bool:
+        """Are there events at `start` or later that were not counted?"""
+        return self.since is not None and self.since >= start
+
+    def reached(self, spec: Spec, t: int) -> Self:
+        """At chain time t: what has left is gone, and a hold that expired is a firm attempt, or nothing."""
+        if not (self.pending or self.perhaps):
+            return self
+        start = t - spec.timespan_ms
+        over = sum(1 for _ in takewhile(lambda p: p[0].t < start or not p[0].counts_at(t), self.pending))
+        perhaps = {value: at for value, at in self.perhaps.items() if at >= start}
+        state = self._replace(perhaps=perhaps, pending=self.pending[over:])
+        for entry, values in self.pending[:over] if spec.attempts else ():
+            state = state.with_firm(entry._replace(until=None), values)
+        return state
+
+    def with_firm(self, entry: Entry, values: Iterable[str], floor: int = 0) -> Self:
+        """With a firm event that has these values, and without those older than `floor`."""
+        return self.changed({value: self._last(value).plus(entry) for value in values}, floor)
+
+    def with_hold(self, entry: Entry, values: tuple[str, ...]) -> Self:
+        """With one more hold; beyond WINDOW_HOLDS_MAX whether the oldest one counts is not known from then on."""
+        pending = (*self.pending, (entry, values))
+        if len(pending) <= limits.WINDOW_HOLDS_MAX:
+            return self._replace(pending=pending)
+        dropped, its = pending[0]
+        found = {value: self._last(value) for value in its}
+        changes = {value: last._replace(older=later(last.older, dropped.t)) for value, last in found.items()}
+        return self._replace(pending=pending[1:]).changed(changes)
+
+    def _last(self, value: str) -> Last:
+        last, perhaps = self.values.get(value) or Last(), self.perhaps.get(value)
+        return last if perhaps is None else last._replace(older=later(last.older, perhaps))
+
+    def changed(self, changes: Mapping[str, Last], floor: int = 0) -> Self:
+        """With other knowledge of some values, and without those older than `floor`."""
+        known: dict[str, Last | None] = {}
+        perhaps = dict(self.perhaps)
+        for value, last in changes.items():
+            perhaps.pop(value, None)
+            known[value] = last if last.known else None
+            if last.older is not None and last.older > last.t:
+                perhaps[value] = last.older
+                known[value] = Last(last.known) if last.known else None
+        return type(self)(self.values.put(known, floor), perhaps, self.pending, self.since).bounded()
+
+    def bounded(self) -> Self:
+        """Within WINDOW_VALUES_MAX and WINDOW_DOUBTS_MAX: the oldest leave, and all is unknown from there back."""
+        if self.values.count_max <= limits.WINDOW_VALUES_MAX and len(self.perhaps) <= limits.WINDOW_DOUBTS_MAX:
+            return self
+        surplus = self.values.count() - limits.WINDOW_VALUES_MAX
+        gone = self.values.oldest(surplus) if surplus > 0 else []
+        doubts = sorted(self.perhaps.items(), key=lambda item: item[1])
+        dropped = doubts[: -limits.WINDOW_DOUBTS_MAX]
+        times = [*(last.t for _, last in gone), *(at for _, at in dropped)]
+        if not times:
+            return self
+        values = self.values.put(dict.fromkeys((value for value, _ in gone), None))
+        perhaps = dict(doubts[-limits.WINDOW_DOUBTS_MAX :])
+        return self._replace(values=values, perhaps=perhaps, since=later(self.since, max(times)))
 
     def to_json(self) -> list[Any]:
         """Plain data."""
-        values = [[value, entry.t, entry.id] for value, entry in self.values.items()]
-        return [values, [[list(e[:3]), list(values)] for e, values in self.pending], self.since]
+        values = [[v, last.older, *(part for e in last.known for part in e[:2])] for v, last in self.values.oldest()]
+        pending = [[list(e[:3]), list(values)] for e, values in self.pending]
+        return [values, list(self.perhaps.items()), pending, self.since]
 
     @classmethod
-    def from_json(cls, data: Sequence[Any]) -> Distinct:
+    def from_json(cls, data: Sequence[Any]) -> Self:
         """Read what `to_json` wrote."""
-        values = {value: Entry(t, intent_id) for value, t, intent_id in data[0]}
-        return cls(values, tuple((Entry(*e), tuple(held)) for e, held in data[1]), data[2])
-
-
-def _bounded(state: Distinct) -> Distinct:
-    """At most 1,024 values: the ones longest unseen leave."""
-    surplus = len(state.values) - limits.WINDOW_VALUES_MAX
-    if surplus <= 0:
-        return state
-    items = list(state.values.items())
-    return state._replace(values=dict(items[surplus:]), since=later(state.since, items[surplus - 1][1].t))
-
-
-def _alive(spec: Spec, entry: Entry, t: int) -> bool:
-    return entry.t >= t - spec.timespan_ms and spec.counts(entry, t)
+        values = Versions.of(
+            (value, Last(tuple(map(Entry, known[::2], known[1::2])), older)) for value, older, *known in data[0]
+        )
+        pending = tuple((Entry(*e), tuple(held)) for e, held in data[2])
+        return cls(values, dict(data[1]), pending, data[3])

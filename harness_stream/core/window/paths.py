@@ -1,7 +1,8 @@
 """`temporal_ordered`: per prefix of the listed selections, the latest time a run through it can have begun (DESIGN §5).
 
 Rule of this file: of two runs through the same prefix the one that began later stays inside the window longer, so it
-replaces the other, unless it leans on a hold that the other does not: that hold may yet turn out not to count.
+replaces the other, unless it leans on a hold that the other does not: that hold may yet turn out not to count. A firm
+event may turn out never to have started, too; for that the time of the latest replaced run is enough.
 """
 
 from __future__ import annotations
@@ -30,9 +31,17 @@ class Path(NamedTuple):
         """Events that may yet turn out not to count."""
         return frozenset(e.id for e in self.steps if e.until is not None)
 
+    def has(self, intent_id: str) -> bool:
+        """Is the event one of its steps?"""
+        return any(e.id == intent_id for e in self.steps)
+
     def counts(self, spec: Spec, t: int) -> bool:
         """Is the whole run inside the window at chain time t?"""
         return self.start >= t - spec.timespan_ms and all(spec.counts(e, t) for e in self.steps)
+
+    def settled(self, t: int) -> Path:
+        """With expired holds as what they are from then on if they still count: firm attempts."""
+        return Path(tuple(e if e.counts_at(t) else e._replace(until=None) for e in self.steps))
 
 
 class Paths(NamedTuple):
@@ -40,20 +49,26 @@ class Paths(NamedTuple):
 
     Attributes:
         prefixes: runs through the first 1, 2, … listed selections; each the earliest begun first.
+        replaced: of each prefix, when the latest begun of the runs that others replaced there had begun.
         since: chain time after which every matching event was counted; None = all there ever were.
     """
 
     prefixes: tuple[tuple[Path, ...], ...]
+    replaced: tuple[int | None, ...]
     since: int | None = None
 
     def observed(self, spec: Spec, entry: Entry, match: Match) -> Paths:
         """With an event after all others; it can be one step only, so the longest prefix goes first."""
         prefixes = [[p for p in paths if p.counts(spec, entry.t)] for paths in self.prefixes]
+        if spec.attempts:
+            prefixes = [[p.settled(entry.t) for p in paths] for paths in prefixes]
+        replaced = list(self.replaced)
         for index in range(len(spec.bits) - 1, -1, -1):
             if match.mask >> spec.bits[index] & 1:
                 before = [()] if index == 0 else [p.steps for p in prefixes[index - 1]]
                 prefixes[index] += [Path((*steps, entry)) for steps in before]
-        return self._bounded([_undominated(paths) for paths in prefixes])
+                prefixes[index], replaced[index] = _undominated(prefixes[index], replaced[index])
+        return self._replace(replaced=tuple(replaced)).bounded(prefixes)
 
     def inserted(self, spec: Spec, entry: Entry, match: Match) -> Paths:  # noqa: ARG002  all windows are asked alike
         """With a firm event at an earlier place: the runs it could have been part of began no later than it."""
@@ -61,13 +76,23 @@ class Paths(NamedTuple):
 
     def forgotten(self, intent_id: str) -> Paths:
         """Without a hold that was answered."""
-        return self._replace(prefixes=tuple(tuple(_without(paths, intent_id)) for paths in self.prefixes))
+        return self._replace(prefixes=tuple(tuple(p for p in ps if not p.has(intent_id)) for ps in self.prefixes))
 
     def released(self, spec: Spec, entry: Entry, match: Match) -> Paths:  # noqa: ARG002  all windows are asked alike
-        """Without a firm event that never started; the runs that were replaced had begun no later than its own."""
+        """Without a firm event that never started."""
+        gone = [(n, p) for n, paths in enumerate(self.prefixes) for p in paths if p.has(entry.id)]
+        began = _latest(self._stood_for(index, path, entry.id) for index, path in gone)
         after = self.forgotten(entry.id)
-        gone = [p.start for old, new in zip(self.prefixes, after.prefixes, strict=True) for p in {*old} - {*new}]
-        return after._replace(since=later(self.since, max(gone))) if gone else self
+        return after if began is None else after._replace(since=later(self.since, began))
+
+    def _stood_for(self, index: int, path: Path, intent_id: str) -> int | None:
+        """When the latest begun run may have begun that a run through an event stood for; None: for no other one.
+
+        It was replaced at that event's step or a later one, by what became this run, so it began no later than it.
+        """
+        step = next(n for n, e in enumerate(path.steps) if e.id == intent_id)
+        began = _latest(self.replaced[step : index + 1])
+        return None if began is None else min(began, path.start)
 
     def seen(self, spec: Spec, t: int) -> Seen:
         """1 if a whole run is inside the window at chain time t, else 0."""
@@ -79,36 +104,43 @@ class Paths(NamedTuple):
         blind = self.since is not None and self.since >= t - spec.timespan_ms
         return Seen(0, None if blind else 0, evidence, len(evidence))
 
-    def _bounded(self, prefixes: Sequence[list[Path]]) -> Paths:
-        """At most EVIDENCE_MAX runs a prefix: the latest begun, and unknown from the latest dropped one back."""
-        dropped = [p.start for paths in prefixes for p in paths[: -limits.EVIDENCE_MAX]]
-        since = later(self.since, max(dropped)) if dropped else self.since
-        return Paths(tuple(tuple(paths[-limits.EVIDENCE_MAX :]) for paths in prefixes), since)
+    def bounded(self, prefixes: Sequence[list[Path]]) -> Paths:
+        """At most WINDOW_RUNS_MAX runs a prefix: the latest begun, and unknown from the latest dropped one back."""
+        dropped = _latest(p.start for paths in prefixes for p in paths[: -limits.WINDOW_RUNS_MAX])
+        since = self.since if dropped is None else later(self.since, dropped)
+        return self._replace(prefixes=tuple(tuple(paths[-limits.WINDOW_RUNS_MAX :]) for paths in prefixes), since=since)
 
     def to_json(self) -> list[Any]:
         """Plain data."""
-        return [[[[list(e[:3]) for e in p.steps] for p in paths] for paths in self.prefixes], self.since]
+        runs = [[[list(e[:3]) for e in p.steps] for p in paths] for paths in self.prefixes]
+        return [runs, list(self.replaced), self.since]
 
     @classmethod
     def from_json(cls, data: Sequence[Any]) -> Paths:
         """Read what `to_json` wrote."""
         prefixes = (tuple(Path(tuple(Entry(*e) for e in steps)) for steps in paths) for paths in data[0])
-        return cls(tuple(prefixes), data[1])
+        return cls(tuple(prefixes), tuple(data[1]), data[2])
 
 
 def empty_paths(spec: Spec, since: int | None) -> Paths:
     """Before the first event."""
-    return Paths(((),) * len(spec.bits), since)
+    return Paths(((),) * len(spec.bits), (None,) * len(spec.bits), since)
 
 
-def _undominated(paths: Iterable[Path]) -> list[Path]:
-    """Without the runs that another one outlives whatever becomes of the holds; the earliest begun first."""
-    kept: list[Path] = []
+def _undominated(paths: Iterable[Path], replaced: int | None) -> tuple[list[Path], int | None]:
+    """Without the runs that another one outlives whatever becomes of the holds; the earliest begun first.
+
+    Beside them when the latest begun of those had begun, or of those `replaced` before.
+    """
+    kept: list[tuple[Path, frozenset[str]]] = []
     for path in sorted(paths, key=lambda p: p.start, reverse=True):
-        if not any(other.holds <= path.holds for other in kept):
-            kept.append(path)
-    return kept[::-1]
+        holds = path.holds
+        if any(others <= holds for _, others in kept):
+            replaced = later(replaced, path.start)
+        else:
+            kept.append((path, holds))
+    return [path for path, _ in reversed(kept)], replaced
 
 
-def _without(paths: Iterable[Path], intent_id: str) -> Iterable[Path]:
-    return (p for p in paths if all(e.id != intent_id for e in p.steps))
+def _latest(times: Iterable[int | None]) -> int | None:
+    return max((t for t in times if t is not None), default=None)

@@ -87,11 +87,18 @@ def may_be_unknown(name: str, events: list[Event], now: Event, rung: int, *, pla
     """Is there more in the window than it has to keep, and can that hide on which side of the rung the truth is?"""
     taken = [e for e in events if now.t - SPAN_MS <= e.t and (WINDOWS[name].attempts or e.decision != "deny")]
     if name == "distinct":
-        return size(name, taken) > limits.WINDOW_VALUES_MAX <= rung + 1 or any(e.released for e in taken)
+        return size(name, taken) > limits.WINDOW_VALUES_MAX <= rung + 1 or doubtful(taken)
     if len(taken) <= limits.WINDOW_EXACT_MAX:
         return False
     ends = [size(name, [e for e in events if e.t >= now.t - SPAN_MS + shift]) for shift in (BUCKET_MS, -BUCKET_MS)]
     return not plain or ends[0] <= rung < ends[1]
+
+
+def doubtful(taken: list[Event]) -> bool:
+    """Were two events of a value released that a third one may stand below?"""
+    gone = Counter(e.purpose for e in taken if e.released)
+    there = Counter(e.purpose for e in taken if gone[e.purpose] >= limits.WINDOW_FIRM_KEPT)
+    return any(count > limits.WINDOW_FIRM_KEPT for count in there.values())
 
 
 def wrong(witness: Witness, now: Event, spoke: dict[str, str], *, plain: bool) -> Iterator[str]:
@@ -123,4 +130,7 @@ def test_the_interval_contains_the_truth(story: Story, seed: int):
             assert list(wrong(witness, now, spoke, plain=story is PLAIN)) == []
             seen.update((rule.partition("-")[0], answer) for rule, answer in spoke.items())
         assert witness.hear(taken, ask=False) == []
-    assert [name for name in WINDOWS if min(seen[name, YES], seen[name, UNKNOWN]) < 20] == []
+    assert [name for name in WINDOWS if seen[name, YES] < 20] == []
+    # The eventful story has fewer values than are kept, and a value is hardly ever released twice.
+    unknown = {name for name in WINDOWS if seen[name, UNKNOWN] >= 20}
+    assert unknown == ({*WINDOWS} if story is PLAIN else {*WINDOWS} - {"distinct"})

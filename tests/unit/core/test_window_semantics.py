@@ -238,9 +238,28 @@ class TestHolds:
     def test_many_open_holds_hide_nothing(self):
         tale = Tale(self.ASK, deny(window("temporal", "sends", span_ms=2 * HOLD), Predicate(("crm.read",))))
         tale.act(**GET)
-        for _ in range(3 * limits.EVIDENCE_MAX):
-            assert tale.act(1, **SEND) == "hold"
+        asked = [tale.act(1, **SEND) for _ in range(3 * limits.HOLDS_OPEN_MAX)]
+        assert asked == ["hold"] * limits.HOLDS_OPEN_MAX + ["deny"] * 2 * limits.HOLDS_OPEN_MAX
         assert tale.act(HOLD + 1, **READ) == "deny"
+
+    def test_any_of_many_open_holds_may_be_the_one_that_still_counts(self):
+        tale = Tale(self.ASK, deny(window("temporal", "sends", span_ms=2 * HOLD), Predicate(("crm.read",))))
+        for _ in range(limits.WINDOW_HOLDS_MAX):
+            assert tale.act(1, **SEND) == "hold"
+        for _ in range(limits.WINDOW_HOLDS_MAX - 1):
+            assert tale.answer(1, approve=False) == "deny"
+        assert tale.act(1, **READ) == "deny"
+        assert tale.answer(1, approve=False) == "deny"
+        assert tale.act(1, **READ) == "approve"
+
+    def test_however_many_nobody_answered_are_attempts(self):
+        values = more_than(1, "sends", field="purpose", attempts=True, span_ms=4 * HOLD)
+        tale = Tale(self.ASK, deny(values, Predicate(("crm.read",))))
+        for _ in range(2):
+            for _ in range(limits.WINDOW_HOLDS_MAX // 2 + 1):
+                tale.act(1, **SEND, purpose="p")
+            tale.run.t += HOLD
+        assert tale.act(1, **READ) == "approve"
 
 
 class TestSums:
@@ -351,21 +370,47 @@ class TestReleased:
         assert tale.report("abandoned", 1, by="agent") == "refused"
         assert tale.act(1) == "deny"
 
-    @pytest.mark.parametrize("correlation", [window("temporal", "reads"), window("temporal_ordered", "reads", "sends")])
-    def test_elsewhere_it_is_forgotten_or_unknown_but_never_there(self, correlation: Window):
+    TEMPORAL = (window("temporal", "reads", "sends"), window("temporal_ordered", "reads", "sends"))
+
+    @pytest.mark.parametrize("correlation", [*TEMPORAL, more_than(0, "reads", field="purpose")], ids=lambda w: w.kind)
+    def test_the_only_one_is_gone_everywhere(self, correlation: Window):
         tale = Tale(deny(correlation, SENDING))
         tale.act(**READ)
+        assert tale.act(1, **SEND) == "deny"
         tale.report("abandoned", 1)
-        assert tale.act(1, **SEND) in {"approve", "deny?"}
-        assert tale.act(2 * T, **SEND) == "approve"
+        assert tale.act(1, **SEND) == "approve"
 
-    @pytest.mark.parametrize("correlation", [window("temporal", "reads"), window("temporal_ordered", "reads", "sends")])
-    def test_what_it_stood_before_is_not_forgotten_with_it(self, correlation: Window):
+    def test_also_from_what_must_not_be_absent(self):
+        tale = Tale(deny(window("absent", "reads"), SENDING))
+        tale.act(**READ)
+        tale.report("abandoned", 1)
+        assert tale.act(1, **SEND) == "deny"
+
+    @pytest.mark.parametrize(("correlation", "said"), [*zip(TEMPORAL, ("deny", "deny?"), strict=True)])
+    def test_what_it_stood_before_is_not_forgotten_with_it(self, correlation: Window, said: str):
         tale = Tale(deny(correlation, SENDING))
         tale.act(**READ)
         tale.act(1, **READ)
         tale.report("abandoned", 1)
-        assert tale.act(1, **SEND) in {"deny", "deny?"}
+        assert tale.act(T - 2, **SEND) == said
+        assert tale.act(1, **SEND) == "approve"
+
+    def test_what_must_not_be_absent_is_still_there(self):
+        tale = Tale(deny(window("absent", "reads"), SENDING))
+        tale.act(**READ)
+        tale.act(1, **READ)
+        tale.report("abandoned", 1)
+        assert tale.act(T - 2, **SEND) == "approve"
+        assert tale.act(1, **SEND) == "deny"
+
+    @pytest.mark.parametrize(("most", "said"), [(1, "deny?"), (2, "approve")])
+    def test_a_value_of_which_two_are_gone_is_one_more_at_most(self, most: int, said: str):
+        tale = Tale(deny(more_than(most, field="purpose"), SENDING))
+        for _ in range(3):
+            tale.act(**READ, purpose="p")
+        for pick in (0, 1):
+            tale.report("abandoned", pick=pick)
+        assert tale.act(1, **SEND, purpose="q") == said
 
     def test_its_labels_stay(self):
         tale = Tale(deny(None, Predicate(("email.send",), chain_label="pii")))

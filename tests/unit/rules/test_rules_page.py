@@ -207,7 +207,7 @@ def test_a_file_the_page_names_is_there():
         ("a pattern of `matches`", [words.PATTERN_CHARS_MAX]),
         ("what conditions may cost", [words.CONDITION_STEPS_MAX, words.INTENT_STEPS_MAX]),
         ("a window", [words.WINDOW_SELECTIONS_MAX, words.GROUP_BY_MAX, words.TIMESPAN_MS_MAX // 3_600_000]),
-        ("exact in a window", [limits.WINDOW_EXACT_MAX, limits.WINDOW_VALUES_MAX]),
+        ("exact in a window", [limits.WINDOW_EXACT_MAX, limits.WINDOW_VALUES_MAX, limits.WINDOW_HOLDS_MAX]),
         ("groups", [limits.GROUPS_PER_LANE_MAX, limits.GROUPS_PER_UNIT_MAX]),
         ("an id or name", [words.NAME_CHARS_MAX, words.BECAUSE_CHARS_MAX]),
         ("obligations of a rule", [words.OBLIGATIONS_MAX]),
@@ -224,6 +224,7 @@ def test_a_limit_is_what_the_engine_enforces(row, numbers):
 def test_numbers_in_the_text_are_the_engines():
     assert f"newest {limits.WINDOW_EXACT_MAX} exactly, older ones in {limits.WINDOW_BUCKETS} buckets" in PAGE
     assert f"more than {limits.WINDOW_VALUES_MAX:,} different values" in PAGE
+    assert f"more than {limits.WINDOW_HOLDS_MAX} open holds" in PAGE
     assert f"waits {limits.HOLD_MS_DEFAULT // 60_000} minutes" in PAGE
 
 
