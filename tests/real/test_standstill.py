@@ -10,12 +10,14 @@ import time
 from contextlib import closing
 
 import pytest
+from confluent_kafka import TopicPartition
 from log_lanes import KafkaLane
 
 from harness_stream.adapters.kafka import settings
 from harness_stream.adapters.kafka.ends import SILENCE_MS_MAX
+from harness_stream.adapters.kafka.group import JOIN_MS
 from harness_stream.adapters.kafka.standstill import STANDSTILL_MS
-from harness_stream.core.limits import FRESH_QUERY_MS
+from harness_stream.core.limits import DRAIN_MS_MAX, FRESH_QUERY_MS
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
@@ -83,6 +85,48 @@ def test_a_reader_whose_consumer_stands_still_gets_another_one(lane, lost_at_fir
     asking.until(lambda: 1 in asking.values)
     assert asking.values == {0: [b"b", b"c"], 1: [b"d"]}
     assert len(made) == 2
+
+
+class Member:
+    """A member of a group that starts what it gains where it stood, as a worker does."""
+
+    def __init__(self, lane):
+        self.consumer, self.values, self.lost, self.owned = lane.member("a"), [], [], set()
+        self.slowest_s = 0.0
+
+    def until(self, done, limit_s):
+        end_s = time.monotonic() + limit_s
+        while not done():
+            assert time.monotonic() < end_s, f"{self.values}, owned {self.owned}"
+            began_s = time.monotonic()
+            self.values += [record.value for record in self.consumer.poll(100, 5)]
+            self.slowest_s = max(self.slowest_s, time.monotonic() - began_s)
+            for change in self.consumer.assignments():
+                self.owned = (self.owned | set(change.gained)) - set(change.lost)
+                self.lost += change.lost
+                self.consumer.start(0, len(self.values))
+
+
+def test_a_member_that_the_group_never_answers_joins_with_another_consumer(lane, lost_at_first):
+    made = lost_at_first("input_consumer")
+    lane.fill(0, [b"a", b"b"])
+    member = Member(lane)
+    member.until(lambda: member.values, limit_s=JOIN_MS / 1000 + BOUND_S)
+    assert (member.values, member.owned, member.lost) == ([b"a", b"b"], {0, 1, 2, 3}, [])
+    assert member.slowest_s < DRAIN_MS_MAX / 1000, "nobody waits for the former consumer"
+    assert len(made) == 2
+
+
+def test_a_member_to_which_nothing_comes_loses_its_partitions_and_gains_them_again(lane):
+    member = Member(lane)
+    lane.fill(0, [b"a"])
+    member.until(lambda: member.values, limit_s=BOUND_S)
+    member.consumer._consumer.pause([TopicPartition(lane.topic, 0)])  # librdkafka's own flag, behind our back
+    lane.fill(0, [b"b"])
+    member.until(lambda: len(member.values) > 1, limit_s=BOUND_S)
+    assert member.values == [b"a", b"b"]
+    assert (member.owned, member.lost) == ({0, 1, 2, 3}, [0, 1, 2, 3])
+    assert member.slowest_s < DRAIN_MS_MAX / 1000, "nobody waits for the former consumer"
 
 
 def test_end_offsets_are_asked_of_another_client_when_nobody_answers_the_first(lane, lost_at_first):

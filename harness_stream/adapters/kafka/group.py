@@ -7,10 +7,14 @@ How a revocation is held: librdkafka waits for one `incremental_unassign` after 
 client makes that call itself unless the callback made one. A call that names a partition nobody has fails without
 effect and counts as made, so the rebalance waits for our real one. Meanwhile librdkafka delivers nothing of any
 partition of this member, which is why the hold is short and bounded.
+
+A consumer that stands still, or that does not get back into the group, while a broker answers is replaced: its
+partitions are lost, and assigned again to the new one (standstill.py).
 """
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -19,7 +23,8 @@ from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka import settings
 from harness_stream.adapters.kafka.ends import EndsQueries
 from harness_stream.adapters.kafka.positions import Positions
-from harness_stream.core.limits import DRAIN_MS_MAX, END_QUERY_MS
+from harness_stream.adapters.kafka.standstill import Standstill, Wait
+from harness_stream.core.limits import DRAIN_MS_MAX, END_QUERY_MS, SESSION_MS
 from harness_stream.ports import Assignment
 
 if TYPE_CHECKING:
@@ -27,6 +32,14 @@ if TYPE_CHECKING:
 
     from harness_stream.ports import Clock, Ends, LogRecord
 
+log = logging.getLogger(__name__)
+
+# Four times within GAP_MS_MAX, so that a lost answer does not look like a broker that was away.
+LOOK_MS: Final = 500
+# A group waits for its slowest member, which it gives up after this; before, its session with a former member must end.
+JOIN_MS: Final = settings.POLL_INTERVAL_MS_MAX + SESSION_MS
+# Every new member makes the others join again; one that is only slow must not do so for ever.
+JOIN_MS_MAX: Final = 8 * JOIN_MS
 # Kafka numbers partitions from 0 up; no topic has this many.
 _NOBODYS_PARTITION: Final = 2**31 - 1
 
@@ -38,14 +51,16 @@ class KafkaInputConsumer:
         bootstrap: Kafka bootstrap servers.
         group: consumer group.
         topic: the input topic.
-        clock: bounds how long a revocation is held.
+        clock: bounds how long a revocation is held, and a consumer may stand still.
     """
 
     def __init__(self, bootstrap: str, group: str, topic: str, clock: Clock | None = None) -> None:
-        self._topic = topic
+        self._bootstrap, self._group, self._topic = bootstrap, group, topic
         self._clock = clock or SystemClock()
-        self._consumer = Consumer(settings.input_consumer(bootstrap, group))
+        self._consumer = self._member()
         self._positions = Positions(self._consumer)
+        self._standstill, self._looked_ms = Standstill(), self._clock.elapsed_ms()
+        self._joining: Wait | None = self._join()  # until the group has answered
         self._queries = EndsQueries(bootstrap)
         self._owned: set[int] = set()  # without those being given up
         self._held: frozenset[int] = frozenset()  # revoked in one callback, given up in one call
@@ -55,7 +70,6 @@ class KafkaInputConsumer:
         self._news: list[Assignment] = []
         self._lost: list[tuple[int, int]] = []
         self._closed = False
-        self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
     @property
     def errors(self) -> Mapping[str, int]:
@@ -69,7 +83,9 @@ class KafkaInputConsumer:
         if self._held and self._clock.elapsed_ms() >= self._held_until_ms:
             self._release()
         records = self._positions.take(records_max, wait_ms)
-        self._look_outside()
+        if len(records) == records_max:
+            self._standstill.busy()
+        self._look()
         return records
 
     def assignments(self) -> list[Assignment]:
@@ -128,6 +144,7 @@ class KafkaInputConsumer:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.incremental_assign([])  # taken note of; each is fetched from when it is started
+        self._joining = None
         if partitions:
             gained = tuple(sorted(p.partition for p in partitions))
             self._owned |= set(gained)
@@ -137,6 +154,8 @@ class KafkaInputConsumer:
         if self._closed:
             self._positions.drop(self._positions.assigned())
             return
+        if consumer is not self._consumer:
+            return  # it was replaced, and is being closed
         self._held = frozenset(p.partition for p in partitions)
         self._unfinished = set(self._held)
         self._held_until_ms = self._clock.elapsed_ms() + DRAIN_MS_MAX
@@ -149,7 +168,10 @@ class KafkaInputConsumer:
         except KafkaException as error:
             self._positions.count(error.args[0])
 
-    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:  # noqa: ARG002  the client's signature
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if consumer is not self._consumer:
+            return
+        self._joining = self._join()
         lost = {p.partition for p in partitions} | self._held
         self._held = frozenset()
         self._owned -= lost
@@ -165,22 +187,63 @@ class KafkaInputConsumer:
         self._positions.drop((self._topic, p) for p in held)
         self._positions.thaw()
 
-    def _look_outside(self) -> None:
-        """Find out, without waiting, where the log of partitions begins whose offset is not in it."""
+    def _look(self) -> None:
+        """Find out, without waiting, where the logs begin and end, and what that says of positions that do not move."""
         for _, partition in self._positions.outside():
             self._outside.setdefault(partition, -END_QUERY_MS)
-        if not self._outside:
-            return
-        for ends in self._queries.collect():
-            self._judge(ends)
         now_ms = self._clock.elapsed_ms()
-        due = [p for p, asked_ms in self._outside.items() if now_ms - asked_ms >= END_QUERY_MS]
-        self._queries.ask([(self._topic, p) for p in due], now_ms)
+        answers = self._queries.collect()
+        for ends in answers:
+            self._judge(ends)
+        if answers and self._stands(answers, now_ms):
+            self._renew(now_ms)
+        due = {p for p, asked_ms in self._outside.items() if now_ms - asked_ms >= END_QUERY_MS}
         self._outside |= dict.fromkeys(due, now_ms)
+        if now_ms - self._looked_ms >= LOOK_MS:
+            self._looked_ms = now_ms
+            due |= {p for _, p in self._positions.reading()} or {0}  # any partition shows that a broker answers
+        self._queries.ask([(self._topic, p) for p in due], now_ms)
+
+    def _stands(self, answers: list[Ends], now_ms: int) -> bool:
+        """While these answers come, has something else not come for too long?"""
+        at = self._positions.reading()
+        noticed = [self._standstill.noticed(e, at.get((e.topic, e.partition)), now_ms) for e in answers]
+        return any(noticed) or (self._joining is not None and self._joining.is_over(now_ms))
+
+    def _renew(self, now_ms: int) -> None:
+        log.warning("the group's consumer of `%s` stands still while a broker answers: a new one", self._topic)
+        lost = self._owned | self._held
+        former, self._consumer = self._consumer, self._member()
+        self._positions.silence((self._topic, p) for p in lost)
+        self._positions.move_to(self._consumer)
+        self._positions.thaw()
+        self._owned, self._held = set(), frozenset()
+        self._unfinished.clear()
+        self._outside.clear()
+        self._standstill.renewed(now_ms)
+        if self._joining is None:
+            self._joining = self._join()
+        else:
+            self._joining.again(now_ms, JOIN_MS_MAX)
+        if lost:
+            self._news.append(Assignment(lost=tuple(sorted(lost))))
+        former.close()
+
+    def _member(self) -> Consumer:
+        consumer = Consumer(settings.input_consumer(self._bootstrap, self._group))
+        consumer.subscribe([self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        return consumer
+
+    def _join(self) -> Wait:
+        now_ms = self._clock.elapsed_ms()
+        return Wait(now_ms, now_ms, JOIN_MS)
 
     def _judge(self, ends: Ends) -> None:
+        if self._outside.get(ends.partition, -1) < 0:
+            return  # not asked for yet: this answers an earlier question
+        del self._outside[ends.partition]
         expected = self._positions.expected(ends.topic, ends.partition)
-        if self._outside.pop(ends.partition, None) is None or expected is None:
+        if expected is None:
             return
         if ends.low <= expected <= ends.end:  # a broker that was behind when it was asked
             self._positions.place(ends.topic, ends.partition, expected)

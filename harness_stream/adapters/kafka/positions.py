@@ -83,6 +83,10 @@ class Positions:
         place = self._places.get((topic, partition))
         return None if place is None else max(place.offset, place.end)
 
+    def reading(self) -> dict[PlaceName, int]:
+        """The next offset of every partition whose records may come at any time."""
+        return {n: place.offset for n, place in self._places.items() if not place.paused and not place.waiting}
+
     def assigned(self) -> frozenset[PlaceName]:
         """What librdkafka fetches."""
         return frozenset(self._assigned)

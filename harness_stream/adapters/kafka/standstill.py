@@ -24,23 +24,42 @@ STANDSTILL_MS: Final = SOCKET_TIMEOUT_MS
 # After a new consumer that did not help the next one waits twice as long, at most so long: one fetch over a slow line
 # may take a while, and must not be thrown away again and again.
 STANDSTILL_MS_MAX: Final = 10 * STANDSTILL_MS
-# Whoever asks does so ten times within FRESH_MS_MAX; after a longer gap the broker, or this process, was away.
+# Whoever watches asks at least four times meanwhile; after a longer gap the broker, or this process, was away.
 GAP_MS_MAX: Final = 2 * FRESH_MS_MAX
 
 
 @dataclass(slots=True)
-class _Standing:
-    position: int
+class Wait:
+    """How long a broker has been answering while something else does not come.
+
+    Attributes:
+        since_ms: when it began, by a clock for durations.
+        heard_ms: when a broker last answered.
+        patience_ms: when it is over.
+    """
+
     since_ms: int
     heard_ms: int
-    patience_ms: int = STANDSTILL_MS
+    patience_ms: int
+
+    def is_over(self, now_ms: int) -> bool:
+        """Take in that a broker has answered now."""
+        if now_ms - self.heard_ms > GAP_MS_MAX:
+            self.since_ms = now_ms
+        self.heard_ms = now_ms
+        return now_ms - self.since_ms >= self.patience_ms
+
+    def again(self, now_ms: int, patience_ms_max: int) -> None:
+        """What was done about it may not help: wait anew, and for longer."""
+        self.since_ms = now_ms
+        self.patience_ms = min(2 * self.patience_ms, patience_ms_max)
 
 
 class Standstill:
     """Watches the positions of one consumer against the ends of the logs it reads."""
 
     def __init__(self) -> None:
-        self._standing: dict[tuple[str, int], _Standing] = {}
+        self._standing: dict[tuple[str, int], tuple[int, Wait]] = {}  # position, and the wait at it
 
     def noticed(self, ends: Ends, position: int | None, now_ms: int) -> bool:
         """Take in a broker's answer; True if this partition has stood still for too long.
@@ -54,21 +73,17 @@ class Standstill:
         if position is None or not ends.low <= position < ends.end:  # outside of the log nothing may come
             self._standing.pop(name, None)
             return False
-        standing = self._standing.get(name)
-        if standing is None or standing.position != position:
-            self._standing[name] = _Standing(position, now_ms, now_ms)
+        before, wait = self._standing.get(name, (None, None))
+        if wait is None or before != position:
+            self._standing[name] = (position, Wait(now_ms, now_ms, STANDSTILL_MS))
             return False
-        if now_ms - standing.heard_ms > GAP_MS_MAX:
-            standing.since_ms = now_ms
-        standing.heard_ms = now_ms
-        return now_ms - standing.since_ms >= standing.patience_ms
+        return wait.is_over(now_ms)
 
     def busy(self) -> None:
-        """More has arrived than was asked for, so nobody knows yet who stands still."""
+        """As much has arrived as was asked for: who is not among it may come next."""
         self._standing.clear()
 
     def renewed(self, now_ms: int) -> None:
         """The consumer was replaced: be more patient with those who stood still."""
-        for standing in self._standing.values():
-            standing.since_ms = now_ms
-            standing.patience_ms = min(2 * standing.patience_ms, STANDSTILL_MS_MAX)
+        for _, wait in self._standing.values():
+            wait.again(now_ms, STANDSTILL_MS_MAX)
