@@ -151,11 +151,11 @@ class Oracle:
             threshold = Decimal(str(window.threshold))
             certain = compare(window.op, lo, hi, threshold)
             doubts = self._doubts(window, group, now) if window.kind == "value_count" else 0
-            excused = lo != hi or compare(window.op, lo - doubts, lo + doubts, threshold) is None
+            excused = compare(window.op, lo - doubts, None if hi is None else hi + doubts, threshold) is None
         else:
             certain, excused = happened(window, found), self._order_lost(window, group, now)
             excused = excused or (window.kind in {"temporal", "absent"} and self._doubts(window, group, now) > 0)
-        excuses = (self._beyond_bounds, self._lacked, self._crowded)
+        excuses = (self._beyond_bounds, self._crowded)
         if excused or any(excuse(window, group, now) for excuse in excuses):
             return frozenset({certain, None})
         return frozenset({certain})
@@ -212,13 +212,6 @@ class Oracle:
             return frozenset() if value is None else frozenset({str(value.normalize())})
         return frozenset({"any"}) if window.kind == "absent" else found.names
 
-    def _lacked(self, window: Window, group: tuple[str, ...], now: Event) -> bool:
-        """A hold that lacked the measure stood in it: whatever became of it, the values are unknown while it is inside."""
-        if window.kind != "value_count" or window.measure is None:
-            return False
-        lacking = (e for e in self._holds(window, now) if window.measure not in e.measures)
-        return any(self.contribution(window, group, e) for e in lacking)
-
     def _crowded(self, window: Window, group: tuple[str, ...], now: Event) -> bool:
         """More holds, or ways to step over holds, than are kept one by one: when they end, others may be forgotten."""
         if window.kind in {"event_count", "value_sum"} or len(self._holds(window, now)) < HOLDS_FEW:
@@ -228,18 +221,14 @@ class Oracle:
         found = [c for e in everything if (c := self.contribution(window, group, e))]
         steps = window.selections if window.kind == "temporal_ordered" else ()
         prefixes = [steps[:length] for length in range(1, len(steps) + 1)]
-        return max(_ways(found, prefix) for prefix in prefixes or [()]) > limits.WINDOW_HOLDS_MAX
+        return max(_ways(found, prefix) for prefix in prefixes or [()]) > (
+            limits.WINDOW_RUNS_MAX if steps else limits.WINDOW_HOLDS_MAX
+        )
 
     def _holds(self, window: Window, now: Event) -> list[Event]:
         """Every hold that stood in the window, whatever became of it."""
         ever = (e for e in [*self.settled, *self.history.values()] if e.decision == "hold")
         return [e for e in ever if now.t - window.timespan_ms <= e.t]
-
-    def _stands(self, window: Window, group: tuple[str, ...], event: Event) -> object:
-        found = None if event.released else self.contribution(window, group, event)
-        if found is None:
-            return None
-        return found.views, window.kind == "value_count" and window.measure and event.measures.get(window.measure)
 
     # --- rules ---
 

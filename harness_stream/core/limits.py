@@ -137,7 +137,8 @@ WINDOW_CHANGES_MAX: Final = 32
 # Open holds of a group whose window is no count or sum: more questions about one thing nobody answers in 15 minutes.
 # Each is ≤ 60 bytes and its values: ≤ 16 selections' numbers, so ≤ 9 KB, or ≤ 32 values of ≤ 66, so ≤ 140 KB.
 WINDOW_HOLDS_MAX: Final = 64
-WINDOW_DOUBTS_MAX: Final = 64  # values of which only events no longer kept may be inside: ≤ 85 bytes each
+# Values of which only events no longer kept may be inside, and events that lack the field: ≤ 90 bytes each.
+WINDOW_DOUBTS_MAX: Final = 64
 # Ordered, runs a prefix: so many open holds a step. A run is ≤ 16 events of ≤ 69 bytes and there are ≤ 16 prefixes: a
 # group stays below 610 KB, with four selections below 46 KB.
 WINDOW_RUNS_MAX: Final = WINDOW_HOLDS_MAX

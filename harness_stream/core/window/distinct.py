@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 Pending = tuple[Entry, tuple[str, ...]]
-"""A hold and its values."""
+"""A hold and its values; none: it lacks the field."""
 
 # Longer values are kept as digests: a URI may have 2,048 characters, and 1,024 of those would be 2 MB a group. A digest
 # is longer than any value kept as it is, so the two never meet.
@@ -31,12 +31,18 @@ def value_of(raw: object) -> str:
     return text if len(text) <= _PLAIN_CHARS_MAX else hashlib.sha256(text.encode()).hexdigest()
 
 
+def _unnamed(entry: Entry) -> str:
+    """Stands for the value of an event that lacks the field; longer than any text kept as it is, and no digest."""
+    return "?" * (_PLAIN_CHARS_MAX + 1) + entry.id
+
+
 class Distinct(NamedTuple):
     """State of one group.
 
     Attributes:
         values: value → its newest firm events.
-        perhaps: value → chain time up to which an event of it may be inside though none is known.
+        perhaps: value → chain time up to which an event of it may be inside though none is known; an event that lacks
+            the field may have a value that no other has.
         pending: holds, oldest first.
         since: chain time after which every matching event was counted; None = all there ever were.
     """
@@ -53,16 +59,13 @@ class Distinct(NamedTuple):
     def observed(self, spec: Spec, entry: Entry, match: Match) -> Self:
         """With an event after all others."""
         values, state = self.values_of(spec, match), self.reached(spec, entry.t)
-        if not values:
-            return state._replace(since=later(state.since, entry.t))
         if entry.until is not None:
             return state.with_hold(entry, values)
         return state.with_firm(entry, values, entry.t - spec.timespan_ms)
 
     def inserted(self, spec: Spec, entry: Entry, match: Match) -> Self:
         """With a firm event at its own, earlier place."""
-        values = self.values_of(spec, match)
-        return self.with_firm(entry, values) if values else self._replace(since=later(self.since, entry.t))
+        return self.with_firm(entry, self.values_of(spec, match))
 
     def forgotten(self, intent_id: str) -> Self:
         """Without a hold that was answered."""
@@ -70,7 +73,10 @@ class Distinct(NamedTuple):
 
     def released(self, spec: Spec, entry: Entry, match: Match) -> Self:
         """Without a firm event that never started."""
-        found = {value: self._last(value) for value in self.values_of(spec, match)}
+        values = self.values_of(spec, match)
+        if not values:
+            return self.changed({_unnamed(entry): Last()})
+        found = {value: self._last(value) for value in values}
         changes = {v: last.minus(entry.id) for v, last in found.items() if any(e.id == entry.id for e in last.known)}
         return self.changed(changes) if changes else self
 
@@ -83,6 +89,7 @@ class Distinct(NamedTuple):
             at >= start and value not in held and self.values.inside(value, start) is None
             for value, at in self.perhaps.items()
         )
+        doubts += sum(not values and e.t >= start and spec.counts(e, t) for e, values in self.pending)
         newest = self.values.newest(start, limits.EVIDENCE_MAX)
         entries = sorted(dict.fromkeys((*newest, *held.values())), key=lambda e: e.t)[-limits.EVIDENCE_MAX :]
         return Seen(lo, None if self.blind(start) else lo + doubts, tuple(e.id for e in entries), lo)
@@ -109,8 +116,9 @@ class Distinct(NamedTuple):
         return state
 
     def with_firm(self, entry: Entry, values: Iterable[str], floor: int = 0) -> Self:
-        """With a firm event that has these values, and without those older than `floor`."""
-        return self.changed({value: self._last(value).plus(entry) for value in values}, floor)
+        """With a firm event that has these values, or one nobody knows; and without those older than `floor`."""
+        found = {value: self._last(value).plus(entry) for value in values}
+        return self.changed(found or {_unnamed(entry): Last((), entry.t)}, floor)
 
     def with_hold(self, entry: Entry, values: tuple[str, ...]) -> Self:
         """With one more hold; beyond WINDOW_HOLDS_MAX whether the oldest one counts is not known from then on."""
@@ -118,7 +126,7 @@ class Distinct(NamedTuple):
         if len(pending) <= limits.WINDOW_HOLDS_MAX:
             return self._replace(pending=pending)
         dropped, its = pending[0]
-        found = {value: self._last(value) for value in its}
+        found = {value: self._last(value) for value in its or (_unnamed(dropped),)}
         changes = {value: last._replace(older=later(last.older, dropped.t)) for value, last in found.items()}
         return self._replace(pending=pending[1:]).changed(changes)
 

@@ -359,6 +359,20 @@ class TestValues:
         state = seen(VALUES, Entry(1, "a", until=10), match=self.uris("x"))
         assert [interval(VALUES, state, t) for t in (10, 11)] == [(1, 1), (0, 0)]
 
+    def test_an_event_without_the_field_may_be_one_more(self):
+        state = seen(VALUES, Entry(1, "a"), state=seen(VALUES, Entry(1, "b"), match=self.uris("x")), match=Match(1))
+        assert [interval(VALUES, state, t) for t in (1 + T, 2 + T)] == [(1, 2), (0, 0)]
+
+    def test_until_it_never_started_or_an_outcome_tells(self):
+        gone = window.release(VALUES, seen(VALUES, Entry(1, "a"), match=Match(1)), Entry(1, "a"), Match(1))
+        assert interval(VALUES, gone, 2) == (0, 0)
+        assert interval(VALUES, window.insert(VALUES, gone, Entry(1, "a"), self.uris("x")), 2) == (1, 1)
+
+    def test_a_hold_without_it_may_be_one_more_while_it_counts(self):
+        state = seen(VALUES, Entry(1, "a", until=10), match=Match(1))
+        assert [interval(VALUES, state, t) for t in (10, 11)] == [(0, 1), (0, 0)]
+        assert interval(VALUES, window.forget(state, "a"), 2) == (0, 0)
+
     def test_beyond_the_limit_there_are_at_least_so_many(self):
         state = window.empty(VALUES, None)
         for n in range(limits.WINDOW_VALUES_MAX + 5):

@@ -291,6 +291,17 @@ class TestSums:
         assert tale.act(T, **SEND, **rows(1)) == "deny?"
         assert tale.act(1, **SEND, **rows(1)) == "approve"
 
+    def test_but_not_two_more(self):
+        tale = Tale(deny(more_than(2, field="measures.rows", kind="value_count"), SENDING))
+        tale.act(**READ)
+        assert tale.act(1, **SEND, **rows(1)) == "approve"
+
+    def test_until_the_outcome_tells(self):
+        tale = Tale(deny(more_than(1, field="measures.rows", kind="value_count"), SENDING))
+        tale.act(**READ)
+        assert tale.report("done", 1, **rows(1)) == "accepted"
+        assert tale.act(1, **SEND, **rows(1)) == "approve"
+
 
 class TestOutcomes:
     def tale(self) -> Tale:

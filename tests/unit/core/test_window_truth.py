@@ -20,6 +20,8 @@ from harness_stream.core.window import Entry, Match, Spec
 
 T = 100
 HOLD = 40
+LACKS = 7
+"""An event of this mask has no value of a counted field."""
 VALUES = Spec("v", "value_count", (0,), (), T, attempts=False, field="purpose")
 BOTH = Spec("b", "temporal", (0, 1), (), T, attempts=False)
 NONE = Spec("n", "absent", (0, 1), (), T, attempts=False)
@@ -60,7 +62,8 @@ class Story:
         self.settled: list[Happened] = []
 
     def match(self, mask: int, value: int) -> Match:
-        names = tuple(f"v{(value + n) % self.values}" for n in range(1 + mask % 2))
+        lacks = self.spec.kind == "value_count" and mask == LACKS
+        names = () if lacks else tuple(f"v{(value + n) % self.values}" for n in range(1 + mask % 2))
         return Match(mask & self.spec.mask or 1, values=tuple(dict.fromkeys(names)))
 
     def step(self, number: int, seed: int) -> None:
@@ -130,6 +133,10 @@ class Story:
         runs = combinations(masks, len(self.spec.bits))
         return int(any(all(m >> b & 1 for m, b in zip(run, self.spec.bits, strict=True)) for run in runs))
 
+    def lacking(self, t: int) -> int:
+        """Events inside that may have a value no other has."""
+        return sum(not e.match.values for e in self.inside(t))
+
     def doubts(self, t: int) -> int:
         """Keys of which two events were released and a third one may stand below."""
         gone = Counter(key for e in self.released if e.entry.t >= t - T for key in self.keys(e))
@@ -176,7 +183,8 @@ def test_beyond_every_limit_the_interval_contains_the_truth(spec: Spec, attempts
     def contained(steps):
         for story, t in told(spec._replace(attempts=attempts), 6, steps):
             lo, hi = story.state.seen(story.spec, t)[:2]
-            assert lo <= story.truth(t) <= (hi if hi is not None else 10)
+            assert lo <= story.truth(t)
+            assert hi is None or story.truth(t) + story.lacking(t) <= hi
 
     contained()
 
@@ -190,10 +198,11 @@ def test_below_the_limits_it_is_the_truth_but_for_what_releases_left_in_doubt(sp
         for story, t in told(spec._replace(attempts=attempts), 3, steps):
             lo, hi = story.state.seen(story.spec, t)[:2]
             truth, doubts = story.truth(t), story.doubts(t)
-            assert lo <= truth <= (hi if hi is not None else 10)
+            assert lo <= truth
             if spec.kind == "value_count":
                 assert hi is not None
-                assert truth - doubts <= lo <= hi <= truth + doubts
+                assert truth - doubts <= lo
+                assert truth + story.lacking(t) <= hi <= truth + story.lacking(t) + doubts
             elif story.order_is_known(t) if spec is ORDERED else not doubts:
                 assert lo == hi == truth
 
