@@ -58,6 +58,12 @@ def test_samples_are_loaded_once_shown_changed_and_pruned(harness, tmp_path):
     assert "away from its history" in harness("tables", "load", str(tmp_path), exit_code=2)
 
 
+def test_rules_status_asks_the_broker_how_many_partitions_there_are(harness):
+    harness("topics", "apply", "--dev", "--partitions", "3")
+    report = json.loads(harness("rules", "status", "--json"))
+    assert report["partitions"] == {"0": None, "1": None, "2": None}
+
+
 @pytest.mark.parametrize(
     ("words", "topic"),
     [
