@@ -14,9 +14,9 @@ from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.errors import StateUnavailable
-from harness_stream.runtime import cold
+from harness_stream.runtime import cold, takeover
 from tests.log_checker import check_store, fold_partition
-from tests.simulation.test_simulation import bundle, check, compiled, run
+from tests.simulation.test_simulation import bundle, check, compiled, traffic
 from tests.simulation.test_warming import BEFORE, FEW
 from tests.simulation.world import AGENTS, PARTITIONS, TOPICS, Faults, World
 
@@ -189,17 +189,20 @@ def test_a_log_that_retention_shortened_meanwhile_serves_nobody() -> None:
     assert log(world)[-1].get("reason") == "state_unavailable" or log(world)[-2]["reason"] == "state_unavailable"
 
 
-def test_what_the_store_brought_meanwhile_is_not_replaced_by_an_older_snapshot() -> None:
+@pytest.mark.parametrize("from_", ["log", "snapshot"])
+def test_what_the_store_brought_meanwhile_is_not_replaced_by_what_is_older(from_: str) -> None:
     world = world_with()
     read(world)
-    snapshot(world)
+    if from_ == "snapshot":
+        snapshot(world)
     restart(world)
     deciding, state = owner(world)._deciding, owner(world).state
     fetch = deciding._loader.cold(owner(world)._snapshots).fetch([UNIT], state, deciding._windows_confirmed)
     next(fetch)
     read(world)
-    snapshot(world)
-    state.evict(UNIT)
+    if from_ == "snapshot":
+        snapshot(world)
+        state.evict(UNIT)
     assert not list(fetch)
     for _ in range(3):
         read(world)
@@ -260,13 +263,19 @@ def test_nobody_waits_beyond_the_deadline() -> None:
     assert world.clock.elapsed_ms() - began_ms < limits.STORE_PATIENCE_MS // 2
 
 
-def after_a_takeover() -> World:
+@pytest.fixture(params=["before the switch", "before units took over"])
+def taken_over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> World:
     """Units took over their windows in the store; their snapshots are from before, and no record named them."""
     world = world_with(BEFORE)
     for _ in range(5):
         read(world)
     snapshot(world)
     world.push_rules(3, FEW)
+    if request.param != "before the switch":
+        monkeypatch.setattr(takeover, "UNITS_PER_TURN", 0)
+        turns(world, 200)
+        snapshot(world)
+        monkeypatch.undo()
     world.heal()
     read(world, OTHER)  # the store moves with the next record
     restart(world)
@@ -274,22 +283,20 @@ def after_a_takeover() -> World:
     return world
 
 
-def test_a_snapshot_from_before_a_takeover_serves_nobody() -> None:
-    world = after_a_takeover()
-    world.store.down = True
-    assert read(world)["reason"] == "state_unavailable"
-    recomputed(world, BEFORE)
+def test_a_snapshot_from_before_a_takeover_serves_nobody(taken_over: World) -> None:
+    taken_over.store.down = True
+    assert read(taken_over)["reason"] == "state_unavailable"
+    recomputed(taken_over, BEFORE)
 
 
-def test_the_next_snapshots_hold_what_was_taken_over() -> None:
-    world = after_a_takeover()
-    read(world, OTHER)
-    snapshot(world)
-    world.store.flush()
-    world.crash(0)
-    world.heal()
-    assert counted(read(world)) == [6, 6]
-    recomputed(world, BEFORE)
+def test_the_next_snapshots_hold_what_was_taken_over(taken_over: World) -> None:
+    read(taken_over, OTHER)
+    snapshot(taken_over)
+    taken_over.store.flush()
+    taken_over.crash(0)
+    taken_over.heal()
+    assert counted(read(taken_over)) == [6, 6]
+    recomputed(taken_over, BEFORE)
 
 
 @pytest.mark.parametrize("store", ["there", "away"])
@@ -370,14 +377,36 @@ def test_memory_is_bounded_in_bytes_too() -> None:
     assert state.hot_bytes >= len(world.store.load(HOME, [UNIT])[UNIT].base), "it weighs what it had"
 
 
-COMES_AND_GOES = Faults(lost=0, delayed=0.001, falsely_failed=0, crash=0.006, pause=0.001, store=0, away=0.03)
+def loaded_then_left(seed: int) -> World:
+    """Traffic, a crash, a successor that starts from the store, and then a store that comes and goes."""
+    world = World(seed, Faults(0, 0, 0, 0, 0, 0), 1, (150, 400, 1_500)[seed % 3], 3 if seed % 2 else 1_000)
+    switches = sorted(world.random.sample(range(500), 3)) if seed // 3 % 2 else []
+    traffic(world, range(250), switches)
+    world.crash(0)
+    while len(decides(world)) < PARTITIONS:
+        world.turn()
+    turns(world, world.random.randint(5, 60))
+    world.faults.away, world.store.down = 0.04, True
+    traffic(world, range(250, 500), switches)
+    world.heal()
+    return world
 
 
-def test_whenever_the_store_goes_and_comes_what_is_served_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    installed: list[str] = []
+def decides(world: World) -> list[Owner]:
+    return [o for o in world.members[0].worker.owners.values() if o.phase is Phase.DECIDING]
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_whenever_the_store_goes_and_comes_what_is_served_is_exact(half: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed: list[bool] = []
     install = cold._install
-    monkeypatch.setattr(cold, "_install", lambda state, unit, *rest: installed.append(unit) or install(state, unit, *rest))
-    for seed in range(4, 60, 8):
-        check(run(seed, COMES_AND_GOES))
-    assert len(installed) > 10
-    assert PARTITION_UNIT not in installed
+
+    def noted(state: Any, unit: str, read: Any, windows: Any) -> bool:
+        assert unit != PARTITION_UNIT
+        installed.append(bool(read.deltas))
+        return install(state, unit, read, windows)
+
+    monkeypatch.setattr(cold, "_install", noted)
+    for seed in range(8 * half, 8 * half + 8):
+        check(loaded_then_left(seed))
+    assert set(installed) == {True, False}, "alone and with what the log says"
