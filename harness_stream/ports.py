@@ -166,6 +166,11 @@ class StoredUnit:
     base: bytes | None
     deltas: tuple[bytes, ...] = ()
 
+    @property
+    def size(self) -> int:
+        """Bytes of all of it."""
+        return len(self.base or b"") + sum(map(len, self.deltas))
+
 
 @dataclass(frozen=True, slots=True)
 class Move:
@@ -196,7 +201,10 @@ class StateStore(Protocol):
         """Names of all stored units of the partition."""
 
     def load(self, partition: int, names: Sequence[str]) -> dict[str, StoredUnit | None]:
-        """The named units (at most 64); None for one that is not stored."""
+        """The named units (at most 64), None for one that is not stored; from the first on, as many as 2 MiB hold.
+
+        The first is always there, whatever its size; ask again for those that are left out.
+        """
 
     def move(self, move: Move) -> StoredHead | None:
         """Apply `move` atomically iff the store stands at `expect_offset` and the step goes forward.

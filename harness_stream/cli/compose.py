@@ -19,6 +19,7 @@ from harness_stream.adapters.kafka.settings import DECISION_BATCH_BYTES
 from harness_stream.adapters.kafka.topics import verify
 from harness_stream.adapters.redis.state import RedisStateStore
 from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier
+from harness_stream.core import limits
 from harness_stream.errors import ConfigError
 from harness_stream.runtime.facts import RulesView
 from harness_stream.runtime.realm import Ports, Realm
@@ -41,6 +42,7 @@ def realm_of(settings: Settings, incarnation_id: str) -> Realm:
         dev=settings.dev,
         snapshot_interval_ms=settings.snapshot_interval_ms,
         hot_units_max=max(1, settings.hot_units_max // settings.partitions),
+        hot_bytes_max=limits.HOT_STORED_BYTES_MAX // settings.partitions,
     )
 
 

@@ -16,7 +16,7 @@ MIB: Final = 1024 * KIB
 INTENT_BYTES_MAX: Final = 64 * KIB  # the input topic's max.message.bytes; also the bound of what decode may cost
 DECISION_BYTES_MAX: Final = 256 * KIB  # the decision topic's max.message.bytes: four acks, so that a skip fits easily
 VERDICT_BYTES_MAX: Final = 16 * KIB  # by construction: a verdict names ≤ EVIDENCE_MAX ids and a count
-ACK_BYTES_MAX: Final = 64 * KIB  # an ack repeats what a mandate or outcome changed, and those are ≤ 64 KiB
+ACK_BYTES_MAX: Final = 64 * KIB  # by construction: the largest mandate has 52 KiB, an outcome's values and event 40 KiB
 ROW_BYTES_MAX: Final = 64 * KIB  # a row is parsed whole on use; the largest real ones list some hundred actions
 EVIDENCE_MAX: Final = 16  # ids of events shown as reason, the rest is a count
 SKIP_OFFSETS_MAX: Final = 16  # a sender finds its own garbage; more would let garbage grow the log
@@ -111,7 +111,9 @@ DRAIN_MS_MAX: Final = 1_000  # a clean stop on SIGTERM
 COLD_FETCH_UNITS_MAX: Final = 64
 COLD_FETCH_BYTES_MAX: Final = 2 * MIB
 COLD_FETCH_MS_MAX: Final = LOOP_WAIT_MS_MAX
-DELTA_BYTES_MAX: Final = 300  # one chain event appended in Redis
+# How long a store that does not answer is asked again where waiting for it is better than doing without: a fifth of the
+# default deadline, and four tries of an adapter that rests for 250 ms after a failure.
+STORE_PATIENCE_MS: Final = DEADLINE_MS_DEFAULT // 5
 DELTAS_BEFORE_REBASE: Final = 64
 
 # A piece of a unit in the chains topic (1 MiB a record). A unit's largest single values are below 128 KiB.
@@ -148,5 +150,6 @@ GROUPS_PER_LANE_MAX: Final = 100_000
 LANE_SHARDS: Final = 32
 GROUPS_PER_UNIT_MAX: Final = GROUPS_PER_LANE_MAX // LANE_SHARDS
 HOT_BYTES_MAX: Final = 1024 * MIB  # hot set of a worker
+HOT_STORED_BYTES_MAX: Final = HOT_BYTES_MAX // 5  # as it is stored: decoded, a busy agent takes 4.3 times that
 RETENTION_SLACK_MS: Final = 86_400_000  # PROTOCOL §2: + 24 h
 TIMESPAN_MS_MAX_DEFAULT: Final = 86_400_000  # `topics.max_timespan`, default 24 h

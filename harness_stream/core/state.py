@@ -61,6 +61,7 @@ class State:
 
     Attributes:
         warmed: revision of a switch → unit → windows it has from there on and takes over when it is next touched.
+        hot_bytes: of the units in memory, as `weigh` was told.
     """
 
     def __init__(self, elsewhere: Iterable[str] = ()) -> None:
@@ -69,6 +70,8 @@ class State:
         self._elsewhere = set(elsewhere)
         self._touched = set[str]()
         self.warmed: dict[int, dict[str, Unit]] = {}
+        self.hot_bytes = 0
+        self._sizes: dict[str, int] = {}
 
     @property
     def complete(self) -> bool:
@@ -128,15 +131,24 @@ class State:
         """Open layers."""
         return len(self._layers)
 
-    def install(self, unit: str, values: Mapping[Key, Any]) -> None:
-        """Bring a stored unit into memory."""
+    def install(self, unit: str, values: Mapping[Key, Any], size: int | None = None) -> None:
+        """Bring a stored unit of `size` bytes into memory (None: as before)."""
         self._base[unit] = dict(values)
         self._elsewhere.discard(unit)
+        if size is not None:
+            self.weigh(unit, size)
+
+    def weigh(self, unit: str, size: int, *, more: bool = False) -> None:
+        """Note the bytes of a unit where it is stored, or so many `more`; one never written weighs nothing."""
+        before = self._sizes.get(unit, 0)
+        self._sizes[unit] = before + size if more else size
+        self.hot_bytes += self._sizes[unit] - before
 
     def evict(self, unit: str) -> None:
         """Let a confirmed unit leave memory; it must be stored elsewhere, as it is."""
         if self._base.pop(unit, None) is not None:
             self._elsewhere.add(unit)
+            self.hot_bytes -= self._sizes.pop(unit, 0)
 
     def forget(self, unit: str, keys: Iterable[Key]) -> None:
         """Drop confirmed keys that no decision can see any more."""

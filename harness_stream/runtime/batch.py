@@ -34,13 +34,11 @@ class Taken:
     Attributes:
         event: the input event, None if it is garbage.
         garbage: why it is.
-        waited: it already waited one micro-batch for cold state.
     """
 
     record: LogRecord
     event: Input | None = None
     garbage: GarbageRecord | None = None
-    waited: bool = False
 
     @property
     def size(self) -> int:

@@ -111,7 +111,8 @@ def view(store: StateStore, partition: int, agent_id: str, windows_of: Callable[
     before = stored_place(store, partition)
     loaded: Mapping[str, StoredUnit | None] = {}
     for _ in range(TRIES):
-        loaded = store.load(partition, [PARTITION_UNIT, name])
+        # One at a time: the first of a load comes, however large it is.
+        loaded = {**store.load(partition, [PARTITION_UNIT]), **store.load(partition, [name])}
         after = stored_place(store, partition)
         still, before = after == before, after
         if still:

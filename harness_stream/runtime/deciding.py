@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.core import counting, limits
 from harness_stream.core.fold import Place, fold_header
 from harness_stream.core.intake import Intake, units_needed
+from harness_stream.core.model import Intent
 from harness_stream.core.partition import Signal
 from harness_stream.core.state import PARTITION_UNIT
-from harness_stream.errors import GarbageRecord, StateUnavailable
+from harness_stream.errors import GarbageRecord
 from harness_stream.runtime.admission import admit
 from harness_stream.runtime.batch import Batch, Handling, Taken
-from harness_stream.runtime.loading import CannotLoadError
+from harness_stream.runtime.fetching import Fetching
 from harness_stream.runtime.mover import Moved
 from harness_stream.runtime.takeover import Takeover
 from harness_stream.runtime.warming import Warming
@@ -46,11 +48,10 @@ log = logging.getLogger(__name__)
 BATCH_RECORDS_MAX = limits.IN_FLIGHT_RECORDS_MAX // limits.IN_FLIGHT_BATCHES_MAX
 # With 64 partitions a turn stays below FRESH_MS_MAX, so that slow rules do not make the tables look stale.
 BATCH_MS_MAX = 10
+# Looked at in one turn when memory is full by size; a busy unit moves to the end with each change.
+EVICTIONS_PER_TURN = 64
 # A partition at rest says so every hour: retention (above a day) never takes the last word that vouches for its state.
 CHECKPOINT_IDLE_MS = 3_600_000
-# A store that is away for longer is not waited for: cold agents are rejected at once, so that nobody waits behind. A
-# fifth of the default deadline, and four tries of an adapter that rests for 250 ms after a failure.
-STORE_PATIENCE_MS = limits.DEADLINE_MS_DEFAULT // 5
 # Enough to fill both batches while the broker is asked for more; beyond, the partition is paused.
 INBOX_RECORDS_MAX = 2 * limits.IN_FLIGHT_RECORDS_MAX
 _ENDED: Final = object()
@@ -98,10 +99,11 @@ class Deciding:
         self._changes: list[Moved] = []
         self._released = False
         self._final_sent = False
-        self._store_left_ms: int | None = None  # since when a cold fetch fails
         self._warming: Warming | None = None
         self._counting: Generator[None, None, None] | None = None
-        self._background: deque[Generator[None, None, None]] = deque([self._scan()])  # they share a reader
+        cold, clock = loader.cold(snapshots), ports.clock
+        self._fetching = Fetching(loader, cold, folded.state, self._windows_confirmed, clock, ports.metrics, self.fail)
+        self._background: deque[Generator[None, None, None]] = deque([cold.scan(folded.state.all_units)])
         self._takeover = Takeover(self._state, mover, snapshots)
         self._checkpoint()
         ports.consumer.start(partition, self._header.next_input)
@@ -125,6 +127,7 @@ class Deciding:
 
     def close(self) -> None:
         """Stop reading."""
+        self._fetching.close()
         for task in self._background:
             task.close()
 
@@ -182,6 +185,7 @@ class Deciding:
             self.fail(Signal.FAULT, "local queue full")
         if not self._mover.flush(self._folded.place, self._state, self._ports.clock.elapsed_ms()):
             self.fail(Signal.STATE_GONE, "the store lost state that is not in memory")
+        self._fetching.step()
         self._run_background()
         self._unpause()
         self._evict()
@@ -194,10 +198,10 @@ class Deciding:
         if self._header.rules is not None:
             self._decide()
         self._checkpoint_if_due()
-        self._snapshots.step(self._ports.clock.elapsed_ms(), self._folded.place, self._state, self._fetch)
-        confirmed = self._windows_of(self._folded.place.header.rules)
+        self._snapshots.step(self._ports.clock.elapsed_ms(), self._folded.place, self._state, self._fetching.all_there)
+        confirmed = self._windows_confirmed()
         if confirmed is not None:
-            self._takeover.step(confirmed, self._fetch)
+            self._takeover.step(confirmed, self._fetching.all_there)
 
     def _run_background(self) -> None:
         if self._background and next(self._background[0], _ENDED) is _ENDED:
@@ -217,12 +221,12 @@ class Deciding:
         size_max = 1 if self._header.crash_claims else min(room, BATCH_RECORDS_MAX)
         candidates = [self._inbox[i] for i in range(min(size_max, len(self._inbox)))]
         self._admit(candidates)
-        fetchable = self._fetch_needed(candidates)
+        self._fetch_needed(candidates)
         started_ms = self._ports.clock.elapsed_ms()
         batch = self._new_batch()
         for taken in candidates:
             spent_ms = self._ports.clock.elapsed_ms() - started_ms
-            if spent_ms > BATCH_MS_MAX or not self._take(batch, taken, fetchable=fetchable):
+            if spent_ms > BATCH_MS_MAX or not self._take(batch, taken):
                 break
             self._inbox.popleft()
         batch.finish()
@@ -247,11 +251,10 @@ class Deciding:
         except BufferError:
             self._ports.metrics.count("harness_deadletter_dropped_total")
 
-    def _take(self, batch: Batch, taken: Taken, *, fetchable: bool) -> bool:
-        """Answer one input; False if it waits for cold state, one micro-batch at most."""
-        missing = taken.event is not None and not self._in_memory(self._units_needed(taken))
-        if missing and (self.fault is not None or self._store_just_left() or (fetchable and not taken.waited)):
-            taken.waited = True
+    def _take(self, batch: Batch, taken: Taken) -> bool:
+        """Answer one input; False if it waits for cold state."""
+        missing = self._missing([taken])
+        if missing and self._worth_waiting(taken, missing):
             return False
         handling = Handling.UNAVAILABLE if missing else Handling.EVALUATE
         if self._header.crash_claims >= limits.QUARANTINE_CLAIMS and not missing:
@@ -260,12 +263,17 @@ class Deciding:
             batch.take(taken, handling)
         return True
 
-    def _store_just_left(self) -> bool:
-        left_ms = self._store_left_ms
-        return left_ms is not None and self._ports.clock.elapsed_ms() - left_ms <= STORE_PATIENCE_MS
+    def _worth_waiting(self, taken: Taken, missing: Sequence[str]) -> bool:
+        """Until its deadline; after a fault everything is decided anew."""
+        event = taken.event
+        deadline_ms = event.deadline_ms if isinstance(event, Intent) else None
+        waited_ms = self._ports.clock.now_ms() - (taken.record.timestamp_ms or 0)
+        late = deadline_ms is not None and waited_ms > deadline_ms
+        return self.fault is not None or (not late and self._fetching.may_come(missing))
 
-    def _in_memory(self, units: Iterable[str]) -> bool:
-        return all(self._state.has(unit) for unit in units)
+    def _missing(self, candidates: Iterable[Taken]) -> list[str]:
+        needed = dict.fromkeys(unit for taken in candidates for unit in self._units_needed(taken))
+        return [unit for unit in needed if not self._state.has(unit)]
 
     def _new_batch(self) -> Batch:
         rules, windows = self._header.rules, self._windows_in_force()
@@ -278,45 +286,21 @@ class Deciding:
     def _windows_in_force(self) -> Windows | None:
         return self._windows_of(self._header.rules)
 
+    def _windows_confirmed(self) -> Windows | None:
+        return self._windows_of(self._folded.place.header.rules)
+
     def _windows_of(self, rules: tuple[str, int] | None) -> Windows | None:
         return None if rules is None else self._rules.windows(rules[0])
 
     def _units_needed(self, taken: Taken) -> tuple[str, ...]:
         return () if taken.event is None else units_needed(taken.event, self._tables, self._state)
 
-    def _fetch_needed(self, candidates: Sequence[Taken]) -> bool:
+    def _fetch_needed(self, candidates: Sequence[Taken]) -> None:
         """What is fetched may name more: an approval's held intent its parent, and that one its tree's root."""
-        left = limits.COLD_FETCH_UNITS_MAX
         for _ in range(3):
-            needed = dict.fromkeys(unit for taken in candidates for unit in self._units_needed(taken))
-            missing = [unit for unit in needed if not self._state.has(unit)][:left]
-            if not missing:
-                return True
-            if not self._fetch(missing):
-                return False
-            left -= len(missing)
-        return True
-
-    def _fetch(self, units: Sequence[str]) -> bool:
-        """One bounded fetch of cold units; False if the store does not answer.
-
-        What is stored is confirmed, and so is the bundle it is replayed by: a switch in flight may never land.
-        """
-        missing = [u for u in dict.fromkeys(units) if not self._state.has(u)][: limits.COLD_FETCH_UNITS_MAX]
-        windows = self._windows_of(self._folded.place.header.rules)
-        if not missing or windows is None:
-            return True
-        try:
-            self._loader.fetch(self._state, missing, windows)
-        except StateUnavailable:
-            self._ports.metrics.count("harness_state_failures_total", call="load")
-            self._store_left_ms = self._store_left_ms or self._ports.clock.elapsed_ms()
-            return False
-        except CannotLoadError as error:
-            self.fail(error.signal, error.why)
-            return False
-        self._store_left_ms = None
-        return True
+            missing = self._missing(candidates)
+            if not missing or not self._fetching.bring(missing):
+                return
 
     def _publish(self, batch: Batch) -> None:
         if not batch.records:
@@ -444,25 +428,17 @@ class Deciding:
             self._ports.consumer.resume(self._partition)
             self._paused = False
 
-    def _scan(self) -> Generator[None, None, None]:
-        """Find out which units changed between the snapshots' cut and the store we started from."""
-        if self._snapshots.unscanned is None:
-            return
-        first, last = self._snapshots.unscanned or (0, -1)
-        units = yield from self._loader.units_between(first, last)
-        # Retention took a part of it: then any unit may have changed.
-        known = self._state.all_units()
-        self._snapshots.changed(known if units is None else units & known)
-        self._snapshots.unscanned = None
-
     def _evict(self) -> None:
         """Let idle units leave memory, if store and snapshots hold them as they are."""
         surplus = len(self._state) - self._realm.hot_units_max
-        if surplus <= 0:
+        if surplus <= 0 and self._state.hot_bytes <= self._realm.hot_bytes_max:
             return
-        for unit in list(self._state.units())[:surplus]:
+        awaited = self._units_needed(self._inbox[0]) if self._inbox else ()  # may come one by one
+        for unit in list(islice(self._state.units(), max(surplus, EVICTIONS_PER_TURN))):
+            if len(self._state) <= self._realm.hot_units_max and self._state.hot_bytes <= self._realm.hot_bytes_max:
+                return
             clean = self._mover.is_clean(unit) and self._snapshots.is_clean(unit)
-            if unit != PARTITION_UNIT and clean and not self._state.is_open(unit):
+            if unit != PARTITION_UNIT and clean and unit not in awaited and not self._state.is_open(unit):
                 self._state.evict(unit)
 
 

@@ -1,18 +1,20 @@
 """Stretches of one partition's decision log, read back in bounded pieces (PROTOCOL §7).
 
 Rule of this file: nothing is taken in before it is asked for, so that a day of history fits into a few megabytes, and
-every step is a generator that yields whenever it would have to wait. A stretch is folded from a place that a checkpoint
-in the log vouches for, never from its first record.
+every step is a generator that yields whenever it would have to wait. Several may read at once: they take turns piece by
+piece, so that a long stretch never keeps a short one waiting. A stretch is folded from a place that a checkpoint in the
+log vouches for, never from its first record.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from harness_stream.core.apply import change_of
+from harness_stream.core import limits
+from harness_stream.core.apply import Change, change_of
 from harness_stream.core.fold import Place
 from harness_stream.core.records import Checkpoint
 from harness_stream.wire.decisions import read_body
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
 
 # One step: other partitions decide in between, and the tables must not grow stale meanwhile.
 STEP_MS_MAX: Final = 10
-# Buffered at once: at 1 KiB a record 2 MiB, and one fetch brings about as much.
+# Buffered at once, and one poll more: about as much as one fetch brings. A snapshot is as large as a hundred verdicts.
 PIECE_RECORDS: Final = 2_000
+PIECE_BYTES: Final = 2 * limits.MIB
 # A search by time stops when so little is left: reading it costs less than another look.
 SEARCH_RECORDS: Final = 1_000
 
@@ -38,11 +41,13 @@ class Tail:
 
     def __init__(self) -> None:
         self.records: deque[LogRecord] = deque()
+        self.size = 0
         self.ends: Ends | None = None
 
     def take(self, record: LogRecord) -> None:
         """Keep it until it is drained; `Reading` bounds what arrives per turn."""
         self.records.append(record)
+        self.size += len(record.value or b"")
 
     def bounds(self, ends: Ends, position: int | None) -> None:  # noqa: ARG002  whoever needs the position asks for it
         """Keep the newest bounds."""
@@ -52,6 +57,7 @@ class Tail:
         """What has arrived."""
         records = list(self.records)
         self.records.clear()
+        self.size = 0
         return records
 
 
@@ -68,27 +74,28 @@ def checkpoint_in(record: LogRecord, realm: Realm, partition: int, verifier: Ver
     return body if ours else None
 
 
-class History:
-    """Reads one partition's decision log back. One stretch at a time.
+class Readback:
+    """Reads stretches of one partition of a topic back.
 
     Args:
-        partition: which.
-        realm: this realm.
-        ports: its ports.
+        topic: which.
+        partition: of it.
+        ports: the realm's ports.
         reading: the worker's reader.
-        tail: follows this partition's decision log.
+        tail: follows this partition.
 
     Attributes:
         offset: of the record last handed out.
     """
 
-    def __init__(self, partition: int, realm: Realm, ports: Ports, reading: Reading, tail: Tail) -> None:
-        self._partition, self._realm, self._ports = partition, realm, ports
-        self._reading, self._tail, self._topic = reading, tail, realm.topics.verdicts
+    def __init__(self, topic: str, partition: int, ports: Ports, reading: Reading, tail: Tail) -> None:
+        self._topic, self._partition, self._ports = topic, partition, ports
+        self._reading, self._tail = reading, tail
+        self._taken = False  # a piece is being read
         self.offset = 0
 
     def bounds(self) -> Generator[None, None, Ends]:
-        """The log's bounds, asked for now."""
+        """The partition's bounds, asked for now."""
         self._tail.ends = None
         asked_ms = self._ports.clock.now_ms()
         self._reading.ask(self._topic, self._partition, asked_ms)
@@ -102,22 +109,83 @@ class History:
         It ends early if retention overtakes it.
         """
         clock, at = self._ports.clock, first
-        try:
-            while at < end and not self._overtaken(at):
-                self._follow(at)
-                while self._position() < end and self._is_short() and not self._overtaken(at):
+        while at < end and not self._overtaken(at):
+            at, records = yield from self._piece(at, end, PIECE_RECORDS)
+            started_ms = clock.elapsed_ms()
+            for record in records:
+                if clock.elapsed_ms() - started_ms > STEP_MS_MAX:
                     yield None
-                at, records = max(at, self._position()), self._stop()
-                started_ms = clock.elapsed_ms()
-                for record in records:
-                    if clock.elapsed_ms() - started_ms > STEP_MS_MAX:
-                        yield None
-                        started_ms = clock.elapsed_ms()
-                    if record.offset < end:
-                        self.offset = record.offset
-                        yield record
+                    started_ms = clock.elapsed_ms()
+                if record.offset < end:
+                    self.offset = record.offset
+                    yield record
+
+    def _piece(self, first: int, end: int, enough: int) -> Generator[None, None, tuple[int, list[LogRecord]]]:
+        """(where to go on, records) once `enough` have come or all up to `end`."""
+        while self._taken:
+            yield None
+        self._taken = True
+        try:
+            self._tail.drain()
+            self._reading.follow(self._topic, self._partition, first, self._tail)
+            while self._has_room(enough) and self._position() < end and not self._overtaken(first):
+                yield None
+            return max(first, self._position()), self._tail.drain()
         finally:
-            self._stop()
+            self._reading.stop(self._topic, self._partition)
+            self._taken = False
+
+    def _has_room(self, enough: int) -> bool:
+        return len(self._tail.records) < enough and self._tail.size < PIECE_BYTES
+
+    def _position(self) -> int:
+        return self._reading.position(self._topic, self._partition)
+
+    def _overtaken(self, offset: int) -> bool:
+        return self._tail.ends is not None and self._tail.ends.low > offset
+
+
+class Effective(NamedTuple):
+    """One effective record.
+
+    Attributes:
+        place: the fold after it.
+        change: what it does to chains, None if nothing.
+    """
+
+    place: Place
+    body: Mapping[str, Any]
+    change: Change | None
+
+
+class History(Readback):
+    """Reads one partition's decision log back.
+
+    Args:
+        partition: which.
+        realm: this realm.
+        ports: its ports.
+        reading: the worker's reader.
+        tail: follows this partition's decision log.
+    """
+
+    def __init__(self, partition: int, realm: Realm, ports: Ports, reading: Reading, tail: Tail) -> None:
+        super().__init__(realm.topics.verdicts, partition, ports, reading, tail)
+        self._realm = realm
+
+    def effective(self, place: Place, end: int) -> Generator[Effective | None, None, None]:
+        """The records that count after `place`, up to `end`; None whenever the caller has to give way."""
+        for record in self.records(place.offset + 1, end):
+            if record is None:
+                yield None
+                continue
+            body, digest = read_body(record.value)
+            authentic = self._ports.verifier.decision_authentic(record)
+            after = place.after(record.offset, body, digest) if authentic else None
+            if after is not None:
+                place = after
+                changes = body["kind"] in {"verdict", "ack"}
+                yield Effective(place, body, change_of(body, digest) if changes else None)
 
     def count(
         self, warmup: Warmup, end: int, revision: int, counted: Place | None = None
@@ -137,21 +205,15 @@ class History:
         """
         yield from self.bounds()
         first = place = counted or warmup.place
-        for record in self.records(place.offset + 1, end):
-            if record is None:
+        for step in self.effective(place, end):
+            if step is None:
                 yield
                 continue
-            body, digest = read_body(record.value)
-            authentic = self._ports.verifier.decision_authentic(record)
-            after = place.after(record.offset, body, digest) if authentic else None
-            if after is None:
-                continue
-            if body["kind"] == "switch" and body["rules"]["revision"] == revision:
+            if step.body["kind"] == "switch" and step.body["rules"]["revision"] == revision:
                 break
-            place = after
-            change = change_of(body, digest) if body["kind"] in {"verdict", "ack"} else None
-            if change is not None:
-                warmup.take(change)
+            place = step.place
+            if step.change is not None:
+                warmup.take(step.change)
         if self._overtaken(first.offset + 1):
             warmup.since = place.header.t
         return place
@@ -184,25 +246,5 @@ class History:
         return low
 
     def _time_at(self, offset: int, end: int) -> Generator[None, None, int | None]:
-        self._follow(offset)
-        while not self._tail.records and self._position() < end and not self._overtaken(offset):
-            yield
-        records = self._stop()
+        _, records = yield from self._piece(offset, end, 1)
         return records[0].timestamp_ms if records else None
-
-    def _position(self) -> int:
-        return self._reading.position(self._topic, self._partition)
-
-    def _overtaken(self, offset: int) -> bool:
-        return self._tail.ends is not None and self._tail.ends.low > offset
-
-    def _is_short(self) -> bool:
-        return len(self._tail.records) < PIECE_RECORDS
-
-    def _follow(self, offset: int) -> None:
-        self._tail.drain()
-        self._reading.follow(self._topic, self._partition, offset, self._tail)
-
-    def _stop(self) -> list[LogRecord]:
-        self._reading.stop(self._topic, self._partition)
-        return self._tail.drain()

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 from pydantic import ValidationError
@@ -22,22 +23,27 @@ from harness_stream.core.groups import generation
 from harness_stream.core.partition import Signal
 from harness_stream.core.records import RECORDS
 from harness_stream.core.refusals import refusals
-from harness_stream.core.state import PARTITION_UNIT, State, Unit
-from harness_stream.core.units import decode_unit, replay_unit
+from harness_stream.core.state import PARTITION_UNIT, State
+from harness_stream.core.units import replay_unit
 from harness_stream.core.warming import Warmup
 from harness_stream.errors import StateUnavailable
+from harness_stream.runtime.cold import Cold, units_named
 from harness_stream.runtime.history import STEP_MS_MAX, History, Tail, checkpoint_in
 from harness_stream.runtime.mover import FILLING
-from harness_stream.runtime.snapshots import PLACE_KEY
+from harness_stream.runtime.snapshots import PLACE_KEY, Snapshot, snapshot_in
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from harness_stream.core.rules.windows import Windows
     from harness_stream.ports import Ends, LogRecord, StateStore
     from harness_stream.runtime.facts import RulesView
     from harness_stream.runtime.reading import Reading
     from harness_stream.runtime.realm import Ports, Realm
+    from harness_stream.runtime.snapshots import Snapshots
 
+T = TypeVar("T")
 Body = Mapping[str, Any]
 
 _NO_BUNDLE = "a bundle that the log names is not in the rules topic"
@@ -185,37 +191,49 @@ class Loader:
             self._reading.stop(self._realm.topics.verdicts, self._partition)
             self._tail.drain()
 
-    def units_between(self, first: int, last: int) -> Generator[None, None, frozenset[str] | None]:
-        """Units that records from `first` to `last` may have changed (or not); None if retention took some."""
-        units = set[str]()
-        if first < (yield from self.history.bounds()).low:
-            return None
-        for record in self.history.records(first, last + 1):
-            if record is None:
-                yield
-            else:
-                units.update(_units_named(read_body(record.value)[0]))
-        return frozenset(units)
+    def cold(self, snapshots: Snapshots) -> Cold:
+        """What brings cold units from their snapshots."""
+        return Cold(self._partition, self._realm, self._ports, self._reading, self.history, snapshots)
 
     def bounds(self) -> Generator[None, None, Ends]:
         """The decision log's bounds, asked for now."""
         return (yield from self.history.bounds())
 
-    def fetch(self, state: State, units: Sequence[str], windows: Windows) -> None:
-        """Bring units into memory from the store, 64 a call.
+    def fetch(self, state: State, units: Iterable[str], windows: Windows) -> None:
+        """One bounded fetch: the first of `units` that are not in memory, and as many more as a call brings.
 
         Raises:
             StateUnavailable: the store does not answer.
             CannotLoadError: STATE_GONE if the store lost one of them.
         """
-        missing = [u for u in dict.fromkeys(units) if not state.has(u)]
+        missing = list(islice((u for u in dict.fromkeys(units) if not state.has(u)), limits.COLD_FETCH_UNITS_MAX))
         partition = state.confirmed(PARTITION_UNIT)
-        for start in range(0, len(missing), limits.COLD_FETCH_UNITS_MAX):
-            names = missing[start : start + limits.COLD_FETCH_UNITS_MAX]
-            for name, unit in self._ports.store.load(self._partition, names).items():
-                if unit is None or unit.base is None:  # deltas alone: the server evicted what they were appended to
-                    raise CannotLoadError(Signal.STATE_GONE, f"the store lost unit {name}")
-                state.install(name, replay_unit(name, unit.base, unit.deltas, partition, windows))
+        for name, unit in self._ports.store.load(self._partition, missing).items():
+            if unit is None or unit.base is None:  # deltas alone: the server evicted what they were appended to
+                raise CannotLoadError(Signal.STATE_GONE, f"the store lost unit {name}")
+            values = replay_unit(name, unit.base, unit.deltas, partition, windows)
+            state.install(name, values, unit.size)
+
+    def _fetch_all(self, state: State, units: Sequence[str], windows: Windows) -> Generator[None, None, None]:
+        while not all(state.has(unit) for unit in units):
+            yield from self._answered(lambda: self.fetch(state, units, windows))
+            yield
+
+    def _answered(self, question: Callable[[], T]) -> Generator[None, None, T]:
+        """The store's answer: one that is late once is no reason to do without it.
+
+        Raises:
+            StateUnavailable: it did not answer for STORE_PATIENCE_MS.
+        """
+        clock = self._ports.clock
+        began_ms = clock.elapsed_ms()
+        while True:
+            try:
+                return question()
+            except StateUnavailable:
+                if clock.elapsed_ms() - began_ms >= limits.STORE_PATIENCE_MS:
+                    raise
+            yield
 
     # --- where to start ---
 
@@ -247,7 +265,7 @@ class Loader:
         return tail.ends
 
     def _start(self, checkpoint: Body | None, ends: Ends, *, trust_store: bool) -> Generator[None, None, Folded]:
-        if trust_store and (folded := self._from_store(ends, checkpoint)) is not None:
+        if trust_store and (folded := (yield from self._from_store(ends, checkpoint))) is not None:
             return folded
         if checkpoint is not None and checkpoint["snapshot_cut"] >= 0:
             found = yield from self._from_snapshots(ends, checkpoint)
@@ -271,19 +289,19 @@ class Loader:
     def _at_rest(self, place: Place, checkpoint: Body | None) -> bool:
         return checkpoint is not None and checkpoint["record_digest"] == place.digest
 
-    def _from_store(self, ends: Ends, checkpoint: Body | None) -> Folded | None:
+    def _from_store(self, ends: Ends, checkpoint: Body | None) -> Generator[None, None, Folded | None]:
         store: StateStore = self._ports.store
         try:
-            head = store.head(self._partition)
+            head = yield from self._answered(lambda: store.head(self._partition))
             if head is None or head.header == FILLING:
                 return None
             place = Place.from_json(orjson.loads(head.header))
             if place.header.incarnation != self._realm.incarnation or not self._reaches(place, ends, checkpoint):
                 return None
-            state = State(elsewhere=store.units(self._partition))
+            state = State(elsewhere=(yield from self._answered(lambda: store.units(self._partition))))
             windows = self._rules.windows(place.header.rules[0]) if place.header.rules else None
             if windows is not None:
-                self.fetch(state, [PARTITION_UNIT], windows)
+                yield from self._fetch_all(state, [PARTITION_UNIT], windows)
         except (StateUnavailable, CannotLoadError, ValueError, KeyError, TypeError):
             return None
         return Folded(place, state, stored=place.offset, epoch_seen=place.header.epoch)
@@ -294,24 +312,24 @@ class Loader:
         try:
             bounds = yield from self._bounds(chain_topic, tail)
             self._reading.follow(chain_topic, self._partition, bounds.low, tail)
-            units: dict[str, tuple[Unit, int]] = {}
+            units: dict[str, Snapshot] = {}
             while self._reading.position(chain_topic, self._partition) < bounds.end or tail.records:
                 for record in tail.drain():
                     _take_snapshot(units, record)
                 yield
         finally:
             self._reading.drop(chain_topic, self._partition)
-        values, cut = units.pop(PARTITION_UNIT, ({}, -1))
-        if PLACE_KEY not in values:
+        sealed = units.pop(PARTITION_UNIT, None)
+        if sealed is None or PLACE_KEY not in sealed.values:
             return None
-        place = Place.from_json(values.pop(PLACE_KEY))
+        place = Place.from_json(sealed.values.pop(PLACE_KEY))
         if not self._reaches(place, ends, checkpoint):
             return None
         state = State()
-        state.install(PARTITION_UNIT, values)
-        for name, (unit, _) in units.items():
-            state.install(name, unit)
-        ahead = {name: as_of for name, (_, as_of) in units.items() if as_of > cut}
+        state.install(PARTITION_UNIT, sealed.values)
+        for name, unit in units.items():
+            state.install(name, unit.values, unit.size)
+        ahead = {name: unit.as_of for name, unit in units.items() if unit.as_of > sealed.as_of}
         return Folded(place, state, epoch_seen=place.header.epoch, ahead=ahead)
 
     # --- folding ---
@@ -333,7 +351,7 @@ class Loader:
         while not done:
             done = self._reading.position(verdicts, self._partition) >= end
             records = [(r, *read_body(r.value)) for r in self._tail.drain()]
-            self._prefetch(folded, [body for _, body, _ in records])
+            yield from self._prefetch(folded, [body for r, body, _ in records if r.offset > folded.place.offset])
             clock = self._ports.clock
             started_ms = clock.elapsed_ms()
             for record, body, digest in records:
@@ -381,38 +399,25 @@ class Loader:
             raise CannotLoadError(Signal.STATE_GONE, f"the store does not stand on this log (offset {offset})")
         raise CannotLoadError(Signal.UNEXTENDABLE, f"the record at {offset} is not the one the checkpoint names")
 
-    def _prefetch(self, folded: Folded, bodies: Sequence[Body]) -> None:
+    def _prefetch(self, folded: Folded, bodies: Sequence[Body]) -> Generator[None, None, None]:
         """Units of a run of records, fetched together; then make sure that the store did not move meanwhile."""
         if folded.state.complete:
             return
-        units = [unit for body in bodies for unit in _units_named(body) if not folded.state.has(unit)]
+        units = [unit for body in bodies for unit in units_named(body) if not folded.state.has(unit)]
         if not units:
             return
-        self.fetch(folded.state, units, _windows(self._rules, folded.place))
-        head = self._ports.store.head(self._partition)
+        yield from self._fetch_all(folded.state, units, _windows(self._rules, folded.place))
+        head = yield from self._answered(lambda: self._ports.store.head(self._partition))
         if head is None or head.verdict_offset != folded.stored:
             # What was fetched may be ahead of the fold: none of it may be used.
             raise CannotLoadError(folded.store_moved, "another worker moved the store meanwhile")
 
 
-def _take_snapshot(units: dict[str, tuple[Unit, int]], record: LogRecord) -> None:
+def _take_snapshot(units: dict[str, Snapshot], record: LogRecord) -> None:
     """Keep the snapshot that stands furthest: a former owner's late write has a key of its own and may come last."""
-    try:
-        unit, as_of = decode_unit(record.value or b"")
-        name = (record.key or b"").decode().rpartition("@")[0]
-    except ValueError:
-        return  # none of ours; a unit that is missing for it is found in the log
-    if name and as_of >= units.get(name, ({}, -1))[1]:
-        units[name] = (unit, as_of)
-
-
-def _units_named(body: Body) -> tuple[str, ...]:
-    """Units a record touches if it is effective; one that does not even name them is void."""
-    try:
-        change = change_of(body, "") if body["kind"] in {"verdict", "ack"} else None
-        return () if change is None else units_of(change)
-    except (KeyError, TypeError):
-        return ()
+    found = snapshot_in(record)
+    if found is not None and (found.unit not in units or found.as_of >= units[found.unit].as_of):
+        units[found.unit] = found
 
 
 def _name(checkpoint: Body) -> str:

@@ -194,7 +194,10 @@ class Mover:
             return self._refused(at, place, state)
         self._stored, self._attempted = offset, None
         self._deltas.update(dict.fromkeys(bases, 0))
-        for unit in bases:
+        for unit, added in deltas.items():
+            state.weigh(unit, sum(map(len, added)), more=True)
+        for unit, base in bases.items():
+            state.weigh(unit, len(base))
             state.forget(unit, forgotten(state.confirmed(unit), place.header.t))
         return Step.DONE
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness_stream.core import limits
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,6 +27,7 @@ class Realm:
         dev: it is unsigned.
         snapshot_interval_ms: how often changed units are written to the chains topic.
         hot_units_max: units of one partition kept in memory before idle ones leave.
+        hot_bytes_max: what they may have together where they are stored.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Realm:
     dev: bool
     snapshot_interval_ms: int
     hot_units_max: int
+    hot_bytes_max: int = limits.HOT_STORED_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)

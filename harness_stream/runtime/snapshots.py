@@ -1,29 +1,52 @@
 """Snapshots of changed units to the chains topic, off the path (PROTOCOL §6).
 
 Rule of this file: a cycle first notes where the confirmed fold stands, then writes every unit changed since the last
-cycle
-(each says as of which record), and when all are delivered the partition's own unit with that place. Only then the cut
-moves: snapshots hold every change up to it.
+cycle (each says as of which record), and when all are delivered the partition's own unit with that place. Only then the
+cut moves: snapshots hold every change up to it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from harness_stream.core.state import PARTITION_UNIT, State
-from harness_stream.core.units import encode_unit
+from harness_stream.core.state import PARTITION_UNIT, State, Unit
+from harness_stream.core.units import decode_unit, encode_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from harness_stream.core.fold import Place
-    from harness_stream.ports import Delivery, LogWriter, Metrics
+    from harness_stream.ports import Delivery, LogRecord, LogWriter, Metrics
 
 PLACE_KEY = ("place",)
 """In the partition's snapshot: the place of the fold at the cut."""
 
 # What one turn of the loop may write: 16 units of at most ~150 KiB take about 3 ms to encode.
 UNITS_PER_TURN = 16
+
+
+class Snapshot(NamedTuple):
+    """One record of the chains topic.
+
+    Attributes:
+        as_of: verdict offset up to which every change of the unit is in it.
+        size: bytes.
+    """
+
+    unit: str
+    values: Unit
+    as_of: int
+    size: int
+
+
+def snapshot_in(record: LogRecord) -> Snapshot | None:
+    """The snapshot that a record is; None if it is none of ours."""
+    try:
+        values, as_of = decode_unit(record.value or b"")
+        unit = (record.key or b"").decode().rpartition("@")[0]
+    except ValueError:
+        return None
+    return Snapshot(unit, values, as_of, len(record.value or b"")) if unit else None
 
 
 class Snapshots:
@@ -37,6 +60,13 @@ class Snapshots:
         interval_ms: time between cycles.
         metrics: where cycles count.
         cut: verdict offset the snapshots hold everything up to, −1 if there are none.
+
+    Attributes:
+        offsets: unit → offset of its newest snapshot in the chains topic, as far as known.
+        unscanned: records (first, last) whose units may have changed since the cut, not yet looked at: then no cycle
+            begins and nothing is clean.
+        stored: verdict offset of the store that was loaded: units that were changed and not in memory since then stand
+            there. None: no unit is known to.
     """
 
     def __init__(
@@ -52,32 +82,37 @@ class Snapshots:
         self.cut = cut
         self._topic, self._partition, self._writer = topic, partition, writer
         self._next_token, self._interval_ms, self._metrics = next_token, interval_ms, metrics
+        self.offsets: dict[str, int] = {}
+        self.unscanned: tuple[int, int] | None = None
+        self.stored: int | None = None
         self._changed: set[str] = set()
-        self._cycle: list[str] | None = None
+        self._cycle: list[str] | None = None  # not yet written
+        self._due: set[str] = set()  # of the cycle, not yet delivered
         self._place: Place | None = None
         self._sealing = False
-        self._open: set[int] = set()
+        self._open: dict[int, str] = {}
         self._started_ms: int | None = None
-        self._written: set[str] = set()
         self._epoch = 0
-        self.unscanned: tuple[int, int] | None = None
-        """Records (first, last) whose units may have changed since the cut, not yet looked at: then no cycle begins and
-        nothing is clean."""
 
     def scan(self, first: int, last: int) -> None:
-        """Which units records `first` to `last` changed is to be found out before the next cycle."""
-        self.unscanned = (first, last) if first <= last else None
+        """What the topic holds, and which units records `first` to `last` changed, is to be found out first."""
+        self.unscanned = (first, last)
+
+    def scanned(self, changed: Iterable[str], stored: int | None) -> None:
+        """It was found out; `stored` as the attribute."""
+        self._changed.update(changed)
+        self.unscanned, self.stored = None, stored
 
     def changed(self, units: frozenset[str]) -> None:
         """Units that a confirmed micro-batch changed."""
         self._changed |= units
 
     def is_clean(self, unit: str) -> bool:
-        """Does the newest snapshot hold the unit as it is confirmed?"""
-        return self.unscanned is None and unit not in self._changed and (self._cycle is None or unit not in self._cycle)
+        """Does the newest snapshot hold the unit as it is confirmed, and is it in the log?"""
+        return self.unscanned is None and unit not in self._changed and unit not in self._due
 
     def step(self, now_ms: int, place: Place, state: State, fetch: Callable[[list[str]], bool]) -> None:
-        """Write a little; `fetch` brings cold units into memory and says whether it could."""
+        """Write a little; `fetch` brings cold units into memory and says whether all are there."""
         self._epoch = place.header.epoch
         if self._cycle is None:
             self._begin(now_ms, place)
@@ -87,21 +122,27 @@ class Snapshots:
                 return
             self._cycle = rest
             for unit in part:
-                self._write(unit, encode_unit(state.confirmed(unit), place.offset, place.header.t))
+                value = encode_unit(state.confirmed(unit), place.offset, place.header.t)
+                state.weigh(unit, len(value))
+                self._write(unit, value)
         elif not self._open:
             self._seal(state)
 
     def delivered(self, delivery: Delivery) -> None:
         """A unit was written, or not: then the cycle starts over with what it had and what came since."""
-        if delivery.token not in self._open:
+        unit = self._open.pop(delivery.token, None)
+        if unit is None:
             return
-        self._open.discard(delivery.token)
         if delivery.offset is None:
             self.restart()
+        else:
+            self.offsets[unit] = delivery.offset
+            self._due.discard(unit)
 
     def restart(self) -> None:
-        """Begin the cycle anew: what became of its writes is not known."""
-        self._changed |= self._written
+        """Begin the cycle anew with what is not known to have been written."""
+        self._changed |= self._due
+        self._due.clear()
         self._cycle, self._sealing = None, False
         self._open.clear()
 
@@ -111,8 +152,9 @@ class Snapshots:
         if now_ms - started < self._interval_ms or not self._changed or self.unscanned is not None:
             return
         self._started_ms, self._place = now_ms, place
-        self._written, self._changed = self._changed, set()
-        self._cycle = sorted(self._written - {PARTITION_UNIT})
+        # The partition's own unit is due until it seals the cycle, so a cycle that fails is always begun anew.
+        self._due, self._changed = self._changed | {PARTITION_UNIT}, set()
+        self._cycle = sorted(self._due - {PARTITION_UNIT})
 
     def _seal(self, state: State) -> None:
         if self._place is None:
@@ -131,4 +173,4 @@ class Snapshots:
         # A key per epoch: what a former owner still had under way can never replace a newer snapshot.
         key = f"{unit}@{self._epoch}".encode()
         self._writer.append(self._topic, self._partition, key, value, (), token=token)
-        self._open.add(token)
+        self._open[token] = unit

@@ -51,8 +51,7 @@ class Takeover:
             return
         waiting = self._state.warmed[revision]
         units = list(islice((u for u in waiting if self._movable(u, revision)), UNITS_PER_TURN))
-        if not fetch([u for u in units if not self._state.has(u)]):
-            return
+        fetch(units)  # those that it does not bring are asked for again
         for unit in units:
             self._take_over(unit, windows, revision)
         if not waiting and not self._state.is_open(PARTITION_UNIT):

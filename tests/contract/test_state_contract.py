@@ -199,6 +199,19 @@ def test_at_most_64_units_are_loaded_at_once(store):
         store.load(0, [*names, "one more"])
 
 
+def test_one_load_brings_as_many_units_as_2_mib_hold(store):
+    store.move(step(None, 0, bases=dict.fromkeys("abcd", b"x" * 900_000)))
+    store.move(step(0, 1, deltas={"b": [b"y" * 400_000]}))
+    assert list(store.load(0, ["a", "c", "d", "b"])) == ["a", "c"]
+    assert list(store.load(0, ["b", "unknown", "d"])) == ["b", "unknown"]
+
+
+def test_the_first_unit_of_a_load_comes_whatever_its_size(store):
+    store.move(step(None, 0, bases={"large": b"x" * 3_000_000, "small": b"s"}))
+    assert list(store.load(0, ["large", "small"])) == ["large"]
+    assert list(store.load(0, ["small", "large"])) == ["small"]
+
+
 UNITS = ("a", "b", "c")
 content = st.binary(max_size=4)
 writes = st.tuples(

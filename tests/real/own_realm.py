@@ -107,7 +107,7 @@ class OwnRealm:
         return self.running("harness_stream", "worker", "--metrics-port", "0", ready=r"(?m) ready$")
 
     def environment(self):
-        names = ("bootstrap", "redis_url", "prefix", "partitions", "group", "dev")
+        names = ("bootstrap", "redis_url", "prefix", "partitions", "group", "dev", "snapshot_interval_ms")
         settings = {f"HARNESS_{name.upper()}": str(getattr(self.settings, name)) for name in names}
         root = str(Path(__file__).parents[2])  # `topologies` is imported from where it lies
         return os.environ | settings | {"PYTHONPATH": root} | self._environment

@@ -42,10 +42,19 @@ def run(seed: int, faults: Faults | None = None, turns: int = 400) -> World:
 
 
 def _run(seed: int, faults: Faults | None, turns: int) -> World:
-    hot = 3 if seed % 4 == 0 else 1_000
-    world = World(seed, faults or Faults(), workers=1 + seed % 3, hot_units_max=hot)
+    # Bits of the seed that nothing else depends on, so that evictions meet switches of rules and everything else.
+    forgetful, unstored = seed // 4 % 2, seed // 8 % 2
+    faults = faults or (Faults(lost=0.002, delayed=0.005, away=0.02) if unstored else Faults())
+    world = World(seed, faults, 1 + seed % 3, 150 if forgetful else 3_000, 3 if forgetful else 1_000)
     switches = sorted(world.random.sample(range(turns), 3)) if seed % 2 else []
-    for turn in range(turns):
+    traffic(world, range(turns), switches)
+    world.heal()
+    return world
+
+
+def traffic(world: World, turns: range, switches: list[int]) -> None:
+    """Everything that can be sent, at random; other rules at the turns that `switches` names."""
+    for turn in turns:
         if turn in switches:
             world.push_rules(2 + switches.index(turn), (NEW_RULES, RULES)[switches.index(turn) % 2], now=turn % 5 == 0)
         if world.random.random() < 0.3:
@@ -60,8 +69,6 @@ def _run(seed: int, faults: Faults | None, turns: int) -> World:
         if world.random.random() < 0.01:
             world.publish("agent-1", b"not json")
         world.turn()
-    world.heal()
-    return world
 
 
 def check(world: World) -> list[object]:

@@ -140,6 +140,7 @@ class Faults:
     crash: float = 0.004
     pause: float = 0.004
     store: float = 0.003
+    away: float = 0.0
 
 
 @dataclass
@@ -354,6 +355,9 @@ class World:
             self.trace.append(f"{self.clock.elapsed_ms()} pause {member.name} until {member.paused_until_ms}")
         if self.random.random() < f.store:
             self._strike_store()
+        if self.random.random() < f.away:
+            self.store.down = not self.store.down
+            self.trace.append(f"{self.clock.elapsed_ms()} store {'away' if self.store.down else 'back'}")
 
     def _strike_store(self) -> None:
         kind = self.random.choice(("down", "flush", "lose", "dump", "restore", "drop"))

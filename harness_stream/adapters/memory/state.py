@@ -64,7 +64,7 @@ class MemoryStateStore:
         return frozenset(self._at(partition).units)
 
     def load(self, partition: int, names: Sequence[str]) -> dict[str, StoredUnit | None]:
-        """The named units; None for one that is unknown or lost.
+        """The named units; None for one that is unknown or lost; see the port.
 
         Raises:
             InvalidInput: more than 64 names.
@@ -72,7 +72,15 @@ class MemoryStateStore:
         stored = self._at(partition).units
         if len(names) > limits.COLD_FETCH_UNITS_MAX:
             raise InvalidInput(f"{len(names)} units in one load; at most {limits.COLD_FETCH_UNITS_MAX}")
-        return {name: stored.get(name) for name in names}
+        found: dict[str, StoredUnit | None] = {}
+        size = 0
+        for name in names:
+            unit = stored.get(name)
+            size += 0 if unit is None else unit.size
+            if size > limits.COLD_FETCH_BYTES_MAX and found:
+                break
+            found[name] = unit
+        return found
 
     def move(self, move: Move) -> StoredHead | None:
         """Apply `move` iff the store stands at `expect_offset` and the step goes forward; see the port."""

@@ -77,6 +77,7 @@ class RedisStateStore:
         self._realm = realm
         self._clock = clock
         self._client = _client(url, timeout_ms)
+        self._load = _Script("load.lua")
         self._move = _Script("move.lua")
         self._clear = _Script("clear.lua")
         self._closed_until_ms: int | None = None
@@ -99,7 +100,7 @@ class RedisStateStore:
         return frozenset(name.decode() for name in names)
 
     def load(self, partition: int, names: Sequence[str]) -> dict[str, StoredUnit | None]:
-        """The named units as of one head, in one round trip; None for one that is unknown or lost.
+        """The named units as of one head, in one round trip; None for one that is unknown or lost; see the port.
 
         Raises:
             InvalidInput: more than 64 names.
@@ -109,9 +110,10 @@ class RedisStateStore:
             raise InvalidInput(f"{len(names)} units in one load; at most {limits.COLD_FETCH_UNITS_MAX}")
         if not names:
             return {}
-        exists, members, *lists = self._ask(lambda r: self._read(r, partition, names))
-        known = [exists and member for member in members]
-        return {name: _unit(found) if ok else None for name, ok, found in zip(names, known, lists, strict=True)}
+        key_names = [*self._partition_keys(partition), *(keys.unit(self._realm, partition, name) for name in names)]
+        args = (limits.COLD_FETCH_BYTES_MAX, *(name.encode() for name in names))
+        lists: list[list[bytes] | None] = self._ask(lambda r: self._load.run(r, key_names, args))
+        return {name: _unit(found or ()) for name, found in zip(names, lists, strict=False)}
 
     def move(self, move: Move) -> StoredHead | None:
         """Apply `move` atomically iff the store stands at `expect_offset` and the step goes forward; see the port.
@@ -151,14 +153,6 @@ class RedisStateStore:
 
     def _partition_keys(self, partition: int) -> tuple[bytes, bytes]:
         return keys.head(self._realm, partition), keys.units(self._realm, partition)
-
-    def _read(self, client: redis.Redis, partition: int, names: Sequence[str]) -> list[Any]:
-        pipe = client.pipeline(transaction=True)
-        pipe.exists(keys.head(self._realm, partition))
-        pipe.smismember(keys.units(self._realm, partition), [name.encode() for name in names])
-        for name in names:
-            pipe.lrange(keys.unit(self._realm, partition, name), 0, -1)
-        return pipe.execute()
 
     def _ask(self, question: Callable[[redis.Redis], T]) -> T:
         """Ask once. After a failure nobody asks again before `RECONNECT_INTERVAL_MS` have passed."""

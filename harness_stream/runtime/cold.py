@@ -1,0 +1,241 @@
+"""Cold units from their snapshots, for when the store does not answer (PROTOCOL §6).
+
+Rule of this file: a unit is brought only as it is confirmed. A clean one stands so in its newest snapshot. One that
+changed between the snapshots' cut and the store that was loaded, and was not in memory since, stands where that store
+did: there the decision log takes it, from the place that seals the snapshots. Of any other unit nothing is said.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness_stream.core import limits
+from harness_stream.core.apply import change_of, units_of
+from harness_stream.core.counting import WARMUPS_KEY
+from harness_stream.core.fold import Place
+from harness_stream.core.state import PARTITION_UNIT
+from harness_stream.core.units import VERSION, encode_change, replay_unit
+from harness_stream.runtime.history import Readback, Tail
+from harness_stream.runtime.snapshots import PLACE_KEY, Snapshot, snapshot_in
+from harness_stream.wire.decisions import read_body
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+
+    from harness_stream.core.rules.windows import Windows
+    from harness_stream.core.state import State
+    from harness_stream.ports import LogRecord
+    from harness_stream.runtime.history import History
+    from harness_stream.runtime.reading import Reading
+    from harness_stream.runtime.realm import Ports, Realm
+    from harness_stream.runtime.snapshots import Snapshots
+
+# Decoding every snapshot of a partition whole, only to know which stands furthest, would cost a hundred times as much.
+_AS_OF = re.compile(rb'\{"v":%d,"as_of":(-?\d+),' % VERSION)
+
+
+class _Found(NamedTuple):
+    """What of one unit was read: its newest snapshot (at `offset`), then the changes after it."""
+
+    offset: int | None
+    base: bytes | None
+    deltas: list[bytes]
+
+    @property
+    def size(self) -> int:
+        return len(self.base or b"") + sum(map(len, self.deltas))
+
+
+class Cold:
+    """Brings one partition's units from the chains topic.
+
+    Args:
+        partition: which.
+        realm: this realm.
+        ports: its ports.
+        reading: the worker's reader.
+        history: the partition's decision log.
+        snapshots: knows where they are and which of them still hold.
+    """
+
+    def __init__(
+        self, partition: int, realm: Realm, ports: Ports, reading: Reading, history: History, snapshots: Snapshots
+    ) -> None:
+        self._partition, self._realm, self._ports, self._reading = partition, realm, ports, reading
+        self._history, self._snapshots, self._tail = history, snapshots, Tail()
+        self._chains = Readback(realm.topics.chains, partition, ports, reading, self._tail)
+
+    # --- after a load from the store: what do snapshots hold? ---
+
+    def scan(self, all_units: Callable[[], Iterable[str]]) -> Generator[None, None, None]:
+        """Find every unit's newest snapshot, and which units changed between the cut and the store we started from."""
+        if self._snapshots.unscanned is None:
+            return
+        first, last = self._snapshots.unscanned
+        yield from self._find_snapshots()
+        units = yield from self._changed_between(first, last)
+        if units is None:
+            self._snapshots.scanned(all_units(), None)
+        else:
+            self._snapshots.scanned(units & {*all_units()}, last)
+
+    def _find_snapshots(self) -> Generator[None, None, None]:
+        """A key ends in its writer's epoch: of a unit's snapshots the one that stands furthest counts."""
+        furthest: dict[str, int] = {}
+        self._reading.watch(self._realm.topics.chains, self._partition, self._tail)
+        try:
+            bounds = yield from self._chains.bounds()
+            for record in self._chains.records(bounds.low, bounds.end):
+                if record is None:
+                    yield
+                    continue
+                unit, as_of = _named(record)
+                if as_of is not None and as_of >= furthest.get(unit, as_of):
+                    furthest[unit], self._snapshots.offsets[unit] = as_of, record.offset
+        finally:
+            self._reading.drop(self._realm.topics.chains, self._partition)
+
+    def _changed_between(self, first: int, last: int) -> Generator[None, None, set[str] | None]:
+        """Units that records from `first` to `last` may have changed (or not); None: any unit may have changed.
+
+        Retention may have taken a part. And around a warmed switch units change without a record (`takeover`).
+        """
+        sealed = yield from self._sealed()
+        if first > 0 if sealed is None else sealed.values.get(WARMUPS_KEY):
+            return None
+        units = set[str]()
+        if first <= last and first < (yield from self._history.bounds()).low:
+            return None
+        for record in self._history.records(first, last + 1):
+            if record is None:
+                yield
+                continue
+            body, _ = read_body(record.value)
+            if body.get("kind") == "switch" and body.get("warmed"):
+                return None
+            units.update(units_named(body))
+        return units
+
+    def _sealed(self) -> Generator[None, None, Snapshot | None]:
+        """The partition's own snapshot: all others hold every change up to the place in it."""
+        offset = self._snapshots.offsets.get(PARTITION_UNIT)
+        record = None if offset is None else (yield from self._record_at(offset))
+        found = None if record is None else snapshot_in(record)
+        return found if found is not None and PLACE_KEY in found.values else None
+
+    # --- while the store is away ---
+
+    def holds(self, unit: str) -> bool:
+        """Can `fetch` bring a unit that is not in memory?"""
+        if self._snapshots.is_clean(unit):
+            return unit in self._snapshots.offsets
+        return self._snapshots.unscanned is None and self._snapshots.stored is not None
+
+    def fetch(
+        self, units: Sequence[str], state: State, windows: Callable[[], Windows | None]
+    ) -> Generator[None, None, frozenset[str]]:
+        """Bring the first of `units`, and as many more as one call may.
+
+        Args:
+            units: which; none of them is in memory.
+            state: the partition's.
+            windows: gives the confirmed bundle.
+
+        Returns:
+            Those it cannot bring.
+        """
+        found, failed = yield from self._read(units[: limits.COLD_FETCH_UNITS_MAX])
+        behind = {unit: read for unit, read in found.items() if not self._snapshots.is_clean(unit)}
+        clean = found.keys() - behind.keys()
+        if behind and not (yield from self._follow_up(behind)):
+            failed |= behind.keys()
+            behind.clear()
+        confirmed = windows()
+        for unit, read in found.items():
+            # What came back with the store meanwhile, was changed and left again has a newer snapshot.
+            same = not state.has(unit) and self._snapshots.offsets.get(unit) == read.offset
+            exact = unit in behind or (unit in clean and self._snapshots.is_clean(unit))
+            if confirmed is not None and same and exact and not _install(state, unit, read, confirmed):
+                failed.add(unit)
+        return frozenset(failed)
+
+    def _read(self, units: Sequence[str]) -> Generator[None, None, tuple[dict[str, _Found], set[str]]]:
+        """(what was found, units whose snapshots are not where they should be)."""
+        found: dict[str, _Found] = {}
+        failed = set[str]()
+        size = 0
+        for unit in units:
+            offset = self._snapshots.offsets.get(unit)
+            base = None if offset is None else (yield from self._snapshot_at(offset, unit))
+            if base is None and (offset is not None or self._snapshots.is_clean(unit)):
+                failed.add(unit)
+                continue
+            found[unit] = _Found(offset, base, [])  # one without a snapshot began after the newest were sealed
+            size += found[unit].size
+            if size >= limits.COLD_FETCH_BYTES_MAX:
+                break
+        return found, failed
+
+    def _snapshot_at(self, offset: int, unit: str) -> Generator[None, None, bytes | None]:
+        record = yield from self._record_at(offset)
+        return None if record is None or _named(record)[0] != unit else record.value
+
+    def _record_at(self, offset: int) -> Generator[None, None, LogRecord | None]:
+        """One positioned read; None if compaction was faster."""
+        for record in self._chains.records(offset, offset + 1):
+            if record is not None:
+                return record
+            yield
+        return None
+
+    def _follow_up(self, behind: dict[str, _Found]) -> Generator[None, None, bool]:
+        """Give units the changes between their snapshots and the store that was loaded; False if the log does not."""
+        sealed = yield from self._sealed()
+        place = Place.genesis(self._realm.incarnation, self._partition)
+        place = place if sealed is None else Place.from_json(sealed.values[PLACE_KEY])
+        stored = self._snapshots.stored
+        if stored is None:
+            return False
+        for step in self._history.effective(place, stored + 1):
+            if step is None:
+                yield
+                continue
+            place = step.place
+            if step.change is not None:
+                for unit in behind.keys() & set(units_of(step.change)):
+                    behind[unit].deltas.append(encode_change(step.change, place.offset, unit))
+                _bound(behind)
+        return place.offset >= stored
+
+
+def _bound(found: dict[str, _Found]) -> None:
+    """What is more than one call may bring is left to the next one, but for the first unit."""
+    while len(found) > 1 and sum(read.size for read in found.values()) > limits.COLD_FETCH_BYTES_MAX:
+        found.popitem()
+
+
+def _install(state: State, unit: str, read: _Found, windows: Windows) -> bool:
+    """False if what was read is no snapshot."""
+    try:
+        values = replay_unit(unit, read.base, read.deltas, state.confirmed(PARTITION_UNIT), windows)
+    except ValueError:
+        return False
+    state.install(unit, values, read.size)
+    return True
+
+
+def units_named(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Units a record touches if it is effective; one that does not even name them is void."""
+    try:
+        change = change_of(body, "") if body["kind"] in {"verdict", "ack"} else None
+        return () if change is None else units_of(change)
+    except (KeyError, TypeError):
+        return ()
+
+
+def _named(record: LogRecord) -> tuple[str, int | None]:
+    """(unit, as of) of a snapshot; as of None if the record is none."""
+    unit = (record.key or b"").decode(errors="replace").rpartition("@")[0]
+    said = _AS_OF.match(record.value or b"")
+    return unit, int(said[1]) if said and unit else None

@@ -1,0 +1,128 @@
+"""Brings cold units into memory: from the store, and from their snapshots while it does not answer (PROTOCOL §6).
+
+Rule of this file: nothing here waits. The store is asked once a turn, and bounded; snapshots are read a step a turn.
+What cannot be had says so, so that nobody waits for it behind others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from harness_stream.core import limits
+from harness_stream.errors import StateUnavailable
+from harness_stream.runtime.loading import CannotLoadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from harness_stream.core.partition import Signal
+    from harness_stream.core.rules.windows import Windows
+    from harness_stream.core.state import State
+    from harness_stream.ports import Clock, Metrics
+    from harness_stream.runtime.cold import Cold
+    from harness_stream.runtime.loading import Loader
+
+# What snapshots did not bring is not looked for again before all who asked for it have given up.
+FAILED_MS: Final = limits.DEADLINE_MS_DEFAULT
+
+
+class Fetching:
+    """Brings one partition's cold units.
+
+    Args:
+        loader: asks the store.
+        cold: reads snapshots.
+        state: the partition's.
+        windows: gives the confirmed bundle. What is stored is confirmed, and so is the bundle it is replayed by: a
+            switch in flight may never land.
+        clock: for how long.
+        metrics: where failures count.
+        fail: told when the store lost what memory does not hold.
+    """
+
+    def __init__(
+        self,
+        loader: Loader,
+        cold: Cold,
+        state: State,
+        windows: Callable[[], Windows | None],
+        clock: Clock,
+        metrics: Metrics,
+        fail: Callable[[Signal, str], None],
+    ) -> None:
+        self._loader, self._cold, self._state, self._windows = loader, cold, state, windows
+        self._clock, self._metrics, self._fail = clock, metrics, fail
+        self._left_ms: int | None = None  # since when the store does not answer
+        self._reading: Generator[None, None, frozenset[str]] | None = None
+        self._wanted: Sequence[str] = ()
+        self._began_ms = 0
+        self._failed: dict[str, int] = {}
+
+    def all_there(self, units: Sequence[str]) -> bool:
+        """Ask the store for what is missing of `units`; are all in memory now?"""
+        return self._ask(units) and not self._missing(units)
+
+    def bring(self, units: Sequence[str]) -> bool:
+        """As `all_there`, and without the store begin to read their snapshots."""
+        if not self._ask(units):
+            self._read(self._missing(units))
+        return not self._missing(units)
+
+    def may_come(self, units: Sequence[str]) -> bool:
+        """Is it worth waiting for units that are not in memory?"""
+        if self._left_ms is None or self._clock.elapsed_ms() - self._left_ms <= limits.STORE_PATIENCE_MS:
+            return True
+        return all(self._readable(unit) for unit in self._missing(units))
+
+    def step(self) -> None:
+        """One step of reading snapshots."""
+        if self._reading is None:
+            return
+        now_ms = self._clock.elapsed_ms()
+        try:
+            next(self._reading)
+        except StopIteration as end:
+            self._reading = None
+            self._failed.update(dict.fromkeys(end.value, now_ms))
+            return
+        if now_ms - self._began_ms > limits.STORE_PATIENCE_MS:
+            self._failed.update(dict.fromkeys(self._missing(self._wanted), now_ms))
+            self.close()
+
+    def close(self) -> None:
+        """Stop reading."""
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
+
+    def _missing(self, units: Sequence[str]) -> list[str]:
+        return [unit for unit in dict.fromkeys(units) if not self._state.has(unit)]
+
+    def _ask(self, units: Sequence[str]) -> bool:
+        """One bounded call; False if the store does not answer."""
+        missing, windows = self._missing(units), self._windows()
+        if not missing or windows is None:
+            return True
+        try:
+            self._loader.fetch(self._state, missing, windows)
+        except StateUnavailable:
+            self._metrics.count("harness_state_failures_total", call="load")
+            self._left_ms = self._clock.elapsed_ms() if self._left_ms is None else self._left_ms
+            return False
+        except CannotLoadError as error:
+            self._fail(error.signal, error.why)
+            return False
+        self._left_ms = None
+        self._failed.clear()
+        return True
+
+    def _read(self, units: Sequence[str]) -> None:
+        wanted = [unit for unit in units if self._readable(unit)]
+        if self._reading is None and wanted:
+            self._wanted, self._began_ms = wanted[: limits.COLD_FETCH_UNITS_MAX], self._clock.elapsed_ms()
+            self._reading = self._cold.fetch(self._wanted, self._state, self._windows)
+
+    def _readable(self, unit: str) -> bool:
+        failed_ms = self._failed.get(unit)
+        rests = failed_ms is not None and self._clock.elapsed_ms() - failed_ms <= FAILED_MS
+        return not rests and self._cold.holds(unit)

@@ -1,0 +1,84 @@
+"""When a unit's newest snapshot may be relied on."""
+
+import pytest
+
+from harness_stream.adapters.memory.clock import ManualClock
+from harness_stream.adapters.memory.log import Fate, MemoryBroker, MemoryWriter
+from harness_stream.core.fold import Place
+from harness_stream.core.state import PARTITION_UNIT, State
+from harness_stream.runtime.snapshots import Snapshots
+from harness_stream.runtime.telemetry import NullMetrics
+
+UNIT = "a:agent-1"
+PLACE = Place.genesis("i", 0)._replace(offset=7)
+AT = {"land_after_ms": 10, "report_after_ms": 10}
+
+
+class Cycles:
+    """Snapshots of one unit, with the fate of each write."""
+
+    def __init__(self):
+        self.clock, self.state, self.fate = ManualClock(), State(), Fate(**AT)
+        self.broker = MemoryBroker({"chains": 1}, self.clock.now_ms)
+        self.writer = MemoryWriter(self.broker, fate=lambda _: self.fate)
+        tokens = iter(range(1, 100))
+        self.snapshots = Snapshots("chains", 0, self.writer, tokens.__next__, 0, NullMetrics(), -1)
+        self.state.put(UNIT, ("since", "w", 1), 1)
+
+    def turn(self):
+        self.snapshots.step(self.clock.elapsed_ms(), PLACE, self.state, lambda _: True)
+
+    def reports(self):
+        self.clock.advance(10)
+        for delivery in self.writer.deliveries():
+            self.snapshots.delivered(delivery)
+
+    def run(self):
+        for _ in range(10):
+            self.turn()
+            self.reports()
+
+
+@pytest.fixture
+def cycles():
+    cycles = Cycles()
+    cycles.snapshots.changed(frozenset({UNIT}))
+    return cycles
+
+
+def test_a_snapshot_counts_once_it_is_in_the_log(cycles):
+    cycles.turn()
+    cycles.turn()
+    assert not cycles.snapshots.is_clean(UNIT)
+    assert UNIT not in cycles.snapshots.offsets
+    cycles.reports()
+    assert cycles.snapshots.is_clean(UNIT)
+    assert cycles.snapshots.offsets == {UNIT: 0}
+
+
+def test_one_whose_fate_is_unknown_is_written_again(cycles):
+    cycles.fate = Fate(**AT, lands=False, reports="failed")
+    cycles.turn()
+    cycles.turn()
+    cycles.reports()
+    assert not cycles.snapshots.is_clean(UNIT)
+    cycles.fate = Fate(**AT)
+    cycles.run()
+    assert cycles.snapshots.is_clean(UNIT)
+    assert cycles.snapshots.cut == 7
+
+
+def test_a_cycle_that_is_not_sealed_is_sealed_by_the_next_though_nothing_changed(cycles):
+    cycles.turn()
+    cycles.turn()
+    cycles.reports()
+    cycles.snapshots.restart()
+    cycles.run()
+    assert cycles.snapshots.cut == 7
+    assert [r.key for r in cycles.broker.read("chains", 0, 0, 9)].count(b"a:agent-1@0") == 1, "it was in the log"
+
+
+def test_a_unit_weighs_what_its_snapshot_does(cycles):
+    cycles.run()
+    assert cycles.state.hot_bytes == len(cycles.broker.read("chains", 0, 0, 1)[0].value)
+    assert PARTITION_UNIT in cycles.snapshots.offsets
