@@ -38,10 +38,16 @@ def encode_unit(values: Mapping[Key, Any], as_of: int, t: int) -> bytes:
     return _dumped({"v": VERSION, "as_of": as_of, "items": _items(values, t)})
 
 
-def encode_parts(values: Mapping[Key, Any], as_of: int, t: int) -> list[bytes]:
+def encode_parts(values: Mapping[Key, Any], as_of: int, t: int, mark: int) -> list[bytes]:
     """The same in pieces that each fit into one record; most units are one piece, as `encode_unit` writes it.
 
     Nothing bounds a whole unit below a record's size: an agent may keep 256 chains. But each value alone is bounded.
+
+    Args:
+        values: the unit.
+        as_of: decision-log offset up to which every change is in it.
+        t: chain time; what can no longer matter then is left out.
+        mark: tells the pieces of this call from all others.
     """
     items = _items(values, t)
     whole = _dumped({"v": VERSION, "as_of": as_of, "items": items})
@@ -57,7 +63,7 @@ def encode_parts(values: Mapping[Key, Any], as_of: int, t: int) -> list[bytes]:
         pieces[-1].append(item)
     count = len(pieces)
     return [
-        _dumped({"v": VERSION, "as_of": as_of, "items": piece, "part": [number, count]})
+        _dumped({"v": VERSION, "as_of": as_of, "items": piece, "part": [number, count, mark]})
         for number, piece in enumerate(pieces)
     ]
 
@@ -81,13 +87,15 @@ class Part(NamedTuple):
     Attributes:
         values: some of the unit's.
         as_of: decision-log offset up to which every change is in them.
-        number, of: which piece of how many; all of one `as_of` together are the unit.
+        number, of: which piece of how many.
+        mark: what all pieces of one unit at one time have in common.
     """
 
     values: Unit
     as_of: int
     number: int = 0
     of: int = 1
+    mark: int = 0
 
 
 def decode_unit(data: bytes) -> tuple[Unit, int]:

@@ -15,16 +15,16 @@ from harness_stream.core.apply import change_of, units_of
 from harness_stream.core.counting import WARMUPS_KEY
 from harness_stream.core.fold import Place
 from harness_stream.core.state import PARTITION_UNIT
-from harness_stream.core.units import VERSION, encode_change, replay_unit
+from harness_stream.core.units import VERSION, decode_unit, encode_change, replay_unit
 from harness_stream.runtime.history import Readback, Tail
-from harness_stream.runtime.snapshots import PLACE_KEY, Snapshot, snapshot_in
+from harness_stream.runtime.snapshots import PLACE_KEY, key_of
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from harness_stream.core.rules.windows import Windows
-    from harness_stream.core.state import State
+    from harness_stream.core.state import State, Unit
     from harness_stream.ports import LogRecord
     from harness_stream.runtime.history import History
     from harness_stream.runtime.reading import Reading
@@ -90,9 +90,10 @@ class Cold:
                 if record is None:
                     yield
                     continue
-                unit, as_of = _named(record)
-                if as_of is not None and as_of >= furthest.get(unit, as_of):
-                    furthest[unit], self._snapshots.offsets[unit] = as_of, record.offset
+                key, as_of = key_of(record), _as_of(record)
+                if key is not None and as_of is not None and as_of >= furthest.get(key.unit, as_of):
+                    furthest[key.unit] = as_of
+                    self._snapshots.found(key, record.offset)
         finally:
             self._reading.drop(self._realm.topics.chains, self._partition)
 
@@ -102,7 +103,7 @@ class Cold:
         Retention may have taken a part. And around a warmed switch units change without a record (`takeover`).
         """
         sealed = yield from self._sealed()
-        if first > 0 if sealed is None else sealed.values.get(WARMUPS_KEY):
+        if first > 0 if sealed is None else sealed.get(WARMUPS_KEY):
             return None
         units = set[str]()
         if first <= last and first < (yield from self._history.bounds()).low:
@@ -117,12 +118,15 @@ class Cold:
             units.update(units_named(body))
         return units
 
-    def _sealed(self) -> Generator[None, None, Snapshot | None]:
+    def _sealed(self) -> Generator[None, None, Unit | None]:
         """The partition's own snapshot: all others hold every change up to the place in it."""
         offset = self._snapshots.offsets.get(PARTITION_UNIT)
-        record = None if offset is None else (yield from self._record_at(offset))
-        found = None if record is None else snapshot_in(record)
-        return found if found is not None and PLACE_KEY in found.values else None
+        base = None if offset is None else (yield from self._snapshot_at(offset, PARTITION_UNIT))
+        try:
+            values = {} if base is None else decode_unit(base)[0]
+        except ValueError:
+            return None
+        return values if PLACE_KEY in values else None
 
     # --- while the store is away ---
 
@@ -130,6 +134,8 @@ class Cold:
         """Can `fetch` bring a unit that is not in memory?"""
         if self._snapshots.is_clean(unit):
             return unit in self._snapshots.offsets
+        if unit in self._snapshots.in_pieces:
+            return False  # more than one positioned read; the store will have to answer
         return self._snapshots.unscanned is None and self._snapshots.stored is not None
 
     def fetch(
@@ -179,7 +185,8 @@ class Cold:
 
     def _snapshot_at(self, offset: int, unit: str) -> Generator[None, None, bytes | None]:
         record = yield from self._record_at(offset)
-        return None if record is None or _named(record)[0] != unit else record.value
+        key = None if record is None else key_of(record)
+        return record.value if record is not None and key is not None and key.unit == unit else None
 
     def _record_at(self, offset: int) -> Generator[None, None, LogRecord | None]:
         """One positioned read; None if compaction was faster."""
@@ -193,7 +200,7 @@ class Cold:
         """Give units the changes between their snapshots and the store that was loaded; False if the log does not."""
         sealed = yield from self._sealed()
         place = Place.genesis(self._realm.incarnation, self._partition)
-        place = place if sealed is None else Place.from_json(sealed.values[PLACE_KEY])
+        place = place if sealed is None else Place.from_json(sealed[PLACE_KEY])
         stored = self._snapshots.stored
         if stored is None:
             return False
@@ -234,8 +241,7 @@ def units_named(body: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
 
 
-def _named(record: LogRecord) -> tuple[str, int | None]:
-    """(unit, as of) of a snapshot; as of None if the record is none."""
-    unit = (record.key or b"").decode(errors="replace").rpartition("@")[0]
+def _as_of(record: LogRecord) -> int | None:
+    """As of which record a snapshot is; None if it is none."""
     said = _AS_OF.match(record.value or b"")
-    return unit, int(said[1]) if said and unit else None
+    return int(said[1]) if said else None

@@ -30,14 +30,14 @@ from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.cold import Cold, units_named
 from harness_stream.runtime.history import STEP_MS_MAX, History, Tail, checkpoint_in
 from harness_stream.runtime.mover import FILLING
-from harness_stream.runtime.snapshots import PLACE_KEY, Snapshot, snapshot_in
+from harness_stream.runtime.snapshots import PLACE_KEY, Gathered
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from harness_stream.core.rules.windows import Windows
-    from harness_stream.ports import Ends, LogRecord, StateStore
+    from harness_stream.ports import Ends, StateStore
     from harness_stream.runtime.facts import RulesView
     from harness_stream.runtime.reading import Reading
     from harness_stream.runtime.realm import Ports, Realm
@@ -312,13 +312,14 @@ class Loader:
         try:
             bounds = yield from self._bounds(chain_topic, tail)
             self._reading.follow(chain_topic, self._partition, bounds.low, tail)
-            units: dict[str, Snapshot] = {}
+            gathered = Gathered()
             while self._reading.position(chain_topic, self._partition) < bounds.end or tail.records:
                 for record in tail.drain():
-                    _take_snapshot(units, record)
+                    gathered.take(record)
                 yield
         finally:
             self._reading.drop(chain_topic, self._partition)
+        units = gathered.units
         sealed = units.pop(PARTITION_UNIT, None)
         if sealed is None or PLACE_KEY not in sealed.values:
             return None
@@ -411,13 +412,6 @@ class Loader:
         if head is None or head.verdict_offset != folded.stored:
             # What was fetched may be ahead of the fold: none of it may be used.
             raise CannotLoadError(folded.store_moved, "another worker moved the store meanwhile")
-
-
-def _take_snapshot(units: dict[str, Snapshot], record: LogRecord) -> None:
-    """Keep the snapshot that stands furthest: a former owner's late write has a key of its own and may come last."""
-    found = snapshot_in(record)
-    if found is not None and (found.unit not in units or found.as_of >= units[found.unit].as_of):
-        units[found.unit] = found
 
 
 def _name(checkpoint: Body) -> str:

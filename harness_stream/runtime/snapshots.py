@@ -2,18 +2,20 @@
 
 Rule of this file: a cycle first notes where the confirmed fold stands, then writes every unit changed since the last
 cycle (each says as of which record), and when all are delivered the partition's own unit with that place. Only then the
-cut moves: snapshots hold every change up to it.
+cut moves: snapshots hold every change up to it. A unit too large for one record comes in pieces, and in each sealed
+cycle under the other one of two keys: pieces of a cycle that breaks off never replace those that count.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness_stream.core.state import PARTITION_UNIT, State, Unit
-from harness_stream.core.units import decode_unit, encode_unit
+from harness_stream.core.units import decode_part, encode_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from harness_stream.core.fold import Place
     from harness_stream.ports import Delivery, LogRecord, LogWriter, Metrics
@@ -26,27 +28,80 @@ UNITS_PER_TURN = 16
 
 
 class Snapshot(NamedTuple):
-    """One record of the chains topic.
+    """A unit as the chains topic holds it.
 
     Attributes:
         as_of: verdict offset up to which every change of the unit is in it.
         size: bytes.
     """
 
-    unit: str
     values: Unit
     as_of: int
     size: int
 
 
-def snapshot_in(record: LogRecord) -> Snapshot | None:
-    """The snapshot that a record is; None if it is none of ours."""
-    try:
-        values, as_of = decode_unit(record.value or b"")
-        unit = (record.key or b"").decode().rpartition("@")[0]
-    except ValueError:
+class Key(NamedTuple):
+    """A record's key: `unit@epoch`, of a piece `unit@epoch#number~turn`.
+
+    A key per epoch: what a former owner still had under way can never replace a newer snapshot.
+    """
+
+    unit: str
+    epoch: int
+    number: int = 0
+    turn: int | None = None
+
+    def encode(self) -> bytes:
+        """As the record has it."""
+        piece = "" if self.turn is None else f"#{self.number}~{self.turn}"
+        return f"{self.unit}@{self.epoch}{piece}".encode()
+
+
+_KEY = re.compile(r"(?P<unit>.+)@(?P<epoch>\d+)(?:#(?P<number>\d+)~(?P<turn>[01]))?", re.DOTALL)
+
+
+def key_of(record: LogRecord) -> Key | None:
+    """What a record of the chains topic is; None if it is none of ours."""
+    found = _KEY.fullmatch((record.key or b"").decode(errors="replace"))
+    if found is None:
         return None
-    return Snapshot(unit, values, as_of, len(record.value or b"")) if unit else None
+    turn = found["turn"]
+    return Key(found["unit"], int(found["epoch"]), int(found["number"] or 0), None if turn is None else int(turn))
+
+
+class Gathered:
+    """Every unit's snapshot that stands furthest: a former owner's late write has a key of its own and may come last.
+
+    Attributes:
+        units: unit → what is known of it.
+    """
+
+    def __init__(self) -> None:
+        self.units: dict[str, Snapshot] = {}
+        self._pieces: dict[tuple[Key, int, int], dict[int, Snapshot]] = {}
+
+    def take(self, record: LogRecord) -> None:
+        """The next record; one that is no snapshot is passed: the log knows what is missing."""
+        key, value = key_of(record), record.value or b""
+        try:
+            part = decode_part(value)
+        except ValueError:
+            return
+        if key is None:
+            return
+        snapshot = Snapshot(part.values, part.as_of, len(value))
+        if part.of == 1:
+            self._keep(key.unit, snapshot)
+            return
+        together = self._pieces.setdefault((key._replace(number=0), part.as_of, part.mark), {})
+        together[part.number] = snapshot
+        if len(together) == part.of:
+            values = {k: v for number in sorted(together) for k, v in together[number].values.items()}
+            self._keep(key.unit, Snapshot(values, part.as_of, sum(piece.size for piece in together.values())))
+
+    def _keep(self, unit: str, snapshot: Snapshot) -> None:
+        if unit not in self.units or snapshot.as_of >= self.units[unit].as_of:
+            self.units[unit] = snapshot
 
 
 class Snapshots:
@@ -62,7 +117,8 @@ class Snapshots:
         cut: verdict offset the snapshots hold everything up to, −1 if there are none.
 
     Attributes:
-        offsets: unit → offset of its newest snapshot in the chains topic, as far as known.
+        offsets: unit → offset of its newest snapshot in the chains topic, as far as known and if it is one record.
+        in_pieces: units whose newest one is not.
         unscanned: records (first, last) whose units may have changed since the cut, not yet looked at: then no cycle
             begins and nothing is clean.
         stored: verdict offset of the store that was loaded: units that were changed and not in memory since then stand
@@ -83,6 +139,7 @@ class Snapshots:
         self._topic, self._partition, self._writer = topic, partition, writer
         self._next_token, self._interval_ms, self._metrics = next_token, interval_ms, metrics
         self.offsets: dict[str, int] = {}
+        self.in_pieces: set[str] = set()
         self.unscanned: tuple[int, int] | None = None
         self.stored: int | None = None
         self._changed: set[str] = set()
@@ -90,7 +147,9 @@ class Snapshots:
         self._due: set[str] = set()  # of the cycle, not yet delivered
         self._place: Place | None = None
         self._sealing = False
-        self._open: dict[int, str] = {}
+        self._open: dict[int, Key] = {}
+        self._turns: dict[str, int] = {}  # unit in pieces → the turn that counts
+        self._written: dict[str, int] = {}  # of this cycle
         self._started_ms: int | None = None
         self._epoch = 0
 
@@ -122,22 +181,31 @@ class Snapshots:
                 return
             self._cycle = rest
             for unit in part:
-                value = encode_unit(state.confirmed(unit), place.offset, place.header.t)
-                state.weigh(unit, len(value))
-                self._write(unit, value)
+                pieces = encode_parts(state.confirmed(unit), place.offset, place.header.t, self._next_token())
+                state.weigh(unit, sum(map(len, pieces)))
+                self._write(unit, pieces)
         elif not self._open:
             self._seal(state)
 
     def delivered(self, delivery: Delivery) -> None:
         """A unit was written, or not: then the cycle starts over with what it had and what came since."""
-        unit = self._open.pop(delivery.token, None)
-        if unit is None:
+        key = self._open.pop(delivery.token, None)
+        if key is None:
             return
         if delivery.offset is None:
             self.restart()
+        elif not any(other.unit == key.unit for other in self._open.values()):
+            self.found(key, delivery.offset)
+            self._due.discard(key.unit)
+
+    def found(self, key: Key, offset: int) -> None:
+        """The newest snapshot of a unit (its last piece) is at this offset."""
+        if key.turn is None:
+            self.offsets[key.unit] = offset
+            self.in_pieces.discard(key.unit)
         else:
-            self.offsets[unit] = delivery.offset
-            self._due.discard(unit)
+            self.offsets.pop(key.unit, None)
+            self.in_pieces.add(key.unit)
 
     def restart(self) -> None:
         """Begin the cycle anew with what is not known to have been written."""
@@ -145,6 +213,7 @@ class Snapshots:
         self._due.clear()
         self._cycle, self._sealing = None, False
         self._open.clear()
+        self._written = {}
 
     def _begin(self, now_ms: int, place: Place) -> None:
         started = self._started_ms if self._started_ms is not None else now_ms
@@ -161,16 +230,21 @@ class Snapshots:
             return
         if self._sealing:
             self.cut = self._place.offset
+            self._turns |= self._written
+            self._written = {}
             self._cycle, self._sealing = None, False
             self._metrics.count("harness_snapshots_total")
             return
         values = {**state.confirmed(PARTITION_UNIT), PLACE_KEY: self._place.to_json()}
-        self._write(PARTITION_UNIT, encode_unit(values, self._place.offset, self._place.header.t))
+        place, mark = self._place, self._next_token()
+        self._write(PARTITION_UNIT, encode_parts(values, place.offset, place.header.t, mark))
         self._sealing = True
 
-    def _write(self, unit: str, value: bytes) -> None:
-        token = self._next_token()
-        # A key per epoch: what a former owner still had under way can never replace a newer snapshot.
-        key = f"{unit}@{self._epoch}".encode()
-        self._writer.append(self._topic, self._partition, key, value, (), token=token)
-        self._open[token] = unit
+    def _write(self, unit: str, pieces: Sequence[bytes]) -> None:
+        turn = None
+        if len(pieces) > 1:
+            turn = self._written[unit] = 1 - self._turns.get(unit, 1)
+        for number, piece in enumerate(pieces):
+            key, token = Key(unit, self._epoch, number, turn), self._next_token()
+            self._writer.append(self._topic, self._partition, key.encode(), piece, (), token=token)
+            self._open[token] = key

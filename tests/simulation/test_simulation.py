@@ -11,6 +11,7 @@ from unittest import mock
 import orjson
 import pytest
 
+from harness_stream.core import limits
 from harness_stream.runtime import history, takeover, warming
 from tests.log_checker import check_coverage, check_store, check_terminal, fold_partition
 from tests.simulation.world import NEW_RULES, PARTITIONS, RULES, TOPICS, Faults, World, bundle, compiled
@@ -27,6 +28,8 @@ CHUNKS = 20
 def short_histories(seed: int) -> Iterator[None]:
     """Some runs count new windows from a checkpoint in the middle of the log, found by time, in small pieces."""
     with ExitStack() as stack:
+        if seed % 3 == 1:
+            stack.enter_context(mock.patch.object(limits, "PART_BYTES_MAX", 2_000))
         if seed % 4 == 3:
             stack.enter_context(mock.patch.object(warming, "CHECKPOINT_GAP_MS", -8_000))
             stack.enter_context(mock.patch.object(history, "SEARCH_RECORDS", 8))

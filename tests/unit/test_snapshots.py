@@ -4,9 +4,11 @@ import pytest
 
 from harness_stream.adapters.memory.clock import ManualClock
 from harness_stream.adapters.memory.log import Fate, MemoryBroker, MemoryWriter
+from harness_stream.core import limits
 from harness_stream.core.fold import Place
 from harness_stream.core.state import PARTITION_UNIT, State
-from harness_stream.runtime.snapshots import Snapshots
+from harness_stream.ports import LogRecord
+from harness_stream.runtime.snapshots import Gathered, Key, Snapshots, key_of
 from harness_stream.runtime.telemetry import NullMetrics
 
 UNIT = "a:agent-1"
@@ -21,7 +23,7 @@ class Cycles:
         self.clock, self.state, self.fate = ManualClock(), State(), Fate(**AT)
         self.broker = MemoryBroker({"chains": 1}, self.clock.now_ms)
         self.writer = MemoryWriter(self.broker, fate=lambda _: self.fate)
-        tokens = iter(range(1, 100))
+        tokens = iter(range(1, 1_000))
         self.snapshots = Snapshots("chains", 0, self.writer, tokens.__next__, 0, NullMetrics(), -1)
         self.state.put(UNIT, ("since", "w", 1), 1)
 
@@ -82,3 +84,65 @@ def test_a_unit_weighs_what_its_snapshot_does(cycles):
     cycles.run()
     assert cycles.state.hot_bytes == len(cycles.broker.read("chains", 0, 0, 1)[0].value)
     assert PARTITION_UNIT in cycles.snapshots.offsets
+
+
+class TestPieces:
+    """A unit that no record holds comes in pieces, and there is always a whole set of them."""
+
+    @pytest.fixture(autouse=True)
+    def small_records(self, monkeypatch):
+        monkeypatch.setattr(limits, "PART_BYTES_MAX", 60)
+
+    def grown(self, cycles, value):
+        for name in "abc":
+            cycles.state.put(UNIT, ("since", name * 20, 1), value)
+        cycles.snapshots.changed(frozenset({UNIT}))
+
+    def gathered(self, cycles):
+        gathered = Gathered()
+        newest = {}
+        for record in cycles.broker.read("chains", 0, 0, 1_000):
+            newest[record.key] = record  # as compaction leaves it
+        for record in newest.values():
+            gathered.take(record)
+        return gathered.units
+
+    def test_together_they_are_the_unit(self, cycles):
+        self.grown(cycles, 1)
+        cycles.run()
+        assert self.gathered(cycles)[UNIT].values == cycles.state.confirmed(UNIT)
+        assert cycles.snapshots.cut == PLACE.offset
+        assert (cycles.snapshots.offsets.get(UNIT), cycles.snapshots.in_pieces) == (None, {UNIT})
+
+    @pytest.mark.parametrize("cycles_before", [1, 2, 3])
+    @pytest.mark.parametrize("breaks", [1, 2])
+    def test_a_cycle_that_breaks_off_leaves_the_one_before_it(self, cycles, cycles_before, breaks):
+        for value in range(cycles_before):
+            self.grown(cycles, value)
+            cycles.run()
+        before = dict(cycles.state.confirmed(UNIT))
+        self.grown(cycles, 99)
+        for _ in range(breaks):
+            fates = iter([Fate(**AT), *[Fate(**AT, lands=False, reports="failed")] * 50])
+            cycles.writer._fate = lambda _, fates=fates: next(fates)
+            for _ in range(3):
+                cycles.turn()
+                cycles.reports()
+        assert self.gathered(cycles)[UNIT].values == before
+
+    def test_a_unit_that_shrinks_is_one_record_again(self, cycles):
+        self.grown(cycles, 1)
+        cycles.run()
+        cycles.state.forget(UNIT, [key for key in cycles.state.confirmed(UNIT) if key[1] != "a" * 20])
+        cycles.snapshots.changed(frozenset({UNIT}))
+        cycles.run()
+        assert self.gathered(cycles)[UNIT].values == cycles.state.confirmed(UNIT)
+        assert UNIT in cycles.snapshots.offsets
+        assert not cycles.snapshots.in_pieces
+
+
+@pytest.mark.parametrize("unit", ["a:agent-1", "a:x@y#1~0", "s:03:lane@7", "l:a\nb"])
+@pytest.mark.parametrize(("number", "turn"), [(0, None), (3, 0), (12, 1)])
+def test_a_key_reads_as_what_was_written(unit, number, turn):
+    key = Key(unit, 5, number, turn)
+    assert key_of(LogRecord("chains", 0, 0, key.encode(), b"", 0)) == key

@@ -121,11 +121,11 @@ def test_a_large_unit_comes_in_pieces_that_are_the_unit(monkeypatch: pytest.Monk
     for n in range(60):
         story.act(NOW + n, resources=[f"crm://records/{n}"], purpose="x" * 200)
     values = story.state.confirmed(UNIT)
-    assert len(units.encode_parts(values, 7, NOW)) == 1
+    assert len(units.encode_parts(values, 7, NOW, 3)) == 1
     whole = units.encode_unit(values, 7, NOW)
     monkeypatch.setattr(limits, "PART_BYTES_MAX", len(whole) // 3)
-    written = units.encode_parts(values, 7, NOW)
+    written = units.encode_parts(values, 7, NOW, 3)
     parts = [units.decode_part(piece) for piece in written]
     assert len(parts) > 1
-    assert [(p.as_of, p.number, p.of) for p in parts] == [(7, n, len(parts)) for n in range(len(parts))]
+    assert [(p.as_of, p.number, p.of, p.mark) for p in parts] == [(7, n, len(parts), 3) for n in range(len(parts))]
     assert {key: value for part in parts for key, value in part.values.items()} == values
