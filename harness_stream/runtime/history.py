@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
+from harness_stream.core import limits
 from harness_stream.core.apply import Change, change_of
 from harness_stream.core.fold import Place
 from harness_stream.core.records import Checkpoint
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 
 # One step: other partitions decide in between, and the tables must not grow stale meanwhile.
 STEP_MS_MAX: Final = 10
-# Buffered at once: at 1 KiB a record 2 MiB, and one fetch brings about as much.
+# Buffered at once, and one poll more: about as much as one fetch brings. A snapshot is as large as a hundred verdicts.
 PIECE_RECORDS: Final = 2_000
+PIECE_BYTES: Final = 2 * limits.MIB
 # A search by time stops when so little is left: reading it costs less than another look.
 SEARCH_RECORDS: Final = 1_000
 
@@ -39,11 +41,13 @@ class Tail:
 
     def __init__(self) -> None:
         self.records: deque[LogRecord] = deque()
+        self.size = 0
         self.ends: Ends | None = None
 
     def take(self, record: LogRecord) -> None:
         """Keep it until it is drained; `Reading` bounds what arrives per turn."""
         self.records.append(record)
+        self.size += len(record.value or b"")
 
     def bounds(self, ends: Ends, position: int | None) -> None:  # noqa: ARG002  whoever needs the position asks for it
         """Keep the newest bounds."""
@@ -53,6 +57,7 @@ class Tail:
         """What has arrived."""
         records = list(self.records)
         self.records.clear()
+        self.size = 0
         return records
 
 
@@ -123,12 +128,15 @@ class Readback:
         try:
             self._tail.drain()
             self._reading.follow(self._topic, self._partition, first, self._tail)
-            while len(self._tail.records) < enough and self._position() < end and not self._overtaken(first):
+            while self._has_room(enough) and self._position() < end and not self._overtaken(first):
                 yield None
             return max(first, self._position()), self._tail.drain()
         finally:
             self._reading.stop(self._topic, self._partition)
             self._taken = False
+
+    def _has_room(self, enough: int) -> bool:
+        return len(self._tail.records) < enough and self._tail.size < PIECE_BYTES
 
     def _position(self) -> int:
         return self._reading.position(self._topic, self._partition)

@@ -66,6 +66,7 @@ METRICS: Final[dict[str, Metric]] = {
     "harness_table_age_seconds": Metric("gauge", "Time since a table was known to be fresh.", ("table",)),
     "harness_table_revision": Metric("gauge", "Revision of the table view.", ("table",)),
     "harness_hot_units": Metric("gauge", "Units of state in memory."),
+    "harness_hot_bytes": Metric("gauge", "Bytes those units have where they are stored."),
     "harness_redis_up": Metric("gauge", "1 if the state store answered its last call."),
     "harness_ready": Metric("gauge", "1 if this worker is ready."),
 }

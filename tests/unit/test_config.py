@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from harness_stream import config
-from harness_stream.config import load_settings
+from harness_stream.cli.compose import realm_of
+from harness_stream.config import Settings, load_settings
+from harness_stream.core.limits import HOT_STORED_BYTES_MAX
 from harness_stream.errors import ConfigError
 
 
@@ -84,3 +86,8 @@ def test_variables_of_others_are_left_alone_in_silence(caplog):
 def test_a_prefix_that_no_topic_may_have_is_refused(prefix):
     with pytest.raises(ConfigError, match="first part of topic names"):
         load_settings(env={}, prefix=prefix)
+
+
+def test_memory_is_shared_among_partitions_in_units_and_in_bytes():
+    realm = realm_of(Settings(partitions=4, hot_units_max=1_000), "i1")
+    assert (realm.hot_units_max, realm.hot_bytes_max) == (250, HOT_STORED_BYTES_MAX // 4)
