@@ -100,10 +100,13 @@ class Cold:
     def _changed_between(self, first: int, last: int) -> Generator[None, None, set[str] | None]:
         """Units that records from `first` to `last` may have changed (or not); None: any unit may have changed.
 
-        Retention may have taken a part. And around a warmed switch units change without a record (`takeover`).
+        Retention may have taken a part, or snapshots end before the cut. And around a warmed switch units change
+        without a record (`takeover`).
         """
         sealed = yield from self._sealed()
-        if first > 0 if sealed is None else sealed.get(WARMUPS_KEY):
+        if (-1 if sealed is None else Place.from_json(sealed[PLACE_KEY]).offset) < first - 1:
+            return None
+        if sealed is not None and sealed.get(WARMUPS_KEY):
             return None
         units = set[str]()
         if first <= last and first < (yield from self._history.bounds()).low:

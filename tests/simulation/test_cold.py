@@ -237,6 +237,22 @@ def test_what_stands_in_no_snapshot_and_no_log_is_rejected_and_nobody_behind_wai
     recomputed(world)
 
 
+def test_snapshots_that_end_before_the_cut_of_the_checkpoint_serve_nobody() -> None:
+    """The chains topic lost its end (an unclean election): what is left says nothing of what came after it."""
+    world = world_with()
+    read(world)
+    snapshot(world)
+    end = world.broker.bounds(TOPICS.chains, HOME)[1]
+    read(world)
+    snapshot(world)
+    records = world.broker._at(TOPICS.chains, HOME).records
+    del records[end:]
+    restart(world)
+    world.store.down = True
+    assert read(world)["reason"] == "state_unavailable"
+    recomputed(world)
+
+
 def test_a_read_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     world = world_with()
     read(world)
