@@ -85,6 +85,12 @@ class TestWriter:
         reader.follow(lane.topic, 0, 0)
         assert [len(v) for v in values(read(reader, 3))] == [1, LIMIT, 1]
 
+    def test_records_that_fit_alone_fit_however_many_are_handed_over_at_once(self, lane):
+        writer, size = lane.writer(), LIMIT // 10
+        for token in range(100):
+            writer.append(lane.topic, 0, None, b"x" * size, token=token)
+        assert [f.error for f in lane.fates(writer, 100) if f.error] == []
+
     def test_flush_waits_for_every_fate_and_loses_none(self, lane):
         writer = lane.writer()
         for token in range(20):

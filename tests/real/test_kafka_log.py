@@ -45,10 +45,11 @@ def test_an_open_transaction_of_another_producer_hides_nothing(lane):
     stranger.produce(lane.topic, b"open", partition=0)
     stranger.flush(10)
     lane.fill(0, [b"behind it"])
-    reader, member = lane.reader(), owner_of_all(lane)
+    reader = lane.reader()
     reader.follow(lane.topic, 0, 0)
-    member.start(0, 0)
     assert [r.value for r in read(reader, 2)] == [b"open", b"behind it"]
+    member = owner_of_all(lane)
+    member.start(0, 0)
     assert [r.value for r in read(member, 2)] == [b"open", b"behind it"]
     stranger.abort_transaction(10)
 

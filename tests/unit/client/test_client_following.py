@@ -141,16 +141,19 @@ def test_a_checkpoint_that_does_not_come_is_looked_for_again(world):
 
 
 def test_the_position_is_known_before_the_first_intent_is_published():
-    """Mutant «lazy end offset»: the answer is in the log before the publish has even returned."""
+    """Mutant «lazy end offset»: answer and checkpoint are in the log before the publish has even returned."""
 
     def answer_at_once(record):
         if record.topic == TOPICS.intents:
             world.script.verdict(record._replace(offset=world.broker.bounds(TOPICS.intents, HOME)[1]))
+            world.script.checkpoint()
         return Fate()
 
     world = World(fate=answer_at_once)
     world.script.begin()
-    assert world.ask().result(0).decision == "approve"
+    future = world.ask()
+    assert future.done()
+    assert future.result(0).decision == "approve"
 
 
 def test_nothing_is_published_while_the_end_is_not_yet_reached(world):

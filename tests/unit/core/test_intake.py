@@ -65,7 +65,7 @@ class TestRejects:
     def test_a_record_outside_its_lanes_partition(self, event):
         home = partition_of("tenant-1", 4)
         wrong = make.Story(partition=(home + 1) % 4, partitions=4).take(event)
-        assert (wrong["kind"], wrong["reason"]) == ("reject", Reject.WRONG_PARTITION)
+        assert (wrong["kind"], wrong.get("reason")) == ("reject", Reject.WRONG_PARTITION)
         assert make.Story(partition=home, partitions=4).take(event)["kind"] != "reject"
 
     def test_state_that_cannot_be_had(self):
@@ -203,7 +203,7 @@ class TestApprovals:
 
     def refused(self, reason: Refuse, story: make.Story, **over):
         body = self.answer(story, **over)
-        assert (body["kind"], body["status"], body["reason"]) == ("ack", "refused", reason)
+        assert (body["kind"], body.get("status"), body.get("reason")) == ("ack", "refused", reason)
 
     def test_approve_gives_a_new_verdict_for_the_same_intent(self, story: make.Story):
         body = self.answer(story, reason="seen")

@@ -1,0 +1,237 @@
+"""How each mutant is made: one place of the product is patched, by code that is obviously the mistake.
+
+Rule of this file: a maker patches one name and nothing else. What it puts there does what the real one does but for
+the mistake, and raises nothing of its own: a test that fails has noticed behaviour, not a broken patch.
+"""
+
+from dataclasses import replace
+from unittest.mock import patch
+
+from harness_stream.adapters.kafka import positions, settings
+from harness_stream.adapters.memory import state as memory_state
+from harness_stream.adapters.redis.state import RedisStateStore
+from harness_stream.client.answer import Answer
+from harness_stream.client.binding import Binding
+from harness_stream.client.enforcer import Enforcer
+from harness_stream.client.following import Following
+from harness_stream.client.head import Head
+from harness_stream.core import apply, decide, fold, window
+from harness_stream.core.fold import Place
+from harness_stream.core.intake import Intake
+from harness_stream.core.partition import Signal
+from harness_stream.core.state import State
+from harness_stream.core.window import Outcome, Spec
+from harness_stream.runtime.deciding import Deciding
+from harness_stream.runtime.facts import View
+from harness_stream.runtime.owner import Owner
+from harness_stream.wire.decisions import read_body
+
+LIBRDKAFKAS_BATCH_BYTES = 1_000_000  # its default `batch.size`
+
+# --- The log ---
+
+
+def no_partition_check():
+    return patch.object(Intake, "_misplaced", lambda *_: None)
+
+
+def no_claim():
+    """Whoever gets a partition that was ever claimed goes on under that claim."""
+    claiming = Owner._claiming
+
+    def without(self):
+        if self.place.header.epoch == 0:
+            return (yield from claiming(self))
+        yield from self._fold_to_end()
+        return Signal.CLAIM_READ_BACK
+
+    return patch.object(Owner, "_claiming", without)
+
+
+def no_rollback():
+    """What was not confirmed stays."""
+
+    def kept(self):
+        while self.in_flight:
+            self.confirm()
+
+    return patch.object(State, "rollback", kept)
+
+
+def no_resync():
+    return patch.object(Deciding, "fail", lambda *_: None)
+
+
+def last_plus_one():
+    """The next record is taken to begin where the last one ended, whatever it says."""
+    folded = fold.fold_header
+
+    def continued(state, body, digest):
+        if isinstance(body.get("covers"), list):
+            body = {**body, "covers": [state.next_input, body["covers"][-1]]}
+        return folded(state, body, digest)
+
+    return patch.object(fold, "fold_header", continued)
+
+
+# --- Readers ---
+
+
+def head_from_the_first_record():
+    """What the first record seen says of the head before it is believed."""
+    take, begun = Head.take, set()
+
+    def taken(self, record):
+        body, _ = read_body(record.value)
+        if "prev" in body and self not in begun:
+            begun.add(self)
+            own = {"epoch": body["epoch"], "writer": body["writer"]}
+            before = self.place.header._replace(head=body["prev"], next_input=body["covers"][0], **own)
+            self.place = Place(before, record.offset - 1, body["prev"])
+        return take(self, record)
+
+    return patch.object(Head, "take", taken)
+
+
+def lazy_end_offset():
+    """Where the log ends is asked for in time, and publishing does not wait for the answer."""
+    return patch.object(Following, "ready", True)
+
+
+def stalled_consumer_unnoticed():
+    """That the broker answered is taken for having read all of it."""
+
+    def asked(self, ends, _position):
+        self.fresh_as_of = max(self.fresh_as_of, ends.asked_at_ms)
+
+    return patch.object(View, "asked", asked)
+
+
+def nonce_ignored():
+    verdict = Enforcer._verdict
+
+    def anybodys(self, waiting, effective, read_ms):
+        verdict(self, waiting, effective._replace(body={**effective.body, "enforcer_nonce": self.nonce}), read_ms)
+
+    return patch.object(Enforcer, "_verdict", anybodys)
+
+
+# --- Kafka ---
+
+
+def _reading_with(**setting):
+    reader = settings.reader
+    words = {name.replace("_", "."): value for name, value in setting.items()}
+    return patch.object(settings, "reader", lambda bootstrap: reader(bootstrap) | words)
+
+
+def read_committed():
+    return _reading_with(isolation_level="read_committed")
+
+
+def reset_to_latest():
+    return _reading_with(auto_offset_reset="latest")
+
+
+def default_batch_size():
+    producer = settings.producer
+    return patch.object(settings, "producer", lambda *given: producer(*given) | {"batch.size": LIBRDKAFKAS_BATCH_BYTES})
+
+
+def create_time_accepted():
+    made = positions.to_record
+    return patch.object(
+        positions, "to_record", lambda message: made(message)._replace(timestamp_ms=message.timestamp()[1])
+    )
+
+
+# --- Windows ---
+
+
+def wrong_end_of_the_interval():
+    """A condition is asked of the lower end alone, so what may be too much passes."""
+
+    def evaluated(spec, state, t, condition):
+        seen = state.seen(spec, t)
+        return Outcome(condition(seen.lo, seen.lo), seen)
+
+    return patch.object(window, "evaluate", evaluated)
+
+
+def exclusive_edge():
+    """Exactly T ago is outside, in whole milliseconds."""
+    place = Spec._fields.index("timespan_ms")
+    return patch.object(Spec, "timespan_ms", property(lambda self: self[place] - 1))
+
+
+def current_intent_not_counted():
+    made = decide._Judged.__init__
+
+    def alone(self, *given):
+        made(self, *given)
+        self._matched = {}
+
+    return patch.object(decide._Judged, "__init__", alone)
+
+
+# --- State ---
+
+
+def evicted_is_forgotten():
+    """A unit that leaves memory is not known to be stored, so it looks like one that never was."""
+    return patch.object(State, "evict", lambda self, unit: self._base.pop(unit, None))
+
+
+def older_writer_overwrites_memory():
+    return patch.object(memory_state, "refused", lambda *_: None)
+
+
+def older_writer_overwrites_redis():
+    """A step begins anew whatever stands there."""
+    moved = RedisStateStore.move
+
+    def overwritten(self, move):
+        self.clear(move.partition)
+        return moved(self, replace(move, expect_offset=None))
+
+    return patch.object(RedisStateStore, "move", overwritten)
+
+
+def hold_stays_open():
+    """An answer does not end the hold."""
+    changed = apply._hold
+    return patch.object(apply, "_hold", lambda state, change: changed(state, change) if change.get("hold") else None)
+
+
+# --- Beyond the protocol's list ---
+
+
+def replayed_under_a_later_switch():
+    """Windows are made for the bundle in force, whatever was in force when the change was made."""
+    warmed = apply.warm
+    return patch.object(apply, "warm", lambda state, unit, windows, _revision: warmed(state, unit, windows))
+
+
+def fact_not_recorded():
+    verdict = Intake._verdict
+
+    def forgetful(self, *given):
+        body = verdict(self, *given)
+        body["inputs"].pop("identity", None)
+        return body
+
+    return patch.object(Intake, "_verdict", forgetful)
+
+
+def approval_never_runs_out():
+    return patch.object(Answer, "_ran_out", lambda _: False)
+
+
+def callers_arguments_run():
+    """What the caller holds runs, not the copy that was judged."""
+    called = Binding.call
+
+    def shared(self, args, kwargs):
+        return replace(called(self, args, kwargs), arguments=dict(self._signature.bind(*args, **kwargs).arguments))
+
+    return patch.object(Binding, "call", shared)

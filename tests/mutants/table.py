@@ -1,0 +1,171 @@
+"""PROTOCOL §10's mutants: what each breaks, how it is made, and which test must fail under it.
+
+Left out: «signature over the wrong bytes», because nothing is signed yet (only realms for development exist). The last
+four are not on the protocol's list; V1, V4 and V7 would have no mutant without them.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+from tests.mutants import made
+
+
+class Mutant(NamedTuple):
+    """One mistake.
+
+    Attributes:
+        name: the protocol's, in brackets where in the product if it is made in several places.
+        breaks: the invariant.
+        made: patches the product while it is open.
+        killed_by: node id of a test; of a parametrized one, all or one.
+        real: that test needs a real broker or Redis.
+    """
+
+    name: str
+    breaks: str
+    made: Callable[[], AbstractContextManager[Any]]
+    killed_by: str
+    real: bool = False
+
+
+CORE, CLIENT = "tests/unit/core", "tests/unit/client"
+WINDOWS = f"{CORE}/test_window_semantics.py"
+NEEDED = "tests/simulation/test_each_part_is_needed.py"
+PUBLISHES = f"{NEEDED}::test_whatever_becomes_of_publishes_history_is_right_and_goes_on"
+LOG = "tests/contract/test_log_contract.py"
+STORE = (
+    "tests/contract/test_state_contract.py::"
+    "test_a_refused_move_changes_nothing_and_says_where_the_store_stands[{}--its epoch goes back]"
+)
+
+MUTANTS = (
+    Mutant(
+        "no partition check",
+        "V6",
+        made.no_partition_check,
+        f"{CORE}/test_intake.py::TestRejects::test_a_record_outside_its_lanes_partition",
+    ),
+    Mutant(
+        "no claim",
+        "V9",
+        made.no_claim,
+        f"{NEEDED}::test_what_a_former_owner_decides_once_its_successor_is_ready_is_void",
+    ),
+    Mutant("no rollback", "V3", made.no_rollback, PUBLISHES),
+    Mutant("no resync after an error", "V9", made.no_resync, PUBLISHES),
+    Mutant(
+        "read_committed",
+        "V9",
+        made.read_committed,
+        "tests/real/test_kafka_log.py::test_an_open_transaction_of_another_producer_hides_nothing",
+        real=True,
+    ),
+    Mutant(
+        "last + 1 instead of covers",
+        "V5",
+        made.last_plus_one,
+        f"{CLIENT}/test_client_enforcer.py::TestNotObeyed::test_an_approve_that_leaves_a_hole_in_the_covers",
+    ),
+    Mutant(
+        "head from the first record",
+        "V6",
+        made.head_from_the_first_record,
+        f"{CLIENT}/test_client_following.py::test_reading_starts_at_the_checkpoint_and_not_at_the_first_record_seen",
+    ),
+    Mutant(
+        "lazy end offset",
+        "V9",
+        made.lazy_end_offset,
+        f"{CLIENT}/test_client_following.py::test_the_position_is_known_before_the_first_intent_is_published",
+    ),
+    Mutant(
+        "reset to latest",
+        "V5",
+        made.reset_to_latest,
+        f"{LOG}::TestReader::test_a_position_outside_of_the_log_is_not_jumped_from[kafka-1]",
+        real=True,
+    ),
+    Mutant(
+        "default batch.size",
+        "V9",
+        made.default_batch_size,
+        f"{LOG}::TestWriter::test_records_that_fit_alone_fit_however_many_are_handed_over_at_once[kafka]",
+        real=True,
+    ),
+    Mutant(
+        "window interval's wrong end",
+        "V3",
+        made.wrong_end_of_the_interval,
+        f"{WINDOWS}::TestSums::test_a_missing_measure_makes_it_unknown_while_it_is_inside",
+    ),
+    Mutant(
+        "window edge exclusive",
+        "V3",
+        made.exclusive_edge,
+        f"{WINDOWS}::TestSpan::test_exactly_the_timespan_ago_counts_and_a_millisecond_more_does_not",
+    ),
+    Mutant(
+        "current intent not counted",
+        "V3",
+        made.current_intent_not_counted,
+        f"{WINDOWS}::TestTheJudgedIntent::test_the_one_that_would_make_more_is_denied",
+    ),
+    Mutant(
+        "replay after eviction",
+        "V2",
+        made.evicted_is_forgotten,
+        f"{NEEDED}::test_a_copy_is_rejected_though_its_id_has_left_memory",
+    ),
+    Mutant(
+        "nonce ignored",
+        "V2",
+        made.nonce_ignored,
+        f"{CLIENT}/test_client_enforcer.py::TestNotObeyed::test_an_approve_with_a_wrong[enforcer_nonce]",
+    ),
+    Mutant(
+        "CreateTime accepted",
+        "V3",
+        made.create_time_accepted,
+        "tests/real/test_kafka_log.py::test_a_producers_own_time_is_no_append_time",
+        real=True,
+    ),
+    Mutant(
+        "stalled table consumer unnoticed",
+        "V8",
+        made.stalled_consumer_unnoticed,
+        f"{NEEDED}::test_a_table_that_no_longer_arrives_denies_after_a_second_if_it_has_gone_on",
+    ),
+    Mutant("older writer overwrites Redis", "V3", made.older_writer_overwrites_redis, STORE.format("redis"), real=True),
+    Mutant(
+        "older writer overwrites Redis (memory store)",
+        "V3",
+        made.older_writer_overwrites_memory,
+        STORE.format("memory"),
+    ),
+    Mutant(
+        "hold approved twice",
+        "V2",
+        made.hold_stays_open,
+        f"{CORE}/test_intake.py::TestApprovals::test_a_hold_is_approved_once",
+    ),
+    Mutant(
+        "deltas replayed under rules of a later switch",
+        "V3",
+        made.replayed_under_a_later_switch,
+        f"{CORE}/test_units.py::test_deltas_from_before_a_switch_are_replayed_as_they_were",
+    ),
+    Mutant("a fact that was read is not recorded", "V1", made.fact_not_recorded, PUBLISHES),
+    Mutant(
+        "an approval never runs out",
+        "V4",
+        made.approval_never_runs_out,
+        f"{CLIENT}/test_client_enforcer.py::TestUse::test_an_approval_runs_out_at_the_deadline_however_long_it_is_valid",
+    ),
+    Mutant(
+        "the caller's arguments run",
+        "V7",
+        made.callers_arguments_run,
+        f"{CLIENT}/test_client_guard.py::TestWhatRuns::test_an_argument_changed_between_approval_and_run_changes_nothing",
+    ),
+)
