@@ -80,7 +80,7 @@ def audited(
         found += audit.take(record)
         if audit.place is not before:
             effective.append(dict(record.body))
-    found += audit.end(decisions[-1].offset + 1 if decisions else 0)
+    found += audit.end(*(log[-1].offset + 1 if log else 0 for log in (decisions, inputs)))
     assert audit.answers is not None
     state, windows = audit.answers.state, audit.answers.windows
     return Report(audit.place, state, windows, effective, audit.log.void.total(), found, audit)

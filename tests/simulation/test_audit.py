@@ -47,7 +47,7 @@ class Logs:
     def findings(self, audit: Audit | None = None) -> list[Finding]:
         audit = audit or self.audit()
         found = [f for record in self.decisions for f in audit.take(record_of(record, VERIFIER))]
-        return found + audit.end(len(self.decisions))
+        return found + audit.end(len(self.decisions), len(self.inputs))
 
     def first(self, wanted: Callable[[Body], bool]) -> int:
         return next(r.offset for r in self.decisions if wanted(self.body(r.offset)))
@@ -358,6 +358,13 @@ def test_a_log_that_ends_before_a_checkpoint_that_somebody_held(logs: Logs) -> N
     assert logs.findings(logs.audit(held=tuple(logs.checkpoints()))) == []
     (found,) = short.findings(short.audit(start=newest))
     assert (found.kind, found.offset) == (Kind.TRUNCATED, newest.offset)
+
+
+def test_an_input_log_that_ends_before_what_was_answered(logs: Logs) -> None:
+    short = Logs(logs.inputs[:-2], logs.decisions)
+    (found,) = short.findings(short.audit(full=False))
+    assert (found.kind, found.offset) == (Kind.COVERAGE, logs.checkpoints()[-1].offset)
+    assert f"the input log ends at {len(short.inputs)}" in found.text
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -18,6 +18,7 @@ from harness_stream.core.audit.inputs import answered_by, misnamed, uncovered, w
 from harness_stream.core.audit.recorded import recorded_intake
 from harness_stream.core.decide import Arrival
 from harness_stream.core.fold import Place
+from harness_stream.core.ids import UNIT_PREFIX
 from harness_stream.core.join import ENGINE
 from harness_stream.core.model import Intent, Outcome
 from harness_stream.core.reasons import Deny, Reject
@@ -209,13 +210,14 @@ class Answers:
             self.lose(f"the record at {record.offset} cannot be applied")
             yield Kind.SCHEMA, f"what it changes cannot be read: {type(error).__name__}: {error}"
             return
-        self._forget(before.header.t)
+        self._forget(max(before.header.t, record.body["t"]))
 
     def _forget(self, t: int) -> None:
         self._changes += 1
         self._touched |= self.state.touched()
         if self._changes >= FORGET_CHANGES:
-            for unit in self._touched:
+            # Ids age out in units that nobody touches until their ring has turned.
+            for unit in self._touched | {unit for unit in self.state.units() if unit.startswith(UNIT_PREFIX)}:
                 self.state.forget(unit, forgotten(self.state.confirmed(unit), t))
             self._touched.clear()
             self._changes = 0

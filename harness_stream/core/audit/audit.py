@@ -69,9 +69,14 @@ class Audit:
             return found
         return found + self.answers.take(step.before, record, covered, self._low)
 
-    def end(self, end: int) -> list[Finding]:
-        """What is missing, once everything up to the log's end (as of the start) was taken."""
-        return list(self.log.end(end))
+    def end(self, end: int, input_end: int) -> list[Finding]:
+        """What is missing, once everything up to the logs' ends as of the start was taken.
+
+        Args:
+            end: of the decision log.
+            input_end: of the input log, asked for after `end`.
+        """
+        return list(self.log.end(end, input_end))
 
     def _covered(self, next_input: int) -> list[Input]:
         covered = []

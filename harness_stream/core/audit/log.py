@@ -95,9 +95,12 @@ class LogAudit:
         sound = not any(finding.kind is Kind.SCHEMA for finding in found)
         return Step(before, (*found, *self._held_at(record.offset)), effective=True, sound=sound)
 
-    def end(self, end: int) -> tuple[Finding, ...]:
-        """Everything was read, up to the log's end as of the start: what must be there and is not."""
+    def end(self, end: int, input_end: int) -> tuple[Finding, ...]:
+        """Everything was read, up to the logs' ends as of the start: what must be there and is not."""
         found = list(self._held_at(self._start.offset))
+        if self.place.header.next_input > input_end:
+            text = f"inputs are covered up to {self.place.header.next_input - 1}, and the input log ends at {input_end}"
+            found.append(self._finding(Kind.COVERAGE, self.place.offset, text))
         if self._start.offset >= end:
             text = f"the log ends at {end}, and the start names offset {self._start.offset}"
             found.append(self._finding(Kind.TRUNCATED, end, text))
