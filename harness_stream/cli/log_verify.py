@@ -242,11 +242,12 @@ def _show(finding: Finding, number: int, *, json: bool) -> None:
 def _as_text(told: dict[str, Any]) -> str:
     inputs, begin = told["inputs"], told["from"]
     counted = ", ".join(f"{n:,} {kind}" for kind, n in told["effective"].items()) or "nothing"
+    where = "its first record" if begin == "genesis" else f"offset {begin}"
+    answered = f"inputs {inputs['first']} to {inputs['next'] - 1} are answered"
+    answered = answered if inputs["next"] > inputs["first"] else "no input is answered"
+    undecided = f", {told['undecided']:,} are not decided yet" if told["undecided"] else ""
     lines = [
-        f"partition {told['partition']}: "
-        + ("from its first record" if begin == "genesis" else f"from offset {begin}")
-        + f" to {told['end']}; inputs {inputs['first']} to {inputs['next'] - 1} are answered"
-        + (f", {told['undecided']:,} are not decided yet" if told["undecided"] else ""),
+        f"partition {told['partition']}: from {where} to {told['end']}; {answered}{undecided}",
         f"  count: {counted}",
     ]
     if told["void"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,16 @@ class Logs:
 
     def input_of(self, offset: int) -> Body:
         return orjson.loads(self.inputs[self.body(offset)["covers"][1]].value or b"")
+
+    def place_before(self, offset: int) -> Place:
+        place = Place.genesis("i1", PARTITION)
+        for record in self.decisions[:offset]:
+            place = place.after(*record_of(record, VERIFIER)[:3]) or place
+        return place
+
+    def append(self, body: Body) -> None:
+        end, last = len(self.decisions), self.decisions[-1]
+        self.decisions.append(last._replace(offset=end, value=orjson.dumps(body)))
 
     def ending_in(self, offset: int, body: Body) -> Logs:
         """The same log up to `offset`, where `body` stands instead."""
@@ -163,6 +174,9 @@ LIES = [
         lambda i: {"decided_at": i["decided_at"], "engine": i["engine"], "tables": {}},
         {Kind.VERDICT},
     ),
+    (approved, "inputs", lambda _: {"engine": "another"}, {Kind.VERDICT}),
+    (approved, "inputs.engine", lambda _: 7, {Kind.VERDICT}),
+    (approved, "event.resources.0.system", lambda _: "mainframe", {Kind.VERDICT}),
     (held, "hold_until", lambda t: t + 1, {Kind.VERDICT}),
     (held, "intent.purpose", lambda _: "another", {Kind.VERDICT}),
     (answered, "approval.declassify", lambda _: ["secret"], {Kind.VERDICT}),
@@ -237,10 +251,7 @@ def test_a_field_is_named_with_what_was_found_and_what_was_expected(logs: Logs) 
 
 def next_record(logs: Logs, after: int, body: Body) -> Logs:
     """The log up to `after`, and one more record of its owner, rightly linked, that covers the next input."""
-    place = Place.genesis("i1", PARTITION)
-    for record in logs.decisions[: after + 1]:
-        place = place.after(*record_of(record, VERIFIER)[:3]) or place
-    header = place.header
+    header = logs.place_before(after + 1).header
     rules = {"digest": header.rules[0], "revision": header.rules[1]} if header.rules else None
     link = {"prev": header.head, "covers": [header.next_input] * 2, "epoch": header.epoch, "writer": header.writer}
     linked = body | link | {"t": header.t} | ({"rules": rules} if body["kind"] == "verdict" else {})
@@ -330,6 +341,102 @@ def test_an_operators_word_that_leaves_inputs_out(logs: Logs) -> None:
     offset = len(logs.decisions) - 1
     found = logs.ending_in(offset, resume).findings()
     assert {(f.kind, f.offset) for f in found} == {(Kind.COVERAGE, offset)}
+
+
+# --- What is answered unevaluated ---
+
+
+def unevaluated(body: Body, code: str) -> Body:
+    """The denial of an intent that nobody looked at."""
+    inputs = {name: body["inputs"][name] for name in ("decided_at", "engine")} | {"tables": {}}
+    denied = {"decision": "deny", "reasons": [{"code": code}], "valid_for_ms": 0, "event": None, "inputs": inputs}
+    return body | denied
+
+
+def after_crashes(logs: Logs, which: Callable[[Body], bool], body_of: Callable[[Body], Body], crashes: int) -> Logs:
+    """The log up to a record, as many pending crash claims in a row, and then another answer to the same input."""
+    offset = logs.first(which)
+    header = logs.place_before(offset).header
+    log = Logs(list(logs.inputs), list(logs.decisions[:offset]))
+    for n in range(1, crashes + 1):
+        claim = {"kind": "claim", "incarnation": "i1", "after": "crash", "pending": True}
+        log.append(claim | {"epoch": header.epoch + n, "writer": f"{n:032x}"})
+    new = log.place_before(len(log.decisions)).header
+    link = {"epoch": new.epoch, "writer": new.writer, "prev": new.head}
+    log.append(body_of(logs.body(offset)) | link)
+    return log
+
+
+@pytest.mark.parametrize(("crashes", "kinds"), [(0, [Kind.VERDICT]), (2, [Kind.VERDICT]), (3, [])])
+def test_a_quarantine_needs_three_pending_crash_claims(logs: Logs, crashes: int, kinds: list[Kind]) -> None:
+    log = after_crashes(logs, approved, lambda body: unevaluated(body, "quarantined"), crashes)
+    audit = log.audit()
+    assert [(f.kind, f.offset) for f in log.findings(audit)] == [(k, len(log.decisions) - 1) for k in kinds]
+    assert audit.answers is not None
+    assert audit.answers.unproven == {"denied as quarantined, unevaluated": 1}
+
+
+@pytest.mark.parametrize(("crashes", "kinds"), [(0, [Kind.SKIP]), (3, [])])
+def test_so_does_one_of_an_outcome(logs: Logs, crashes: int, kinds: list[Kind]) -> None:
+    def skip(body: Body) -> Body:
+        at = body["covers"][1]
+        value = hashlib.sha256(logs.inputs[at].value or b"").digest()
+        told = {"kind": "skip", "incarnation": "i1", "covers": body["covers"], "reason": "garbage", "count": 1}
+        named = [{"offset": at, "reason": "quarantined", "detail": None}]
+        t = logs.place_before(logs.first(accepted("outcome"))).header.t
+        return told | {"t": t, "digest": hashlib.sha256(value).hexdigest(), "offsets": named}
+
+    log = after_crashes(logs, accepted("outcome"), skip, crashes)
+    assert [(f.kind, f.offset) for f in log.findings()] == [(k, len(log.decisions) - 1) for k in kinds]
+
+
+def test_a_verdict_that_would_be_too_large_is_believed_and_counted(logs: Logs) -> None:
+    log = after_crashes(logs, approved, lambda body: unevaluated(body, "too_large"), 0)
+    audit = log.audit()
+    assert log.findings(audit) == []
+    assert audit.answers is not None
+    assert audit.answers.unproven == {"denied as too_large, unevaluated": 1}
+
+
+def test_what_another_engine_decided_is_not_recomputed(logs: Logs) -> None:
+    offset = logs.first(approved)
+    body = changed(logs.body(offset), ["inputs", "engine"], lambda _: "harness-stream/2") | {"decision": "deny"}
+    lied = logs.ending_in(offset, body)
+    audit = lied.audit()
+    assert lied.findings(audit) == []
+    assert audit.answers is not None
+    assert audit.answers.unproven == {"decided by engine harness-stream/2": 1}
+
+
+# --- Whatever a record holds ---
+
+
+def places_in(value: Any, path: tuple[str, ...] = ()) -> list[list[str]]:
+    """The path of every value inside."""
+    inner = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
+    return [list(path), *(p for name, part in inner for p in places_in(part, (*path, str(name))))]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_auditor_goes_on_whatever_a_record_holds(logs: Logs, seed: int) -> None:
+    choice = random.Random(seed)
+    for _ in range(12):
+        offset = choice.randrange(len(logs.decisions))
+        body = logs.body(offset)
+        path = choice.choice(places_in(body)[1:])
+        junk = choice.choice((None, True, -1, 10**15, "", "x" * 40, [], [[]], {}, {"a": []}))
+        found = logs.ending_in(offset, changed(body, path, lambda _, junk=junk: junk)).findings()
+        assert {f.offset for f in found} <= {offset}, (offset, path, junk)
+
+
+@pytest.mark.parametrize("name", ["kind", "epoch", "covers", "prev", "incarnation", "rules", "writer"])
+@pytest.mark.parametrize("junk", [[], {}, None, 1.5], ids=repr)
+def test_what_cannot_even_be_a_record_is_void(logs: Logs, name: str, junk: object) -> None:
+    offset = logs.first(approved)
+    lied = logs.ending_in(offset, logs.body(offset) | {name: junk})
+    audit = lied.audit()
+    assert {f.kind for f in lied.findings(audit)} <= {Kind.COVERAGE, Kind.RULES}
+    assert audit.log.void.total() == 1
 
 
 # --- The log itself ---

@@ -173,6 +173,20 @@ def test_what_nobody_can_ask_for_is_forgotten_on_the_way(changes: int, monkeypat
     assert kept < kinds(world).count("verdict") / 2
 
 
+def test_a_unit_that_has_its_warmed_windows_leaves_no_second_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = a_world(55)
+
+    def waiting() -> set[str]:
+        audit = begun(world)
+        assert found(audit) == []
+        assert audit._audit.answers is not None
+        return {unit for units in audit._audit.answers.state.warmed.values() for unit in units}
+
+    before = waiting()
+    monkeypatch.setattr(answers, "FORGET_CHANGES", 1)
+    assert waiting() < before
+
+
 def test_an_export_says_of_each_record_what_the_fold_says() -> None:
     world = a_faulty_world()
     told = list(lines(MemoryReader(world.broker), TOPICS.verdicts, log_of(world).oldest(PARTITION), VERIFIER))

@@ -16,6 +16,7 @@ from harness_stream.core.apply import apply, change_of
 from harness_stream.core.audit.findings import Finding, Kind, Record
 from harness_stream.core.audit.inputs import answered_by, misnamed, uncovered, wrongly_skipped
 from harness_stream.core.audit.recorded import recorded_intake
+from harness_stream.core.chain import AGENT_KEY, Agent
 from harness_stream.core.decide import Arrival
 from harness_stream.core.fold import Place
 from harness_stream.core.ids import UNIT_PREFIX
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 # one pass over the units touched costs less than the changes before it.
 FORGET_CHANGES: Final = 8_192
 # What reading a body raises that keeps its schema, and whose free parts (event, inputs, change) are not what we write.
-_UNREADABLE: Final = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+_UNREADABLE: Final = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
 _DIGESTS: Final = frozenset(
     {"agent_id", "intent_id", "intent_digest", "arguments_digest", "enforcer_nonce", "digest", "id"}
 )
@@ -87,7 +88,12 @@ class Answers:
             inputs: all input records in its `covers`.
             low: first input offset that retention has left.
         """
-        found = list(self._looked_at(before, record, inputs, low))
+        found: list[Found] = []
+        try:
+            found.extend(self._looked_at(before, record, inputs, low))
+        except _UNREADABLE as error:
+            kind = _KINDS.get(record.body["kind"], Kind.SKIP)
+            found.append((kind, f"what it records does not fit: {type(error).__name__}: {error}"))
         found += self._became_history(before, record)
         return [Finding(kind, before.header.partition, record.offset, text) for kind, text in found]
 
@@ -119,13 +125,15 @@ class Answers:
             yield from self._recompute(before, record, item, _DIGESTS if Kind.DIGEST in kinds else frozenset())
 
     def _timed(self, before: Place, body: Body, item: Input) -> Iterator[Found]:
+        if body["kind"] == "verdict":
+            _require_inputs(body["inputs"])
         t, was = body["t"], before.header.t
         if t < was:
             return  # it steps back, which was said
         times = {max(was, item.append_ms)}
         if body["kind"] != "verdict":
             times.add(was)  # it does not say when it was decided, on which this depends
-        elif item.append_ms - body["inputs"].get("decided_at", item.append_ms) > limits.CLOCK_SKEW_MS_MAX:
+        elif item.append_ms - body["inputs"]["decided_at"] > limits.CLOCK_SKEW_MS_MAX:
             times = {was}
         if t not in times:
             yield Kind.TIME, f"chain time {t}, and append times make it {min(times)}"
@@ -138,19 +146,15 @@ class Answers:
         if why:
             self.unproven[why] += 1
             return
-        try:
-            expected = self._expected(before, body, item)
-            yield from self._differing(body, expected, known, before)
-        except _UNREADABLE as error:
-            yield _KINDS[body["kind"]], f"what it records does not fit: {type(error).__name__}: {error}"
         self.recomputed[body["kind"]] += 1
+        yield from self._differing(body, self._expected(before, body, item), known, before)
 
     def _cannot(self, body: Body) -> str:
         """Why this one cannot be recomputed, empty if it can."""
         if self._lost or self.windows is None:
             return self._lost or "no rules are in force"
-        if body["kind"] == "verdict" and body["inputs"].get("engine") != ENGINE:
-            return f"decided by engine {body['inputs'].get('engine')}"
+        if body["kind"] == "verdict" and body["inputs"]["engine"] != ENGINE:
+            return f"decided by engine {body['inputs']['engine']}"
         if body["kind"] == "reject" and body["reason"] in _TABLES_SAY:
             return f"rejected as {body['reason']}, which tables say"
         return ""
@@ -219,8 +223,15 @@ class Answers:
             # Ids age out in units that nobody touches until their ring has turned.
             for unit in self._touched | {unit for unit in self.state.units() if unit.startswith(UNIT_PREFIX)}:
                 self.state.forget(unit, forgotten(self.state.confirmed(unit), t))
+            for revision, waiting in self.state.warmed.items():
+                for unit in [unit for unit in waiting if self._has_taken_over(unit, revision)]:
+                    del waiting[unit]
             self._touched.clear()
             self._changes = 0
+
+    def _has_taken_over(self, unit: str, revision: int) -> bool:
+        agent: Agent = self.state.get(unit, AGENT_KEY) or Agent()
+        return agent.windows_for is not None and agent.windows_for >= revision
 
     def _switched(self, before: Place, record: Record) -> Iterator[Found]:
         old, new, body = self.windows, self._rules(record.body["rules"]["digest"]), record.body
@@ -260,6 +271,17 @@ class Answers:
         if place != before:
             raise ValueError(f"a fold from offset {warmup.place.offset} does not come to this switch")
         return warmup
+
+
+def _require_inputs(inputs: Mapping[str, Any]) -> None:
+    """Whatever the engine: when it decided, which one it was, and which tables it had.
+
+    Raises:
+        ValueError: one of these is not there.
+    """
+    told = type(inputs.get("decided_at")) is int and isinstance(inputs.get("engine"), str)
+    if not told or not isinstance(inputs.get("tables"), dict):
+        raise ValueError("`inputs` must say decided_at, engine and tables")
 
 
 def _is_at(record: Record, place: Place) -> bool:

@@ -135,7 +135,7 @@ class LogAudit:
         header, body = self.place.header, record.body
         why = why_void(header, body)
         self.void[why] += 1
-        if body.get("kind") in {"claim", "resume"} and type(body.get("epoch")) is int:
+        if str(body.get("kind")) in {"claim", "resume"} and type(body.get("epoch")) is int:
             self._epoch_seen = max(self._epoch_seen, body["epoch"])
         if why is Void.WRONG_PREV and self._unlinked is None and is_own(header, body):
             self._unlinked = record.offset

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness_stream.core import delegation
 from harness_stream.core.intake import Intake, inputs_of
-from harness_stream.core.join import empty_tables
+from harness_stream.core.join import empty_tables, system_of
 from harness_stream.core.reasons import Refuse
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class RecordedIntake(Intake):
         uris = [resource["uri"] for resource in inputs["resources"]]
         if self.real["event"] is not None and uris != list(intent.resources):
             raise ValueError(f"facts of the resources {uris}, and the intent names {list(intent.resources)}")
+        if any(resource["system"] != system_of(resource["uri"]) for resource in inputs["resources"]):
+            raise ValueError("a resource's `system` is not its URI's scheme")
         told = [row["agent_id"] for row in inputs.get("above", ())]
         above = list(delegation.ancestors(self.state, intent, t))
         if told != above:
