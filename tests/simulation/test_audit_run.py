@@ -12,7 +12,7 @@ from harness_stream.adapters.signing import UNSIGNED_HEADERS, UnsignedVerifier
 from harness_stream.cli.decision_log import DecisionLog
 from harness_stream.cli.log_export import lines
 from harness_stream.cli.log_verify import bundles_in
-from harness_stream.core.audit import Kind, answers
+from harness_stream.core.audit import Kind, answers, log
 from harness_stream.runtime.audit_run import AuditedRealm, AuditPorts, AuditRun
 from tests.simulation.test_simulation import run
 from tests.simulation.world import PARTITIONS, TOPICS, Faults, World
@@ -185,6 +185,22 @@ def test_a_unit_that_has_its_warmed_windows_leaves_no_second_copy(monkeypatch: p
     before = waiting()
     monkeypatch.setattr(answers, "FORGET_CHANGES", 1)
     assert waiting() < before
+
+
+def test_a_checkpoint_that_names_too_old_a_place_is_counted_and_not_called_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(log, "PLACES_KEPT", 1)
+    world = a_world()
+    newest = next(body for body in reversed(bodies(world).values()) if body["kind"] == "checkpoint")
+    for _ in range(20):
+        world.send()
+    world.heal()
+    late = orjson.dumps({**newest, "head": "0" * 64})
+    world.broker.append(TOPICS.verdicts, PARTITION, None, late, UNSIGNED_HEADERS)
+    audit = begun(world)
+    assert found(audit) == []
+    assert audit.told()["checkpoints"]["too_old"] >= 1
 
 
 def test_an_export_says_of_each_record_what_the_fold_says() -> None:
