@@ -1,40 +1,43 @@
-"""What must hold of the logs afterwards, whatever happened: V1, V2, V3, V5 (PROTOCOL §10), by one fold."""
+"""What must hold of the logs afterwards, whatever happened: V1, V2, V3, V5 (PROTOCOL §10), as the product's auditor sees it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness_stream.core import apply as effects
+from harness_stream.adapters.signing import UnsignedVerifier
 from harness_stream.core import counting
+from harness_stream.core.audit import Audit
 from harness_stream.core.chain import AGENT_KEY
 from harness_stream.core.coverage import miscovered, twice_settled
-from harness_stream.core.decide import Arrival, decide
 from harness_stream.core.fold import Place
-from harness_stream.core.intake import inputs_of
-from harness_stream.core.model import Intent
-from harness_stream.core.state import State, agent_unit
+from harness_stream.core.state import State
 from harness_stream.core.units import decode_unit, encode_unit, replay_unit
-from harness_stream.core.warming import Warmup
-from harness_stream.wire.codec import decode_input
-from harness_stream.wire.decisions import digest_of, read_body
+from harness_stream.runtime.audit_read import input_of, record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from harness_stream.core.audit import Finding
     from harness_stream.core.rules.windows import Windows
     from harness_stream.ports import LogRecord, StateStore
 
 
+# What is answered without a look at facts says none; everything else has to recompute.
+WITHOUT_FACTS = ("denied as quarantined", "denied as too_large", "rejected as")
+
+
 @dataclass
 class Report:
-    """One partition's fold from genesis."""
+    """One partition's fold from genesis, and what the auditor found and counted."""
 
     place: Place
     state: State
     windows: Windows | None
     effective: list[dict[str, Any]] = field(default_factory=list)
     void: int = 0
+    findings: Sequence[Finding] = ()
+    audit: Audit | None = None
 
 
 def fold_partition(
@@ -43,47 +46,44 @@ def fold_partition(
     partition: int,
     incarnation: str,
     bundles: dict[str, Windows],
+    *,
+    partitions: int = 2,
+    realm: str = "sim",
 ) -> Report:
-    """Fold everything, and hold every verdict to what `decide` says on the folded history before it (V1, V3)."""
-    report = Report(Place.genesis(incarnation, partition), State(), None)
-    inputs = {r.offset: r for r in inputs_log}
-    decision_log = list(decision_log)
-    for record in decision_log:
-        body, digest = read_body(record.value)
-        place = report.place.after(record.offset, body, digest)
-        if place is None:
-            report.void += body["kind"] != "checkpoint"
-            continue
-        if body["kind"] == "verdict":
-            check = check_verdict if body["approval"] is None else check_answered
-            check(body, inputs[body["covers"][1]], report)
-        if body["kind"] == "switch":
-            old, report.windows = report.windows, bundles[body["rules"]["digest"]]
-            revision = body["rules"]["revision"]
-            warmup = warmed(body, report.state, old, report.windows, decision_log, record.offset)
-            counting.switched(report.state, old, report.windows, place.header.t, revision, warmup)
-        elif (change := effects.change_of(body, digest)) is not None:
-            assert report.windows is not None
-            effects.apply(report.state, change, report.windows)
-        report.place = place
-        report.effective.append(dict(body))
+    """Audit everything; nothing may be wrong, and every verdict whose facts are in the log recomputes (V1, V3)."""
+    report = audited(inputs_log, decision_log, partition, incarnation, bundles, partitions=partitions, realm=realm)
+    assert not report.findings, "\n".join(map(str, report.findings[:10]))
+    assert report.audit is not None
+    assert report.audit.answers is not None
+    assert all(why.startswith(WITHOUT_FACTS) for why in report.audit.answers.unproven), report.audit.answers.unproven
     return report
 
 
-def warmed(body: Any, state: State, old: Windows | None, new: Windows, log: list[LogRecord], end: int) -> Warmup | None:
-    """What a warmed switch's new windows have counted: everything that was effective from the place it names to it."""
-    if body["warmed"] is None:
-        return None
-    fresh = counting.fresh_windows(state, old, new, warmed=True)
-    warmup = Warmup(new.narrowed(fresh), Place.from_json(body["warmed"]))
-    place = warmup.place
-    for record in log:
-        read, digest = read_body(record.value)
-        after = place.after(record.offset, read, digest) if place.offset < record.offset < end else None
-        place = after or place
-        if after is not None and (change := effects.change_of(read, digest)) is not None:
-            warmup.take(change)
-    return warmup
+def audited(
+    inputs_log: Iterable[LogRecord],
+    decision_log: Iterable[LogRecord],
+    partition: int,
+    incarnation: str,
+    bundles: dict[str, Windows],
+    *,
+    partitions: int = 2,
+    realm: str = "sim",
+) -> Report:
+    """The same, whatever is found."""
+    decisions = [record_of(record, UnsignedVerifier()) for record in decision_log]
+    inputs = [input_of(record, realm, UnsignedVerifier()) for record in inputs_log]
+    start, found, effective = Place.genesis(incarnation, partition), [], []
+    audit = Audit(start, partitions, bundles.get)
+    audit.with_inputs(iter(inputs), 0, lambda first, end: (r for r in decisions if first <= r.offset < end))
+    for record in decisions:
+        before = audit.place
+        found += audit.take(record)
+        if audit.place is not before:
+            effective.append(dict(record.body))
+    found += audit.end(*(log[-1].offset + 1 if log else 0 for log in (decisions, inputs)))
+    assert audit.answers is not None
+    state, windows = audit.answers.state, audit.answers.windows
+    return Report(audit.place, state, windows, effective, audit.log.void.total(), found, audit)
 
 
 def take_over(state: State, windows: Windows, unit: str) -> None:
@@ -92,36 +92,6 @@ def take_over(state: State, windows: Windows, unit: str) -> None:
         agent = state.get(unit, AGENT_KEY)
         if agent is None or agent.windows_for < revision:
             counting.warm(state, unit, windows, revision)
-
-
-def check_verdict(body: Any, record: Any, report: Report) -> None:
-    assert report.windows is not None
-    intent = decode_input(record.value)
-    decided_at = body["inputs"]["decided_at"]
-    skewed = record.timestamp_ms - decided_at > 5_000
-    t = report.place.header.t if skewed else max(report.place.header.t, record.timestamp_ms)
-    assert body["t"] == t
-    arrival = Arrival(digest_of(record.value), record.timestamp_ms, t)
-    decided = decide(intent, arrival, inputs_of(body), report.state, report.windows)
-    if body["reasons"][0]["code"] not in {"quarantined", "too_large"}:
-        assert decided.decision == body["decision"], body["intent_id"]
-        assert decided.event == body["event"]
-
-
-def check_answered(body: Any, record: Any, report: Report) -> None:
-    """A verdict after a person's answer recomputes from the hold in the folded history."""
-    assert report.windows is not None
-    hold = report.state.get(agent_unit(body["agent_id"]), ("hold", body["intent_id"]))
-    assert decode_input(record.value).hold_digest == hold["verdict"]
-    if body["approval"]["decision"] == "deny":
-        assert body["decision"] == "deny"
-        return
-    intent, arrival = Intent.model_validate(hold["intent"]), Arrival(hold["intent_digest"], 0, body["t"])
-    satisfied, settles = frozenset(hold["rules"]), hold["event"]
-    inputs = inputs_of(body)
-    decided = decide(intent, arrival, inputs, report.state, report.windows, satisfied=satisfied, settles=settles)
-    assert decided.decision == body["decision"], body["intent_id"]
-    assert decided.event in (None, body["event"])
 
 
 def check_coverage(report: Report, end: int) -> None:

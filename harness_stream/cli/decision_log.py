@@ -87,6 +87,47 @@ class DecisionLog:
                 return Start(place, ends)
         return Start(Place.genesis(self._incarnation, partition), ends) if ends.low == 0 else self.start(partition)
 
+    def oldest(self, partition: int) -> Start:
+        """The first place from which everything that is kept can be folded; `cut` if it is not genesis.
+
+        That is what the first checkpoint states that the log goes on from. In a partition at rest there may be none:
+        then all that is kept was written after the last effective record, which the newest checkpoint names.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+            ProtocolError: nothing says what came before the first record.
+        """
+        ends = self.ends(partition)
+        if ends.low == 0:
+            return Start(Place.genesis(self._incarnation, partition), ends)
+        newest = None
+        for record in read_to_end(self._reader, self._topics.verdicts, partition, self._clock):
+            place = place_of(record, self._incarnation, partition, self._verifier)
+            if place is not None and place.offset < record.offset:
+                newest = place
+                if place.offset >= ends.low - 1:
+                    self._reader.unfollow(self._topics.verdicts, partition)
+                    break
+        return self.start(partition) if newest is None else Start(newest, ends, cut=True)
+
+    def stated_at(self, partition: int, offset: int) -> Place | None:
+        """What the checkpoint at this offset of the log states, None if none stands there.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer, or has no such partition.
+        """
+        for record in read_to_end(self._reader, self._topics.verdicts, partition, self._clock, offset):
+            self._reader.unfollow(self._topics.verdicts, partition)
+            stands_there = record.offset == offset
+            return place_of(record, self._incarnation, partition, self._verifier) if stands_there else None
+        return None
+
+    def held(self, partition: int) -> list[Place]:
+        """What the checkpoints outside of the log state, the newest last (raises BrokerUnavailable)."""
+        records = read_to_end(self._reader, self._topics.heads, partition, self._clock)
+        places = [place_of(record, self._incarnation, partition, self._verifier) for record in records]
+        return [place for place in places if place is not None]
+
     def ends(self, partition: int) -> Ends:
         """The decision log's bounds as of now (raises BrokerUnavailable)."""
         return ends_of(self._reader, self._topics.verdicts, partition, self._clock)

@@ -75,6 +75,13 @@ COMMANDS: dict[str, Entry | Family] = {
         "What agents want to do.", {"send": Entry("intents:send", "Publish one intent and show its verdict.")}
     ),
     "verdicts": Family("What was decided.", {"tail": Entry("verdicts:tail", "Follow the decision log.")}),
+    "log": Family(
+        "The decision log as a whole.",
+        {
+            "verify": Entry("log_verify:verify", "Audit it: which record is wrong, and how."),
+            "export": Entry("log_export:export", "Print its records as JSON lines."),
+        },
+    ),
     "chain": Family("What agents did.", {"show": Entry("chain:show", "Show one agent's chain.")}),
 }
 

@@ -336,9 +336,8 @@ class Intake:
             return Refuse.NO_HOLD
         if t > hold["until"]:
             return Refuse.HOLD_EXPIRED
-        row = _identity(self.tables, approval.agent_id)
         lineage = hold["event"]["lineage"]
-        own = {approval.agent_id, "" if row is None else row.owner, *(() if lineage is None else lineage["above"])}
+        own = {approval.agent_id, self.owner(approval.agent_id), *(() if lineage is None else lineage["above"])}
         allowed = approval.by not in own and self.has_role(approval.by, APPROVER, None)
         return None if allowed else Refuse.NOT_APPROVER
 
@@ -353,6 +352,11 @@ class Intake:
         """The agent's lane."""
         row = _identity(self.tables, agent_id)
         return agent_id if row is None else lane_of(row)
+
+    def owner(self, agent_id: str) -> str:
+        """Who answers for the agent; empty if nobody is known."""
+        row = _identity(self.tables, agent_id)
+        return "" if row is None else row.owner
 
     def has_role(self, identity: str, role: str, same_lane_as: str | None) -> bool:
         """Is `identity` active with this role (and in the lane of that agent)?"""

@@ -209,12 +209,17 @@ def _resource(tables: Tables, uri: str, broken: set[str]) -> dict[str, Any]:
     facts = {} if row is None else row.model_dump(mode="json", include=set(_RESOURCE_FIELDS))
     return {
         "uri": uri,
-        "system": uri.partition(":")[0].lower(),
+        "system": system_of(uri),
         "zone": facts.get("zone", ""),
         "labels": list(facts.get("labels", ())),
         "sensitivity": facts.get("sensitivity", ""),
         "owner": facts.get("owner", ""),
     }
+
+
+def system_of(uri: str) -> str:
+    """What a resource belongs to: its URI's scheme."""
+    return uri.partition(":")[0].lower()
 
 
 def _subjects(intent: Intent, tenant: str) -> Sequence[str]:

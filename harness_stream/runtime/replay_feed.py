@@ -158,8 +158,8 @@ class Feed:
         low = ends_of(self._reader, *name, self._clock).low
         if source.read < low:
             raise ProtocolError(
-                f"partition {name[1]} of `{name[0]}` is kept from offset {low} on: retention has overtaken the replay",
-                hint="take a stretch that begins later",
+                f"partition {name[1]} of `{name[0]}` is kept from offset {low} on: retention has overtaken the reader",
+                hint="begin later",
             )
 
 

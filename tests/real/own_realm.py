@@ -217,7 +217,8 @@ class OwnRealm:
         for partition in range(self.settings.partitions):
             inputs = self.records(self.topics.intents, partition)
             decisions = self.records(self.topics.verdicts, partition)
-            report = fold_partition(inputs, decisions, partition, incarnation(self.settings), bundles)
+            names = {"partitions": self.settings.partitions, "realm": self.settings.realm}
+            report = fold_partition(inputs, decisions, partition, incarnation(self.settings), bundles, **names)
             check_coverage(report, len(inputs))
             check_store(report, store, partition)
             reports.append(report)

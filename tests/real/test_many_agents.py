@@ -155,7 +155,9 @@ def check_logs(realm):
     for partition in range(PARTITIONS):
         inputs = list(read_to_end(reader, topics.intents, partition, clock))
         decisions = list(read_to_end(reader, topics.verdicts, partition, clock))
-        report = fold_partition(inputs, decisions, partition, incarnation(realm), bundles)
+        report = fold_partition(
+            inputs, decisions, partition, incarnation(realm), bundles, partitions=PARTITIONS, realm=realm.realm
+        )
         check_coverage(report, len(inputs))
         check_store(report, store, partition)
         reports.append(report)

@@ -1,0 +1,269 @@
+"""`harness log verify`: is the decision log what PROTOCOL says it must be, and if not, which record is wrong and how.
+
+Rule of this file: it finds where to begin, and shows; what is wrong is `core.audit`'s to say. Standard output holds
+findings and the summary, everything else goes to standard error.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack, closing
+
+# typer reads the annotations of commands at run time.
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import orjson
+import typer
+
+from harness_stream.cli.replay_output import Progress, as_json
+from harness_stream.config import load_settings
+from harness_stream.errors import CallerError, ProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from harness_stream.cli.decision_log import DecisionLog, Start
+    from harness_stream.config import Settings
+    from harness_stream.core.audit import Finding
+    from harness_stream.core.fold import Place
+    from harness_stream.core.rules.windows import Windows
+    from harness_stream.ports import LogReader
+    from harness_stream.runtime.audit_run import AuditRun
+    from harness_stream.wire.topics import Topics
+
+EXIT_FOUND: Final = 1
+# A person reads the first ones and mends their cause; programs get all with --json.
+FINDINGS_SHOWN: Final = 100
+_PLACE: Final = re.compile(r"([0-9]{1,9})/([0-9]{1,18})")
+
+
+def verify(
+    *,
+    partition: Annotated[list[int] | None, typer.Option(min=0, help="Only these; else all.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="FILE|P/OFFSET", help="Begin at this checkpoint.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Also recompute every answer.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object a finding, then a summary.")] = False,
+    realm: Annotated[str | None, typer.Option(help="The realm's name, as inputs have it.")] = None,
+    bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="First part of topic names.")] = None,
+) -> None:
+    """Audit the decision log: which records count, and what is wrong with them.
+
+    It folds each partition from its first record up to the end there was when
+    it began, believes nobody, and names each wrong record as
+    partition/offset. Always checked: schema, links, epochs, that every input
+    is covered by one record, one terminal verdict an intent, chain time,
+    lanes, rule bundles, and that every checkpoint (also those in the heads
+    topic) says what the fold says. Records that do not count are no finding:
+    they are counted, by why.
+
+    --full also reads the inputs and decides each one again, on the history
+    before it, by the rules in force and on the facts that the verdict
+    recorded: every field must come out the same.
+
+    Tables are in no log: facts and roles are taken as recorded, and so is
+    where returned values came from. Counted as unproven: a reject as
+    wrong_partition or state_unavailable; a denial as too_large or
+    quarantined, which is given unevaluated; what another engine decided; and
+    answers whose input is no longer kept. Signatures are not checked yet.
+
+    --from begins at a checkpoint instead: a file with the body of one, or
+    its place in the log. A log that was truncated or replaced since does not
+    go on from it. History before it is not known then, so --full compares
+    answers with their inputs and recomputes none; the same holds where
+    retention has taken the log's beginning.
+
+    Memory grows with agents, not with records. Exit code 1 if anything is
+    wrong.
+
+    Example: harness log verify --full
+
+    Example: harness log verify --partition 3 --from checkpoint.json --json
+    """
+    settings = load_settings(realm=realm, bootstrap=bootstrap, prefix=prefix)
+    with ExitStack() as stack:
+        runs = _runs(stack, settings, partition or [], start, full=full)
+        found, told = 0, []
+        for run in runs:
+            for finding in _followed(run):
+                found += 1
+                _show(finding, found, json=json)
+            told.append(run.told())
+    if json:
+        typer.echo(as_json({"summary": {"findings": found, "full": full, "partitions": told}}))
+    else:
+        typer.echo("\n".join([*(_as_text(part) for part in told), _verdict(found, told)]))
+    if found:
+        raise typer.Exit(EXIT_FOUND)
+
+
+def _followed(run: AuditRun) -> Iterator[Finding]:
+    with closing(Progress()) as progress:
+        for finding in run.findings():
+            if finding is not None:
+                yield finding
+            progress.show(run.records, f"records of partition {run.partition}", run.share)
+
+
+# --- Where to begin ---
+
+
+def _runs(
+    stack: ExitStack, settings: Settings, chosen: Sequence[int], start: str | None, *, full: bool
+) -> Iterator[AuditRun]:
+    """One run a partition, each made when the one before it is done."""
+    from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
+    from harness_stream.adapters.kafka.admin import incarnation, partitions, require_topics  # noqa: PLC0415  same
+    from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
+    from harness_stream.adapters.signing import UnsignedVerifier  # noqa: PLC0415  same
+    from harness_stream.cli.decision_log import DecisionLog  # noqa: PLC0415  same
+    from harness_stream.runtime.audit_run import AuditedRealm, AuditPorts, AuditRun  # noqa: PLC0415  same
+    from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
+
+    topics, clock, verifier = Topics(settings.prefix), SystemClock(), UnsignedVerifier()
+    require_topics(settings.bootstrap, [topics.intents, topics.verdicts, topics.heads, topics.rules])
+    realm_id, count = incarnation(settings), partitions(settings, topics.verdicts)
+    reader, again = (stack.enter_context(closing(KafkaReader(settings.bootstrap))) for _ in range(2))
+    log = DecisionLog(reader, topics, realm_id, verifier, clock)
+    given = None if start is None else _given(start, realm_id, count, log)
+    ports = AuditPorts(reader, again, clock, verifier, bundles_in(reader, topics))
+    realm = AuditedRealm(settings.realm, topics, count)
+    for number in _numbers(chosen, count, given):
+        held = log.held(number)
+        place = log.oldest(number) if given is None else _from(given, log)
+        _say_where(number, place, given=given is not None)
+        yield AuditRun(ports, realm, place.place, place.ends, held, full=full)
+
+
+def bundles_in(reader: LogReader, topics: Topics) -> Callable[[str], Windows | None]:
+    """Compiles the bundles of the rules topic, each when it is asked for."""
+    from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
+    from harness_stream.runtime.facts import RulesView  # noqa: PLC0415  same
+    from harness_stream.runtime.to_end import read_to_end  # noqa: PLC0415  same
+
+    view = RulesView("")
+    for record in read_to_end(reader, topics.rules, 0, SystemClock()):
+        view.take(record)
+    return view.windows
+
+
+def numbers_of(chosen: Sequence[int], count: int) -> list[int]:
+    """The partitions that were asked for; all if none was named."""
+    unknown = [n for n in chosen if n >= count]
+    if unknown:
+        raise CallerError(f"there is no partition {unknown[0]}", hint=f"the decision log has 0 to {count - 1}")
+    return sorted(set(chosen)) or list(range(count))
+
+
+def _numbers(chosen: Sequence[int], count: int, given: Place | None) -> list[int]:
+    if given is None:
+        return numbers_of(chosen, count)
+    if set(chosen) - {given.header.partition}:
+        raise CallerError(
+            f"the checkpoint is partition {given.header.partition}'s", hint="leave out `--partition`, or name that one"
+        )
+    return [given.header.partition]
+
+
+def _given(start: str, realm_id: str, count: int, log: DecisionLog) -> Place:
+    """The place that `--from` names."""
+    found = _PLACE.fullmatch(start)
+    if found is not None:
+        (number,) = numbers_of([int(found[1])], count)
+        place = log.stated_at(number, int(found[2]))
+        if place is None:
+            hint = "`harness log export` names the kind of each record"
+            raise CallerError(f"there is no checkpoint at {start}", hint=hint)
+        return place
+    return _in_file(Path(start), realm_id)
+
+
+def _in_file(file: Path, realm_id: str) -> Place:
+    from harness_stream.core.fold import Place  # noqa: PLC0415  slow to load, `--help` is not
+    from harness_stream.core.records import Checkpoint  # noqa: PLC0415  same
+
+    try:
+        checkpoint = Checkpoint.model_validate(orjson.loads(file.read_bytes()))
+    except OSError as error:
+        raise CallerError(f"{file}: {error.strerror}", hint="give a file, or a place as in 0/1200") from None
+    except ValueError as error:  # both orjson's and pydantic's are
+        why = str(error).splitlines()[0]
+        raise CallerError(
+            f"{file} holds no checkpoint's body: {why}", hint="see schemas/record-checkpoint.json"
+        ) from None
+    if checkpoint.incarnation != realm_id:
+        raise CallerError(
+            f"{file} is a checkpoint of other log topics than this realm's",
+            hint="were the topics recreated? Then this log says nothing of that history",
+        )
+    return Place.from_json(checkpoint.model_dump())
+
+
+def _from(given: Place, log: DecisionLog) -> Start:
+    from harness_stream.cli.decision_log import Start  # noqa: PLC0415  slow to load, `--help` is not
+
+    ends = log.ends(given.header.partition)
+    if given.offset < ends.low - 1:
+        raise ProtocolError(
+            f"partition {given.header.partition} is kept from offset {ends.low} on, "
+            f"and the checkpoint names {given.offset}: what came between is gone",
+            hint="give a newer checkpoint, or none",
+        )
+    return Start(given, ends)
+
+
+def _say_where(number: int, start: Start, *, given: bool) -> None:
+    if start.cut and not given:
+        typer.echo(
+            f"partition {number}: kept from offset {start.ends.low} on; the audit begins at its oldest checkpoint, "
+            f"after offset {start.place.offset}. History before it is not known",
+            err=True,
+        )
+
+
+# --- What is shown ---
+
+
+def _show(finding: Finding, number: int, *, json: bool) -> None:
+    from harness_stream.cli.verdicts import printable  # noqa: PLC0415  slow to load, `--help` is not
+
+    if json:
+        typer.echo(as_json(finding.to_json()))
+    elif number <= FINDINGS_SHOWN:
+        name = typer.style(f"{finding.kind}", fg="red")
+        typer.echo(f"{finding.partition}/{finding.offset}  {name}: {printable(finding.text)}")
+    elif number == FINDINGS_SHOWN + 1:
+        typer.echo(f"more findings are counted only; `--json` shows all that come after these {FINDINGS_SHOWN}")
+
+
+def _as_text(told: dict[str, Any]) -> str:
+    inputs, begin = told["inputs"], told["from"]
+    counted = ", ".join(f"{n:,} {kind}" for kind, n in told["effective"].items()) or "nothing"
+    where = "its first record" if begin == "genesis" else f"offset {begin}"
+    answered = f"inputs {inputs['first']} to {inputs['next'] - 1} are answered"
+    answered = answered if inputs["next"] > inputs["first"] else "no input is answered"
+    undecided = f", {told['undecided']:,} are not decided yet" if told["undecided"] else ""
+    lines = [
+        f"partition {told['partition']}: from {where} to {told['end']}; {answered}{undecided}",
+        f"  count: {counted}",
+    ]
+    if told["void"]:
+        lines.append("  void:  " + ", ".join(f"{n:,} {why}" for why, n in told["void"].items()))
+    checkpoints = told["checkpoints"]
+    old = f", {checkpoints['too_old']:,} name too old a place" if checkpoints["too_old"] else ""
+    lines.append(f"  checkpoints: {checkpoints['compared']:,} compared{old}")
+    if "recomputed" in told:
+        again = ", ".join(f"{n:,} {kind}" for kind, n in told["recomputed"].items()) or "nothing"
+        lines.append(f"  recomputed: {again}")
+        lines += [f"  unproven: {n:,} {why}" for why, n in told["unproven"].items()]
+    return "\n".join(lines)
+
+
+def _verdict(found: int, told: list[dict[str, Any]]) -> str:
+    where = f"{len(told)} partition{'' if len(told) == 1 else 's'}"
+    if found:
+        return typer.style(f"{found:,} finding{'' if found == 1 else 's'} in {where}", fg="red")
+    return typer.style(f"nothing wrong in {where}", fg="green")

@@ -1,0 +1,37 @@
+"""Records of both logs as the auditor takes them in.
+
+Rule of this file: what an input record is, garbage or event, is `runtime.admission`'s to say, as it was the worker's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness_stream.core.audit import Input, Record
+from harness_stream.errors import GarbageRecord
+from harness_stream.runtime.admission import admit
+from harness_stream.wire.decisions import digest_of, read_body
+
+if TYPE_CHECKING:
+    from harness_stream.ports import LogRecord, Verifier
+
+
+def record_of(record: LogRecord, verifier: Verifier) -> Record:
+    """A record of the decision log."""
+    body, digest = read_body(record.value)
+    return Record(record.offset, body, digest, verifier.decision_authentic(record))
+
+
+def input_of(record: LogRecord, realm: str, verifier: Verifier) -> Input:
+    """A record of the input log.
+
+    Args:
+        record: as read.
+        realm: this realm's name.
+        verifier: says which records are authentic.
+    """
+    append_ms, digest = record.timestamp_ms or 0, digest_of(record.value or b"")
+    try:
+        return Input(record.offset, append_ms, digest, admit(record, realm, verifier))
+    except GarbageRecord as garbage:
+        return Input(record.offset, append_ms, digest, None, (garbage.reason, garbage.detail or None))

@@ -1,0 +1,510 @@
+"""The auditor names the record that was tampered with, and how (V1, V2, V3, V5, V6): a log with one lie in it."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from harness_stream.adapters.signing import UnsignedVerifier
+from harness_stream.core.audit import Audit, Kind
+from harness_stream.core.audit.void import Void
+from harness_stream.core.fold import Place
+from harness_stream.runtime.audit_read import input_of, record_of
+from tests.simulation.test_simulation import run
+from tests.simulation.world import NEW_RULES, PARTITIONS, TOPICS, Faults, bundle, compiled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness_stream.core.audit import Finding
+    from harness_stream.ports import LogRecord
+
+PARTITION = 1
+BUNDLES = {hashlib.sha256(data).hexdigest(): compiled(data) for data in (bundle(), bundle(NEW_RULES))}
+VERIFIER = UnsignedVerifier()
+Body = dict[str, Any]
+
+
+@dataclass
+class Logs:
+    """Both logs of one partition, and what the auditor says of them."""
+
+    inputs: list[LogRecord]
+    decisions: list[LogRecord]
+
+    def audit(self, start: Place | None = None, *, full: bool = True, held: tuple[Place, ...] = ()) -> Audit:
+        start = start or Place.genesis("i1", PARTITION)
+        audit = Audit(start, PARTITIONS, BUNDLES.get, held)
+        if full:
+            events = (input_of(r, "sim", VERIFIER) for r in self.inputs if r.offset >= start.header.next_input)
+            audit.with_inputs(events, 0, lambda first, end: (record_of(r, VERIFIER) for r in self.decisions[first:end]))
+        return audit
+
+    def findings(self, audit: Audit | None = None) -> list[Finding]:
+        audit = audit or self.audit()
+        found = [f for record in self.decisions for f in audit.take(record_of(record, VERIFIER))]
+        return found + audit.end(len(self.decisions), len(self.inputs))
+
+    def first(self, wanted: Callable[[Body], bool]) -> int:
+        return next(r.offset for r in self.decisions if wanted(self.body(r.offset)))
+
+    def body(self, offset: int) -> Body:
+        return orjson.loads(self.decisions[offset].value or b"")
+
+    def input_of(self, offset: int) -> Body:
+        return orjson.loads(self.inputs[self.body(offset)["covers"][1]].value or b"")
+
+    def place_before(self, offset: int) -> Place:
+        place = Place.genesis("i1", PARTITION)
+        for record in self.decisions[:offset]:
+            place = place.after(*record_of(record, VERIFIER)[:3]) or place
+        return place
+
+    def append(self, body: Body) -> None:
+        end, last = len(self.decisions), self.decisions[-1]
+        self.decisions.append(last._replace(offset=end, value=orjson.dumps(body)))
+
+    def ending_in(self, offset: int, body: Body) -> Logs:
+        """The same log up to `offset`, where `body` stands instead."""
+        last = self.decisions[offset]._replace(value=orjson.dumps(body))
+        return Logs(list(self.inputs), [*self.decisions[:offset], last])
+
+    def checkpoints(self) -> list[Place]:
+        bodies = [self.body(r.offset) for r in self.decisions]
+        return [Place.from_json(body) for body in bodies if body["kind"] == "checkpoint"]
+
+
+@pytest.fixture(scope="module")
+def logs() -> Logs:
+    """Of every kind of record at least one: mandates, outcomes, holds and answers, switches warmed and not, garbage."""
+    world = run(59, Faults(0, 0, 0, 0, 0, 0), turns=600)
+    return Logs(world.everything(TOPICS.intents, PARTITION), world.everything(TOPICS.verdicts, PARTITION))
+
+
+# --- Which record ---
+
+
+def kind(name: str) -> Callable[[Body], bool]:
+    return lambda body: body["kind"] == name
+
+
+def approved(body: Body) -> bool:
+    """An ordinary one, of something."""
+    is_one = body["kind"] == "verdict" and body["decision"] == "approve" and body["approval"] is None
+    return is_one and bool(body["event"]["resources"])
+
+
+def held(body: Body) -> bool:
+    return body["kind"] == "verdict" and body["decision"] == "hold"
+
+
+def answered(body: Body) -> bool:
+    return body["kind"] == "verdict" and body["approval"] is not None and body["decision"] == "approve"
+
+
+def accepted(event_type: str) -> Callable[[Body], bool]:
+    return lambda body: body["kind"] == "ack" and body["event_type"] == event_type and body["status"] == "accepted"
+
+
+def refused(body: Body) -> bool:
+    return body["kind"] == "ack" and body["reason"] == "bypass"
+
+
+def second_switch(body: Body) -> bool:
+    return body["kind"] == "switch" and body["rules"]["revision"] > 1
+
+
+def checkpoint_with_rules(body: Body) -> bool:
+    return body["kind"] == "checkpoint" and body["rules"] is not None
+
+
+def warmed_in_the_middle(body: Body) -> bool:
+    return body["kind"] == "switch" and body["warmed"] is not None and body["warmed"]["verdict_offset"] >= 0
+
+
+# --- What is done to it: the path of a field, and its new value or what is made of the old one ---
+
+LIES = [
+    (approved, "valid_for_ms", lambda _: "long", {Kind.SCHEMA}),
+    (approved, "event", lambda e: {k: v for k, v in e.items() if k != "lane"}, {Kind.SCHEMA, Kind.VERDICT}),
+    (approved, "covers.0", lambda n: n + 1, {Kind.COVERAGE}),
+    (approved, "covers.0", lambda n: n - 1, {Kind.COVERAGE}),
+    (approved, "covers.1", lambda n: n + 1, {Kind.COVERAGE}),
+    (approved, "covers.1", lambda n: n + 10_000, {Kind.COVERAGE}),
+    (approved, "rules.revision", lambda n: n + 1, {Kind.RULES}),
+    (approved, "rules.digest", lambda _: "0" * 64, {Kind.RULES}),
+    (warmed_in_the_middle, "rules.revision", lambda _: 1, {Kind.RULES}),
+    (second_switch, "rules.digest", lambda _: "0" * 64, {Kind.RULES}),
+    (kind("claim"), "epoch", lambda n: n + 1, {Kind.EPOCH}),
+    (kind("reject"), "t", lambda _: 1, {Kind.TIME}),
+    (kind("reject"), "t", lambda t: t + 1, {Kind.TIME}),
+    (kind("skip"), "t", lambda t: t + 1, {Kind.TIME}),
+    (approved, "t", lambda _: 1, {Kind.TIME, Kind.VERDICT}),
+    (approved, "intent_digest", lambda _: "0" * 64, {Kind.DIGEST}),
+    (approved, "arguments_digest", lambda _: "1" * 64, {Kind.DIGEST}),
+    (approved, "enforcer_nonce", lambda _: "1" * 32, {Kind.DIGEST}),
+    (approved, "agent_id", lambda _: "agent-9", {Kind.DIGEST}),
+    (accepted("outcome"), "digest", lambda _: "0" * 64, {Kind.DIGEST}),
+    (accepted("outcome"), "id", lambda _: "another", {Kind.DIGEST}),
+    (kind("reject"), "digest", lambda _: "0" * 64, {Kind.DIGEST}),
+    (answered, "intent_digest", lambda _: "0" * 64, {Kind.DIGEST}),
+    (answered, "arguments_digest", lambda _: "1" * 64, {Kind.DIGEST}),
+    (answered, "approval.by", lambda _: "approver-9", {Kind.DIGEST, Kind.VERDICT}),
+    (approved, "decision", lambda _: "deny", {Kind.VERDICT}),
+    (approved, "reasons.0.rule", lambda _: "another", {Kind.VERDICT}),
+    (approved, "reasons", lambda _: [], {Kind.VERDICT}),
+    (approved, "obligations", lambda _: {"log": True}, {Kind.VERDICT}),
+    (approved, "valid_for_ms", lambda n: n + 1, {Kind.VERDICT}),
+    (approved, "remember_until", lambda t: t + 1, {Kind.VERDICT}),
+    (approved, "shadow", lambda _: [{"code": "rule", "rule": "r"}], {Kind.VERDICT}),
+    (approved, "event.action", lambda _: "crm.nothing", {Kind.VERDICT}),
+    (approved, "event.resources.0.uri", lambda _: "crm://other", {Kind.VERDICT}),
+    (approved, "event.lane", lambda _: "tenant-0", {Kind.VERDICT, Kind.LANE}),
+    (approved, "inputs.identity.actions", lambda _: [], {Kind.VERDICT}),
+    (approved, "inputs.above", lambda _: [{"agent_id": "boss"}], {Kind.VERDICT}),
+    (approved, "inputs.tables", lambda _: {"identity": "none"}, {Kind.VERDICT}),
+    (
+        approved,
+        "inputs",
+        lambda i: {"decided_at": i["decided_at"], "engine": i["engine"], "tables": {}},
+        {Kind.VERDICT},
+    ),
+    (approved, "inputs", lambda _: {"engine": "another"}, {Kind.VERDICT}),
+    (approved, "inputs.engine", lambda _: 7, {Kind.VERDICT}),
+    (approved, "event.resources.0.system", lambda _: "mainframe", {Kind.VERDICT}),
+    (held, "hold_until", lambda t: t + 1, {Kind.VERDICT}),
+    (held, "intent.purpose", lambda _: "another", {Kind.VERDICT}),
+    (answered, "approval.declassify", lambda _: ["secret"], {Kind.VERDICT}),
+    (answered, "event.settles", lambda _: None, {Kind.VERDICT}),
+    (accepted("outcome"), "change.measures", lambda _: {"rows": 7_777}, {Kind.ACK}),
+    (accepted("outcome"), "change.status", lambda _: "released", {Kind.ACK}),
+    (accepted("mandate"), "change.mandate.expires_at", lambda t: t + 1, {Kind.ACK}),
+    (accepted("mandate"), "change", lambda _: None, {Kind.ACK}),
+    (accepted("mandate"), "change.op", lambda _: "forget", {Kind.ACK, Kind.SCHEMA}),
+    (refused, "reason", lambda _: "outcome_known", {Kind.ACK}),
+    (kind("reject"), "reason", lambda r: "id_reused" if r == "duplicate" else "duplicate", {Kind.REJECT}),
+    (kind("skip"), "count", lambda n: n + 1, {Kind.SKIP}),
+    (kind("skip"), "digest", lambda _: "0" * 64, {Kind.DIGEST}),
+    (kind("skip"), "offsets.0.reason", lambda _: "schema", {Kind.SKIP}),
+    (kind("skip"), "offsets", lambda _: [], {Kind.SKIP}),
+    (kind("skip"), "reason", lambda _: "input_lost", {Kind.SKIP}),
+    (warmed_in_the_middle, "warmed.record_digest", lambda _: "0" * 64, {Kind.WARMED}),
+    (warmed_in_the_middle, "warmed.head", lambda _: "0" * 64, {Kind.WARMED}),
+    (warmed_in_the_middle, "warmed.t", lambda t: t - 1, {Kind.WARMED}),
+    (warmed_in_the_middle, "warmed.verdict_offset", lambda n: n - 1, {Kind.WARMED}),
+    (warmed_in_the_middle, "warmed.verdict_offset", lambda _: -1, {Kind.WARMED}),
+    (warmed_in_the_middle, "warmed", lambda _: {}, {Kind.WARMED}),
+    (kind("checkpoint"), "head", lambda _: "0" * 64, {Kind.CHECKPOINT}),
+    (kind("checkpoint"), "record_digest", lambda _: "0" * 64, {Kind.CHECKPOINT}),
+    (kind("checkpoint"), "next_input", lambda n: n + 1, {Kind.CHECKPOINT}),
+    (checkpoint_with_rules, "rules.revision", lambda n: n + 1, {Kind.CHECKPOINT}),
+    (kind("checkpoint"), "t", lambda t: t + 1, {Kind.CHECKPOINT}),
+    (kind("checkpoint"), "verdict_offset", lambda n: n + 1_000, {Kind.CHECKPOINT}),
+    (kind("checkpoint"), "partition", lambda n: n + 1, {Kind.CHECKPOINT}),
+    (kind("checkpoint"), "epoch", lambda n: n + 1, {Kind.CHECKPOINT}),
+    (kind("checkpoint"), "crash_claims", lambda _: "none", {Kind.SCHEMA}),
+]
+
+
+def changed(value: Any, path: list[str], make: Callable[[Any], Any]) -> Any:
+    """A copy in which the value at `path` is what `make` makes of it."""
+    if not path:
+        return make(value)
+    if isinstance(value, list):
+        at = int(path[0])
+        return [changed(v, path[1:], make) if n == at else v for n, v in enumerate(value)]
+    return {**value, path[0]: changed(value.get(path[0]), path[1:], make)}
+
+
+def test_a_log_without_a_lie_has_no_finding_and_everything_was_recomputed(logs: Logs) -> None:
+    audit = logs.audit()
+    assert logs.findings(audit) == []
+    assert audit.answers is not None
+    kinds = [logs.body(r.offset)["kind"] for r in logs.decisions]
+    assert audit.answers.recomputed == {name: kinds.count(name) for name in ("verdict", "ack", "reject")}
+    assert not audit.answers.unproven
+
+
+@pytest.mark.parametrize(("which", "path", "make", "kinds"), LIES, ids=lambda x: x if isinstance(x, str) else "")
+def test_a_lie_is_named_with_its_record_and_kind(
+    logs: Logs, which: Callable[[Body], bool], path: str, make: Callable[[Any], Any], kinds: set[Kind]
+) -> None:
+    offset = logs.first(which)
+    found = logs.ending_in(offset, changed(logs.body(offset), path.split("."), make)).findings()
+    assert {(f.kind, f.partition, f.offset) for f in found} == {(k, PARTITION, offset) for k in kinds}
+
+
+def test_a_field_is_named_with_what_was_found_and_what_was_expected(logs: Logs) -> None:
+    offset = logs.first(approved)
+    body = logs.body(offset)
+    (found,) = logs.ending_in(offset, body | {"event": body["event"] | {"purpose": "sabotage"}}).findings()
+    assert found.text == 'event.purpose is "sabotage", and recomputes to ""'
+
+
+# --- Lies that need more than one field ---
+
+
+def next_record(logs: Logs, after: int, body: Body) -> Logs:
+    """The log up to `after`, and one more record of its owner, rightly linked, that covers the next input."""
+    header = logs.place_before(after + 1).header
+    rules = {"digest": header.rules[0], "revision": header.rules[1]} if header.rules else None
+    link = {"prev": header.head, "covers": [header.next_input] * 2, "epoch": header.epoch, "writer": header.writer}
+    linked = body | link | {"t": header.t} | ({"rules": rules} if body["kind"] == "verdict" else {})
+    return logs.ending_in(after + 1, linked)
+
+
+def test_a_second_terminal_verdict(logs: Logs) -> None:
+    offset = logs.first(approved)
+    doubled = next_record(logs, offset, logs.body(offset))
+    (found,) = doubled.findings(doubled.audit(full=False))
+    assert (found.kind, found.offset) == (Kind.SETTLED_TWICE, offset + 1)
+    assert f"has its terminal verdict at {offset}" in found.text
+
+
+def test_a_hold_is_not_terminal(logs: Logs) -> None:
+    offset = logs.first(held)
+    doubled = next_record(logs, offset, logs.body(offset))
+    assert doubled.findings(doubled.audit(full=False)) == []
+
+
+def test_an_intent_that_is_passed_off_as_garbage(logs: Logs) -> None:
+    offset = logs.first(approved)
+    body, at = logs.body(offset), logs.body(offset)["covers"][1]
+    value = hashlib.sha256(logs.inputs[at].value or b"").digest()
+    skip = {k: body[k] for k in ("incarnation", "epoch", "writer", "prev", "covers")} | {
+        "kind": "skip",
+        "t": logs.body(offset - 1).get("t", 0),
+        "reason": "garbage",
+        "count": 1,
+        "digest": hashlib.sha256(value).hexdigest(),
+        "offsets": [{"offset": at, "reason": "not_json", "detail": None}],
+    }
+    (found,) = logs.ending_in(offset, skip).findings()
+    assert (found.kind, found.offset) == (Kind.SKIP, offset)
+    assert "is an intent to be answered" in found.text
+
+
+def test_a_verdict_on_garbage(logs: Logs) -> None:
+    offset = logs.first(approved)
+    lied = logs.ending_in(offset, logs.body(offset))
+    at = logs.body(offset)["covers"][1]
+    lied.inputs[at] = lied.inputs[at]._replace(value=b"not json")
+    (found,) = lied.findings()
+    assert (found.kind, found.offset) == (Kind.ANSWER, offset)
+    assert "must not be judged (not_json" in found.text
+
+
+def test_a_duplicate_that_gets_a_verdict(logs: Logs) -> None:
+    offset = logs.first(kind("reject"))
+    sent = logs.input_of(offset)
+    before = logs.first(lambda b: b["kind"] == "verdict" and b["intent_id"] == sent["intent_id"])
+    again = logs.body(before) | {k: logs.body(offset)[k] for k in ("prev", "covers", "epoch", "writer", "t")}
+    rules = next(b["rules"] for b in (logs.body(o) for o in range(offset, -1, -1)) if b["kind"] == "switch")
+    found = logs.ending_in(offset, again | {"rules": rules}).findings()
+    assert {f.offset for f in found} == {offset}
+    assert {Kind.ANSWER} <= {f.kind for f in found} <= {Kind.ANSWER, Kind.SETTLED_TWICE}
+    assert any("history asks for reject: duplicate" in f.text for f in found)
+
+
+@pytest.mark.parametrize("who", ["the agent", "its owner"])
+def test_a_hold_answered_by_somebody_who_may_not(logs: Logs, who: str) -> None:
+    offset = logs.first(answered)
+    body, at = logs.body(offset), logs.body(offset)["covers"][1]
+    by = body["agent_id"] if who == "the agent" else "boss"
+    lied = logs.ending_in(offset, changed(body, ["approval", "by"], lambda _: by))
+    sent = orjson.dumps({**logs.input_of(offset), "by": by})
+    lied.inputs[at] = lied.inputs[at]._replace(value=sent)
+    (found,) = lied.findings()
+    assert (found.kind, found.offset) == (Kind.APPROVER, offset)
+    assert by in found.text
+
+
+def test_an_operators_word_that_leaves_inputs_out(logs: Logs) -> None:
+    place = logs.checkpoints()[-1]
+    resume = {
+        "kind": "resume",
+        "incarnation": "i1",
+        "epoch": place.header.epoch + 1,
+        "writer": "e" * 32,
+        "checkpoint": {},
+        "head": "0" * 64,
+        "next_input": place.header.next_input + 3,
+        "rules": None,
+        "t": place.header.t + 60_000,
+        "reason": "lost disk",
+    }
+    offset = len(logs.decisions) - 1
+    found = logs.ending_in(offset, resume).findings()
+    assert {(f.kind, f.offset) for f in found} == {(Kind.COVERAGE, offset)}
+
+
+# --- What is answered unevaluated ---
+
+
+def unevaluated(body: Body, code: str) -> Body:
+    """The denial of an intent that nobody looked at."""
+    inputs = {name: body["inputs"][name] for name in ("decided_at", "engine")} | {"tables": {}}
+    denied = {"decision": "deny", "reasons": [{"code": code}], "valid_for_ms": 0, "event": None, "inputs": inputs}
+    return body | denied
+
+
+def after_crashes(logs: Logs, which: Callable[[Body], bool], body_of: Callable[[Body], Body], crashes: int) -> Logs:
+    """The log up to a record, as many pending crash claims in a row, and then another answer to the same input."""
+    offset = logs.first(which)
+    header = logs.place_before(offset).header
+    log = Logs(list(logs.inputs), list(logs.decisions[:offset]))
+    for n in range(1, crashes + 1):
+        claim = {"kind": "claim", "incarnation": "i1", "after": "crash", "pending": True}
+        log.append(claim | {"epoch": header.epoch + n, "writer": f"{n:032x}"})
+    new = log.place_before(len(log.decisions)).header
+    link = {"epoch": new.epoch, "writer": new.writer, "prev": new.head}
+    log.append(body_of(logs.body(offset)) | link)
+    return log
+
+
+@pytest.mark.parametrize(("crashes", "kinds"), [(0, [Kind.VERDICT]), (2, [Kind.VERDICT]), (3, [])])
+def test_a_quarantine_needs_three_pending_crash_claims(logs: Logs, crashes: int, kinds: list[Kind]) -> None:
+    log = after_crashes(logs, approved, lambda body: unevaluated(body, "quarantined"), crashes)
+    audit = log.audit()
+    assert [(f.kind, f.offset) for f in log.findings(audit)] == [(k, len(log.decisions) - 1) for k in kinds]
+    assert audit.answers is not None
+    assert audit.answers.unproven == {"denied as quarantined, unevaluated": 1}
+
+
+@pytest.mark.parametrize(("crashes", "kinds"), [(0, [Kind.SKIP]), (3, [])])
+def test_so_does_one_of_an_outcome(logs: Logs, crashes: int, kinds: list[Kind]) -> None:
+    def skip(body: Body) -> Body:
+        at = body["covers"][1]
+        value = hashlib.sha256(logs.inputs[at].value or b"").digest()
+        told = {"kind": "skip", "incarnation": "i1", "covers": body["covers"], "reason": "garbage", "count": 1}
+        named = [{"offset": at, "reason": "quarantined", "detail": None}]
+        t = logs.place_before(logs.first(accepted("outcome"))).header.t
+        return told | {"t": t, "digest": hashlib.sha256(value).hexdigest(), "offsets": named}
+
+    log = after_crashes(logs, accepted("outcome"), skip, crashes)
+    assert [(f.kind, f.offset) for f in log.findings()] == [(k, len(log.decisions) - 1) for k in kinds]
+
+
+def test_a_verdict_that_would_be_too_large_is_believed_and_counted(logs: Logs) -> None:
+    log = after_crashes(logs, approved, lambda body: unevaluated(body, "too_large"), 0)
+    audit = log.audit()
+    assert log.findings(audit) == []
+    assert audit.answers is not None
+    assert audit.answers.unproven == {"denied as too_large, unevaluated": 1}
+
+
+def test_what_another_engine_decided_is_not_recomputed(logs: Logs) -> None:
+    offset = logs.first(approved)
+    body = changed(logs.body(offset), ["inputs", "engine"], lambda _: "harness-stream/2") | {"decision": "deny"}
+    lied = logs.ending_in(offset, body)
+    audit = lied.audit()
+    assert lied.findings(audit) == []
+    assert audit.answers is not None
+    assert audit.answers.unproven == {"decided by engine harness-stream/2": 1}
+
+
+# --- Whatever a record holds ---
+
+
+def places_in(value: Any, path: tuple[str, ...] = ()) -> list[list[str]]:
+    """The path of every value inside."""
+    inner = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
+    return [list(path), *(p for name, part in inner for p in places_in(part, (*path, str(name))))]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_auditor_goes_on_whatever_a_record_holds(logs: Logs, seed: int) -> None:
+    choice = random.Random(seed)
+    for _ in range(12):
+        offset = choice.randrange(len(logs.decisions))
+        body = logs.body(offset)
+        path = choice.choice(places_in(body)[1:])
+        junk = choice.choice((None, True, -1, 10**15, "", "x" * 40, [], [[]], {}, {"a": []}))
+        found = logs.ending_in(offset, changed(body, path, lambda _, junk=junk: junk)).findings()
+        assert {f.offset for f in found} <= {offset}, (offset, path, junk)
+
+
+@pytest.mark.parametrize("name", ["kind", "epoch", "covers", "prev", "incarnation", "rules", "writer"])
+@pytest.mark.parametrize("junk", [[], {}, None, 1.5], ids=repr)
+def test_what_cannot_even_be_a_record_is_void(logs: Logs, name: str, junk: object) -> None:
+    offset = logs.first(approved)
+    lied = logs.ending_in(offset, logs.body(offset) | {name: junk})
+    audit = lied.audit()
+    assert {f.kind for f in lied.findings(audit)} <= {Kind.COVERAGE, Kind.RULES}
+    assert audit.log.void.total() == 1
+
+
+# --- The log itself ---
+
+
+def test_a_replaced_record_is_found_by_the_next_checkpoint_and_everything_after_it_is_void(logs: Logs) -> None:
+    offset = logs.first(approved)
+    replaced = list(logs.decisions)
+    body = logs.body(offset) | {"shadow": [{"code": "rule", "rule": "r"}]}
+    replaced[offset] = replaced[offset]._replace(value=orjson.dumps(body))
+    lied = Logs(logs.inputs, replaced)
+    audit = lied.audit(full=False)
+    found = lied.findings(audit)
+    checkpoints = [r.offset for r in logs.decisions[offset:] if logs.body(r.offset)["kind"] == "checkpoint"]
+    assert [(f.kind, f.offset) for f in found] == [(Kind.CHECKPOINT, o) for o in checkpoints]
+    linked = next(r.offset for r in logs.decisions[offset + 1 :] if logs.body(r.offset)["kind"] != "checkpoint")
+    assert f"from {linked} on the owner's records do not link to the record at {offset}" in found[0].text
+    assert set(audit.log.void) == {Void.WRONG_PREV}
+
+
+def test_a_log_that_ends_before_a_checkpoint_that_somebody_held(logs: Logs) -> None:
+    newest = logs.checkpoints()[-1]
+    short = Logs(logs.inputs, logs.decisions[: newest.offset])
+    (found,) = short.findings(short.audit(held=(newest,)))
+    assert (found.kind, found.offset) == (Kind.TRUNCATED, newest.offset)
+    assert logs.findings(logs.audit(held=tuple(logs.checkpoints()))) == []
+    (found,) = short.findings(short.audit(start=newest))
+    assert (found.kind, found.offset) == (Kind.TRUNCATED, newest.offset)
+
+
+def test_an_input_log_that_ends_before_what_was_answered(logs: Logs) -> None:
+    short = Logs(logs.inputs[:-2], logs.decisions)
+    (found,) = short.findings(short.audit(full=False))
+    assert (found.kind, found.offset) == (Kind.COVERAGE, logs.checkpoints()[-1].offset)
+    assert f"the input log ends at {len(short.inputs)}" in found.text
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_log_that_is_not_the_one_a_checkpoint_was_taken_of(logs: Logs, *, full: bool) -> None:
+    middle = logs.checkpoints()[1]
+    other = middle._replace(digest="0" * 64)
+    (found,) = logs.findings(logs.audit(start=other, full=full))
+    assert (found.kind, found.offset) == (Kind.CHECKPOINT, middle.offset)
+    (found,) = logs.findings(logs.audit(held=(other,), full=full))
+    assert (found.kind, found.offset) == (Kind.CHECKPOINT, middle.offset)
+
+
+# --- From a checkpoint ---
+
+
+def test_from_a_checkpoint_nothing_is_recomputed_and_that_is_counted(logs: Logs) -> None:
+    audit = logs.audit(start=logs.checkpoints()[1])
+    assert logs.findings(audit) == []
+    assert audit.answers is not None
+    assert not audit.answers.recomputed
+    assert set(audit.answers.unproven) == {"history before the start is not known"}
+    assert audit.answers.unproven.total() > 20
+
+
+def test_from_a_checkpoint_each_answer_is_still_held_against_its_input(logs: Logs) -> None:
+    start = logs.checkpoints()[1]
+    offset = next(r.offset for r in logs.decisions[start.offset + 1 :] if logs.body(r.offset)["kind"] == "verdict")
+    lied = logs.ending_in(offset, logs.body(offset) | {"arguments_digest": "1" * 64})
+    (found,) = lied.findings(lied.audit(start=start))
+    assert (found.kind, found.offset) == (Kind.DIGEST, offset)
+
+
+def test_the_quick_audit_needs_no_input_and_recomputes_nothing(logs: Logs) -> None:
+    offset = logs.first(approved)
+    lied = logs.ending_in(offset, logs.body(offset) | {"decision": "deny"})
+    assert lied.findings(lied.audit(full=False)) == []

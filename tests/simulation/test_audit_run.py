@@ -1,0 +1,219 @@
+"""One partition through the auditor as `harness log verify` runs it: where it begins, how far it goes, what it says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from harness_stream.adapters.memory.log import MemoryReader
+from harness_stream.adapters.signing import UNSIGNED_HEADERS, UnsignedVerifier
+from harness_stream.cli.decision_log import DecisionLog
+from harness_stream.cli.log_export import lines
+from harness_stream.cli.log_verify import bundles_in
+from harness_stream.core.audit import Kind, answers, log
+from harness_stream.runtime.audit_run import AuditedRealm, AuditPorts, AuditRun
+from tests.simulation.test_simulation import run
+from tests.simulation.world import PARTITIONS, TOPICS, Faults, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness_stream.cli.decision_log import Start
+    from harness_stream.core.audit import Finding
+
+PARTITION = 1
+VERIFIER = UnsignedVerifier()
+
+
+CALM = dict.fromkeys(("lost", "delayed", "falsely_failed", "crash", "pause", "store"), 0.0)
+
+
+def a_world(seed: int = 59) -> World:
+    return run(seed, Faults(**CALM), turns=600)
+
+
+def a_faulty_world() -> World:
+    return run(4, Faults(**CALM | {"lost": 0.1}))
+
+
+def log_of(world: World) -> DecisionLog:
+    return DecisionLog(MemoryReader(world.broker), TOPICS, "i1", VERIFIER, world.clock)
+
+
+def begun(world: World, start: Start | None = None, *, full: bool = True) -> AuditRun:
+    reader, log = MemoryReader(world.broker), log_of(world)
+    start, rules = start or log.oldest(PARTITION), bundles_in(reader, TOPICS)
+    ports = AuditPorts(reader, MemoryReader(world.broker), world.clock, VERIFIER, rules)
+    realm = AuditedRealm("sim", TOPICS, PARTITIONS)
+    return AuditRun(ports, realm, start.place, start.ends, log.held(PARTITION), full=full)
+
+
+def found(audit: AuditRun | Iterator[Finding | None]) -> list[Finding]:
+    return [f for f in (audit.findings() if isinstance(audit, AuditRun) else audit) if f is not None]
+
+
+def bodies(world: World) -> dict[int, Any]:
+    return {r.offset: orjson.loads(r.value or b"") for r in world.everything(TOPICS.verdicts, PARTITION)}
+
+
+def kinds(world: World) -> list[str]:
+    return [body["kind"] for body in bodies(world).values()]
+
+
+def test_the_whole_log_is_read_and_everything_is_recomputed() -> None:
+    world = a_world()
+    audit = begun(world)
+    assert found(audit) == []
+    told, written = audit.told(), kinds(world)
+    assert (told["from"], told["end"], told["undecided"], told["unproven"]) == ("genesis", len(written), 0, {})
+    assert told["recomputed"]["verdict"] == written.count("verdict")
+    assert told["checkpoints"] == {"compared": written.count("checkpoint"), "too_old": 0}
+    assert audit.share == 1
+    assert audit.records == len(written)
+
+
+def test_void_records_are_no_finding_and_counted_by_why() -> None:
+    world = a_faulty_world()
+    audit = begun(world)
+    assert found(audit) == []
+    assert audit.told()["void"]["wrong prev"] > 0
+
+
+def test_what_is_written_meanwhile_is_left_for_the_next_time() -> None:
+    world = a_world()
+    audit = begun(world)
+    end, findings = audit.told()["end"], audit.findings()
+    assert next(findings) is None
+    for _ in range(40):
+        world.send()
+        world.turn()
+    world.heal()
+    assert len(kinds(world)) > end
+    assert found(findings) == []
+    assert audit.records == end
+
+
+def test_inputs_that_nobody_has_decided_yet_are_no_finding() -> None:
+    world = a_world()
+    for _ in range(10):
+        world.send()
+    audit = begun(world)
+    assert found(audit) == []
+    assert audit.told()["undecided"] > 0
+
+
+def test_where_retention_took_the_beginning_it_begins_at_the_oldest_checkpoint() -> None:
+    world = a_world()
+    checkpoint = next(body for at, body in bodies(world).items() if body["kind"] == "checkpoint" and at > 10)
+    world.broker.truncate_before(TOPICS.verdicts, PARTITION, checkpoint["verdict_offset"] + 1)
+    start = log_of(world).oldest(PARTITION)
+    assert (start.cut, start.place.offset) == (True, checkpoint["verdict_offset"])
+    audit = begun(world)
+    assert found(audit) == []
+    assert not audit.told()["recomputed"]
+    assert set(audit.told()["unproven"]) == {"history before the start is not known"}
+
+
+def test_a_partition_at_rest_of_which_only_checkpoints_are_left_is_audited_all_the_same() -> None:
+    world = a_world()
+    for _ in range(2 * 3_700):
+        world.clock.advance(1_000)
+        for member in world.members:
+            member.worker.step(0)
+    written = kinds(world)
+    assert written[-2:] == ["checkpoint"] * 2
+    world.broker.truncate_before(TOPICS.verdicts, PARTITION, len(written) - 1)
+    audit = begun(world)
+    assert found(audit) == []
+    assert audit.told()["checkpoints"]["compared"] == 1
+
+
+def test_an_answer_whose_input_is_gone_is_unproven_and_still_history() -> None:
+    world = a_world()
+    world.broker.truncate_before(TOPICS.intents, PARTITION, 20)
+    audit = begun(world)
+    assert found(audit) == []
+    told = audit.told()
+    assert told["unproven"].keys() == {"its input is no longer kept"}
+    assert told["recomputed"]["verdict"] > 20
+
+
+def test_a_checkpoint_in_the_heads_topic_holds_the_log_to_its_length() -> None:
+    world = a_world()
+    newest = next(body for body in reversed(bodies(world).values()) if body["kind"] == "checkpoint")
+    longer = orjson.dumps({**newest, "verdict_offset": 10_000})
+    world.broker.append(TOPICS.heads, PARTITION, b"head", longer, UNSIGNED_HEADERS)
+    end = len(kinds(world))
+    assert [(f.kind, f.offset) for f in found(begun(world, full=False))] == [(Kind.TRUNCATED, end)]
+
+
+def test_a_record_that_is_not_authentic_is_void() -> None:
+    world = a_world()
+    world.broker.append(TOPICS.verdicts, PARTITION, None, b"{}", (("hs-alg", b"ed25519"),))
+    audit = begun(world)
+    assert found(audit) == []
+    assert audit.told()["void"] == {"not authentic": 1}
+
+
+@pytest.mark.parametrize("changes", [1, 7])
+def test_what_nobody_can_ask_for_is_forgotten_on_the_way(changes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "FORGET_CHANGES", changes)
+    world = a_world()
+    world.clock.advance(200_000)
+    for _ in range(20):
+        world.send()
+    world.heal()
+    audit = begun(world)
+    assert found(audit) == []
+    assert audit._audit.answers is not None
+    state = audit._audit.answers.state
+    kept = sum(len(state.confirmed(unit)) for unit in state.units() if unit.startswith("i:"))
+    assert kept < kinds(world).count("verdict") / 2
+
+
+def test_a_unit_that_has_its_warmed_windows_leaves_no_second_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = a_world(55)
+
+    def waiting() -> set[str]:
+        audit = begun(world)
+        assert found(audit) == []
+        assert audit._audit.answers is not None
+        return {unit for units in audit._audit.answers.state.warmed.values() for unit in units}
+
+    before = waiting()
+    monkeypatch.setattr(answers, "FORGET_CHANGES", 1)
+    assert waiting() < before
+
+
+def test_a_checkpoint_that_names_too_old_a_place_is_counted_and_not_called_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(log, "PLACES_KEPT", 1)
+    world = a_world()
+    newest = next(body for body in reversed(bodies(world).values()) if body["kind"] == "checkpoint")
+    for _ in range(20):
+        world.send()
+    world.heal()
+    late = orjson.dumps({**newest, "head": "0" * 64})
+    world.broker.append(TOPICS.verdicts, PARTITION, None, late, UNSIGNED_HEADERS)
+    audit = begun(world)
+    assert found(audit) == []
+    assert audit.told()["checkpoints"]["too_old"] >= 1
+
+
+def test_an_export_says_of_each_record_what_the_fold_says() -> None:
+    world = a_faulty_world()
+    told = list(lines(MemoryReader(world.broker), TOPICS.verdicts, log_of(world).oldest(PARTITION), VERIFIER))
+    assert [line["offset"] for line in told] == list(bodies(world))
+    assert [line["body"] for line in told] == list(bodies(world).values())
+    assert {line["status"] for line in told} == {"effective", "void", "checkpoint"}
+    assert {line["why"] for line in told if line["status"] == "void"} == {"wrong prev"}
+    covered = [n for line in told if line["status"] == "effective" for n in _range(line["body"])]
+    assert covered == list(range(world.broker.bounds(TOPICS.intents, PARTITION)[1]))
+
+
+def _range(body: dict[str, Any]) -> range:
+    first, last = body.get("covers", (0, -1))
+    return range(first, last + 1)

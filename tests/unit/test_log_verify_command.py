@@ -1,0 +1,69 @@
+"""What `harness log verify` shows of what it found."""
+
+import json
+
+import pytest
+
+from harness_stream.cli.log_verify import FINDINGS_SHOWN, _as_text, _show, _verdict
+from harness_stream.core.audit import Finding, Kind
+
+TOLD = {
+    "partition": 3,
+    "from": "genesis",
+    "end": 1_210,
+    "effective": {"claim": 2, "verdict": 1_150},
+    "void": {"wrong prev": 4},
+    "checkpoints": {"compared": 54, "too_old": 1},
+    "inputs": {"first": 0, "next": 1_150, "end": 1_153},
+    "undecided": 3,
+    "recomputed": {"verdict": 1_149},
+    "unproven": {"denied as quarantined, unevaluated": 1},
+}
+
+
+def test_a_partition_is_told_in_a_few_lines():
+    assert _as_text(TOLD).splitlines() == [
+        "partition 3: from its first record to 1210; inputs 0 to 1149 are answered, 3 are not decided yet",
+        "  count: 2 claim, 1,150 verdict",
+        "  void:  4 wrong prev",
+        "  checkpoints: 54 compared, 1 name too old a place",
+        "  recomputed: 1,149 verdict",
+        "  unproven: 1 denied as quarantined, unevaluated",
+    ]
+
+
+def test_an_empty_partition_is_told_too():
+    nothing = {**TOLD, "inputs": {"first": 0, "next": 0, "end": 0}, "effective": {}, "undecided": 0, "end": 0}
+    assert _as_text(nothing).splitlines()[:2] == [
+        "partition 3: from its first record to 0; no input is answered",
+        "  count: nothing",
+    ]
+
+
+@pytest.mark.parametrize(("found", "text"), [(0, "nothing wrong in 1 partition"), (1, "1 finding in 1 partition")])
+def test_the_last_line_is_the_answer(found, text):
+    assert text in _verdict(found, [TOLD])
+
+
+def finding(offset, text="t is 1"):
+    return Finding(Kind.TIME, 0, offset, text)
+
+
+def test_people_see_the_first_findings_and_that_there_are_more(capsys):
+    for number in range(1, FINDINGS_SHOWN + 3):
+        _show(finding(number), number, json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == FINDINGS_SHOWN + 1
+    assert "more findings" in lines[-1]
+
+
+def test_programs_see_all(capsys):
+    for number in range(1, FINDINGS_SHOWN + 3):
+        _show(finding(number), number, json=True)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[-1] == {"finding": "time", "partition": 0, "offset": FINDINGS_SHOWN + 2, "text": "t is 1"}
+
+
+def test_foreign_text_moves_no_cursor(capsys):
+    _show(finding(1, "decision is \x1b[2J"), 1, json=False)
+    assert "decision is ?[2J" in capsys.readouterr().out
