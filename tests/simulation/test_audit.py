@@ -354,17 +354,17 @@ def test_an_ack_of_an_intent(logs: Logs) -> None:
     assert (found.kind, found.offset) == (Kind.ANSWER, offset)
 
 
-def test_the_first_rejection_for_a_role_is_taken_as_said(logs: Logs) -> None:
-    """Roles are in no log; what is not, is that this reason would have come before all others."""
+def test_a_refusal_for_the_lack_of_a_role_is_taken_as_said(logs: Logs) -> None:
+    """Roles are in no log; that this reason comes before the others is known all the same."""
     offset = logs.first(accepted("outcome"))
-    refusal = logs.body(offset) | {"status": "refused", "reason": "not_enforcer", "change": None}
+    refusal = logs.body(offset) | {"status": "refused", "reason": "not_reporter", "change": None}
     at = refusal["covers"][1]
     lied = logs.ending_in(offset, refusal)
-    sent = orjson.dumps({**logs.input_of(offset), "status": "abandoned", "by": refusal["agent_id"]})
+    sent = orjson.dumps({**logs.input_of(offset), "by": "somebody"})
     lied.inputs[at] = lied.inputs[at]._replace(value=sent)
     told = refusal | {"digest": hashlib.sha256(sent).hexdigest()}
     assert Logs(lied.inputs, lied.ending_in(offset, told).decisions).findings() == []
-    (found,) = Logs(lied.inputs, lied.ending_in(offset, told | {"reason": "not_reporter"}).decisions).findings()
+    (found,) = Logs(lied.inputs, lied.ending_in(offset, told | {"reason": "not_enforcer"}).decisions).findings()
     assert (found.kind, found.offset) == (Kind.ACK, offset)
 
 
