@@ -11,9 +11,11 @@ import orjson
 import pytest
 
 from harness_stream.adapters.signing import UnsignedVerifier
+from harness_stream.core import limits
 from harness_stream.core.audit import Audit, Kind
 from harness_stream.core.audit.void import Void
 from harness_stream.core.fold import Place
+from harness_stream.core.ids import id_time_ms
 from harness_stream.runtime.audit_read import input_of, record_of
 from tests.simulation.test_simulation import run
 from tests.simulation.world import NEW_RULES, PARTITIONS, TOPICS, Faults, bundle, compiled
@@ -341,6 +343,80 @@ def test_an_operators_word_that_leaves_inputs_out(logs: Logs) -> None:
     offset = len(logs.decisions) - 1
     found = logs.ending_in(offset, resume).findings()
     assert {(f.kind, f.offset) for f in found} == {(Kind.COVERAGE, offset)}
+
+
+def test_an_ack_of_an_intent(logs: Logs) -> None:
+    offset, ack = logs.first(approved), logs.body(logs.first(accepted("mandate")))
+    body = logs.body(offset)
+    link = {name: body[name] for name in ("prev", "covers", "epoch", "writer", "t", "agent_id")}
+    named = {"id": body["intent_id"], "digest": body["intent_digest"]}
+    (found,) = logs.ending_in(offset, ack | link | named).findings()
+    assert (found.kind, found.offset) == (Kind.ANSWER, offset)
+
+
+def test_a_refusal_for_the_lack_of_a_role_is_taken_as_said(logs: Logs) -> None:
+    """Roles are in no log; that this reason comes before the others is known all the same."""
+    offset = logs.first(accepted("outcome"))
+    refusal = logs.body(offset) | {"status": "refused", "reason": "not_reporter", "change": None}
+    at = refusal["covers"][1]
+    lied = logs.ending_in(offset, refusal)
+    sent = orjson.dumps({**logs.input_of(offset), "by": "somebody"})
+    lied.inputs[at] = lied.inputs[at]._replace(value=sent)
+    told = refusal | {"digest": hashlib.sha256(sent).hexdigest()}
+    assert Logs(lied.inputs, lied.ending_in(offset, told).decisions).findings() == []
+    (found,) = Logs(lied.inputs, lied.ending_in(offset, told | {"reason": "not_enforcer"}).decisions).findings()
+    assert (found.kind, found.offset) == (Kind.ACK, offset)
+
+
+def test_an_append_time_from_the_future_does_not_move_chain_time(logs: Logs) -> None:
+    def later(body: Body) -> bool:
+        return approved(body) and body["t"] > logs.place_before(body["offset"]).header.t
+
+    bodies = [logs.body(r.offset) | {"offset": r.offset} for r in logs.decisions]
+    offset = next(body["offset"] for body in bodies if later(body))
+    body, was = logs.body(offset), logs.place_before(offset).header.t
+    inputs = body["inputs"] | {"decided_at": body["t"] - 6_000}
+    remember = body["remember_until"] - (0 if remembered_by_id(body) else body["t"] - was)
+    clock = {"code": "clock", "detail": "append time 6000 ms ahead of the worker"}
+    denied = body | {"t": was, "decision": "deny", "reasons": [clock], "valid_for_ms": 0, "event": None}
+    denied |= {"inputs": inputs, "remember_until": remember}
+    assert logs.ending_in(offset, denied).findings() == []
+    found = logs.ending_in(offset, denied | {"t": body["t"]}).findings()
+    assert Kind.TIME in {f.kind for f in found}
+    assert {f.offset for f in found} == {offset}
+
+
+def remembered_by_id(body: Body) -> bool:
+    """Is it the time inside of its id that says how long it is remembered?"""
+    return body["remember_until"] == id_time_ms(body["intent_id"]) + limits.ID_MEMORY_MS
+
+
+def test_after_a_record_that_cannot_be_history_nothing_is_recomputed(logs: Logs) -> None:
+    offset = logs.first(approved)
+    broken = logs.ending_in(offset, logs.body(offset) | {"event": 7})
+    header = broken.place_before(offset + 1).header
+    next_one = next(logs.body(r.offset) for r in logs.decisions[offset + 1 :] if logs.body(r.offset).get("covers"))
+    assert next_one["covers"][0] == header.next_input
+    broken.append(next_one | {"prev": header.head})
+    audit = broken.audit()
+    assert [(f.kind, f.offset) for f in broken.findings(audit)] == [(Kind.SCHEMA, offset)]
+    assert audit.answers is not None
+    assert audit.answers.unproven == {f"the record at {offset} breaks its schema": 1}
+
+
+def test_without_a_bundle_what_it_counted_is_not_known_and_nothing_is_recomputed(logs: Logs) -> None:
+    first, *others = [logs.body(r.offset) for r in logs.decisions if logs.body(r.offset)["kind"] == "switch"]
+    missing = next(b["rules"]["digest"] for b in others if b["rules"] != first["rules"])
+    start = Place.genesis("i1", PARTITION)
+    audit = Audit(start, PARTITIONS, {d: b for d, b in BUNDLES.items() if d != missing}.get)
+    events = (input_of(r, "sim", VERIFIER) for r in logs.inputs)
+    audit.with_inputs(events, 0, lambda a, b: (record_of(r, VERIFIER) for r in logs.decisions[a:b]))
+    found = logs.findings(audit)
+    switches = [r.offset for r in logs.decisions if logs.body(r.offset).get("kind") == "switch"]
+    lost = [at for at in switches if logs.body(at)["rules"]["digest"] == missing]
+    assert [(f.kind, f.offset) for f in found] == [(Kind.RULES, at) for at in lost]
+    assert audit.answers is not None
+    assert audit.answers.unproven.keys() == {f"the bundle of the switch at {lost[0]} is missing"}
 
 
 # --- What is answered unevaluated ---
