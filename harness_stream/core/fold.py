@@ -76,20 +76,20 @@ def fold_header(state: Header, body: Body, digest: str) -> Header | None:
 
 def is_own(state: Header, body: Body) -> bool:
     """Was this written under the claim in force?"""
-    return state.epoch > 0 and _whole(body.get("epoch")) == state.epoch and body.get("writer") == state.writer
+    return state.epoch > 0 and whole(body.get("epoch")) == state.epoch and body.get("writer") == state.writer
 
 
 _DIGEST = re.compile(rf"[0-9a-f]{{{limits.DIGEST_DIGITS}}}")
 _LINKED = frozenset({"switch", "verdict", "ack", "reject", "skip"})
 
 
-def _whole(value: object) -> int | None:
+def whole(value: object) -> int | None:
     """`value` if it is a real integer in range: JSON `true` and 1.0 compare equal to 1 and must not pass."""
     return value if type(value) is int and -1 <= value <= limits.INTEGER_MAX else None
 
 
 def _claim(state: Header, body: Body, digest: str) -> Header | None:
-    epoch, writer, after = _whole(body.get("epoch")), body.get("writer"), body.get("after")
+    epoch, writer, after = whole(body.get("epoch")), body.get("writer"), body.get("after")
     if epoch is None or epoch <= state.epoch or not isinstance(writer, str):
         return None
     crashes = state.crash_claims + (after == "crash" and body.get("pending") is True) if after != "clean" else 0
@@ -102,7 +102,7 @@ def _linked(state: Header, body: Body, digest: str, kind: str) -> Header | None:
     covers = body.get("covers")
     if not isinstance(covers, list | tuple) or len(covers) != 2:  # noqa: PLR2004  first and last
         return None
-    first, last = _whole(covers[0]), _whole(covers[1])
+    first, last = whole(covers[0]), whole(covers[1])
     if first != state.next_input or last is None or last < first - (kind == "switch"):
         return None
     rules = _rules_of(body)
@@ -111,7 +111,7 @@ def _linked(state: Header, body: Body, digest: str, kind: str) -> Header | None:
             return None
     elif kind == "verdict" and (rules is None or rules != state.rules):
         return None
-    t = _whole(body.get("t")) or 0
+    t = whole(body.get("t")) or 0
     return state._replace(
         head=digest,
         next_input=last + 1,
@@ -122,7 +122,7 @@ def _linked(state: Header, body: Body, digest: str, kind: str) -> Header | None:
 
 
 def _resume(state: Header, body: Body) -> Header | None:
-    epoch, next_input, t = _whole(body.get("epoch")), _whole(body.get("next_input")), _whole(body.get("t"))
+    epoch, next_input, t = whole(body.get("epoch")), whole(body.get("next_input")), whole(body.get("t"))
     writer, head, rules = body.get("writer"), body.get("head"), _rules_of(body)
     if epoch is None or epoch <= state.epoch or not isinstance(writer, str) or not isinstance(head, str):
         return None
@@ -135,7 +135,7 @@ def _rules_of(body: Body) -> tuple[str, int] | None:
     rules = body.get("rules")
     if not isinstance(rules, Mapping):
         return None
-    digest, revision = rules.get("digest"), _whole(rules.get("revision"))
+    digest, revision = rules.get("digest"), whole(rules.get("revision"))
     return (digest, revision) if isinstance(digest, str) and revision is not None and revision >= 1 else None
 
 

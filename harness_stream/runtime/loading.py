@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from harness_stream.core import counting, limits
 from harness_stream.core.apply import apply, change_of, units_of
-from harness_stream.core.fold import Place
+from harness_stream.core.fold import Place, whole
 from harness_stream.core.groups import generation
 from harness_stream.core.partition import Signal
 from harness_stream.core.records import RECORDS
@@ -90,8 +90,8 @@ class Folded:
     def take(self, offset: int, body: Body, digest: str, rules: RulesView) -> None:
         """Fold one record; units it touches must be in memory, its bundle loaded."""
         self.last = body
-        if body.get("kind") in {"claim", "resume"} and type(body.get("epoch")) is int:
-            self.epoch_seen = max(self.epoch_seen, body["epoch"])
+        if body["kind"] in {"claim", "resume"}:
+            self.epoch_seen = max(self.epoch_seen, whole(body.get("epoch")) or 0)
         place = self.place.after(offset, body, digest)
         if place is None:
             self.void += body.get("kind") != "checkpoint"

@@ -27,7 +27,7 @@ def encode_body(body: Mapping[str, Any]) -> bytes:
 
 
 def read_body(value: bytes | None) -> tuple[Mapping[str, Any], str]:
-    """(parsed body, digest) of a decision-log value."""
+    """(parsed body, digest) of a decision-log value; the body of what names no kind is `UNREADABLE`."""
     raw = value or b""
     if len(raw) > limits.DECISION_BYTES_MAX:
         return UNREADABLE, digest_of(raw)
@@ -35,4 +35,5 @@ def read_body(value: bytes | None) -> tuple[Mapping[str, Any], str]:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return UNREADABLE, digest_of(raw)
-    return (body if isinstance(body, dict) else UNREADABLE), digest_of(raw)
+    named = isinstance(body, dict) and isinstance(body.get("kind"), str)
+    return (body if named else UNREADABLE), digest_of(raw)

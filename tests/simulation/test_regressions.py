@@ -101,7 +101,19 @@ def test_a_load_begins_where_the_log_does_though_the_checkpoint_names_an_older_r
     assert restarted(world).phase is Phase.DECIDING
 
 
-@pytest.mark.parametrize("junk", [b"", b"{", b'{"kind":"checkpoint","incarnation":"i1","partition":0}'])
+JUNK = [
+    b"",
+    b"{",
+    b"[]",
+    b'{"kind":[]}',
+    b'{"kind":"claim","epoch":[]}',
+    b'{"kind":"claim","epoch":18446744073709551615,"writer":"x"}',
+    b'{"kind":"verdict","event":7}',
+    b'{"kind":"checkpoint","incarnation":"i1","partition":0}',
+]
+
+
+@pytest.mark.parametrize("junk", JUNK)
 def test_junk_where_workers_read_stops_nobody(junk):
     world = quiet(snapshot_interval_ms=300)
     act(world, 2)
