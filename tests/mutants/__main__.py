@@ -29,11 +29,11 @@ def main() -> int:
         servers, why = real_servers(running)
         runnable = [mutant for mutant in MUTANTS if servers is not None or not mutant.real]
         clean = runs.outcomes([mutant.killed_by for mutant in runnable], servers=servers)
-        found = []
+        verdicts, killed = runs.verdicts(runnable, clean, servers), 0
         for mutant in MUTANTS:
-            found.append(runs.verdict(mutant, clean, servers) if mutant in runnable else f"{NOT_RUN}: {why}")
-            print(f"{mutant.name} → {mutant.breaks} → {mutant.killed_by} → {found[-1]}", flush=True)
-    killed = found.count(runs.KILLED)
+            verdict = next(verdicts) if mutant in runnable else f"{NOT_RUN}: {why}"
+            killed += verdict == runs.KILLED
+            print(f"{mutant.name} → {mutant.breaks} → {mutant.killed_by} → {verdict}", flush=True)
     print(f"{killed} of {len(MUTANTS)} mutants killed")
     return 0 if killed == len(MUTANTS) else 1
 

@@ -1,5 +1,7 @@
 """Every mutant of PROTOCOL §10 is killed by the test that the table names."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.mutants import runs
@@ -16,25 +18,40 @@ LATER = {"signature over the wrong bytes"}
 ALONE, REAL = ([m for m in MUTANTS if m.real is real] for real in (False, True))
 
 
-@pytest.fixture(scope="module")
-def clean():
-    return runs.outcomes([mutant.killed_by for mutant in ALONE])
+def chosen(request, among):
+    """Those of the mutants that this session asks for."""
+    names = {item.callspec.params["mutant"].name for item in request.session.items if _has_mutant(item)}
+    return [mutant for mutant in among if mutant.name in names]
+
+
+def _has_mutant(item):
+    return item.path == Path(__file__) and hasattr(item, "callspec")
+
+
+def judged(mutants, servers=None):
+    clean = runs.outcomes([mutant.killed_by for mutant in mutants], servers=servers)
+    return dict(zip([m.name for m in mutants], runs.verdicts(mutants, clean, servers), strict=True))
 
 
 @pytest.fixture(scope="module")
-def clean_real(real_stack):
-    return runs.outcomes([mutant.killed_by for mutant in REAL], servers=real_stack)
+def verdicts(request):
+    return judged(chosen(request, ALONE))
+
+
+@pytest.fixture(scope="module")
+def real_verdicts(request, real_stack):
+    return judged(chosen(request, REAL), real_stack)
 
 
 @pytest.mark.parametrize("mutant", ALONE, ids=lambda m: m.name)
-def test_it_is_killed(mutant, clean):
-    assert runs.verdict(mutant, clean) == runs.KILLED
+def test_it_is_killed(mutant, verdicts):
+    assert verdicts[mutant.name] == runs.KILLED
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("mutant", REAL, ids=lambda m: m.name)
-def test_it_is_killed_on_a_real_broker(mutant, clean_real, real_stack):
-    assert runs.verdict(mutant, clean_real, real_stack) == runs.KILLED
+def test_it_is_killed_on_real_servers(mutant, real_verdicts):
+    assert real_verdicts[mutant.name] == runs.KILLED
 
 
 def test_every_mutant_of_the_protocol_is_in_the_table():
@@ -46,7 +63,12 @@ def test_every_invariant_has_a_mutant():
     assert {mutant.breaks for mutant in MUTANTS} == {f"V{n}" for n in range(1, 10)}
 
 
-def test_a_test_that_notices_nothing_lets_its_mutant_survive(clean):
+def test_a_test_that_notices_nothing_lets_its_mutant_survive():
     [mutant] = [m for m in MUTANTS if m.name == "nonce ignored"]
-    blind = next(m.killed_by for m in ALONE if m.breaks == "V7")
-    assert runs.verdict(mutant._replace(killed_by=blind), clean) == runs.SURVIVED
+    blind = mutant._replace(killed_by=next(m.killed_by for m in ALONE if m.breaks == "V7"))
+    assert judged([blind]) == {mutant.name: runs.SURVIVED}
+
+
+def test_a_test_that_fails_without_its_mutant_kills_nothing():
+    [mutant] = [m for m in MUTANTS if m.name == "nonce ignored"]
+    assert runs.verdict(mutant, {mutant.killed_by: "refuted: it fails anyway"}).startswith("broken: without the mutant")
