@@ -120,6 +120,11 @@ class Readback:
                     self.offset = record.offset
                     yield record
 
+    def any_between(self, first: int, end: int) -> Generator[None, None, bool]:
+        """Is there a record from offset `first` up to, not including, `end`? Transaction markers are none."""
+        _, records = yield from self._piece(first, end, 1)
+        return bool(records) and records[0].offset < end
+
     def _piece(self, first: int, end: int, enough: int) -> Generator[None, None, tuple[int, list[LogRecord]]]:
         """(where to go on, records) once `enough` have come or all up to `end`."""
         while self._taken:

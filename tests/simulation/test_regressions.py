@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from harness_stream.adapters.signing import UNSIGNED_HEADERS
+from harness_stream.core import limits
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
 from harness_stream.runtime.mover import MOVE_UNITS
@@ -249,3 +250,28 @@ def test_a_batch_that_is_half_delivered_is_rolled_back_whole():
     for partition in range(PARTITIONS):
         logs = (world.everything(topic, partition) for topic in (TOPICS.intents, TOPICS.verdicts))
         fold_partition(*logs, partition, "i1", {windows.digest: windows})
+
+
+def claims(world):
+    return sum(b'"kind":"claim"' in record.value for record in world.everything(TOPICS.verdicts, HOME))
+
+
+@pytest.mark.parametrize(("markers", "records", "decision"), [(2, 0, "approve"), (0, 1, "deny"), (2, 1, "deny")])
+def test_crashes_at_rest_are_no_record_to_be_set_aside(markers, records, decision):
+    """A transaction's marker takes an offset at the log's end and is no input that could have crashed a worker."""
+    world = quiet()
+    act(world, 2)
+    world.crash(0)
+    world.broker.skip_offsets(TOPICS.intents, HOME, markers)
+    for _ in range(records):
+        world.send(agent_id=AGENT, by=AGENT, action="crm.read")
+    for _ in range(limits.QUARANTINE_CLAIMS):
+        before = claims(world)
+        while claims(world) == before:
+            world.turn()
+        world.crash(0)
+    turns(world, 4_000)
+    if not records:
+        act(world, 1)
+    log = [orjson.loads(record.value) for record in world.everything(TOPICS.verdicts, HOME)]
+    assert [body["decision"] for body in log if body["kind"] == "verdict"][-1] == decision
