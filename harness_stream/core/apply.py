@@ -44,8 +44,9 @@ def change_of(body: Mapping[str, Any], digest: str) -> dict[str, Any] | None:
         keys = ("agent_id", "intent_id", "intent_digest", "decision", "t", "event", "remember_until")
         change = {"kind": "verdict", "digest": digest, **{key: body[key] for key in keys}}
         change["revision"] = body["rules"]["revision"]
-        if body["approval"] is not None and body["approval"]["declassify"]:
-            change["declassify"] = body["approval"]["declassify"]
+        approval = body.get("approval")
+        if approval is not None and approval["declassify"]:
+            change["declassify"] = approval["declassify"]
         return {**change, "hold": _hold_of(body, digest)} if body["decision"] == "hold" else change
     if body["kind"] == "ack" and body.get("change") is not None:
         return {"kind": "ack", "agent_id": body["agent_id"], "t": body["t"], **body["change"]}

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from harness_stream.core import window
 from harness_stream.core.chain import AGENT_KEY, Agent, Chain, Event, released
 from harness_stream.core.groups import (
-    OVERFLOW_KEY,
     SINCE_KEY,
     Entered,
     Group,
@@ -130,7 +129,7 @@ def count(state: State, event: Event, windows: Windows, revision: int) -> None:
             continue
         before = window_of(state, spec, home, group, event["t"])
         after = window.observe(spec, before, entry_of(event), match)
-        put_window(state, windows, spec, home, group, after, event["t"], event["t"])
+        put_window(state, spec, home, group, after, event["t"], event["t"])
 
 
 def recount(state: State, old: Event, new: Event, windows: Windows, revision: int, t: int) -> None:
@@ -148,7 +147,7 @@ def recount(state: State, old: Event, new: Event, windows: Windows, revision: in
             seen = window_of(state, spec, home, group, t)
             seen = seen if was is None else window.release(spec, seen, entry_of(old), was)
             seen = seen if now is None else window.insert(spec, seen, entry_of(new), now)
-            put_window(state, windows, spec, home, group, seen, new["t"], t)
+            put_window(state, spec, home, group, seen, new["t"], t)
 
 
 def _uncount(state: State, held: Event, windows: Windows, t: int) -> None:
@@ -157,7 +156,7 @@ def _uncount(state: State, held: Event, windows: Windows, t: int) -> None:
         before = window_of(state, spec, home, group, t)
         after = window.forget(before, held["id"])
         if after != before:
-            put_window(state, windows, spec, home, group, after, held["t"], t)
+            put_window(state, spec, home, group, after, held["t"], t)
 
 
 # --- Switching bundles ---
@@ -240,9 +239,7 @@ def warm(state: State, unit: str, windows: Windows, revision: int | None = None)
 
 def _take_over(state: State, unit: str, window_id: str, revision: int) -> None:
     for key, value in state.warmed.get(revision, {}).get(unit, {}).items():
-        if key == OVERFLOW_KEY:
-            state.put(unit, key, max(state.get(unit, key) or 0, value))
-        elif isinstance(key, tuple) and key[1] == window_id:
+        if isinstance(key, tuple) and key[1] == window_id:
             state.put(unit, key, value)
 
 
@@ -250,8 +247,12 @@ def _drop_dead_windows(state: State, unit: str, windows: Windows) -> None:
     """Windows that the bundle in force does not have are never read again: if they come back, it is as new ones."""
     live = live_windows(state, windows)
     for key in list(state.confirmed(unit)):
-        if isinstance(key, tuple) and key[0] in {"window", "since", "groups"} and (key[1], key[2]) not in live:
+        if isinstance(key, tuple) and key[0] in _OF_A_WINDOW and (key[1], key[2]) not in live:
             state.put(unit, key, None)
+
+
+_OF_A_WINDOW = frozenset({"window", "since", "groups", "overflow"})
+"""First words of keys that go on with a window's id and generation."""
 
 
 def live_windows(state: State, windows: Windows) -> frozenset[tuple[str, int]]:
@@ -265,4 +266,4 @@ def _rebuild(state: State, unit: str, chains: Iterable[Chain], windows: Windows)
             if home == unit and (spec.attempts or event["decision"] != "deny"):
                 before = window_of(state, spec, home, group, event["t"])
                 after = window.observe(spec, before, entry_of(event), match)
-                put_window(state, windows, spec, home, group, after, event["t"], event["t"])
+                put_window(state, spec, home, group, after, event["t"], event["t"])

@@ -79,7 +79,7 @@ def decide(
         intent: the validated intent.
         arrival: its digest and times.
         inputs: what `join` found.
-        state: the partition's state; it is read, and windows of its units may be made for this bundle.
+        state: the partition's state; it is read.
         windows: the compiled rules with their windows.
         satisfied: hold rules that a person has answered.
         settles: the event of the hold that this re-runs; the intent's deadline has been replaced.
@@ -88,8 +88,24 @@ def decide(
     if unread is not None:
         return unread
     event = event_of(intent, arrival.t, inputs, settles=settles)
-    for home in counting.homes_of(event, windows):
-        counting.warm(state, home, windows)
+    state.push()  # what is warmed here is warmed again when the verdict is applied: deciding leaves no trace
+    try:
+        for home in counting.homes_of(event, windows):
+            counting.warm(state, home, windows)
+        return _evaluated(intent, arrival, inputs, event, state, windows, satisfied)
+    finally:
+        state.pop()
+
+
+def _evaluated(
+    intent: Intent,
+    arrival: Arrival,
+    inputs: Inputs,
+    event: dict[str, Any],
+    state: State,
+    windows: Windows,
+    satisfied: frozenset[str],
+) -> Decided:
     barred = _barred(intent, arrival.t, inputs, event, state)
     if barred is not None:
         return Decided("deny", (barred,), event={**event, "decision": "deny"})

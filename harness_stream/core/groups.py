@@ -15,15 +15,12 @@ from harness_stream.core.state import PARTITION_UNIT
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness_stream.core.rules.windows import Windows
     from harness_stream.core.state import State
 
 Group = tuple[Any, ...]
 
 SINCE_KEY = ("since",)
 """In the partition's unit: window id → `Entered`, of the switch by which it entered the bundle in force."""
-OVERFLOW_KEY = ("overflow",)
-"""Chain time from which on a unit had no room for new groups: groups it does not know are unknown before."""
 
 
 class Kept(NamedTuple):
@@ -77,26 +74,20 @@ def window_of(state: State, spec: window.Spec, home: str, group: Group, t: int) 
     if kept is not None:
         return kept.state
     since: int | None = state.get(home, ("since", spec.id, generation(state, spec.id)))
-    overflow: int | None = state.get(home, OVERFLOW_KEY)
+    overflow: int | None = state.get(home, _overflow_key(state, spec))
     known = [at for at in (since, overflow) if at is not None]
     return window.empty(spec, max(known) if known else None)
 
 
 def put_window(
-    state: State,
-    windows: Windows,
-    spec: window.Spec,
-    home: str,
-    group: Group,
-    after: window.WindowState,
-    at: int,
-    t: int,
+    state: State, spec: window.Spec, home: str, group: Group, after: window.WindowState, at: int, t: int
 ) -> None:
     """Keep what an event made of a group, if anybody can still reach into it and there is room.
 
+    A window has room of its own: others come and go with bundles, and a unit is replayed by a later one.
+
     Args:
         state: the partition's.
-        windows: the bundle in force, whose groups share the room.
         spec: the window.
         home: the unit.
         group: which group.
@@ -109,17 +100,13 @@ def put_window(
         until = max(kept.until, until)
     elif until < t:
         return
-    elif _groups_in(state, windows, home, t) >= limits.GROUPS_PER_UNIT_MAX:
-        state.put(home, OVERFLOW_KEY, max(state.get(home, OVERFLOW_KEY) or 0, t))
+    elif _room(state, spec, home).at(spec.timespan_ms, t) >= limits.GROUPS_PER_UNIT_MAX:
+        state.put(home, _overflow_key(state, spec), t)
         return
     if kept is None or kept.until != until:
         room = _room(state, spec, home).moved(spec.timespan_ms, None if kept is None else kept.until, until)
         state.put(home, _room_key(state, spec), room)
     state.put(home, window_key(state, spec, group), Kept(until, after))
-
-
-def _groups_in(state: State, windows: Windows, home: str, t: int) -> int:
-    return sum(_room(state, spec, home).at(spec.timespan_ms, t) for spec in windows.specs)
 
 
 def _room(state: State, spec: window.Spec, home: str) -> Room:
@@ -130,14 +117,20 @@ def _room_key(state: State, spec: window.Spec) -> tuple[Any, ...]:
     return ("groups", spec.id, generation(state, spec.id))
 
 
+def _overflow_key(state: State, spec: window.Spec) -> tuple[Any, ...]:
+    """Chain time up to which this window had no room for new groups here: those it does not know are unknown."""
+    return ("overflow", spec.id, generation(state, spec.id))
+
+
 def _kept(state: State, spec: window.Spec, home: str, group: Group, t: int) -> Kept | None:
     kept: Kept | None = state.get(home, window_key(state, spec, group))
     return kept if kept is not None and kept.until >= t else None
 
 
 def window_key(state: State, spec: window.Spec, group: Group) -> tuple[Any, ...]:
-    """Where a unit keeps one group's `Kept`."""
-    return ("window", spec.id, generation(state, spec.id), group)
+    """Where a unit keeps one group's `Kept`; long values are named by their digests."""
+    named = tuple(window.value_of(value) if isinstance(value, str) else value for value in group)
+    return ("window", spec.id, generation(state, spec.id), named)
 
 
 # --- Generations ---

@@ -144,7 +144,7 @@ WINDOW_DOUBTS_MAX: Final = 64
 # Ordered, runs a prefix: so many open holds a step. A run is ≤ 16 events of ≤ 69 bytes and there are ≤ 16 prefixes: a
 # group stays below 610 KB, with four selections below 46 KB.
 WINDOW_RUNS_MAX: Final = WINDOW_HOLDS_MAX
-GROUPS_PER_LANE_MAX: Final = 100_000
+GROUPS_PER_LANE_MAX: Final = 100_000  # of one window
 # A lane's groups are spread over so many units: each is rewritten and read in a few milliseconds, and all of them come
 # with one cold fetch beside the agent's own.
 LANE_SHARDS: Final = 32

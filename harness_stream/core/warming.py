@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness_stream.core.counting import count, recount
-from harness_stream.core.groups import OVERFLOW_KEY
 from harness_stream.core.state import State
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class Warmup:
 def _renamed(values: Mapping[Key, Any], revision: int) -> dict[Key, Any]:
     renamed: dict[Key, Any] = {}
     for key, value in values.items():
-        if key == OVERFLOW_KEY or not isinstance(key, tuple):
+        if not isinstance(key, tuple):
             renamed[key] = value
         else:
             name, window_id, _, *group = key

@@ -30,6 +30,7 @@ from harness_stream.wire.decisions import digest_of, encode_body
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping, Sequence
 
+    from harness_stream.core.apply import Change
     from harness_stream.core.join import Tables
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.state import State
@@ -329,12 +330,15 @@ class Deciding:
         old, cold = self._windows_in_force(), self._rules.now
         fresh = frozenset() if cold else counting.fresh_windows(self._state, old, new, warmed=True)
         history, place, narrowed = self._loader.history, self._folded.place, new.narrowed(fresh)
-        warming = Warming(history, narrowed, revision, place, lambda: (self._next_offset, self._outbox.changes()))
+        warming = Warming(history, narrowed, revision, place, self._published_now)
         if self._counting is not None:
             self._counting.close()
         self._counting = warming.run(self._ports.clock.now_ms())
         self._background.append(self._counting)
         return warming
+
+    def _published_now(self) -> tuple[Place, int, list[Change]]:
+        return self._folded.place, self._next_offset, self._outbox.changes()
 
     def _switch(self, active: tuple[str, int], new: Windows, warmup: Warmup | None) -> None:
         next_input = self._header.next_input

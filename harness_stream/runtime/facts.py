@@ -164,6 +164,8 @@ class RulesView:
         if self._background is None or known:
             return True
         if self._compiling is None or self._compiling[0] != digest:
+            if self._compiling is not None:
+                self._compiling[1].cancel()  # overtaken before it began
             self._compiling = digest, self._background.submit(self._compiled, self._bundles[digest])
         if self._compiling[1].done():
             self._keep(digest, self._compiling[1].result)

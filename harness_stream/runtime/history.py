@@ -193,7 +193,7 @@ class History(Readback):
                 yield Effective(place, body, change_of(body, digest) if changes else None)
 
     def count(
-        self, warmup: Warmup, end: int, revision: int, counted: Place | None = None
+        self, warmup: Warmup, end: int, revision: int, end_t: int, counted: Place | None = None
     ) -> Generator[None, None, Place]:
         """Give a warm-up everything that counts after its place, up to `end` or the switch to `revision`.
 
@@ -203,6 +203,7 @@ class History(Readback):
             warmup: it.
             end: decision-log offset.
             revision: of the switch it is for.
+            end_t: chain time at the end, or later.
             counted: how far it has come already, None if it has not begun.
 
         Returns:
@@ -220,7 +221,7 @@ class History(Readback):
             if step.change is not None:
                 warmup.take(step.change)
         if self._overtaken(first.offset + 1):
-            warmup.since = place.header.t
+            warmup.since = end_t
         return place
 
     def place_before(self, t_ms: int, end: int) -> Generator[None, None, Place | None]:

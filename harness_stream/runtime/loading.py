@@ -381,7 +381,7 @@ class Loader:
             windows = _windows(self._rules, folded.place)
             fresh = [s.id for s in windows.specs if generation(folded.state, s.id) == int(revision)]
             warmup = Warmup(windows.narrowed(fresh), Place.from_json(place))
-            yield from self.history.count(warmup, folded.place.offset + 1, int(revision))
+            yield from self.history.count(warmup, folded.place.offset + 1, int(revision), folded.place.header.t)
             folded.state.warmed[int(revision)] = warmup.units(int(revision))
 
     def _count_warmup(self, folded: Folded, offset: int, body: Body) -> Generator[None, None, None]:
@@ -392,7 +392,7 @@ class Loader:
             raise CannotLoadError(Signal.FAULT, _NO_BUNDLE)
         fresh = counting.fresh_windows(folded.state, old, new, warmed=True)
         warmup = Warmup(new.narrowed(fresh), Place.from_json(body["warmed"]))
-        yield from self.history.count(warmup, offset, rules["revision"])
+        yield from self.history.count(warmup, offset, rules["revision"], folded.place.header.t)
         folded.warmups[rules["revision"]] = warmup
 
     def _contradicted(self, folded: Folded, offset: int) -> None:

@@ -9,10 +9,11 @@ cycle under the other one of two keys: pieces of a cycle that breaks off never r
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness_stream.core.state import PARTITION_UNIT, State, Unit
-from harness_stream.core.units import decode_part, encode_parts
+from harness_stream.core.units import decode_part, encode_parts, forgotten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -25,6 +26,8 @@ PLACE_KEY = ("place",)
 
 # What one turn of the loop may write: 16 units of at most ~150 KiB take about 3 ms to encode.
 UNITS_PER_TURN = 16
+# Records of a cycle on their way at once: at most 128 MiB in pieces of 512 KiB, and far less in ordinary units.
+OPEN_MAX = 256
 
 
 class Snapshot(NamedTuple):
@@ -146,8 +149,10 @@ class Snapshots:
         self._cycle: list[str] | None = None  # not yet written
         self._due: set[str] = set()  # of the cycle, not yet delivered
         self._place: Place | None = None
+        self._partition_values: Unit = {}
         self._sealing = False
         self._open: dict[int, Key] = {}
+        self._pieces_open: Counter[str] = Counter()
         self._turns: dict[str, int] = {}  # unit in pieces → the turn that counts
         self._written: dict[str, int] = {}  # of this cycle
         self._started_ms: int | None = None
@@ -174,18 +179,19 @@ class Snapshots:
         """Write a little; `fetch` brings cold units into memory and says whether all are there."""
         self._epoch = place.header.epoch
         if self._cycle is None:
-            self._begin(now_ms, place)
-        elif self._cycle:
+            self._begin(now_ms, place, state)
+        elif self._cycle and len(self._open) < OPEN_MAX:
             part, rest = self._cycle[:UNITS_PER_TURN], self._cycle[UNITS_PER_TURN:]
             if not fetch(part):
                 return
             self._cycle = rest
             for unit in part:
+                state.forget(unit, forgotten(state.confirmed(unit), place.header.t))  # the store may be away for long
                 pieces = encode_parts(state.confirmed(unit), place.offset, place.header.t, self._next_token())
                 state.weigh(unit, sum(map(len, pieces)))
                 self._write(unit, pieces)
-        elif not self._open:
-            self._seal(state)
+        elif not self._cycle and not self._open:
+            self._seal()
 
     def delivered(self, delivery: Delivery) -> None:
         """A unit was written, or not: then the cycle starts over with what it had and what came since."""
@@ -194,7 +200,10 @@ class Snapshots:
             return
         if delivery.offset is None:
             self.restart()
-        elif not any(other.unit == key.unit for other in self._open.values()):
+            return
+        self._pieces_open[key.unit] -= 1
+        if not self._pieces_open[key.unit]:
+            del self._pieces_open[key.unit]
             self.found(key, delivery.offset)
             self._due.discard(key.unit)
 
@@ -213,19 +222,22 @@ class Snapshots:
         self._due.clear()
         self._cycle, self._sealing = None, False
         self._open.clear()
+        self._pieces_open.clear()
         self._written = {}
 
-    def _begin(self, now_ms: int, place: Place) -> None:
+    def _begin(self, now_ms: int, place: Place, state: State) -> None:
         started = self._started_ms if self._started_ms is not None else now_ms
         self._started_ms = started
         if now_ms - started < self._interval_ms or not self._changed or self.unscanned is not None:
             return
         self._started_ms, self._place = now_ms, place
+        # As of this place, not of when the cycle ends: a switch or a takeover in between belongs to the next one.
+        self._partition_values = {**state.confirmed(PARTITION_UNIT), PLACE_KEY: place.to_json()}
         # The partition's own unit is due until it seals the cycle, so a cycle that fails is always begun anew.
         self._due, self._changed = self._changed | {PARTITION_UNIT}, set()
         self._cycle = sorted(self._due - {PARTITION_UNIT})
 
-    def _seal(self, state: State) -> None:
+    def _seal(self) -> None:
         if self._place is None:
             return
         if self._sealing:
@@ -235,9 +247,8 @@ class Snapshots:
             self._cycle, self._sealing = None, False
             self._metrics.count("harness_snapshots_total")
             return
-        values = {**state.confirmed(PARTITION_UNIT), PLACE_KEY: self._place.to_json()}
         place, mark = self._place, self._next_token()
-        self._write(PARTITION_UNIT, encode_parts(values, place.offset, place.header.t, mark))
+        self._write(PARTITION_UNIT, encode_parts(self._partition_values, place.offset, place.header.t, mark))
         self._sealing = True
 
     def _write(self, unit: str, pieces: Sequence[bytes]) -> None:
@@ -248,3 +259,4 @@ class Snapshots:
             key, token = Key(unit, self._epoch, number, turn), self._next_token()
             self._writer.append(self._topic, self._partition, key.encode(), piece, (), token=token)
             self._open[token] = key
+            self._pieces_open[unit] += 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from harness_stream.core import limits
 from harness_stream.core.apply import Change
 from harness_stream.core.warming import Warmup
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 # A place to count from is a checkpoint, and a partition at rest writes one an hour (deciding.CHECKPOINT_IDLE_MS).
 CHECKPOINT_GAP_MS: Final = 3_660_000
-# What was published meanwhile, a step at a time: about 10 ms of counting.
-STEP_CHANGES: Final = 100
+# What was published meanwhile, a step at a time: twice what a turn can publish, so that it comes to an end.
+STEP_CHANGES: Final = limits.IN_FLIGHT_RECORDS_MAX
 # Of what is published during a round so much is kept, a few megabytes; beyond, another round reads it from the log.
 LATER_MAX: Final = 4_096
 
@@ -36,8 +37,8 @@ class Warming:
         windows: the new bundle, narrowed to its new windows; none: there is nothing to do.
         revision: of the new bundle.
         place: the confirmed place.
-        published_now: the decision-log offset up to which everything is confirmed, and the changes of own records
-            beyond it, in order.
+        published_now: the place that is confirmed, the decision-log offset up to which it is, and the changes of own
+            records beyond, in order.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Warming:
         windows: Windows,
         revision: int,
         place: Place,
-        published_now: Callable[[], tuple[int, Iterable[Change]]],
+        published_now: Callable[[], tuple[Place, int, Iterable[Change]]],
     ) -> None:
         self.revision = revision
         self.warmup: Warmup | None = None
@@ -80,10 +81,11 @@ class Warming:
         place = yield from self._history.place_before(since_ms, self._end)
         warmup = Warmup(self._windows, place or self._place)
         self._began = True
-        counted = yield from self._history.count(warmup, self._end, self.revision)
+        counted = yield from self._history.count(warmup, self._end, self.revision, self._place.header.t)
         while self._too_many:
             self._begin_round()
-            counted = yield from self._history.count(warmup, self._end, self.revision, counted)
+            end_t = self._place.header.t
+            counted = yield from self._history.count(warmup, self._end, self.revision, end_t, counted)
         self._draining = True  # from here on what comes is taken one by one, so none of it may be let go
         while self._later:
             for _ in range(min(len(self._later), STEP_CHANGES)):
@@ -92,7 +94,7 @@ class Warming:
         self.warmup, self._caught_up = warmup, True
 
     def _begin_round(self) -> None:
-        self._end, in_flight = self._published_now()
+        self._place, self._end, in_flight = self._published_now()
         self._later, self._too_many = deque(in_flight), False
 
     def published(self, changes: Iterable[Change]) -> None:

@@ -90,3 +90,17 @@ def test_only_the_newest_compiled_bundles_are_kept():
     assert compiled.count(b"0") == 1, "what is asked for stays"
     view.windows(hashlib.sha256(b"1").hexdigest())
     assert compiled.count(b"1") == 2
+
+
+def test_pushes_that_were_overtaken_before_they_began_are_not_compiled():
+    go, compiled = threading.Event(), []
+    pool = ThreadPoolExecutor(1)
+    view = RulesView("production", lambda data: go.wait(10) and (compiled.append(data) or data), pool)
+    for revision in range(1, 41):
+        data = b"%d" % revision
+        told(view, "bundle/x", data)
+        activate(view, revision, hashlib.sha256(data).hexdigest())
+    go.set()
+    pool.shutdown()
+    view.bounds(ENDS, 2)
+    assert (view.active[1], compiled) == (40, [b"1", b"40"])

@@ -6,6 +6,7 @@ from harness_stream.adapters.memory.clock import ManualClock
 from harness_stream.adapters.memory.log import Fate, MemoryBroker, MemoryWriter
 from harness_stream.core import limits
 from harness_stream.core.fold import Place
+from harness_stream.core.ids import Remembered
 from harness_stream.core.state import PARTITION_UNIT, State
 from harness_stream.ports import LogRecord
 from harness_stream.runtime.snapshots import Gathered, Key, Snapshots, key_of
@@ -146,3 +147,21 @@ class TestPieces:
 def test_a_key_reads_as_what_was_written(unit, number, turn):
     key = Key(unit, 5, number, turn)
     assert key_of(LogRecord("chains", 0, 0, key.encode(), b"", 0)) == key
+
+
+def test_what_a_cycle_seals_is_as_of_its_beginning(cycles):
+    """A switch or a takeover that comes in between belongs to the next one: its place would be one before it."""
+    cycles.state.put(PARTITION_UNIT, ("since",), {"w": [1, 0, True, None]})
+    cycles.turn()
+    cycles.state.put(PARTITION_UNIT, ("since",), {"w": [2, 0, True, None]})
+    cycles.run()
+    gathered = Gathered()
+    for record in cycles.broker.read("chains", 0, 0, 1_000):
+        gathered.take(record)
+    assert gathered.units[PARTITION_UNIT].values["since",] == {"w": [1, 0, True, None]}
+
+
+def test_a_store_that_is_away_for_long_keeps_nothing_that_ended_in_memory(cycles):
+    cycles.state.put(UNIT, ("id", "agent-1", "x"), Remembered("", PLACE.header.t - 1, "approve", "", 0, None, None))
+    cycles.run()
+    assert list(cycles.state.confirmed(UNIT)) == [("since", "w", 1)]

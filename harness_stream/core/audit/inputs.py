@@ -71,7 +71,7 @@ def _named(body: Body, event: InputEvent, digest: str) -> Iterator[tuple[str, An
         yield "event_type", event.type
     if isinstance(event, Approval) and body["kind"] == "verdict":
         # The input's own digest is in no field: the hold it names is, and that is history's to say.
-        told = body["approval"] or {}
+        told = body.get("approval") or {}
         yield "approval", {**told, "id": event.approval_id, "by": event.by, "decision": event.decision}
 
 

@@ -53,5 +53,5 @@ def _last_chance(body: Body, t: int) -> int:
         named = id_time_ms(body["intent_id"])
     except ValueError:
         named = t
-    held = 0 if body["approval"] is None else t + limits.HOLD_MS_DEFAULT + limits.HOLD_MEMORY_MS
+    held = 0 if body.get("approval") is None else t + limits.HOLD_MS_DEFAULT + limits.HOLD_MEMORY_MS
     return max(named + limits.ID_MEMORY_MS, t, held)

@@ -28,6 +28,7 @@ class Totals(NamedTuple):
         since: chain time after which every matching event was counted; None = all there ever were.
         total: amounts of the firm entries.
         unsettled: how many entries are holds or lack their amount; while there are none, no entry is looked at.
+        left: chain time before which everything has left the window.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -35,6 +36,7 @@ class Totals(NamedTuple):
     since: int | None = None
     total: int = 0
     unsettled: int = 0
+    left: int = 0
 
     def observed(self, spec: Spec, entry: Entry, match: Match) -> Totals:
         """With an event after all others."""
@@ -43,12 +45,13 @@ class Totals(NamedTuple):
         kept = (*self.entries[first:], entry._replace(amount=match.amount))
         older = () if first else self.buckets  # where an entry has left, so has everything before it
         buckets = tuple(b for b in older if (b[0] + 1) * _bucket_ms(spec) > start)
-        return _bounded(spec, _changed(self, self.entries[:first], kept[-1:])._replace(entries=kept, buckets=buckets))
+        after = _changed(self, self.entries[:first], kept[-1:])
+        return _bounded(spec, after._replace(entries=kept, buckets=buckets, left=max(start, self.left)))
 
     def inserted(self, spec: Spec, entry: Entry, match: Match) -> Totals:
         """With a firm event at its own, earlier place."""
         entry = entry._replace(amount=match.amount)
-        if self.buckets and self.entries and entry.t < self.entries[0].t:
+        if self.buckets and (not self.entries or entry.t < self.entries[0].t):
             if entry.amount is None:
                 return self._replace(since=later(self.since, entry.t))
             return self._replace(buckets=_with(self.buckets, _index(spec, entry), entry.amount or 0, pending=False))
@@ -65,6 +68,8 @@ class Totals(NamedTuple):
         """Without a firm event that never started."""
         if any(e.id == entry.id for e in self.entries):
             return self.forgotten(entry.id)
+        if entry.t < self.left:  # it left by its age and may never have been in a bucket
+            return self
         amount = match.amount or 0
         # What was not seen for sure may not have been counted: then it only may be inside, as a hold.
         maybe = amount if self.since is not None and entry.t <= self.since else 0
@@ -93,14 +98,14 @@ class Totals(NamedTuple):
 
     def to_json(self) -> list[Any]:
         """Plain data; `total` and `unsettled` are derived from the entries."""
-        return [[_short(e) for e in self.entries], [list(b) for b in self.buckets], self.since]
+        return [[_short(e) for e in self.entries], [list(b) for b in self.buckets], self.since, self.left]
 
     @classmethod
     def from_json(cls, data: Sequence[Any]) -> Totals:
         """Read what `to_json` wrote."""
         entries = tuple(Entry(*e) for e in data[0])
         buckets = tuple((b[0], b[1], b[2]) for b in data[1])
-        return cls(entries, buckets, data[2], _firm(entries), _unsettled(entries))
+        return cls(entries, buckets, data[2], _firm(entries), _unsettled(entries), data[3])
 
 
 def _changed(state: Totals, gone: Sequence[Entry], come: Sequence[Entry]) -> Totals:

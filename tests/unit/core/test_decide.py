@@ -284,3 +284,20 @@ rules:
 def test_the_largest_measure_is_kept_as_it_can_be_written():
     result = decided(measures={"rows": limits.INTEGER_MAX, "amount": "0.000001", "half": "1.50"})
     assert result.event["measures"] == {"rows": limits.INTEGER_MAX, "amount": "0.000001", "half": "1.5"}
+
+
+def test_deciding_leaves_no_trace_in_the_state():
+    """A verdict may yet be replaced by a smaller one that says nothing of the event: what it warmed would be lost."""
+    correlated = make.APPROVE_ALL.replace("rules:\n  -", "selections: {all: 'true'}\nrules:\n  -") + """
+  - id: many
+    effect: deny
+    when: all
+    correlation: {type: event_count, rules: [all], group-by: [agent_id], timespan: 1h, condition: {gt: 50}}
+"""
+    story = make.Story()
+    story.act()
+    story.switch(correlated, NOW + 1)
+    before = {unit: dict(story.state.confirmed(unit)) for unit in story.state.all_units()}
+    story.intake.answer(make.intent(intent_id=make.uuid7(NOW, 9)), make.arrival(t=NOW + 2), NOW + 2)
+    assert story.state.in_flight == 0
+    assert {unit: story.state.confirmed(unit) for unit in story.state.all_units()} == before

@@ -556,3 +556,35 @@ def test_a_window_is_named_by_what_it_counts():
         ("event_count", ["true"], ["agent_id"], 5, True),
     ]
     assert len({window.window_id(*each) for each in (base, *others)}) == 6
+
+
+class TestWhatLeftATotal:
+    """Buckets hold what was too much to keep one by one, and never what merely left."""
+
+    SPEC = window.Spec("w", "event_count", (0,), ("agent_id",), 64_000, attempts=False)
+    MATCH = window.Match(mask=1)
+
+    def filled(self, count: int) -> window.WindowState:
+        state = window.empty(self.SPEC, None)
+        for n in range(count):
+            state = window.observe(self.SPEC, state, window.Entry(n, f"e{n}"), self.MATCH)
+        return state
+
+    def test_one_that_comes_late_beside_buckets_alone_goes_into_them(self):
+        state = self.filled(limits.WINDOW_EXACT_MAX + 88)
+        for n in range(88, limits.WINDOW_EXACT_MAX + 88):
+            state = window.release(self.SPEC, state, window.Entry(n, f"e{n}"), self.MATCH)
+        state = window.insert(self.SPEC, state, window.Entry(3, "late"), self.MATCH)
+        seen = state.seen(self.SPEC, 64_000 + 4)
+        assert seen.lo <= 84 <= seen.hi
+
+    def test_one_that_left_by_its_age_takes_nothing_from_a_bucket(self):
+        """Others of its second, which came after it, have been put there since."""
+        state = window.empty(self.SPEC, None)
+        times = [1_000, *[1_500] * 300, 65_001, *[65_100] * 300]
+        for n, t in enumerate(times):
+            state = window.observe(self.SPEC, state, window.Entry(t, f"e{n}"), self.MATCH)
+        state = window.release(self.SPEC, state, window.Entry(1_000, "e0"), self.MATCH)
+        seen = state.seen(self.SPEC, 65_100)
+        assert seen.lo <= len(times) - 1 <= seen.hi
+        assert window.from_json(window.to_json(state)) == state

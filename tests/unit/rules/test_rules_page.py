@@ -208,7 +208,7 @@ def test_a_file_the_page_names_is_there():
         ("what conditions may cost", [words.CONDITION_STEPS_MAX, words.INTENT_STEPS_MAX]),
         ("a window", [words.WINDOW_SELECTIONS_MAX, words.GROUP_BY_MAX, words.TIMESPAN_MS_MAX // 3_600_000]),
         ("exact in a window", [limits.WINDOW_EXACT_MAX, limits.WINDOW_VALUES_MAX, limits.WINDOW_HOLDS_MAX]),
-        ("groups", [limits.GROUPS_PER_LANE_MAX, limits.GROUPS_PER_UNIT_MAX]),
+        ("groups of a window", [limits.GROUPS_PER_LANE_MAX, limits.GROUPS_PER_UNIT_MAX]),
         ("an id or name", [words.NAME_CHARS_MAX, words.BECAUSE_CHARS_MAX]),
         ("obligations of a rule", [words.OBLIGATIONS_MAX]),
         ("an intent", [limits.RESOURCES_MAX, limits.LABELS_MAX, limits.MEASURES_MAX, limits.ARGUMENTS_MAX]),
