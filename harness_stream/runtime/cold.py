@@ -8,7 +8,7 @@ did: there the decision log takes it, from the place that seals the snapshots. O
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from harness_stream.core import limits
 from harness_stream.core.apply import change_of, units_of
@@ -21,7 +21,7 @@ from harness_stream.runtime.snapshots import PLACE_KEY, key_of
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.state import State, Unit
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 # Decoding every snapshot of a partition whole, only to know which stands furthest, would cost a hundred times as much.
 _AS_OF = re.compile(rb'\{"v":%d,"as_of":(-?\d+),' % VERSION)
+
+
+# Reading over so many records, at about 4 KiB each, costs no more than another positioned read.
+GAP_RECORDS: Final = 64
 
 
 class _Found(NamedTuple):
@@ -154,37 +158,48 @@ class Cold:
         Returns:
             Those it cannot bring.
         """
-        found, failed = yield from self._read(units[: limits.COLD_FETCH_UNITS_MAX])
-        behind = {unit: read for unit, read in found.items() if not self._snapshots.is_clean(unit)}
-        clean = found.keys() - behind.keys()
-        if behind and not (yield from self._follow_up(behind)):
-            failed |= behind.keys()
-            behind.clear()
-        confirmed = windows()
-        for unit, read in found.items():
-            # What came back with the store meanwhile, was changed and left again has a newer snapshot.
-            same = not state.has(unit) and self._snapshots.offsets.get(unit) == read.offset
-            exact = unit in behind or (unit in clean and self._snapshots.is_clean(unit))
-            if confirmed is not None and same and exact and not _install(state, unit, read, confirmed):
+        wanted = units[: limits.COLD_FETCH_UNITS_MAX]
+        clean = {unit for unit in wanted if self._snapshots.is_clean(unit)}
+        found = {unit: _Found(None, None, []) for unit in wanted if unit not in self._snapshots.offsets}
+        failed = found.keys() & clean  # others without a snapshot began after the newest were sealed
+        for step in self._read(wanted):
+            if step is None:
+                yield
+                continue
+            unit, found[unit] = step
+            # A clean one is there at once: what was read is not lost if the rest takes too long.
+            if unit in clean and self._snapshots.is_clean(unit) and not self._bring(state, *step, windows()):
                 failed.add(unit)
+            if sum(read.size for read in found.values()) >= limits.COLD_FETCH_BYTES_MAX:
+                break
+        else:
+            failed |= {*wanted} - found.keys()
+        behind = {unit: read for unit, read in found.items() if unit not in clean}
+        followed = not behind or (yield from self._follow_up(behind))
+        confirmed = windows()
+        failed.update(u for u, read in behind.items() if not (followed and self._bring(state, u, read, confirmed)))
         return frozenset(failed)
 
-    def _read(self, units: Sequence[str]) -> Generator[None, None, tuple[dict[str, _Found], set[str]]]:
-        """(what was found, units whose snapshots are not where they should be)."""
-        found: dict[str, _Found] = {}
-        failed = set[str]()
-        size = 0
-        for unit in units:
-            offset = self._snapshots.offsets.get(unit)
-            base = None if offset is None else (yield from self._snapshot_at(offset, unit))
-            if base is None and (offset is not None or self._snapshots.is_clean(unit)):
-                failed.add(unit)
-                continue
-            found[unit] = _Found(offset, base, [])  # one without a snapshot began after the newest were sealed
-            size += found[unit].size
-            if size >= limits.COLD_FETCH_BYTES_MAX:
-                break
-        return found, failed
+    def _bring(self, state: State, unit: str, read: _Found, windows: Windows | None) -> bool:
+        """False if what was read is no snapshot; what is not wanted any more is no failure."""
+        # What came back with the store meanwhile, was changed and left again has a newer snapshot.
+        same = not state.has(unit) and self._snapshots.offsets.get(unit) == read.offset
+        return windows is None or not same or _install(state, unit, read, windows)
+
+    def _read(self, units: Iterable[str]) -> Generator[tuple[str, _Found] | None, None, None]:
+        """Units and their newest snapshots, as far as those are where they should be; None to give way.
+
+        What one cycle wrote stands together, so that few positioned reads bring many.
+        """
+        places = {self._snapshots.offsets[unit]: unit for unit in units if unit in self._snapshots.offsets}
+        for first, last in _runs(sorted(places)):
+            for record in self._chains.records(first, last + 1):
+                if record is None:
+                    yield None
+                    continue
+                unit, key = places.get(record.offset), key_of(record)
+                if unit is not None and key is not None and key.unit == unit:
+                    yield unit, _Found(record.offset, record.value, [])
 
     def _snapshot_at(self, offset: int, unit: str) -> Generator[None, None, bytes | None]:
         record = yield from self._record_at(offset)
@@ -217,6 +232,18 @@ class Cold:
                     behind[unit].deltas.append(encode_change(step.change, place.offset, unit))
                 _bound(behind)
         return place.offset >= stored
+
+
+def _runs(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """(first, last) of what stands close enough together to be read at once."""
+    first = last = -1
+    for offset in offsets:
+        if first >= 0 and offset - last > GAP_RECORDS:
+            yield first, last
+            first = -1
+        first, last = offset if first < 0 else first, offset
+    if first >= 0:
+        yield first, last
 
 
 def _bound(found: dict[str, _Found]) -> None:

@@ -86,7 +86,9 @@ class Fetching:
             self._failed.update(dict.fromkeys(end.value, now_ms))
             return
         if now_ms - self._began_ms > limits.STORE_PATIENCE_MS:
-            self._failed.update(dict.fromkeys(self._missing(self._wanted), now_ms))
+            missing = self._missing(self._wanted)
+            if len(missing) == len(self._wanted):  # else the next try goes on with what is left
+                self._failed.update(dict.fromkeys(missing, now_ms))
             self.close()
 
     def close(self) -> None:

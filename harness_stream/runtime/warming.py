@@ -90,7 +90,8 @@ class Warming:
         while self._later:
             for _ in range(min(len(self._later), STEP_CHANGES)):
                 warmup.take(self._later.popleft())
-            yield
+            if self._later:  # not after the last one: more would have come by the next turn
+                yield
         self.warmup, self._caught_up = warmup, True
 
     def _begin_round(self) -> None:

@@ -10,13 +10,18 @@ import pytest
 
 from harness_stream.adapters.memory.broker import Fate
 from harness_stream.core.counting import WARMUPS_KEY
+from harness_stream.core.fold import Place
 from harness_stream.core.lanes import partition_of
+from harness_stream.core.warming import Warmup
 from harness_stream.runtime import takeover, warming
+from harness_stream.runtime.deciding import BATCH_RECORDS_MAX
 from tests.log_checker import fold_partition
 from tests.simulation.test_simulation import PARTITIONS, TOPICS, Faults, World, bundle, compiled
 from tests.simulation.world import AGENTS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness_stream.ports import LogRecord
 
 BEFORE = """
@@ -345,3 +350,44 @@ def test_an_outcome_counts_in_its_lane_whatever_became_of_the_agents_row(row_gon
 def newest_record(world: World, agent: str = "agent-1") -> bytes:
     records = [r.value or b"" for p in range(PARTITIONS) for r in world.everything(TOPICS.verdicts, p)]
     return [value for value in records if orjson.loads(value).get("agent_id") == agent][-1]
+
+
+def test_a_count_that_retention_overtakes_knows_nothing_before_its_end() -> None:
+    world = world_with()
+    reads(world, 5)
+    world.clock.advance(2_000)
+    reads(world, 50)
+    partition = partition_of(AGENTS["agent-1"], PARTITIONS)
+    owner = world.members[0].worker.owners[partition]
+    place = next(
+        Place.from_json(b) for b in bodies(world, partition) if b["kind"] == "checkpoint" and b["verdict_offset"] > 3
+    )
+    end = world.broker.bounds(TOPICS.verdicts, partition)[1]
+    world.broker.truncate_before(TOPICS.verdicts, partition, end - 10)
+    warmup = Warmup(compiled(bundle(AFTER)), place)
+    counting = owner._loader.history.count(warmup, end, 99, owner.place.header.t)
+    for _ in counting:
+        world.turn()
+    assert warmup.since == owner.place.header.t
+
+
+def test_warming_ends_though_every_turn_publishes_a_whole_batch() -> None:
+    published = [{"kind": "ack"}] * BATCH_RECORDS_MAX  # they bring no event, so that nothing is counted
+
+    class Log:
+        offset = 0
+
+        def place_before(self, *_: object) -> Iterator[None]:
+            yield
+
+        def count(self, *_: object) -> Iterator[None]:
+            yield
+
+    place = Place.genesis("i1", 0)
+    warm = warming.Warming(Log(), compiled(bundle(AFTER)), 3, place, lambda: (place, 0, published * 4))
+    run = warm.run(0)
+    for _ in range(50):
+        if next(run, "done") == "done":
+            break
+        warm.published(published)
+    assert warm.ready

@@ -1,10 +1,12 @@
 """The mover and a store that takes its steps but answers too late: nothing is sent again that is known to be there."""
 
+import pytest
+
 from harness_stream.adapters.memory.state import MemoryStateStore
 from harness_stream.core.fold import Place
 from harness_stream.core.state import State
 from harness_stream.errors import StateUnavailable
-from harness_stream.runtime.mover import RETRY_MS, Mover
+from harness_stream.runtime.mover import FILLING, MOVE_UNITS, RETRY_MS, Mover
 from harness_stream.runtime.telemetry import PrometheusMetrics
 
 QUICK_UNITS = 10
@@ -49,3 +51,49 @@ def test_a_step_that_was_taken_is_not_sent_again_though_its_answer_came_too_late
         partition.turn([MANY[0]])
     assert partition.store.sent == [100, 1, 1, 1, 1, 1]
     assert not partition.mover.behind
+
+
+class CountingStore(MemoryStateStore):
+    """Keeps what the head said after each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads, self.answers_lost = [], 0
+
+    def move(self, move):
+        at = super().move(move)
+        self.heads.append(self.head(0))
+        if self.answers_lost:
+            self.answers_lost -= 1
+            raise StateUnavailable("the answer was lost")
+        return at
+
+
+def behind_by(units, *, complete, answers_lost=0):
+    """A partition whose store is one record behind that and then some, and how it gets there."""
+    partition = Partition()
+    partition.store = CountingStore()
+    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), None)
+    partition.turn([MANY[0]])
+    partition.store.answers_lost = answers_lost
+    if not complete:
+        partition.state.install("a:elsewhere", {})
+        partition.state.evict("a:elsewhere")
+    names = [f"a:agent-{number}" for number in range(units)]
+    partition.offset += 100  # so many records changed them
+    for _ in range(12):
+        partition.turn(names)
+        names = []
+    return partition
+
+
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize("answers_lost", [0, 1])
+def test_more_than_a_step_takes_is_moved_in_parts_and_nothing_is_loaded_anew(complete, answers_lost):
+    partition = behind_by(2 * MOVE_UNITS + 5, complete=complete, answers_lost=answers_lost)
+    head = partition.store.head(0)
+    assert (head.verdict_offset, partition.mover.behind) == (partition.offset, False)
+    assert len(partition.store.units(0)) == 2 * MOVE_UNITS + 5
+    parts = [head.header for head in partition.store.heads[1:3]]
+    assert parts == [FILLING, FILLING], "who comes in the middle does not start from it"
+    assert head.header != FILLING
