@@ -236,12 +236,14 @@ class Standing:
 def standing(source: Source, partition: int) -> Standing:
     """Read one partition's logs and store.
 
+    Whatever names a place in the decision log is read before that log's end is asked for: an owner goes on meanwhile.
+
     Raises:
         BrokerUnavailable: the broker does not answer.
     """
     checkpoint, former = _newest_checkpoint(source, partition)
-    ends = ends_of(source.reader, source.topics.verdicts, partition, source.clock)
     stored, answers = _stored(source, partition)
+    ends = ends_of(source.reader, source.topics.verdicts, partition, source.clock)
     found = _folded(source, partition, checkpoint, ends, stored)
     known = found.heard.place or (checkpoint and checkpoint.place)
     input_ends = ends_of(source.reader, source.topics.intents, partition, source.clock)
@@ -362,7 +364,8 @@ def reached(source: Source, found: Standing) -> bool:
         return True
     if found.checkpoint is None or found.checkpoint.body["snapshot_cut"] < 0:
         return False
-    return stands(snapshotted(source, found.partition).place, found)
+    place = snapshotted(source, found.partition).place
+    return stands(place, replace(found, ends=ends_of(source.reader, found.ends.topic, found.partition, source.clock)))
 
 
 def _waiting_ms(source: Source, found: Standing) -> int | None:

@@ -12,7 +12,7 @@ from harness_stream.core.partition import Phase
 from harness_stream.core.units import encode_parts
 from harness_stream.errors import CallerError, StateUnavailable
 from harness_stream.runtime.resuming import Operator, claimed, planned, resume
-from harness_stream.runtime.standing import SILENT_MS, Activity, Source, Trouble, snapshotted, standing, told
+from harness_stream.runtime.standing import SILENT_MS, Activity, Source, Trouble, reached, snapshotted, standing, told
 from harness_stream.wire.decisions import read_body
 from tests.log_checker import fold_partition
 from tests.simulation.test_regressions import AGENT, HOME, act, events, owner, quiet, restarted, turns
@@ -275,6 +275,38 @@ def test_whether_history_is_gone_is_not_guessed_while_the_store_is_silent():
     world.broker.truncate_from(TOPICS.intents, HOME, 1)
     with pytest.raises(StateUnavailable):
         resumed(world, forget=True)
+
+
+def test_an_owner_that_decides_while_it_is_looked_at_is_not_taken_for_a_halted_one(monkeypatch):
+    world = quiet(snapshot_interval_ms=10**9)
+    act(world, 3)
+    turns(world, 600)
+    world.broker.truncate_before(TOPICS.verdicts, HOME, 3)
+    head = world.store.head
+
+    def meanwhile(partition):
+        act(world)
+        return head(partition)
+
+    monkeypatch.setattr(world.store, "head", meanwhile)
+    assert look(world).troubles == {}
+
+
+def test_a_snapshot_of_what_was_decided_while_it_is_looked_at_reaches_the_log(monkeypatch):
+    world = quiet(snapshot_interval_ms=300)
+    act(world, 3)
+    turns(world, 600)
+    world.broker.truncate_before(TOPICS.verdicts, HOME, 3)
+
+    def meanwhile(*asked):
+        act(world)
+        turns(world, 600)
+        return snapshotted(*asked)
+
+    monkeypatch.setattr("harness_stream.runtime.standing.snapshotted", meanwhile)
+    monkeypatch.setattr(world.store, "head", lambda _: None)
+    assert reached(source(world), look(world))
+    assert look(world).troubles == {}
 
 
 # --- Who may be resumed, and how ---
