@@ -233,7 +233,7 @@ def _notes(row: Mapping[str, Any]) -> list[str]:
     hint = {
         "halted": f"bring it back, or see `harness partitions resume --help`: resume {number}",
         "claimed and silent": "does a worker run? `harness worker`; its log says what it waits for",
-        "never claimed": "start one: `harness worker`; it needs a rule set (`harness rules push`)",
+        "never claimed": "(re)start a worker: `harness worker`; it needs a rule set (`harness rules push`)",
         "released": "start a worker: `harness worker`",
     }.get(activity)
     notes = [] if hint is None else [f"partition {number} is {activity}: {why}", f"  → {hint}"]

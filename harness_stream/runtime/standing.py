@@ -217,7 +217,8 @@ class Standing:
             return Activity.HALTED, "; ".join(self.troubles.values())
         place = self.heard.place
         if place is None or place.header.epoch == 0:
-            return Activity.UNCLAIMED, "there is no claim"
+            recreated = "; the newest checkpoint is of another incarnation: a log topic was recreated"
+            return Activity.UNCLAIMED, "there is no claim" + (recreated if self.former else "")
         if self.heard.final:
             return Activity.RELEASED, "its last record is a clean stop's checkpoint"
         return self._owner_activity(None if self.heard.owner_ms is None else now_ms - self.heard.owner_ms)

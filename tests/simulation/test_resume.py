@@ -111,6 +111,16 @@ def test_nobody_and_a_clean_stop_are_told_apart():
     assert look(world).activity(world.clock.now_ms())[0] is Activity.RELEASED
 
 
+def test_a_topic_that_was_recreated_is_named_as_what_it_is():
+    world = quiet()
+    act(world)
+    found = standing(replace(source(world), incarnation="i2"), HOME)
+    activity, why = found.activity(world.clock.now_ms())
+    assert activity is Activity.UNCLAIMED
+    assert "a log topic was recreated" in why
+    assert found.epoch_seen == owner(world).place.header.epoch, "a resume must be above it"
+
+
 def test_records_that_lost_are_counted_since_the_newest_checkpoint():
     world = quiet()
     act(world)
