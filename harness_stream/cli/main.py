@@ -70,6 +70,7 @@ COMMANDS: dict[str, Entry | Family] = {
         },
     ),
     "worker": Entry("worker:worker", "Decide."),
+    "partitions": Entry("partitions:app", "Show where each partition stands; let a halted one go on."),
     "replay": Entry("replay:replay", "Decide events again: of a file, or of the real log."),
     "intents": Family(
         "What agents want to do.", {"send": Entry("intents:send", "Publish one intent and show its verdict.")}

@@ -95,7 +95,10 @@ class Cold:
                     yield
                     continue
                 key, as_of = key_of(record), _as_of(record)
-                if key is not None and as_of is not None and as_of >= furthest.get(key.unit, as_of):
+                if key is not None and record.value is None:
+                    furthest.pop(key.unit, None)
+                    self._snapshots.dropped(key.unit)
+                elif key is not None and as_of is not None and as_of >= furthest.get(key.unit, as_of):
                     furthest[key.unit] = as_of
                     self._snapshots.found(key, record.offset)
         finally:

@@ -55,5 +55,5 @@ def too_short(ends: Ends, next_input: int) -> str:
     """Why the partition halts, and what to do about it; up to the colon it is the cause that metrics name."""
     return (
         f"input log too short: it ends at {ends.end}, but inputs up to {next_input - 1} were answered. "
-        "It was truncated or recreated; bring it back, or go on without what it lost by a `resume` record"
+        "It was truncated or recreated; bring it back, or go on without what it lost (`harness partitions resume`)"
     )

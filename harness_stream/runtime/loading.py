@@ -337,17 +337,17 @@ class Loader:
 
     def _fold_to(self, folded: Folded, low: int, end: int, checkpoint: Body | None) -> Generator[None, None, None]:
         """Fold to `end`; what was started from and the checkpoint must stand in this very log."""
-        expected: dict[int, str] = {}
+        expected: dict[int, set[str]] = {}  # both may name one offset: a resume's record stands where another one was
         if folded.place.offset >= 0:
-            expected[folded.place.offset] = folded.place.digest
+            expected[folded.place.offset] = {folded.place.digest}
         if checkpoint is not None and checkpoint["verdict_offset"] >= 0:
-            expected[checkpoint["verdict_offset"]] = checkpoint["record_digest"]
+            expected.setdefault(checkpoint["verdict_offset"], set()).add(checkpoint["record_digest"])
         start = max(low, min([*expected, folded.place.offset + 1]))  # what retention took can no longer be compared
         self._tail.drain()
         self._reading.follow(self._realm.topics.verdicts, self._partition, start, self._tail)
         yield from self._drain_to(folded, end, expected)
 
-    def _drain_to(self, folded: Folded, end: int, expected: dict[int, str]) -> Generator[None, None, None]:
+    def _drain_to(self, folded: Folded, end: int, expected: Mapping[int, set[str]]) -> Generator[None, None, None]:
         verdicts, done = self._realm.topics.verdicts, False
         while not done:
             done = self._reading.position(verdicts, self._partition) >= end
@@ -359,7 +359,7 @@ class Loader:
                 if clock.elapsed_ms() - started_ms > STEP_MS_MAX:
                     yield
                     started_ms = clock.elapsed_ms()
-                if record.offset in expected and expected[record.offset] != digest:
+                if expected.get(record.offset, {digest}) != {digest}:
                     self._contradicted(folded, record.offset)
                 if record.offset <= folded.place.offset or not self._ports.verifier.decision_authentic(record):
                     continue

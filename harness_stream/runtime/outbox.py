@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness_stream.wire.cloudevents import HS_ALG, build_headers, read_headers, source_of
-from harness_stream.wire.decisions import digest_of, encode_body
+from harness_stream.wire.cloudevents import read_headers
+from harness_stream.wire.decisions import decision_headers, digest_of, encode_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -123,11 +123,4 @@ class Outbox:
 
     def _envelope(self, kind: str, digest: str, source: LogRecord | None) -> list[tuple[str, bytes]]:
         trace = None if source is None else read_headers(source.headers).traceparent
-        headers = build_headers(
-            event_id=digest,
-            source=source_of(self._realm.name, self.writer_id),
-            event_type=kind,
-            time_ms=self._ports.clock.now_ms(),
-            traceparent=trace,
-        )
-        return [header for header in headers if header[0] != HS_ALG]  # what vouches for it is the signer's to say
+        return decision_headers(self._realm.name, self.writer_id, kind, digest, self._ports.clock.now_ms(), trace)

@@ -84,8 +84,14 @@ class Gathered:
         self._pieces: dict[tuple[Key, int, int], dict[int, Snapshot]] = {}
 
     def take(self, record: LogRecord) -> None:
-        """The next record; one that is no snapshot is passed: the log knows what is missing."""
+        """The next record; one that is no snapshot is passed: the log knows what is missing.
+
+        A tombstone ends whatever was said of its unit before: an operator resumed the partition without it.
+        """
         key, value = key_of(record), record.value or b""
+        if key is not None and record.value is None:
+            self._forget(key.unit)
+            return
         try:
             part = decode_part(value)
         except ValueError:
@@ -101,6 +107,10 @@ class Gathered:
         if len(together) == part.of:
             values = {k: v for number in sorted(together) for k, v in together[number].values.items()}
             self._keep(key.unit, Snapshot(values, part.as_of, sum(piece.size for piece in together.values())))
+
+    def _forget(self, unit: str) -> None:
+        self.units.pop(unit, None)
+        self._pieces = {piece: parts for piece, parts in self._pieces.items() if piece[0].unit != unit}
 
     def _keep(self, unit: str, snapshot: Snapshot) -> None:
         if unit not in self.units or snapshot.as_of >= self.units[unit].as_of:
@@ -215,6 +225,11 @@ class Snapshots:
         else:
             self.offsets.pop(key.unit, None)
             self.in_pieces.add(key.unit)
+
+    def dropped(self, unit: str) -> None:
+        """No snapshot of a unit counts any more."""
+        self.offsets.pop(unit, None)
+        self.in_pieces.discard(unit)
 
     def restart(self) -> None:
         """Begin the cycle anew with what is not known to have been written."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from harness_stream.core import limits
+from harness_stream.wire.cloudevents import HS_ALG, build_headers, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,3 +38,21 @@ def read_body(value: bytes | None) -> tuple[Mapping[str, Any], str]:
         return UNREADABLE, digest_of(raw)
     named = isinstance(body, dict) and isinstance(body.get("kind"), str)
     return (body if named else UNREADABLE), digest_of(raw)
+
+
+def decision_headers(
+    realm: str, writer: str, kind: str, digest: str, time_ms: int, traceparent: str | None = None
+) -> list[tuple[str, bytes]]:
+    """A record's CloudEvents headers; what vouches for it is the signer's to say.
+
+    Args:
+        realm: the realm's name.
+        writer: who writes it.
+        kind: the body's.
+        digest: of the value, hex.
+        time_ms: when it happened, epoch ms.
+        traceparent: of the input that it answers.
+    """
+    source = source_of(realm, writer)
+    headers = build_headers(event_id=digest, source=source, event_type=kind, time_ms=time_ms, traceparent=traceparent)
+    return [header for header in headers if header[0] != HS_ALG]

@@ -29,9 +29,12 @@ def flags_of(entry):
     """Parameter → the flags of a command as typer sees it."""
     module, _, attribute = entry.target.partition(":")
     target = getattr(importlib.import_module(f"harness_stream.cli.{module}"), attribute)
-    holder = typer.Typer()
-    holder.command()(target)
-    return {parameter.name: parameter.opts for parameter in typer.main.get_command(holder).params}
+    holder = target if isinstance(target, typer.Typer) else typer.Typer()
+    if holder is not target:
+        holder.command()(target)
+    command = typer.main.get_command(holder)
+    every = [command, *getattr(command, "commands", {}).values()]
+    return {parameter.name: parameter.opts for one in every for parameter in one.params}
 
 
 REALM_COMMANDS = {words: entry for words, entry in commands() if words not in NO_REALM}

@@ -62,5 +62,5 @@ def test_what_people_read_says_what_happened_and_what_to_do():
     why = too_short(answer(3, 0), 5)
     assert "ends at 3" in why
     assert "up to 4 were answered" in why
-    assert "`resume`" in why
+    assert "`harness partitions resume`" in why
     assert why.split(":")[0] == "input log too short", "a cause without numbers, for metrics"

@@ -1,0 +1,409 @@
+"""Where one partition stands, as far as the logs and the store tell anyone who reads them (PROTOCOL §5, §7).
+
+Rule of this file: nothing is written and nobody is asked but logs and store. It finds what would halt a worker by what
+halts one: a checkpoint that the decision log cannot extend, an input log too short, a history that nothing reaches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import orjson
+from pydantic import ValidationError
+
+from harness_stream.core import limits
+from harness_stream.core.fold import Place, is_own
+from harness_stream.core.records import Checkpoint
+from harness_stream.core.state import PARTITION_UNIT
+from harness_stream.errors import StateUnavailable
+from harness_stream.runtime.deciding import CHECKPOINT_IDLE_MS
+from harness_stream.runtime.mover import FILLING
+from harness_stream.runtime.snapshots import PLACE_KEY, Gathered
+from harness_stream.runtime.to_end import ends_of, read_to_end
+from harness_stream.wire.decisions import read_body
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from harness_stream.core.fold import Body
+    from harness_stream.ports import Clock, Ends, LogReader, LogRecord, StateStore, Verifier
+    from harness_stream.wire.topics import Topics
+
+# With work to do an owner writes each second (CHECKPOINT_INTERVAL_MS), and after a crash its successor within ten: the
+# group's session of 6 s, then loading and the claim.
+SILENT_MS: Final = 10 * limits.CHECKPOINT_INTERVAL_MS
+
+
+class Trouble(StrEnum):
+    """What keeps every worker from going on, until an operator says how."""
+
+    CONTRADICTED = "the log contradicts its checkpoint"
+    INPUT_SHORT = "inputs that were answered are gone"
+    HISTORY_GONE = "nothing says what agents did before the log's first record"
+
+
+class Activity(StrEnum):
+    """What is concluded of a partition's owner."""
+
+    HALTED = "halted"
+    UNCLAIMED = "never claimed"
+    DECIDING = "deciding"
+    AT_REST = "at rest"
+    RELEASED = "released"
+    SILENT = "claimed and silent"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a partition's standing is read from; nothing else is done with these meanwhile.
+
+    Attributes:
+        incarnation: ids of the two log topics.
+        store: the workers' state store.
+        clock: wall time and patience.
+    """
+
+    reader: LogReader
+    topics: Topics
+    incarnation: str
+    verifier: Verifier
+    store: StateStore
+    clock: Clock
+
+
+class Stated(NamedTuple):
+    """A checkpoint, and when it was written (epoch ms)."""
+
+    body: Body
+    append_ms: int
+
+    @property
+    def place(self) -> Place:
+        """The fold that it states."""
+        return Place.from_json(self.body)
+
+
+class Heard:
+    """The fold of the decision log, and what else was met on the way.
+
+    Args:
+        source: says which records are authentic, and of which incarnation.
+        partition: which.
+        place: where to fold from; None: from the first checkpoint that the log goes on from.
+        low: first offset that the log keeps.
+        wanted: offsets whose records' digests are kept.
+
+    Attributes:
+        place: the fold so far, None as long as nothing says what came before the log's first record.
+        void: records that did not count.
+        records: all of them, checkpoints left out.
+        epoch_seen: highest epoch of any record, effective or not.
+        owner_ms: append time of the owner's newest record, None if none was met.
+        final: the owner's last word is that it stopped.
+        digests: of the wanted records.
+    """
+
+    def __init__(self, source: Source, partition: int, place: Place | None, low: int, wanted: frozenset[int]) -> None:
+        self.place = place
+        self.void = self.records = 0
+        self.epoch_seen = 0 if place is None else place.header.epoch
+        self.owner_ms: int | None = None
+        self.final = False
+        self.digests: dict[int, str] = {}
+        self._source, self._partition, self._low, self._wanted = source, partition, low, wanted
+
+    def take(self, record: LogRecord) -> None:
+        """The next record."""
+        body, digest = read_body(record.value)
+        if record.offset in self._wanted:
+            self.digests[record.offset] = digest
+        if not self._source.verifier.decision_authentic(record):
+            return
+        epoch = body.get("epoch")
+        if type(epoch) is int:
+            self.epoch_seen = max(self.epoch_seen, epoch)
+        if self.place is None:
+            self.place = self._begun_by(record)
+        else:
+            self._fold(record, body, digest, self.place)
+
+    def _begun_by(self, record: LogRecord) -> Place | None:
+        stated = _stated(record, self._source.verifier, self._partition)
+        if stated is None or stated.body["incarnation"] != self._source.incarnation:
+            return None
+        return stated.place if self._low - 1 <= stated.place.offset < record.offset else None
+
+    def _fold(self, record: LogRecord, body: Body, digest: str, place: Place) -> None:
+        after, checkpoint = place.after(record.offset, body, digest), body.get("kind") == "checkpoint"
+        if after is not None or is_own(place.header, body):
+            self.owner_ms = record.timestamp_ms
+            self.final = checkpoint and body.get("final") is True
+        if record.offset > place.offset and not checkpoint:
+            self.records += 1
+            self.void += after is None
+        self.place = after or place
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshotted:
+    """What the chains topic holds of a partition.
+
+    Attributes:
+        place: where all snapshots stand at least, None if no cycle was ever sealed.
+        furthest: highest verdict offset that any of them has in it, −1 if there are none.
+        keys: of all of them.
+    """
+
+    place: Place | None
+    furthest: int
+    keys: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One partition.
+
+    Attributes:
+        incarnation: ids of the two log topics.
+        checkpoint: the newest one, None if none was written in this incarnation.
+        former: epochs up to this one were claimed in another incarnation, whose topics were recreated; 0 if none was.
+        ends: the decision log's bounds.
+        input_ends: the input log's.
+        heard: in the decision log.
+        stored: where the store stands in this incarnation, None if nowhere.
+        store_answers: the store was asked and answered.
+        waiting_ms: for how long the first unanswered input has been in the log, None if all are answered.
+        troubles: what halts it, with details.
+    """
+
+    incarnation: str
+    partition: int
+    checkpoint: Stated | None
+    former: int
+    ends: Ends
+    input_ends: Ends
+    heard: Heard
+    stored: Place | None = None
+    store_answers: bool = True
+    waiting_ms: int | None = None
+    troubles: Mapping[Trouble, str] | None = None
+
+    @property
+    def halted(self) -> bool:
+        """Can no worker go on?"""
+        return bool(self.troubles)
+
+    @property
+    def next_input(self) -> int | None:
+        """First input offset that no effective record covers, as far as it is known."""
+        place = self.heard.place or (self.checkpoint and self.checkpoint.place)
+        return None if place is None else place.header.next_input
+
+    @property
+    def epoch_seen(self) -> int:
+        """Highest epoch that anything names."""
+        places = [self.stored, self.checkpoint and self.checkpoint.place]
+        return max(self.heard.epoch_seen, self.former, *(0 if p is None else p.header.epoch for p in places))
+
+    def activity(self, now_ms: int) -> tuple[Activity, str]:
+        """What the owner does, and what that is concluded from.
+
+        Args:
+            now_ms: wall time, epoch ms.
+        """
+        if self.troubles:
+            return Activity.HALTED, "; ".join(self.troubles.values())
+        place = self.heard.place
+        if place is None or place.header.epoch == 0:
+            recreated = "; the newest checkpoint is of another incarnation: a log topic was recreated"
+            return Activity.UNCLAIMED, "there is no claim" + (recreated if self.former else "")
+        if self.heard.final:
+            return Activity.RELEASED, "its last record is a clean stop's checkpoint"
+        return self._owner_activity(None if self.heard.owner_ms is None else now_ms - self.heard.owner_ms)
+
+    def _owner_activity(self, silent_ms: int | None) -> tuple[Activity, str]:
+        waiting_ms = self.waiting_ms or 0
+        if silent_ms is not None and silent_ms <= SILENT_MS:
+            return Activity.DECIDING, "its owner wrote just now"
+        if waiting_ms > SILENT_MS:
+            return Activity.SILENT, f"its first unanswered input has been waiting for {waiting_ms // 1000} s"
+        if silent_ms is None or silent_ms > CHECKPOINT_IDLE_MS + SILENT_MS:
+            return Activity.SILENT, "not even the hourly checkpoint of an owner at rest was written"
+        return Activity.AT_REST, "every input is answered; an owner at rest writes once an hour"
+
+
+def standing(source: Source, partition: int) -> Standing:
+    """Read one partition's logs and store.
+
+    Whatever names a place in the decision log is read before that log's end is asked for: an owner goes on meanwhile.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer.
+    """
+    checkpoint, former = _newest_checkpoint(source, partition)
+    stored, answers = _stored(source, partition)
+    ends = ends_of(source.reader, source.topics.verdicts, partition, source.clock)
+    found = _folded(source, partition, checkpoint, ends, stored)
+    known = found.heard.place or (checkpoint and checkpoint.place)
+    input_ends = ends_of(source.reader, source.topics.intents, partition, source.clock)
+    found = replace(found, former=former, stored=stored, store_answers=answers, input_ends=input_ends)
+    troubles = dict(found.troubles or {})
+    if known is not None and known.header.next_input > input_ends.end:
+        end, last = input_ends.end, known.header.next_input - 1
+        troubles[Trouble.INPUT_SHORT] = f"the input log ends at {end}, but inputs up to {last} were answered"
+    if not troubles and answers and not reached(source, found):
+        troubles[Trouble.HISTORY_GONE] = f"the log begins at {ends.low} and neither store nor snapshots reach it"
+    return replace(found, troubles=troubles, waiting_ms=_waiting_ms(source, found))
+
+
+def snapshotted(source: Source, partition: int) -> Snapshotted:
+    """What the chains topic holds (raises BrokerUnavailable)."""
+    gathered, keys = Gathered(), dict[bytes, None]()
+    for record in read_to_end(source.reader, source.topics.chains, partition, source.clock):
+        gathered.take(record)
+        if record.key is not None and record.value is not None:
+            keys[record.key] = None
+        elif record.key is not None:
+            keys.pop(record.key, None)
+    sealed = gathered.units.get(PARTITION_UNIT)
+    place = None if sealed is None or PLACE_KEY not in sealed.values else Place.from_json(sealed.values[PLACE_KEY])
+    if place is not None and place.header.incarnation != source.incarnation:
+        place = None
+    return Snapshotted(place, max((unit.as_of for unit in gathered.units.values()), default=-1), tuple(keys))
+
+
+def stands(place: Place | None, found: Standing) -> bool:
+    """Is this a place in the decision log as it is now, from which the rest of it can be folded?"""
+    if place is None:
+        return False
+    low, end = found.ends.low, found.ends.end
+    resting = found.checkpoint is not None and found.checkpoint.place.digest == place.digest
+    if place.offset >= end:
+        return low == end and resting
+    known = found.heard.digests.get(place.offset)
+    return (place.offset >= low - 1 or resting) and known in {None, place.digest}
+
+
+# --- Reading ---
+
+
+def _newest_checkpoint(source: Source, partition: int) -> tuple[Stated | None, int]:
+    """The newest of this incarnation, and the highest epoch of any other."""
+    newest, former = None, 0
+    for record in read_to_end(source.reader, source.topics.heads, partition, source.clock):
+        stated = _stated(record, source.verifier, partition)
+        if stated is None:
+            continue
+        if stated.body["incarnation"] == source.incarnation:
+            newest = stated
+        else:
+            former = max(former, stated.body["epoch"])
+    return newest, former
+
+
+def _stated(record: LogRecord, verifier: Verifier, partition: int) -> Stated | None:
+    body, _ = read_body(record.value)
+    if body.get("kind") != "checkpoint" or not verifier.decision_authentic(record):
+        return None
+    try:
+        Checkpoint.model_validate(body)
+    except ValidationError:
+        return None
+    return Stated(body, record.timestamp_ms or 0) if body["partition"] == partition else None
+
+
+def _stored(source: Source, partition: int) -> tuple[Place | None, bool]:
+    """(where the store stands in this incarnation, whether it answered)."""
+    try:
+        head = source.store.head(partition)
+        if head is None or head.header == FILLING:
+            return None, True
+        place = Place.from_json(orjson.loads(head.header))
+    except StateUnavailable:
+        return None, False
+    except (ValueError, KeyError, TypeError):
+        return None, True
+    return (place if place.header.incarnation == source.incarnation else None), True
+
+
+def _folded(source: Source, partition: int, checkpoint: Stated | None, ends: Ends, stored: Place | None) -> Standing:
+    """The log folded from the checkpoint; if it contradicts that one, from wherever it can be."""
+    start = Place.genesis(source.incarnation, partition) if ends.low == 0 else None
+    if checkpoint is None:
+        return Standing(
+            source.incarnation, partition, None, 0, ends, ends, _fold(source, partition, start, ends, stored)
+        )
+    stated = checkpoint.place
+    why = f"the log ends at {ends.end}, before checkpoint {stated.offset} (epoch {stated.header.epoch})"
+    resting = ends.low == ends.end and stated.offset < ends.end
+    if stated.offset < ends.end or resting:
+        heard = _fold(source, partition, stated, ends, stored)
+        if heard.digests.get(stated.offset) in {None, stated.digest}:
+            return Standing(source.incarnation, partition, checkpoint, 0, ends, ends, heard)
+        why = f"the record at {stated.offset} is not the one the checkpoint names"
+    heard = _fold(source, partition, start, ends, stored)
+    return Standing(
+        source.incarnation, partition, checkpoint, 0, ends, ends, heard, troubles={Trouble.CONTRADICTED: why}
+    )
+
+
+def _fold(source: Source, partition: int, start: Place | None, ends: Ends, stored: Place | None) -> Heard:
+    known = [place.offset for place in (start, stored) if place is not None]
+    heard = Heard(source, partition, start, ends.low, frozenset(known))
+    first = ends.low if start is None else max(ends.low, min(known))
+    for record in read_to_end(source.reader, source.topics.verdicts, partition, source.clock, first):
+        if record.offset < ends.end:
+            heard.take(record)
+    return heard
+
+
+def reached(source: Source, found: Standing) -> bool:
+    """Would a worker find the chains that belong to some place in this log?"""
+    if found.ends.low == 0 or stands(found.stored, found):
+        return True
+    if found.checkpoint is None or found.checkpoint.body["snapshot_cut"] < 0:
+        return False
+    place = snapshotted(source, found.partition).place
+    return stands(place, replace(found, ends=ends_of(source.reader, found.ends.topic, found.partition, source.clock)))
+
+
+def _waiting_ms(source: Source, found: Standing) -> int | None:
+    """Since when the first unanswered input has been waiting."""
+    first = found.next_input
+    if first is None or first >= found.input_ends.end:
+        return None
+    topic, partition = source.topics.intents, found.partition
+    for record in read_to_end(source.reader, topic, partition, source.clock, first):
+        source.reader.unfollow(topic, partition)
+        return max(0, source.clock.now_ms() - (record.timestamp_ms or 0))
+    return None
+
+
+def told(found: Standing, now_ms: int) -> dict[str, Any]:
+    """Plain data: what `harness partitions --json` prints of one partition."""
+    activity, why = found.activity(now_ms)
+    place, checkpoint = found.heard.place, found.checkpoint
+    header = None if place is None else place.header
+    rules = None if header is None or header.rules is None else header.rules
+    return {
+        "partition": found.partition,
+        "activity": str(activity),
+        "concluded_from": why,
+        "troubles": [trouble.name.lower() for trouble in found.troubles or ()],
+        "epoch": None if header is None else header.epoch,
+        "writer": None if header is None else header.writer or None,
+        "owner_heard_ms": found.heard.owner_ms,
+        "next_input": found.next_input,
+        "input_end": found.input_ends.end,
+        "lag": None if found.next_input is None else max(0, found.input_ends.end - found.next_input),
+        "decision_end": found.ends.end,
+        "checkpoint_offset": None if checkpoint is None else checkpoint.place.offset,
+        "checkpoint_age_ms": None if checkpoint is None else max(0, now_ms - checkpoint.append_ms),
+        "rules": None if rules is None else {"digest": rules[0], "revision": rules[1]},
+        "next_rules": None if checkpoint is None else checkpoint.body.get("next_rules"),
+        "void": found.heard.void,
+        "records": found.heard.records,
+        "store": (None if found.stored is None else found.stored.offset) if found.store_answers else "unavailable",
+    }

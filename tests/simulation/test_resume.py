@@ -1,0 +1,419 @@
+"""A partition that no worker may continue, what is told of it, and how an operator lets it go on without what is lost."""
+
+from dataclasses import replace
+
+import pytest
+
+from harness_stream.adapters.memory.log import MemoryReader, MemoryWriter
+from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier
+from harness_stream.cli.partitions import as_text, plan_text
+from harness_stream.core.fold import Place
+from harness_stream.core.partition import Phase
+from harness_stream.core.units import encode_parts
+from harness_stream.errors import CallerError, StateUnavailable
+from harness_stream.runtime.resuming import Operator, claimed, planned, resume
+from harness_stream.runtime.standing import SILENT_MS, Activity, Source, Trouble, reached, snapshotted, standing, told
+from harness_stream.wire.decisions import read_body
+from tests.log_checker import fold_partition
+from tests.simulation.test_regressions import AGENT, HOME, act, events, owner, quiet, restarted, turns
+from tests.simulation.world import TOPICS, bundle, compiled
+
+OPERATOR_ID = "e" * 32
+
+
+def source(world):
+    return Source(MemoryReader(world.broker), TOPICS, "i1", UnsignedVerifier(), world.store, world.clock)
+
+
+def look(world):
+    return standing(source(world), HOME)
+
+
+def resumed(world, next_input=None, *, forget=False):
+    plan = planned(source(world), look(world), next_input, forget=forget)
+    operator = Operator(MemoryWriter(world.broker), UnsignedSigner(), OPERATOR_ID, "sim")
+    return plan, resume(source(world), plan, operator, "the broker lost its disk")
+
+
+def end(world, topic=TOPICS.verdicts):
+    return world.broker.bounds(topic, HOME)[1]
+
+
+def decided(world):
+    """Intent id → decisions that count, in order."""
+    found, place = {}, Place.genesis("i1", HOME)
+    for record in world.everything(TOPICS.verdicts, HOME):
+        body, digest = read_body(record.value)
+        after = place.after(record.offset, body, digest)
+        if after is not None and body["kind"] == "verdict":
+            found.setdefault(body["intent_id"], []).append(body["decision"])
+        place = after or place
+    return found
+
+
+def cut_decisions(world, left):
+    """An unclean election: the decision log ends after so many verdicts, and its worker is a new one."""
+    turns(world, 600)  # a checkpoint names the newest one
+    records = world.everything(TOPICS.verdicts, HOME)
+    verdicts = [record.offset for record in records if read_body(record.value)[0]["kind"] == "verdict"]
+    world.broker.truncate_from(TOPICS.verdicts, HOME, verdicts[left])
+    assert restarted(world).phase is Phase.HALTED
+
+
+# --- What is told ---
+
+
+def test_a_partition_that_decides_is_told_with_its_owner_and_its_lag():
+    world = quiet()
+    act(world, 3)
+    row = told(look(world), world.clock.now_ms())
+    header = owner(world).place.header
+    assert row["activity"] == "deciding"
+    assert (row["epoch"], row["writer"]) == (header.epoch, header.writer)
+    assert (row["next_input"], row["input_end"], row["lag"], row["decision_end"]) == (3, 3, 0, end(world))
+    assert row["rules"] == {"digest": header.rules[0], "revision": 1}
+    assert row["troubles"] == []
+
+
+def test_an_owner_at_rest_is_not_called_silent_and_one_that_leaves_inputs_lying_is():
+    world = quiet()
+    act(world)
+    turns(world, 600)
+    world.clock.advance(10 * SILENT_MS)
+    assert look(world).activity(world.clock.now_ms())[0] is Activity.AT_REST
+    world.send(agent_id=AGENT, by=AGENT, action="crm.read")
+    assert look(world).activity(world.clock.now_ms())[0] is Activity.AT_REST, "it has only just arrived"
+    world.clock.advance(SILENT_MS + 1)
+    found = look(world)
+    assert found.activity(world.clock.now_ms()) == (
+        Activity.SILENT,
+        "its first unanswered input has been waiting for 10 s",
+    )
+    assert told(found, 0)["lag"] == 1
+
+
+def test_an_owner_whose_hourly_checkpoint_is_missing_is_silent_though_nothing_waits():
+    world = quiet()
+    act(world)
+    world.clock.advance(2 * 3_600_000)
+    assert look(world).activity(world.clock.now_ms())[0] is Activity.SILENT
+
+
+def test_nobody_and_a_clean_stop_are_told_apart():
+    world = quiet()
+    world.broker.truncate_from(TOPICS.verdicts, HOME, 0)
+    world.broker.truncate_from(TOPICS.heads, HOME, 0)
+    assert look(world).activity(world.clock.now_ms())[0] is Activity.UNCLAIMED
+    world = quiet()
+    act(world)
+    world.members[0].worker.stop()
+    turns(world, 600)
+    assert look(world).activity(world.clock.now_ms())[0] is Activity.RELEASED
+
+
+def test_a_topic_that_was_recreated_is_named_as_what_it_is():
+    world = quiet()
+    act(world)
+    found = standing(replace(source(world), incarnation="i2"), HOME)
+    activity, why = found.activity(world.clock.now_ms())
+    assert activity is Activity.UNCLAIMED
+    assert "a log topic was recreated" in why
+    assert found.epoch_seen == owner(world).place.header.epoch, "a resume must be above it"
+
+
+def test_records_that_lost_are_counted_since_the_newest_checkpoint():
+    world = quiet()
+    act(world)
+    turns(world, 600)
+    copy = world.everything(TOPICS.verdicts, HOME)[0]
+    world.broker.append(TOPICS.verdicts, HOME, None, copy.value, copy.headers)
+    row = told(look(world), world.clock.now_ms())
+    assert (row["void"], row["records"]) == (1, 1)
+
+
+def test_the_table_says_what_is_wrong_and_what_to_do():
+    world = quiet()
+    act(world, 3)
+    cut_decisions(world, 1)
+    text = as_text([told(look(world), world.clock.now_ms())])
+    assert "halted" in text
+    assert f"the log ends at {end(world)}, before checkpoint" in text
+    assert "`harness partitions resume --help`" in text
+
+
+# --- The input log is too short ---
+
+
+def test_after_inputs_were_lost_it_goes_on_with_new_ones_and_keeps_its_history():
+    world = quiet()
+    act(world, 3)
+    world.broker.truncate_from(TOPICS.intents, HOME, 1)
+    turns(world, 400)
+    found = look(world)
+    assert found.troubles == {Trouble.INPUT_SHORT: "the input log ends at 1, but inputs up to 2 were answered"}
+    plan, place = resumed(world)
+    assert (plan.next_input, plan.forgets, plan.loses) == (1, False, ())
+    assert claimed(source(world), place, wait_ms=0) is None
+    turns(world, 4_000)
+    assert claimed(source(world), place, wait_ms=0).header.epoch == place.header.epoch + 1
+    act(world)
+    assert owner(world).place.header.next_input == 2
+    assert events(world) == 4
+
+
+# --- The decision log is too short, or another one ---
+
+
+def test_after_decisions_were_lost_history_is_what_is_left_and_new_inputs_are_answered():
+    world = quiet(snapshot_interval_ms=300)
+    act(world, 3)
+    turns(world, 600)
+    cut_decisions(world, 1)
+    assert list(look(world).troubles) == [Trouble.CONTRADICTED]
+    plan, place = resumed(world)
+    assert (plan.next_input, place.header.next_input) == (3, 3)
+    turns(world, 4_000)
+    act(world)
+    assert owner(world).phase is Phase.DECIDING
+    assert events(world) == 2, "one that is left, and the new one"
+    windows = compiled(bundle())
+    logs = (world.everything(topic, HOME) for topic in (TOPICS.intents, TOPICS.verdicts))
+    with pytest.raises(AssertionError) as found:  # the auditor names the place, and has nothing else to say
+        fold_partition(*logs, HOME, "i1", {windows.digest: windows})
+    assert str(found.value).count("Finding(") == 1
+    assert "goes on at input 3, and the next one is 1" in str(found.value)
+
+
+@pytest.mark.parametrize("flushed", [False, True], ids=["from the store", "from snapshots"])
+def test_nothing_that_was_lost_comes_back_from_store_or_snapshots(flushed):
+    world = quiet(snapshot_interval_ms=300)
+    act(world, 6)
+    turns(world, 600)
+    cut_decisions(world, 1)
+    resumed(world)
+    turns(world, 4_000)
+    act(world, 1)
+    turns(world, 600)
+    if flushed:
+        world.store.flush()
+    assert restarted(world).phase is Phase.DECIDING
+    assert events(world) == 2
+
+
+def test_what_is_left_of_the_log_still_knows_which_intents_were_answered():
+    world = quiet()
+    act(world, 3)
+    first = next(iter(world.sent))
+    cut_decisions(world, 2)
+    plan, _ = resumed(world)
+    assert any("130 s" in loss for loss in plan.loses)
+    turns(world, 4_000)
+    world.publish(AGENT, world.sent[first])
+    turns(world, 200)
+    assert owner(world).place.header.next_input == 4
+    assert decided(world)[first] == ["approve"]
+
+
+def test_naming_an_earlier_input_has_it_answered_again_and_says_so():
+    world = quiet()
+    act(world, 3)
+    cut_decisions(world, 2)
+    plan, _ = resumed(world, next_input=2)
+    assert "inputs 2 to 2 are answered a second time" in plan.loses
+    turns(world, 4_000)
+    assert [len(answers) for answers in decided(world).values()] == [1, 1, 1]
+
+
+def test_a_log_that_has_grown_past_its_checkpoint_again_is_told_by_its_digest_and_can_be_resumed():
+    world = quiet(snapshot_interval_ms=300)
+    act(world, 3)
+    turns(world, 600)
+    old_end = end(world)
+    world.broker.truncate_from(TOPICS.verdicts, HOME, 2)
+    for _ in range(old_end):
+        world.broker.append(TOPICS.verdicts, HOME, None, b"{}", world.everything(TOPICS.verdicts, HOME)[0].headers)
+    world.store.flush()
+    assert restarted(world).phase is Phase.HALTED
+    assert "is not the one the checkpoint names" in look(world).troubles[Trouble.CONTRADICTED]
+    resumed(world)
+    turns(world, 4_000)
+    act(world)
+    assert events(world) == 1
+
+
+# --- Nothing reaches the history ---
+
+
+def unreached():
+    """Retention has taken the log's beginning before anything was snapshot, and the store is empty."""
+    world = quiet(snapshot_interval_ms=10**9)
+    act(world, 3)
+    turns(world, 600)
+    act(world, 1)
+    world.broker.truncate_before(TOPICS.verdicts, HOME, 3)
+    world.store.flush()
+    assert restarted(world).phase is Phase.HALTED
+    return world
+
+
+def test_history_is_forgotten_only_if_the_operator_says_so():
+    world = unreached()
+    assert list(look(world).troubles) == [Trouble.HISTORY_GONE]
+    before = end(world)
+    with pytest.raises(CallerError, match="neither log, store nor snapshots") as refused:
+        resumed(world)
+    assert "--forget-history" in refused.value.hint
+    assert end(world) == before
+
+
+def test_a_forgotten_history_begins_anew_at_the_resume_for_every_later_reader():
+    world = unreached()
+    plan, _ = resumed(world, forget=True)
+    assert any("history of every agent" in loss for loss in plan.loses)
+    turns(world, 4_000)
+    act(world)
+    assert events(world) == 1
+    world.store.flush()
+    assert restarted(world).phase is Phase.DECIDING
+    assert events(world) == 1
+
+
+def test_whether_history_is_gone_is_not_guessed_while_the_store_is_silent():
+    world = unreached()
+    world.store.down = True
+    assert look(world).troubles == {}
+    world.broker.truncate_from(TOPICS.intents, HOME, 1)
+    with pytest.raises(StateUnavailable):
+        resumed(world, forget=True)
+
+
+def test_an_owner_that_decides_while_it_is_looked_at_is_not_taken_for_a_halted_one(monkeypatch):
+    world = quiet(snapshot_interval_ms=10**9)
+    act(world, 3)
+    turns(world, 600)
+    world.broker.truncate_before(TOPICS.verdicts, HOME, 3)
+    head = world.store.head
+
+    def meanwhile(partition):
+        act(world)
+        return head(partition)
+
+    monkeypatch.setattr(world.store, "head", meanwhile)
+    assert look(world).troubles == {}
+
+
+def test_a_snapshot_of_what_was_decided_while_it_is_looked_at_reaches_the_log(monkeypatch):
+    world = quiet(snapshot_interval_ms=300)
+    act(world, 3)
+    turns(world, 600)
+    world.broker.truncate_before(TOPICS.verdicts, HOME, 3)
+
+    def meanwhile(*asked):
+        act(world)
+        turns(world, 600)
+        return snapshotted(*asked)
+
+    monkeypatch.setattr("harness_stream.runtime.standing.snapshotted", meanwhile)
+    monkeypatch.setattr(world.store, "head", lambda _: None)
+    assert reached(source(world), look(world))
+    assert look(world).troubles == {}
+
+
+# --- Who may be resumed, and how ---
+
+
+def test_a_healthy_partition_is_not_resumed():
+    world = quiet()
+    act(world)
+    before = end(world)
+    with pytest.raises(CallerError, match="can be continued by any worker"):
+        resumed(world)
+    assert end(world) == before
+
+
+def test_it_cannot_go_on_at_an_input_that_is_not_there_yet():
+    world = quiet()
+    act(world, 3)
+    world.broker.truncate_from(TOPICS.intents, HOME, 1)
+    with pytest.raises(CallerError, match="no place 2 to go on at"):
+        resumed(world, next_input=2)
+
+
+def test_the_operator_reads_what_will_be_set_before_anything_is_written():
+    world = quiet()
+    act(world, 3)
+    cut_decisions(world, 1)
+    text = plan_text(planned(source(world), look(world)))
+    assert "old checkpoint  verdict" in text
+    assert "next_input      3" in text
+    assert "the decisions on inputs 1 to 2" in text
+
+
+def test_the_record_names_the_old_checkpoint_and_a_higher_epoch():
+    world = quiet()
+    act(world, 3)
+    cut_decisions(world, 1)
+    old = look(world).checkpoint.body
+    _, place = resumed(world)
+    body, _ = read_body(world.broker.read(TOPICS.verdicts, HOME, place.offset, 1)[0].value)
+    assert body["checkpoint"] == old
+    assert body["reason"] == "the broker lost its disk"
+    assert body["epoch"] > old["epoch"]
+    assert body["writer"] == OPERATOR_ID
+
+
+def test_snapshots_that_stand_on_what_was_lost_are_gone():
+    world = quiet(snapshot_interval_ms=300)
+    act(world, 3)
+    turns(world, 600)
+    assert snapshotted(source(world), HOME).keys
+    cut_decisions(world, 0)
+    resumed(world)
+    assert snapshotted(source(world), HOME).keys == ()
+    assert look(world).checkpoint.body["snapshot_cut"] == -1
+
+
+def cut_behind_snapshots():
+    """The log holds what came after the sealed snapshots, but for its last two verdicts; the store is empty."""
+    world = quiet(snapshot_interval_ms=6_000)
+    act(world, 3)
+    turns(world, 1_500)
+    sealed = snapshotted(source(world), HOME).place.offset
+    act(world, 3)
+    world.broker.truncate_before(TOPICS.verdicts, HOME, sealed + 1)
+    cut_decisions(world, 1)
+    world.store.flush()
+    return world, sealed
+
+
+def test_snapshots_that_stand_on_what_is_left_keep_the_history_that_the_log_no_longer_has():
+    world, sealed = cut_behind_snapshots()
+    plan, _ = resumed(world)
+    assert (plan.forgets, plan.cut, plan.dropped) == (False, sealed, ())
+    turns(world, 4_000)
+    act(world)
+    assert events(world) == 3 + 1 + 1
+
+
+def test_one_snapshot_that_is_ahead_of_what_is_left_makes_all_of_them_useless():
+    world, _ = cut_behind_snapshots()
+    (ahead,) = encode_parts({}, end(world), 0, 0)
+    world.broker.append(TOPICS.chains, HOME, b"a:another@1", ahead)
+    with pytest.raises(CallerError, match="neither log, store nor snapshots"):
+        resumed(world)
+
+
+def test_a_worker_that_starts_from_the_store_does_not_look_for_dropped_snapshots():
+    world = quiet(snapshot_interval_ms=300)
+    act(world, 2)
+    dump = world.store.snapshot()
+    act(world, 2)
+    turns(world, 600)
+    world.realm = replace(world.realm, snapshot_interval_ms=10**9)
+    cut_decisions(world, 3)
+    resumed(world)
+    world.store.restore(dump)
+    turns(world, 4_000)
+    assert owner(world)._folded.stored is not None
+    assert owner(world)._snapshots.unscanned is None
+    assert owner(world)._snapshots.offsets == {}
