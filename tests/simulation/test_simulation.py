@@ -26,8 +26,10 @@ CHUNKS = 20
 
 @contextmanager
 def short_histories(seed: int) -> Iterator[None]:
-    """Some runs count new windows from a checkpoint in the middle of the log, found by time, in small pieces."""
+    """Some runs count new windows from the middle of the log in small pieces; some have room for little."""
     with ExitStack() as stack:
+        if seed % 5 == 2:
+            stack.enter_context(mock.patch.object(limits, "GROUPS_PER_UNIT_MAX", 2))
         if seed % 3 == 1:
             stack.enter_context(mock.patch.object(limits, "PART_BYTES_MAX", 2_000))
         if seed % 4 == 3:
