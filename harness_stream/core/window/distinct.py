@@ -165,13 +165,14 @@ class Distinct(NamedTuple):
         """Plain data."""
         values = [[v, last.older, *(part for e in last.known for part in e[:2])] for v, last in self.values.oldest()]
         pending = [[list(e[:3]), list(values)] for e, values in self.pending]
-        return [values, list(self.perhaps.items()), pending, self.since]
+        return [values, list(self.perhaps.items()), pending, self.since, self.values.floor]
 
     @classmethod
     def from_json(cls, data: Sequence[Any]) -> Self:
         """Read what `to_json` wrote."""
         values = Versions.of(
-            (value, Last(tuple(map(Entry, known[::2], known[1::2])), older)) for value, older, *known in data[0]
+            ((value, Last(tuple(map(Entry, known[::2], known[1::2])), older)) for value, older, *known in data[0]),
+            data[4],
         )
         pending = tuple((Entry(*e), tuple(held)) for e, held in data[2])
         return cls(values, dict(data[1]), pending, data[3])

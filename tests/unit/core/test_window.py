@@ -588,3 +588,16 @@ class TestWhatLeftATotal:
         seen = state.seen(self.SPEC, 65_100)
         assert seen.lo <= len(times) - 1 <= seen.hi
         assert window.from_json(window.to_json(state)) == state
+
+
+def test_what_left_stays_away_when_a_release_uncovers_it_also_after_it_was_stored():
+    """The two newest events of a value are kept: without the newer one the older stands there, unless it has left."""
+    spec = window.Spec("w", "value_count", (0,), ("agent_id",), 1_000, attempts=False, field="action")
+    states = [window.empty(spec, None)] * 2
+    for at, name in ((313, "a"), (931, "a"), (1_612, "b")):
+        match = window.Match(1, values=(name,))
+        states = [window.observe(spec, state, window.Entry(at, f"e{at}"), match) for state in states]
+    states[1] = window.from_json(window.to_json(states[1]))
+    gone = window.Match(1, values=("a",))
+    states = [window.release(spec, state, window.Entry(931, "e931"), gone) for state in states]
+    assert window.to_json(states[0]) == window.to_json(states[1])
