@@ -147,7 +147,6 @@ def _keep(state: State, unit: str, event: Event, declassified: tuple[str, ...]) 
         labels=_labels(chain, event, declassified),
         kept=(*kept[cut:], event),
         kept_bytes=size,
-        dropped_at=kept[cut - 1]["t"] if cut else chain.dropped_at,
     )
     state.put(unit, ("chain", event["chain_id"]), chain)
 

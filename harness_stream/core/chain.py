@@ -27,9 +27,8 @@ class Chain(NamedTuple):
         closed_at: chain time of its close.
         events: effective events ever counted.
         labels: union of what its approved events touched, sorted.
-        kept: newest compact events, for evidence and new rules.
+        kept: newest compact events: outcomes are about them.
         kept_bytes: their size, by `event_bytes`.
-        dropped_at: chain time of the newest event no longer kept.
     """
 
     mandate: Mapping[str, Any] | None = None
@@ -38,7 +37,6 @@ class Chain(NamedTuple):
     labels: tuple[str, ...] = ()
     kept: tuple[Event, ...] = ()
     kept_bytes: int = 0
-    dropped_at: int | None = None
 
     @property
     def declared(self) -> Mapping[str, Any]:

@@ -7,11 +7,11 @@ and by *generation*: one that enters a bundle anew starts anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness_stream.core import window
-from harness_stream.core.chain import AGENT_KEY, Agent, Chain, Event, released
+from harness_stream.core.chain import AGENT_KEY, Agent, Event, released
 from harness_stream.core.groups import (
     SINCE_KEY,
     Entered,
@@ -208,9 +208,8 @@ def warm(state: State, unit: str, windows: Windows, revision: int | None = None)
 
     A change from before a switch (it names its `revision`) may be replayed after it, and must find what it found then.
 
-    They come from the log if the switch was warmed, else an agent's from its kept events, which do not change between
-    the switch and this call, and a lane's are known from the switch on. So every reader gets the same windows whenever
-    it looks.
+    They come from the log if the switch was warmed, else they are known from the switch on. So every reader gets the
+    same windows whenever it looks.
     """
     agent: Agent = state.get(unit, AGENT_KEY) or Agent()
     switch = generation(state, LAST_SWITCH) if revision is None else revision
@@ -221,19 +220,11 @@ def warm(state: State, unit: str, windows: Windows, revision: int | None = None)
     new = 0 if is_shard(unit) else switch
     made_for = new if agent.windows_for is None else agent.windows_for
     fresh = [spec for spec in windows.specs if made_for < generation(state, spec.id) <= switch]
-    chains = [state.get(unit, ("chain", c)) or Chain() for c in agent.chains]
-    dropped = max((c.dropped_at for c in chains if c.dropped_at is not None), default=None)
     for spec in fresh:
         how = entered(state, spec.id)
-        # Two chains' events of the same millisecond do not say which came first.
-        ordered = spec.kind != "temporal_ordered" or len(chains) == 1
-        unseen = how.since if how.warmed else dropped if chains and ordered else how.t
-        state.put(unit, ("since", spec.id, how.revision), unseen)
+        state.put(unit, ("since", spec.id, how.revision), how.since if how.warmed else how.t)
         if how.warmed:
             _take_over(state, unit, spec.id, how.revision)
-    cold = [spec.id for spec in fresh if not entered(state, spec.id).warmed]
-    if cold:
-        _rebuild(state, unit, chains, windows.narrowed(cold))
     state.put(unit, AGENT_KEY, agent._replace(windows_for=switch))
 
 
@@ -258,12 +249,3 @@ _OF_A_WINDOW = frozenset({"window", "since", "groups", "overflow"})
 def live_windows(state: State, windows: Windows) -> frozenset[tuple[str, int]]:
     """(window id, generation) of every window that is read under the bundle in force."""
     return frozenset((spec.id, generation(state, spec.id)) for spec in windows.specs)
-
-
-def _rebuild(state: State, unit: str, chains: Iterable[Chain], windows: Windows) -> None:
-    for event in sorted((e for c in chains for e in c.kept), key=lambda e: e["t"]):
-        for spec, home, group, match in () if released(event) else matches(event, windows):
-            if home == unit and (spec.attempts or event["decision"] != "deny"):
-                before = window_of(state, spec, home, group, event["t"])
-                after = window.observe(spec, before, entry_of(event), match)
-                put_window(state, spec, home, group, after, event["t"], event["t"])

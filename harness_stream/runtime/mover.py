@@ -77,6 +77,7 @@ class Mover:
         self._asked: int | None = None
         self._now_ms = self._not_before_ms = 0
         self._answers = True
+        self._silent_since_ms: int | None = None
 
     def changed(
         self, touched: frozenset[str], changes: Iterable[Moved], whole: frozenset[str] = frozenset()
@@ -207,7 +208,7 @@ class Mover:
         self._metrics.gauge("harness_redis_up", 1)
         if not self._answers:
             log.info("partition %d: the state store answers again", self._partition)
-        self._answers = True
+        self._answers, self._silent_since_ms = True, None
         if at is not None:
             return self._refused(at, place, state)
         self._stored, self._attempted = offset, None
@@ -220,12 +221,14 @@ class Mover:
         return Step.DONE
 
     def _failed(self) -> None:
+        """One late answer is none that anybody needs to look at; silence is."""
         self._metrics.count("harness_state_failures_total", call="move")
-        if self._answers:
-            log.warning("partition %d: the state store does not answer; going on from memory", self._partition)
-        self._answers = False
-        self._metrics.gauge("harness_redis_up", 0)
         self._not_before_ms = self._now_ms + RETRY_MS
+        self._silent_since_ms = self._now_ms if self._silent_since_ms is None else self._silent_since_ms
+        if self._answers and self._now_ms - self._silent_since_ms >= limits.STORE_PATIENCE_MS:
+            log.warning("partition %d: the state store does not answer; going on from memory", self._partition)
+            self._answers = False
+            self._metrics.gauge("harness_redis_up", 0)
 
     def _is_attempted(self, at: StoredHead) -> bool:
         return self._attempted == (at.verdict_offset, at.header)
