@@ -17,6 +17,7 @@ from harness_stream.core.fold import Place, fold_header
 from harness_stream.core.intake import Intake, units_needed
 from harness_stream.core.model import Intent
 from harness_stream.core.partition import Signal
+from harness_stream.core.reasons import Refuse, Reject
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.errors import GarbageRecord
 from harness_stream.runtime.admission import admit
@@ -464,8 +465,12 @@ def _count_record(metrics: Metrics, body: Mapping[str, Any]) -> None:
             metrics.count("harness_denies_total", reason=body["reasons"][0]["code"])
     elif kind == "reject":
         metrics.count("harness_rejects_total", reason=body["reason"])
+        if body["reason"] in {Reject.WRONG_PARTITION, Reject.ID_REUSED}:
+            metrics.count("harness_security_events_total", reason=body["reason"])
     elif kind == "skip":
         metrics.count("harness_inputs_total", body["count"], kind="garbage")
         metrics.count("harness_skips_total", reason=body["reason"])
     else:
         metrics.count("harness_inputs_total", kind=body["event_type"])
+        if body["reason"] == Refuse.BYPASS:
+            metrics.count("harness_security_events_total", reason=body["reason"])

@@ -34,6 +34,8 @@ REFILL_UNITS = 200
 MOVE_UNITS = 4 * limits.IN_FLIGHT_RECORDS_MAX
 # A store that is away is asked again at this pace; encoding everything that changed meanwhile costs more than asking.
 RETRY_MS = 250
+# How often a partition at rest looks whether its store was emptied; anybody who reads the store sees that meanwhile.
+LOOK_MS = 5_000
 FILLING = b""
 """The header of a store that is being filled: no reader may start from it."""
 
@@ -78,6 +80,7 @@ class Mover:
         self._now_ms = self._not_before_ms = 0
         self._answers = True
         self._silent_since_ms: int | None = None
+        self._looked_ms = 0
 
     def changed(
         self, touched: frozenset[str], changes: Iterable[Moved], whole: frozenset[str] = frozenset()
@@ -145,8 +148,21 @@ class Mover:
             if step is not Step.DONE:
                 self._unknown = sent
         else:
-            return True
+            step = self._look_after(place, state)
         return step is not Step.GONE
+
+    def _look_after(self, place: Place, state: State) -> Step:
+        """At rest: does the store still hold what we left in it?"""
+        if self._stored is None or self._now_ms - self._looked_ms < LOOK_MS:
+            return Step.DONE
+        self._looked_ms = self._now_ms
+        try:
+            at = self._store.head(self._partition)
+        except StateUnavailable:
+            self._failed()
+            return Step.UNKNOWN
+        at = at or StoredHead(-1, 0, FILLING)
+        return Step.DONE if at.verdict_offset == self._stored else self._refused(at, place, state)
 
     def _catch_up(self, place: Place, state: State) -> Step:
         """More changed than one step takes: a part of it, under a head between here and there that names no place.

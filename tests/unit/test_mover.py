@@ -6,7 +6,7 @@ from harness_stream.adapters.memory.state import MemoryStateStore
 from harness_stream.core.fold import Place
 from harness_stream.core.state import State
 from harness_stream.errors import StateUnavailable
-from harness_stream.runtime.mover import FILLING, MOVE_UNITS, RETRY_MS, Mover
+from harness_stream.runtime.mover import FILLING, LOOK_MS, MOVE_UNITS, RETRY_MS, Mover
 from harness_stream.runtime.telemetry import PrometheusMetrics
 
 QUICK_UNITS = 10
@@ -97,3 +97,22 @@ def test_more_than_a_step_takes_is_moved_in_parts_and_nothing_is_loaded_anew(com
     parts = [head.header for head in partition.store.heads[1:3]]
     assert parts == [FILLING, FILLING], "who comes in the middle does not start from it"
     assert head.header != FILLING
+
+
+@pytest.mark.parametrize("lost", ["emptied", "older"])
+def test_a_partition_at_rest_notices_that_its_store_was_emptied_or_put_back(lost):
+    partition = Partition()
+    partition.store = CountingStore()
+    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), None)
+    partition.turn([MANY[0]])
+    older = partition.store.snapshot()
+    partition.turn([MANY[1]])
+    if lost == "emptied":
+        partition.store.clear(0)
+    else:
+        partition.store.restore(older)
+    place = Place.genesis("i", 0)._replace(offset=partition.offset)
+    for turn in range(1, 10):
+        assert partition.mover.flush(place, partition.state, partition.offset * RETRY_MS + turn * LOOK_MS)
+    assert partition.store.head(0).verdict_offset == partition.offset
+    assert partition.store.units(0) == {MANY[0], MANY[1]}

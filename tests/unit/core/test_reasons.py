@@ -1,0 +1,14 @@
+"""Each code has one explanation."""
+
+import re
+from pathlib import Path
+
+from harness_stream.core import reasons
+
+
+def test_no_code_is_explained_twice():
+    """Codes of two kinds may be the same word: then one text has to fit both, and the later would silently win."""
+    found = re.findall(r"^    (\w+)\.(\w+): ", Path(reasons.__file__).read_text(), re.MULTILINE)
+    codes = [str(getattr(getattr(reasons, kind), name)) for kind, name in found]
+    assert len(codes) > 50
+    assert sorted(codes) == sorted(set(codes))
