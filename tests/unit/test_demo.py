@@ -71,7 +71,7 @@ def test_the_same_mail_is_approved_before_personal_data_was_read_and_denied_afte
     assert before["resource"] == after["resource"] == "email://external/pat@example.com"
     assert read["resource"] == "crm://customers/4711"
     assert after["rule"] == "no-egress-after-pii"
-    assert "personal data was read in this chain" in after["explanation"]
+    assert "personal data was read by this agent" in after["explanation"]
     assert "ago, by crm.read crm://customers/4711" in after["explanation"]
     assert inside["resource"] == "email://internal/team@acme.example"
 

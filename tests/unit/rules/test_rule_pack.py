@@ -135,26 +135,31 @@ def test_shadow_obligations_attempts_and_totals_over_several_classes_have_an_exa
 # --- what the pack says about itself ---
 
 
-@pytest.mark.parametrize("topic", TOPICS)
-def test_every_rule_says_why_and_from_where_and_names_its_knobs(topic):
-    all_from = "All rules are from:" in text_of(topic)
+@pytest.mark.parametrize("topic", [*TOPICS, "production", "all"])
+def test_directly_above_every_rule_stands_why_it_is_there_and_from_where_it_comes(topic):
+    text = text_of(topic)
+    above = re.findall(r"((?:^  #.*\n)*)^  - id: ([\w-]+)$", text, re.MULTILINE)
+    assert [name for _, name in above] == [rule["id"] for rule in document_of(topic)["rules"]]
+    for said, name in above:
+        assert re.search(r"^  # Why: \S(?:.*\n)+?  # From: \S", said), name
+
+
+@pytest.mark.parametrize("topic", [*TOPICS, "production"])
+def test_every_param_says_what_it_is_and_every_rule_names_its_knobs(topic):
     for section, entry in combine.entries_of(text_of(topic)):
-        said = "\n".join(entry.comment)
         if section == "params":
             assert "#" in entry.lines[0], f"`{entry.name}` says what it is"
-        if section != "rules" or (entry.name == "allowed-actions" and topic != TOPICS[0]):
-            continue
-        assert "# Why" in said, entry.name
-        assert all_from or "# From:" in said or "Knob" in said, entry.name
-        knobs = set(re.findall(r"params\.(\w+)", "\n".join(entry.lines)))
-        assert all(knob in said for knob in knobs), f"{entry.name}: {knobs}"
+        if section == "rules":
+            knobs = set(re.findall(r"params\.(\w+)", "\n".join(entry.lines)))
+            assert all(knob in "\n".join(entry.comment) for knob in knobs), f"{entry.name}: {knobs}"
 
 
 def test_every_source_is_one_that_the_readme_has_by_its_name():
     listed = " ".join(README.partition("## Sources")[2].split())
-    cited = {i for topic in TOPICS for i in re.findall(r"\bASI\d\d\b|\bAML\.[A-Z\d.]+\d", text_of(topic))}
+    topics = [*TOPICS, "production"]
+    cited = {i for topic in topics for i in re.findall(r"\bASI\d\d\b|\bAML\.[A-Z\d.]+\d", text_of(topic))}
     assert cited == set(re.findall(r"\bASI\d\d\b|\bAML\.[A-Z\d.]+\d", listed))
-    for topic in TOPICS:
+    for topic in topics:
         said = " ".join(text_of(topic).replace("#", " ").split())
         for source in re.findall(r"(?:ASI\d\d|AML\.[A-Z\d.]+\d) [^;.]*?(?=[;,.]|$)", said):
             assert source in listed, source
