@@ -23,6 +23,7 @@ from harness_stream import Denied, HarnessSync
 from harness_stream.cli import main as cli
 from harness_stream.core import limits
 from harness_stream.core.provenance import WORDS
+from harness_stream.core.reasons import Deny
 from harness_stream.core.rules import inspect
 from harness_stream.core.rules import language as words
 from harness_stream.core.rules.functions import PARAMETERS
@@ -226,6 +227,18 @@ def test_numbers_in_the_text_are_the_engines():
     assert f"more than {limits.WINDOW_VALUES_MAX:,} different values" in PAGE
     assert f"more than {limits.WINDOW_HOLDS_MAX} open holds" in PAGE
     assert f"waits {limits.HOLD_MS_DEFAULT // 60_000} minutes" in PAGE
+
+
+def test_how_far_delegation_reaches_is_what_the_engine_enforces():
+    told = told_between("## Delegation", "## From file to force")
+    depth, fan_out = limits.DELEGATION_DEPTH_DEFAULT, limits.DELEGATION_FAN_OUT_DEFAULT
+    assert f"levels below this agent ({depth} if left out, at most {limits.DELEGATION_DEPTH_MAX})" in told
+    assert f"one of its intents ({fan_out}, at most {limits.DELEGATION_FAN_OUT_MAX:,})" in told
+    assert "at least once an hour" in told
+    assert limits.DELEGATION_IDLE_MS == 3_600_000
+    assert {f"| `{reason}` |" for reason in (Deny.DELEGATION, Deny.DELEGATION_LANE, Deny.CHAIN_CLOSED)} <= set(
+        re.findall(r"^\| `\w+` \|", told, re.MULTILINE)
+    )
 
 
 # --- command lines ---
