@@ -184,10 +184,13 @@ def read_yaml(text: str, findings: Findings, what: str = "rule set", begin: str 
     return None
 
 
+_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # as YAML counts lines
+
+
 def _fix_of(text: str, mark: yaml.Mark | None) -> str:
     """What to do where YAML gave up: mostly a value that should stand in quotes as a whole, and only its start does."""
     line, column = _place(mark)
-    here = text.split("\n")[line - 1]
+    here = [*_LINE_BREAK.split(text), ""][line - 1]
     before, after = here[: column - 1], here[column - 1 :]
     begun = _BEGUN.search(before)
     if begun and ((begun["quoted"] and not _NEXT_KEY.match(after)) or begun["tag"] or _OPERATOR.match(after)):

@@ -222,3 +222,10 @@ def test_no_expression_ever_raises(text):
     quoted = "'" + text.replace("'", "''") + "'"
     program, mistakes = inspect(HEAD + f"rules:\n  - id: a\n    effect: approve\n    when: {quoted}\n")
     assert program or mistakes
+
+
+@pytest.mark.parametrize("text", ["\r\t", "a: b\r\t: c", "x\u2028\t", "\x85\t", "\r\n\t", "\r\r\r["])
+def test_lines_are_counted_as_yaml_counts_them(text):
+    program, mistakes = inspect(text)
+    assert program is None
+    assert mistakes
