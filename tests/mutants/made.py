@@ -206,12 +206,6 @@ def hold_stays_open():
 # --- Beyond the protocol's list ---
 
 
-def replayed_under_a_later_switch():
-    """Windows are made for the bundle in force, whatever was in force when the change was made."""
-    warmed = apply.warm
-    return patch.object(apply, "warm", lambda state, unit, windows, _revision: warmed(state, unit, windows))
-
-
 def fact_not_recorded():
     verdict = Intake._verdict
 

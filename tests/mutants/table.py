@@ -149,12 +149,6 @@ MUTANTS = (
         made.hold_stays_open,
         f"{CORE}/test_intake.py::TestApprovals::test_a_hold_is_approved_once",
     ),
-    Mutant(
-        "deltas replayed under rules of a later switch",
-        "V3",
-        made.replayed_under_a_later_switch,
-        f"{CORE}/test_units.py::test_deltas_from_before_a_switch_are_replayed_as_they_were",
-    ),
     Mutant("a fact that was read is not recorded", "V1", made.fact_not_recorded, PUBLISHES),
     Mutant(
         "an approval never runs out",
