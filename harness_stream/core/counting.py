@@ -93,20 +93,15 @@ def _path(view: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401  a value o
 
 def home_of(spec: window.Spec, event: Event, group: Group) -> str:
     """The unit a group's state lives in: the agent's if it is grouped by agent or chain, else the lane's or a shard."""
-    if "agent_id" in spec.group_by or "chain_id" in spec.group_by:
+    if spec.is_agents:
         return agent_unit(event["agent_id"])
-    return lane_shard(event["lane"], group) if is_spread(spec) else lane_unit(event["lane"])
+    return lane_shard(event["lane"], group) if spec.is_spread else lane_unit(event["lane"])
 
 
-def is_spread(spec: window.Spec) -> bool:
-    """May a lane have more than a few groups of this window? By nothing or by tenant it has not."""
-    return not {"agent_id", "chain_id"} & {*spec.group_by} and not {*spec.group_by} <= {"tenant"}
-
-
-def homes_of(event: Event, windows: Windows, views: Sequence[Mapping[str, Any]] | None = None) -> frozenset[str]:
+def homes_of(event: Event, windows: Windows) -> frozenset[str]:
     """Every unit whose windows an event may be counted in or judged by."""
-    spread = [spec for spec in windows.specs if is_spread(spec)]
-    views = (views_of(event) if views is None else views) if spread else ()
+    spread = [spec for spec in windows.specs if spec.is_spread]
+    views = views_of(event) if spread else ()
     shards = (home_of(spec, event, group_of(spec, view)) for spec in spread for view in views)
     return frozenset((agent_unit(event["agent_id"]), lane_unit(event["lane"]), *shards))
 
@@ -188,7 +183,7 @@ def switched(
         new: the bundle from here on.
         t: chain time, epoch ms.
         revision: of the new bundle.
-        warmup: what the new windows would have counted; without it they know what units keep, or nothing.
+        warmup: what the new windows would have counted; without it they are unknown from here back.
     """
     if old is None:
         return

@@ -142,7 +142,7 @@ class Entered(NamedTuple):
     Attributes:
         revision: of the switch.
         t: its chain time.
-        warmed: it begins with the log's history, not with what units keep.
+        warmed: it begins with the log's history; else it is unknown before `t`.
         since: if warmed: chain time up to which the log told nothing, None if it told everything.
     """
 

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 # Decoding every snapshot of a partition whole, only to know which stands furthest, would cost a hundred times as much.
 _AS_OF = re.compile(rb'\{"v":%d,"as_of":(-?\d+),' % VERSION)
-
-
 # Reading over so many records, at about 4 KiB each, costs no more than another positioned read.
 GAP_RECORDS: Final = 64
 
@@ -130,13 +128,16 @@ class Cold:
 
     def _sealed(self) -> Generator[None, None, Unit | None]:
         """The partition's own snapshot: all others hold every change up to the place in it."""
-        offset = self._snapshots.offsets.get(PARTITION_UNIT)
-        base = None if offset is None else (yield from self._snapshot_at(offset, PARTITION_UNIT))
-        try:
-            values = {} if base is None else decode_unit(base)[0]
-        except ValueError:
-            return None
-        return values if PLACE_KEY in values else None
+        for step in self._read([PARTITION_UNIT]):
+            if step is None:
+                yield
+                continue
+            try:
+                values = decode_unit(step[1].base or b"")[0]
+            except ValueError:
+                return None
+            return values if PLACE_KEY in values else None
+        return None
 
     # --- while the store is away ---
 
@@ -190,7 +191,7 @@ class Cold:
         return windows is None or not same or _install(state, unit, read, windows)
 
     def _read(self, units: Iterable[str]) -> Generator[tuple[str, _Found] | None, None, None]:
-        """Units and their newest snapshots, as far as those are where they should be; None to give way.
+        """Units and their newest snapshots, as far as compaction was not faster; None to give way.
 
         What one cycle wrote stands together, so that few positioned reads bring many.
         """
@@ -201,21 +202,8 @@ class Cold:
                     yield None
                     continue
                 unit, key = places.get(record.offset), key_of(record)
-                if unit is not None and key is not None and key.unit == unit:
+                if unit is not None and key is not None and key.unit == unit and record.value is not None:
                     yield unit, _Found(record.offset, record.value, [])
-
-    def _snapshot_at(self, offset: int, unit: str) -> Generator[None, None, bytes | None]:
-        record = yield from self._record_at(offset)
-        key = None if record is None else key_of(record)
-        return record.value if record is not None and key is not None and key.unit == unit else None
-
-    def _record_at(self, offset: int) -> Generator[None, None, LogRecord | None]:
-        """One positioned read; None if compaction was faster."""
-        for record in self._chains.records(offset, offset + 1):
-            if record is not None:
-                return record
-            yield
-        return None
 
     def _follow_up(self, behind: dict[str, _Found]) -> Generator[None, None, bool]:
         """Give units the changes between their snapshots and the store that was loaded; False if the log does not."""

@@ -146,8 +146,6 @@ class RulesView:
             self._windows[digest] = found
         elif digest in self._bundles and digest not in self._broken:
             self._keep(digest, lambda: self._compiled(self._bundles[digest]))
-        if digest in self._broken:
-            self.problem = f"bundle {digest[:12]} does not load: {self._broken[digest]}"
         return self._windows.get(digest)
 
     def _keep(self, digest: str, compiled: Callable[[], Windows]) -> None:
@@ -173,18 +171,21 @@ class RulesView:
         return False
 
     def _activate(self) -> None:
-        if self._wanted is None or (self.active is not None and self._wanted.revision <= self.active[1]):
+        wanted = self._wanted
+        if wanted is None or (self.active is not None and wanted.revision <= self.active[1]):
             return
         self.problem = ""  # of the one before it
-        if not self._is_compiled(self._wanted.digest):
+        if not self._is_compiled(wanted.digest):
             return
         self._compiling = None
-        if self.windows(self._wanted.digest) is not None:
-            self.active = (self._wanted.digest, self._wanted.revision)
-            self.now = self._wanted.now
+        if self.windows(wanted.digest) is not None:
+            self.active, self.now = (wanted.digest, wanted.revision), wanted.now
         else:
-            self.problem = self.problem or f"bundle {self._wanted.digest[:12]} is not in the rules topic"
-            log.error("rules: revision %d stays out of force: %s", self._wanted.revision, self.problem)
+            why = self._broken.get(wanted.digest)
+            self.problem = f"bundle {wanted.digest[:12]} " + (
+                "is not in the rules topic" if why is None else f"does not load: {why}"
+            )
+            log.error("rules: revision %d stays out of force: %s", wanted.revision, self.problem)
 
 
 def _compile(bundle: bytes) -> Windows:

@@ -63,6 +63,12 @@ class Tail:
 
 def checkpoint_in(record: LogRecord, realm: Realm, partition: int, verifier: Verifier) -> Mapping[str, Any] | None:
     """The authentic checkpoint of this partition of this very log that a record is, else None."""
+    body = any_checkpoint_in(record, partition, verifier)
+    return body if body is not None and body["incarnation"] == realm.incarnation else None
+
+
+def any_checkpoint_in(record: LogRecord, partition: int, verifier: Verifier) -> Mapping[str, Any] | None:
+    """The same of any incarnation: topics may have been recreated."""
     body, _ = read_body(record.value)
     if body.get("kind") != "checkpoint" or not verifier.decision_authentic(record):
         return None
@@ -70,8 +76,7 @@ def checkpoint_in(record: LogRecord, realm: Realm, partition: int, verifier: Ver
         Checkpoint.model_validate(body)
     except ValidationError:
         return None
-    ours = body["incarnation"] == realm.incarnation and body["partition"] == partition
-    return body if ours else None
+    return body if body["partition"] == partition else None
 
 
 class Readback:

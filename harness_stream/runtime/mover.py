@@ -161,6 +161,7 @@ class Mover:
         except StateUnavailable:
             self._failed()
             return Step.UNKNOWN
+        self._answered()
         at = at or StoredHead(-1, 0, FILLING)
         return Step.DONE if at.verdict_offset == self._stored else self._refused(at, place, state)
 
@@ -190,6 +191,7 @@ class Mover:
         except StateUnavailable:
             self._failed()
             return False
+        self._answered()
         unknown, self._unknown = self._unknown, {}
         if at is not None and self._is_attempted(at):
             self._stored = at.verdict_offset
@@ -221,10 +223,7 @@ class Mover:
         except StateUnavailable:
             self._failed()
             return Step.UNKNOWN
-        self._metrics.gauge("harness_redis_up", 1)
-        if not self._answers:
-            log.info("partition %d: the state store answers again", self._partition)
-        self._answers, self._silent_since_ms = True, None
+        self._answered()
         if at is not None:
             return self._refused(at, place, state)
         self._stored, self._attempted = offset, None
@@ -235,6 +234,12 @@ class Mover:
             state.weigh(unit, len(base))
             state.forget(unit, forgotten(state.confirmed(unit), place.header.t))
         return Step.DONE
+
+    def _answered(self) -> None:
+        self._metrics.gauge("harness_redis_up", 1)
+        if not self._answers:
+            log.info("partition %d: the state store answers again", self._partition)
+        self._answers, self._silent_since_ms = True, None
 
     def _failed(self) -> None:
         """One late answer is none that anybody needs to look at; silence is."""

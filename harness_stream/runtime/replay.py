@@ -18,7 +18,7 @@ from harness_stream.core.join import Table, empty_tables
 from harness_stream.core.model import IdentityRow, lane_of
 from harness_stream.core.reasons import Garbage
 from harness_stream.core.state import State
-from harness_stream.core.units import decode_unit, encode_unit
+from harness_stream.core.units import forgotten
 from harness_stream.errors import GarbageRecord
 from harness_stream.ports import LogRecord
 from harness_stream.runtime.batch import Batch, Handling, Taken
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 INCARNATION: Final = "replay"
 WRITER: Final = "0" * 32  # 128 bits, as every writer id (PROTOCOL §3)
 REVISION: Final = 1  # a replay decides by one bundle from its first event on
-# Units are re-read as if from the store every so many changes, which forgets ids nobody may use again. At 300 bytes an
-# id this bounds what is kept too long to about 2 MB, and one pass costs less than the changes before it.
+# What no decision can see any more leaves memory every so many changes. At 300 bytes an id this bounds what is kept too
+# long to about 2 MB, and one pass costs less than the changes before it.
 FORGET_CHANGES: Final = 8_192
 
 
@@ -91,8 +91,7 @@ class World:
             return
         state = self._intake.state
         for unit in self._touched:
-            values, _ = decode_unit(encode_unit(state.confirmed(unit), 0, self.header.t))
-            state.install(unit, values)
+            state.forget(unit, forgotten(state.confirmed(unit), self.header.t))
         self._touched.clear()
         self._changes = 0
 

@@ -88,17 +88,17 @@ class Gathered:
 
         A tombstone ends whatever was said of its unit before: an operator resumed the partition without it.
         """
-        key, value = key_of(record), record.value or b""
-        if key is not None and record.value is None:
+        key = key_of(record)
+        if key is None:
+            return
+        if record.value is None:
             self._forget(key.unit)
             return
         try:
-            part = decode_part(value)
+            part = decode_part(record.value)
         except ValueError:
             return
-        if key is None:
-            return
-        snapshot = Snapshot(part.values, part.as_of, len(value))
+        snapshot = Snapshot(part.values, part.as_of, len(record.value))
         if part.of == 1:
             self._keep(key.unit, snapshot)
             return

@@ -11,14 +11,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
-from pydantic import ValidationError
 
 from harness_stream.core import limits
 from harness_stream.core.fold import Place, is_own
-from harness_stream.core.records import Checkpoint
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.deciding import CHECKPOINT_IDLE_MS
+from harness_stream.runtime.history import any_checkpoint_in
 from harness_stream.runtime.mover import FILLING
 from harness_stream.runtime.snapshots import PLACE_KEY, Gathered
 from harness_stream.runtime.to_end import ends_of, read_to_end
@@ -130,10 +129,11 @@ class Heard:
             self._fold(record, body, digest, self.place)
 
     def _begun_by(self, record: LogRecord) -> Place | None:
-        stated = _stated(record, self._source.verifier, self._partition)
-        if stated is None or stated.body["incarnation"] != self._source.incarnation:
+        body = any_checkpoint_in(record, self._partition, self._source.verifier)
+        if body is None or body["incarnation"] != self._source.incarnation:
             return None
-        return stated.place if self._low - 1 <= stated.place.offset < record.offset else None
+        place = Place.from_json(body)
+        return place if self._low - 1 <= place.offset < record.offset else None
 
     def _fold(self, record: LogRecord, body: Body, digest: str, place: Place) -> None:
         after, checkpoint = place.after(record.offset, body, digest), body.get("kind") == "checkpoint"
@@ -293,25 +293,14 @@ def _newest_checkpoint(source: Source, partition: int) -> tuple[Stated | None, i
     """The newest of this incarnation, and the highest epoch of any other."""
     newest, former = None, 0
     for record in read_to_end(source.reader, source.topics.heads, partition, source.clock):
-        stated = _stated(record, source.verifier, partition)
-        if stated is None:
+        body = any_checkpoint_in(record, partition, source.verifier)
+        if body is None:
             continue
-        if stated.body["incarnation"] == source.incarnation:
-            newest = stated
+        if body["incarnation"] == source.incarnation:
+            newest = Stated(body, record.timestamp_ms or 0)
         else:
-            former = max(former, stated.body["epoch"])
+            former = max(former, body["epoch"])
     return newest, former
-
-
-def _stated(record: LogRecord, verifier: Verifier, partition: int) -> Stated | None:
-    body, _ = read_body(record.value)
-    if body.get("kind") != "checkpoint" or not verifier.decision_authentic(record):
-        return None
-    try:
-        Checkpoint.model_validate(body)
-    except ValidationError:
-        return None
-    return Stated(body, record.timestamp_ms or 0) if body["partition"] == partition else None
 
 
 def _stored(source: Source, partition: int) -> tuple[Place | None, bool]:

@@ -23,7 +23,7 @@ MIN_INSYNC_DEV: Final = 1
 HEADS_SEGMENT_MS: Final = 600_000
 # Rows carry key, headers and framing besides their value.
 FRAMING_BYTES: Final = 4 * limits.KIB
-# A unit of state: kept events (64 KiB), value map (40 KiB) and windows; bundles have the same room. Kafka's default.
+# A piece of a unit of state (limits.PART_BYTES_MAX, or one larger value); bundles have the same room. Kafka's default.
 LARGE_BYTES_MAX: Final = limits.MIB
 # Garbage is kept to look at, not to fill a disk.
 DEADLETTER_BYTES_MAX: Final = 64 * limits.MIB

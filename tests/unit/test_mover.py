@@ -4,6 +4,7 @@ import pytest
 
 from harness_stream.adapters.memory.state import MemoryStateStore
 from harness_stream.core.fold import Place
+from harness_stream.core.limits import STORE_PATIENCE_MS
 from harness_stream.core.state import State
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.mover import FILLING, LOOK_MS, MOVE_UNITS, RETRY_MS, Mover
@@ -116,3 +117,13 @@ def test_a_partition_at_rest_notices_that_its_store_was_emptied_or_put_back(lost
         assert partition.mover.flush(place, partition.state, partition.offset * RETRY_MS + turn * LOOK_MS)
     assert partition.store.head(0).verdict_offset == partition.offset
     assert partition.store.units(0) == {MANY[0], MANY[1]}
+
+
+def test_late_answers_far_apart_are_no_outage(caplog):
+    """Each is followed by an answer, if only to the question what became of the step."""
+    partition = Partition()
+    for _ in range(5):
+        partition.turn(MANY)  # taken, and answered too late
+        partition.turn([MANY[0]])
+        partition.offset += STORE_PATIENCE_MS // RETRY_MS
+    assert "does not answer" not in caplog.text

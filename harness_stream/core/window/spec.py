@@ -91,6 +91,16 @@ class Spec(NamedTuple):
         """All listed selections."""
         return _mask_of(self.bits)
 
+    @property
+    def is_agents(self) -> bool:
+        """Does each group belong to one agent?"""
+        return "agent_id" in self.group_by or "chain_id" in self.group_by
+
+    @property
+    def is_spread(self) -> bool:
+        """May a lane have more than a few groups? By nothing or by tenant it has not, and an agent's are its own."""
+        return not self.is_agents and self.group_by not in {(), ("tenant",)}
+
     def counts(self, entry: Entry, t: int) -> bool:
         """An expired hold reads as denied, and a denial is an attempt."""
         return self.attempts or entry.counts_at(t)
