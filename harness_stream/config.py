@@ -46,6 +46,13 @@ SNAPSHOT_INTERVAL_MS_DEFAULT = 60_000
 RISK_HALF_LIFE_MS_DEFAULT = 300_000
 RISK_DENIALS_FULL_DEFAULT = 20
 
+# What one core decides: more from one lane is a runaway, or a lane that wants a worker of its own and a higher setting.
+LANE_RATE_DEFAULT = 1_000
+# Two seconds' worth: judged within the usual deadline of five even if it comes all at once.
+LANE_BURST_DEFAULT = 2_000
+# Buckets count in microseconds.
+LANE_RATE_MAX = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -65,6 +72,8 @@ class Settings:
         metrics_host: address that port binds; loopback unless probes come from elsewhere.
         snapshot_interval_ms: how often changed chains are written to the chains topic.
         hot_units_max: units of state kept in memory per worker before idle ones leave.
+        lane_rate: intents a second of one lane that a worker evaluates; more are denied (`rate`).
+        lane_burst: how many of them at once, after a silence.
         risk_half_life_ms: after this a denial weighs half in `topologies.risk`.
         risk_denials_full: so many denials at once are risk 1.
         risk_ignored_rules: ids, separated by commas, of rules that deny by that risk; they must not feed it.
@@ -83,6 +92,8 @@ class Settings:
     hot_units_max: int = 100_000
     snapshot_interval_ms: int = SNAPSHOT_INTERVAL_MS_DEFAULT
     metrics_host: str = "127.0.0.1"
+    lane_rate: int = LANE_RATE_DEFAULT
+    lane_burst: int = LANE_BURST_DEFAULT
     risk_half_life_ms: int = RISK_HALF_LIFE_MS_DEFAULT
     risk_denials_full: int = RISK_DENIALS_FULL_DEFAULT
     risk_ignored_rules: str = "too-risky"
@@ -171,6 +182,8 @@ def load_settings(path: Path | None = None, env: Mapping[str, str] | None = None
         )
     if settings.partitions < 1:
         raise ConfigError("`partitions` must be at least 1")
+    if settings.lane_burst < 1 or not 1 <= settings.lane_rate <= LANE_RATE_MAX:
+        raise ConfigError(f"`lane_burst` must be at least 1, and `lane_rate` 1 to {LANE_RATE_MAX:,}")
     if min(settings.risk_half_life_ms, settings.risk_denials_full) < 1:
         raise ConfigError("`risk_half_life_ms` and `risk_denials_full` must be at least 1")
     return settings

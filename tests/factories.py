@@ -212,9 +212,9 @@ class Story:
         self.changes: list[dict[str, Any]] = []
         self._acted = 0
 
-    def take(self, event: Any, t: int = NOW) -> dict[str, Any]:
-        """The body this input gets."""
-        body, digest = read_body(encode_body(self.intake.answer(event, arrival(event, t), t)))
+    def take(self, event: Any, t: int = NOW, *, at: int | None = None) -> dict[str, Any]:
+        """The body this input gets that was appended at t and is decided at `at`, by default the same."""
+        body, digest = read_body(encode_body(self.intake.answer(event, arrival(event, t), t if at is None else at)))
         RECORDS[body["kind"]].model_validate(linked(body))
         self.digests.append(digest)
         change = change_of(body, digest)

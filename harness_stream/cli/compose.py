@@ -20,6 +20,7 @@ from harness_stream.adapters.kafka.topics import verify
 from harness_stream.adapters.redis.state import RedisStateStore
 from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier
 from harness_stream.core import limits
+from harness_stream.core.rate import Rate
 from harness_stream.errors import ConfigError
 from harness_stream.runtime.facts import RulesView
 from harness_stream.runtime.realm import Ports, Realm
@@ -42,6 +43,7 @@ def realm_of(settings: Settings, incarnation_id: str) -> Realm:
         dev=settings.dev,
         snapshot_interval_ms=settings.snapshot_interval_ms,
         hot_units_max=max(1, settings.hot_units_max // settings.partitions),
+        lane_rate=Rate(settings.lane_rate, settings.lane_burst),
         hot_bytes_max=limits.HOT_STORED_BYTES_MAX // settings.partitions,
     )
 

@@ -49,6 +49,8 @@ FLAGS: Final[Mapping[str, Flag]] = {
     "snapshot_interval_ms": Flag("How often changed chains are written to the log, ms.", least=1),
     "group": Flag("Consumer group of the workers."),
     "hot_units_max": Flag("Units of state a worker keeps in memory.", least=1),
+    "lane_rate": Flag("Intents a second of one lane that are evaluated; more are denied.", least=1),
+    "lane_burst": Flag("How many of them at once, after a silence.", least=1),
     "metrics_port": Flag("HTTP port of /livez, /readyz and /metrics; 0: none.", least=0),
     "metrics_host": Flag("Address that port binds."),
     "risk_half_life_ms": Flag("After this a denial weighs half, ms.", least=1),

@@ -7,12 +7,21 @@ owner adds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness_stream.core import chain as chains
 from harness_stream.core import delegation, limits
-from harness_stream.core.decide import Arrival, Decided, decide, denied_later, engine_reason, event_of, refused
+from harness_stream.core.decide import (
+    Arrival,
+    Decided,
+    decide,
+    denied_later,
+    engine_reason,
+    event_of,
+    refused,
+    untimely,
+)
 from harness_stream.core.ids import Remembered, id_time_ms, ids_unit, memory_of, remembered
 from harness_stream.core.join import ABSENT, ENGINE, Tables, join
 from harness_stream.core.lanes import partition_of
@@ -34,6 +43,7 @@ from harness_stream.core.state import State, agent_unit, lane_unit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from harness_stream.core.rate import LaneRates
     from harness_stream.core.rules.windows import Windows
 
 Answer = dict[str, Any]
@@ -109,6 +119,7 @@ class Intake:
         tables: the four views.
         windows: the compiled rules in force.
         rules: (digest, revision) as the log names them.
+        rates: what each lane may still ask; None admits everything (`harness replay`).
     """
 
     partition: int | None
@@ -117,6 +128,7 @@ class Intake:
     tables: Tables
     windows: Windows
     rules: tuple[str, int]
+    rates: LaneRates | None = field(default=None, kw_only=True)
 
     def answer(self, event: Input, arrival: Arrival, decided_at: int) -> Answer:
         """The body of the record that covers this input."""
@@ -137,12 +149,12 @@ class Intake:
 
     def quarantined(self, intent: Intent, arrival: Arrival, decided_at: int) -> Answer:
         """A denial without a look at what crashed workers before."""
-        return self._rejected(intent, arrival) or self.minimal(intent, arrival, Deny.QUARANTINED, decided_at)
+        return self._rejected(intent, arrival) or self.minimal(intent, arrival, refused(Deny.QUARANTINED), decided_at)
 
-    def minimal(self, intent: Intent, arrival: Arrival, code: Deny, decided_at: int) -> Answer:
+    def minimal(self, intent: Intent, arrival: Arrival, denied: Decided, decided_at: int) -> Answer:
         """A denial that names nothing but its reason."""
         inputs = {"decided_at": decided_at, "engine": ENGINE, "tables": {}}
-        return self._verdict(intent, arrival, refused(code), inputs)
+        return self._verdict(intent, arrival, denied, inputs)
 
     def _rejected(self, event: Input, arrival: Arrival) -> Answer | None:
         misplaced = self._misplaced(event)
@@ -165,6 +177,9 @@ class Intake:
     # --- intents ---
 
     def _intent(self, intent: Intent, arrival: Arrival, decided_at: int) -> Answer:
+        denied = untimely(intent, arrival, decided_at) or self.beyond_rate(intent, arrival)
+        if denied is not None:
+            return self.minimal(intent, arrival, denied, decided_at)
         inputs = self.facts(intent, arrival.t, decided_at)
         decided = decide(intent, arrival, inputs, self.state, self.windows)
         return self._verdict(intent, arrival, decided, inputs)
@@ -343,6 +358,15 @@ class Intake:
 
     # --- what is known of who, where, how dangerous and which data; a replay may know it from the log instead ---
 
+    def beyond_rate(self, intent: Intent, arrival: Arrival) -> Decided | None:
+        """The denial of an intent that its lane has no room for; else its room is taken."""
+        if self.rates is None:
+            return None
+        lane = self.lane(intent.agent_id)
+        if self.rates.take(lane, arrival.t):
+            return None
+        return refused(Deny.RATE, f"lane {lane}: more than {self.rates.rate}")
+
     def facts(self, intent: Intent, t: int, decided_at: int) -> dict[str, Any]:
         """The `inputs` of a verdict on this intent at chain time t."""
         above = delegation.ancestors(self.state, intent, t)
@@ -415,6 +439,14 @@ def _ack(event: Input, arrival: Arrival, reason: Refuse | None, change: Mapping[
         "reason": None if reason is None else str(reason),
         "change": change,
     }
+
+
+def rate_denied(body: Mapping[str, Any]) -> Decided | None:
+    """The denial that a record gives for its lane's rate; None if it was admitted."""
+    reasons = body["reasons"] if body["kind"] == "verdict" else []
+    if not reasons or reasons[0].get("code") != Deny.RATE:
+        return None
+    return refused(Deny.RATE, reasons[0].get("detail"))
 
 
 def inputs_of(body: Mapping[str, Any]) -> dict[str, Any]:

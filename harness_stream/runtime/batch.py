@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness_stream.core import limits
 from harness_stream.core.apply import Change, apply, change_of
-from harness_stream.core.decide import Arrival
+from harness_stream.core.decide import Arrival, refused
 from harness_stream.core.fold import Header, fold_header
 from harness_stream.core.model import Intent
 from harness_stream.core.reasons import Deny, Garbage, Skip
@@ -99,7 +99,7 @@ class Batch:
         arrival = Arrival(digest_of(record.value or b""), record.timestamp_ms or 0, self._chain_time(record))
         body, value = self._encoded(self._answer(event, arrival, handling), record)
         if isinstance(event, Intent) and body["kind"] == "verdict" and len(value) > limits.VERDICT_BYTES_MAX:
-            minimal = self.intake.minimal(event, arrival, Deny.TOO_LARGE, self.decided_at)
+            minimal = self.intake.minimal(event, arrival, refused(Deny.TOO_LARGE), self.decided_at)
             body, value = self._encoded(minimal, record)
         self._append(body, value, record)
 

@@ -17,6 +17,7 @@ from harness_stream.core.fold import Place, fold_header
 from harness_stream.core.intake import Intake, units_needed
 from harness_stream.core.model import Intent
 from harness_stream.core.partition import Signal
+from harness_stream.core.rate import LaneRates
 from harness_stream.core.reasons import Refuse, Reject
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.errors import GarbageRecord
@@ -106,6 +107,7 @@ class Deciding:
         cold, clock = loader.cold(snapshots), ports.clock
         self._fetching = Fetching(loader, cold, folded.state, self._windows_confirmed, clock, ports.metrics, self.fail)
         self._background: deque[Generator[None, None, None]] = deque([cold.scan(folded.state.all_units)])
+        self._rates = LaneRates(realm.lane_rate)
         self._takeover = Takeover(self._state, mover, snapshots)
         self._checkpoint()
         ports.consumer.start(partition, self._header.next_input)
@@ -282,7 +284,8 @@ class Deciding:
         if rules is None or windows is None:
             raise AssertionError("deciding without the bundle in force")
         self._state.push()
-        intake = Intake(self._partition, self._realm.partitions, self._state, self._tables, windows, rules)
+        place = self._partition, self._realm.partitions
+        intake = Intake(*place, self._state, self._tables, windows, rules, rates=self._rates)
         return Batch(self._header, intake, self._ports.clock.now_ms())
 
     def _windows_in_force(self) -> Windows | None:

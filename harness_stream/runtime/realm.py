@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from harness_stream import config
 from harness_stream.core import limits
+from harness_stream.core.rate import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from harness_stream.ports import Clock, InputConsumer, LogReader, LogWriter, Metrics, Signer, StateStore, Verifier
     from harness_stream.wire.topics import Topics
+
+LANE_RATE_DEFAULT: Final = Rate(config.LANE_RATE_DEFAULT, config.LANE_BURST_DEFAULT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class Realm:
         dev: it is unsigned.
         snapshot_interval_ms: how often changed units are written to the chains topic.
         hot_units_max: units of one partition kept in memory before idle ones leave.
+        lane_rate: what one lane may have evaluated.
         hot_bytes_max: what they may have together where they are stored.
     """
 
@@ -38,6 +43,7 @@ class Realm:
     dev: bool
     snapshot_interval_ms: int
     hot_units_max: int
+    lane_rate: Rate = LANE_RATE_DEFAULT
     hot_bytes_max: int = limits.HOT_STORED_BYTES_MAX
 
 

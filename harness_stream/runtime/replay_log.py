@@ -1,8 +1,9 @@
 """A stretch of a real log decided anew by other rules (DESIGN §10, `harness replay --from-log`).
 
 Rule of this file: only what rules can change is decided anew. What was before the stretch is history as it really was;
-what the worker skipped, rejected or quarantined stays so; chain time and decided_at are the real ones; and facts are
-those the log recorded with each verdict, by value. Only fields that no rule in force read then come from tables.
+what the worker skipped, rejected, quarantined or denied for its rate stays so; chain time and decided_at are the real
+ones; and facts are those the log recorded with each verdict, by value. Only fields that no rule in force read then come
+from tables.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 from harness_stream.core import delegation
 from harness_stream.core.ids import memory_of
-from harness_stream.core.intake import Answer, Input, Intake, inputs_of
+from harness_stream.core.intake import Answer, Input, Intake, inputs_of, rate_denied
 from harness_stream.core.model import Approval, Intent, Outcome
 from harness_stream.core.reasons import Deny, Refuse
 from harness_stream.core.records import RECORDS
@@ -29,7 +30,7 @@ from harness_stream.wire.codec import decode_input
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness_stream.core.decide import Arrival
+    from harness_stream.core.decide import Arrival, Decided
     from harness_stream.core.fold import Body
     from harness_stream.core.join import Tables
     from harness_stream.core.rules.windows import Windows
@@ -179,6 +180,10 @@ class _Intake(Intake):
         if self.real["kind"] == "reject":
             return {name: self.real[name] for name in _REJECT_FIELDS}
         return Intake.answer(self, event, arrival, decided_at)
+
+    def beyond_rate(self, intent: Intent, arrival: Arrival) -> Decided | None:  # noqa: ARG002  the base's signature
+        """As it really was."""
+        return rate_denied(self.real)
 
     def facts(self, intent: Intent, t: int, decided_at: int) -> dict[str, Any]:
         """From the tables the replay was given."""

@@ -388,7 +388,7 @@ def test_an_append_time_from_the_future_does_not_move_chain_time(logs: Logs) -> 
     bodies = [logs.body(r.offset) | {"offset": r.offset} for r in logs.decisions]
     offset = next(body["offset"] for body in bodies if later(body))
     body, was = logs.body(offset), logs.place_before(offset).header.t
-    inputs = body["inputs"] | {"decided_at": body["t"] - 6_000}
+    inputs = {"decided_at": body["t"] - 6_000, "engine": body["inputs"]["engine"], "tables": {}}
     remember = body["remember_until"] - (0 if remembered_by_id(body) else body["t"] - was)
     clock = {"code": "clock", "detail": "append time 6000 ms ahead of the worker"}
     denied = body | {"t": was, "decision": "deny", "reasons": [clock], "valid_for_ms": 0, "event": None}

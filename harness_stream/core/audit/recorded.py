@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness_stream.core import delegation
-from harness_stream.core.intake import Intake, inputs_of
+from harness_stream.core.intake import Intake, inputs_of, rate_denied
 from harness_stream.core.join import empty_tables, system_of
 from harness_stream.core.reasons import Refuse
 
 if TYPE_CHECKING:
+    from harness_stream.core.decide import Arrival, Decided
     from harness_stream.core.fold import Body
     from harness_stream.core.model import Intent
     from harness_stream.core.rules.windows import Windows
@@ -46,6 +47,10 @@ class RecordedIntake(Intake):
         if told != above:
             raise ValueError(f"facts of the agents above {told}, and those above are {above}")
         return inputs
+
+    def beyond_rate(self, intent: Intent, arrival: Arrival) -> Decided | None:  # noqa: ARG002  the base's signature
+        """As it was: what a worker had seen of the lane since it claimed is no history."""
+        return rate_denied(self.real)
 
     def lane(self, agent_id: str) -> str:
         """As recorded with the change."""

@@ -4,7 +4,7 @@ import factories as make
 import pytest
 
 from harness_stream.core import limits
-from harness_stream.core.decide import decide
+from harness_stream.core.decide import decide, untimely
 from harness_stream.core.delegation import ancestors
 from harness_stream.core.ids import Remembered, ids_unit
 from harness_stream.core.intake import join
@@ -22,7 +22,7 @@ def decided(tables=None, state=None, rules=make.APPROVE_ALL, *, t: int = NOW, ap
     above = ancestors(state, intent, t)
     inputs = join(intent, tables or make.tables(), at, windows.program.fields_read, above)
     arrival = make.arrival(intent, t, append_ms=append_ms)
-    return decide(intent, arrival, inputs, state, windows)
+    return untimely(intent, arrival, at) or decide(intent, arrival, inputs, state, windows)
 
 
 def code(result) -> str:
