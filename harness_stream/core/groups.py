@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import orjson
+
 from harness_stream.core import limits, window
 from harness_stream.core.state import PARTITION_UNIT
 
@@ -23,16 +25,40 @@ SINCE_KEY = ("since",)
 """In the partition's unit: window id → `Entered`, of the switch by which it entered the bundle in force."""
 
 
-class Kept(NamedTuple):
+class Kept:
     """A group's state, under ("window", window id, generation, group).
 
-    Attributes:
+    A unit may hold thousands of groups with hundreds of events each, of which one intent asks a few: what was read as
+    text is taken apart when it is asked for, and what nobody changed is written as it was read.
+
+    Args:
         until: the last chain time at which it can matter, epoch ms.
         state: of the window.
+        text: the same as `text` gave it; one of the two is enough.
     """
 
-    until: int
-    state: window.WindowState
+    __slots__ = ("_state", "_text", "until")
+
+    def __init__(self, until: int, state: window.WindowState | None = None, text: str = "") -> None:
+        self.until, self._state, self._text = until, state, text
+
+    @property
+    def state(self) -> window.WindowState:
+        """The window's state."""
+        if self._state is None:
+            self._state, self._text = window.from_json(orjson.loads(self._text)), ""
+        return self._state
+
+    @property
+    def text(self) -> str:
+        """The state as JSON, as units hold it."""
+        return self._text or orjson.dumps(window.to_json(self.state), default=list).decode()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Kept) and (self.until, self.state) == (other.until, other.state)
+
+    def __hash__(self) -> int:
+        return hash((self.until, self.text))
 
 
 class Room(NamedTuple):

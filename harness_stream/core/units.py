@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from harness_stream.core import limits, window
+from harness_stream.core import limits
 from harness_stream.core.apply import Change, apply
 from harness_stream.core.chain import Agent, Chain, OpenHold
 from harness_stream.core.delegation import Delegation, Tree
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from harness_stream.core.rules.windows import Windows
 
-VERSION = 2
+VERSION = 3
 
 
 def encode_unit(values: Mapping[Key, Any], as_of: int, t: int) -> bytes:
@@ -215,7 +215,7 @@ def _holds(value: list[Any]) -> tuple[OpenHold, ...]:
 
 
 def _kept(value: list[Any]) -> Kept:
-    return Kept(value[0], window.from_json(value[1]))
+    return Kept(value[0], text=value[1])
 
 
 def _room(value: list[Any]) -> Room:
@@ -233,7 +233,7 @@ _PLAIN: Mapping[str, Callable[[Any], Any]] = {
     "hold": _same,
     "held": _same,
     "holds": list,
-    "window": lambda kept: [kept.until, window.to_json(kept.state)],
+    "window": lambda kept: [kept.until, kept.text],
     "since": _same,
     "overflow": _same,
     "groups": list,

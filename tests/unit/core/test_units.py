@@ -1,10 +1,13 @@
 """A unit of state as bytes and back: what is left out no decision can see (PROTOCOL §6)."""
 
+from unittest import mock
+
 import factories as make
 import pytest
 
 from harness_stream.core import limits, units
 from harness_stream.core.apply import units_of
+from harness_stream.core.groups import Kept
 from harness_stream.core.ids import UNIT_PREFIX
 from harness_stream.core.state import PARTITION_UNIT, State, agent_unit, lane_unit
 
@@ -64,7 +67,7 @@ def test_an_answered_hold_is_left_out(story: make.Story):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"[]", b"{}", b'{"v":9,"as_of":0,"items":[]}', b'{"v":2,"as_of":0,"items":[[["x"],1]]}']
+    "data", [b"", b"[]", b"{}", b'{"v":9,"as_of":0,"items":[]}', b'{"v":3,"as_of":0,"items":[[["x"],1]]}']
 )
 def test_bytes_of_others_are_refused(data: bytes):
     with pytest.raises(ValueError):
@@ -129,3 +132,13 @@ def test_a_large_unit_comes_in_pieces_that_are_the_unit(monkeypatch: pytest.Monk
     assert len(parts) > 1
     assert [(p.as_of, p.number, p.of, p.mark) for p in parts] == [(7, n, len(parts), 3) for n in range(len(parts))]
     assert {key: value for part in parts for key, value in part.values.items()} == values
+
+
+def test_a_group_that_nobody_asks_for_is_not_taken_apart_and_is_written_as_it_was_read(story: make.Story):
+    stored = units.encode_unit(story.state.confirmed(UNIT), 9, make.NOW)
+    values, _ = units.decode_unit(stored)
+    with mock.patch("harness_stream.core.window.from_json", side_effect=AssertionError):
+        assert units.encode_unit(values, 9, make.NOW) == stored
+    groups = [value for value in values.values() if isinstance(value, Kept)]
+    assert groups
+    assert [g.state for g in groups] == [g.state for g in story.state.confirmed(UNIT).values() if isinstance(g, Kept)]
