@@ -154,9 +154,8 @@ def _kept(state: State, spec: window.Spec, home: str, group: Group, t: int) -> K
 
 
 def window_key(state: State, spec: window.Spec, group: Group) -> tuple[Any, ...]:
-    """Where a unit keeps one group's `Kept`; long values are named by their digests."""
-    named = tuple(window.value_of(value) if isinstance(value, str) else value for value in group)
-    return ("window", spec.id, generation(state, spec.id), named)
+    """Where a unit keeps one group's `Kept`."""
+    return ("window", spec.id, generation(state, spec.id), group)
 
 
 # --- Generations ---
@@ -186,4 +185,5 @@ def entered(state: State, window_id: str) -> Entered:
 
 def generation(state: State, window_id: str) -> int:
     """Revision by which a window (again) entered the bundle in force, 0 if it was there from the first."""
-    return entered(state, window_id).revision
+    since: Mapping[str, Sequence[Any]] | None = state.get(PARTITION_UNIT, SINCE_KEY)
+    return since[window_id][0] if since and window_id in since else 0
