@@ -12,7 +12,7 @@ import threading
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -46,8 +46,9 @@ _CONFIRM_BUCKETS_S: Final = (1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25,
 METRICS: Final[dict[str, Metric]] = {
     "harness_inputs_total": Metric("counter", "Input records taken in, by type (`garbage` if none).", ("kind",)),
     "harness_verdicts_total": Metric("counter", "Verdicts published: approve, deny, hold.", ("decision",)),
+    "harness_unknown_total": Metric("counter", "Verdicts for which a window's interval did not settle a condition."),
     "harness_denies_total": Metric("counter", "Denials by the engine's own reason (`rule` if a rule's).", ("reason",)),
-    "harness_void_total": Metric("counter", "Decision-log records that lost (PROTOCOL §4)."),
+    "harness_void_total": Metric("counter", "Decision-log records that lost (PROTOCOL §4), as an owner met them."),
     "harness_skips_total": Metric("counter", "Input records skipped, by reason.", ("reason",)),
     "harness_deadletter_dropped_total": Metric("counter", "Copies of garbage not kept, for want of room."),
     "harness_rejects_total": Metric("counter", "Input records rejected, by reason.", ("reason",)),
@@ -76,6 +77,14 @@ _Family = Counter | Gauge | Histogram
 _TYPES: Final[dict[Kind, type[_Family]]] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
 
 
+class _Series(NamedTuple):
+    """One line of the exposition, its labels in the order in which a caller named them."""
+
+    kind: Kind
+    name: str
+    labels: tuple[tuple[str, str], ...]
+
+
 class PrometheusMetrics:
     """`ports.Metrics` on an own Prometheus registry.
 
@@ -87,7 +96,7 @@ class PrometheusMetrics:
         self._registry = CollectorRegistry()
         self._families = {name: _family(name, metric, self._registry) for name, metric in METRICS.items()}
         # Looking a child up by its labels costs the client library several microseconds, this dictionary a tenth.
-        self._children: dict[tuple[object, ...], _Family] = {}
+        self._children: dict[_Series, _Family] = {}
 
     def count(self, name: str, amount: int = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -101,12 +110,19 @@ class PrometheusMetrics:
         """Add to a histogram."""
         cast("Histogram", self._child("histogram", name, labels)).observe(value)
 
+    def drop(self, **labels: str) -> None:
+        """Show nothing more that has these labels, among others."""
+        for key in [key for key in self._children if labels.items() <= dict(key.labels).items()]:
+            del self._children[key]
+            held = dict(key.labels)
+            self._families[key.name].remove(*(held[label] for label in METRICS[key.name].labels))
+
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def _child(self, kind: Kind, name: str, labels: dict[str, str]) -> _Family:
-        key = (kind, name, *labels.items())
+        key = _Series(kind, name, tuple(labels.items()))
         child = self._children.get(key)
         if child is None:
             metric = METRICS.get(name)
@@ -127,6 +143,9 @@ class NullMetrics:
         """Forget."""
 
     def observe(self, name: str, value: float, **labels: str) -> None:
+        """Forget."""
+
+    def drop(self, **labels: str) -> None:
         """Forget."""
 
 
