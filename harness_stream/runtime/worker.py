@@ -180,6 +180,7 @@ class Worker:
     def _gauge(self) -> None:
         metrics, now_ms = self._ports.metrics, self._ports.clock.now_ms()
         metrics.gauge("harness_ready", float(self.readiness().ready))
+        metrics.gauge("harness_bundle_unusable", float(bool(self.rules.problem)))
         metrics.gauge("harness_hot_units", sum(len(o.state) for o in self.owners.values()))
         metrics.gauge("harness_hot_bytes", sum(o.state.hot_bytes for o in self.owners.values()))
         for name, table in self.tables.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import orjson
 import pytest
 
-
 from harness_stream.adapters.signing import UNSIGNED_HEADERS
 from harness_stream.core import limits
 from harness_stream.runtime.mover import LOOK_MS

@@ -97,6 +97,19 @@ def test_two_workers_in_one_process_do_not_share_counts():
     assert "harness_void_total 0.0" in two.exposition().decode()
 
 
+@pytest.mark.parametrize("series", [
+    'harness_denies_total{reason="quarantined"}',
+    'harness_denies_total{reason="rule"}',
+    'harness_rejects_total{reason="state_unavailable"}',
+    'harness_skips_total{reason="input_lost"}',
+    'harness_security_events_total{reason="halted"}',
+    'harness_security_events_total{reason="bypass"}',
+])  # fmt: skip
+def test_what_an_alert_waits_for_is_there_before_it_happens(series):
+    """Prometheus' `increase` sees no event that made its series."""
+    assert f"{series} 0.0" in PrometheusMetrics().exposition().decode()
+
+
 def test_what_is_dropped_is_shown_no_more_and_begins_anew():
     metrics = PrometheusMetrics()
     for partition in ("3", "4"):
