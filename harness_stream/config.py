@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness_stream.alarms import Alarm, sound
 from harness_stream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _meant(name: str, known: list[str]) -> str | None:
 @cache
 def _say_once(text: str) -> None:
     """Without any set-up of logging, as in a command, this is a plain line on standard error."""
-    log.warning(text)
+    sound(log, Alarm.SETTING_IGNORED, text)
 
 
 def load_settings(path: Path | None = None, env: Mapping[str, str] | None = None, **flags: object) -> Settings:

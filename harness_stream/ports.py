@@ -266,5 +266,8 @@ class Metrics(Protocol):
     def observe(self, name: str, value: float, **labels: str) -> None:
         """Add to a histogram."""
 
+    def drop(self, **labels: str) -> None:
+        """Show nothing more that has these labels: what they name is another process's from now on."""
+
 
 JsonObject = dict[str, Any]

@@ -8,6 +8,7 @@ ends at once. SIGTERM gives exit code 0 in both cases, since a stop that was ask
 from __future__ import annotations
 
 import gc
+import json as json_format
 import logging
 import os
 import signal
@@ -128,6 +129,18 @@ class Stop:
         self.asked = True
 
 
+class JsonLines(logging.Formatter):
+    """One JSON object a line, whatever the message holds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record, and the traceback if there is one."""
+        told = {"at": self.formatTime(record), "level": record.levelname, "message": record.getMessage()}
+        if record.exc_info:
+            told["traceback"] = self.formatException(record.exc_info)
+        return json_format.dumps(told, ensure_ascii=False)
+
+
 def _log_to_stderr(*, as_json: bool) -> None:
-    text, structured = "%(asctime)s %(message)s", '{"at":"%(asctime)s","level":"%(levelname)s","message":"%(message)s"}'
-    logging.basicConfig(level=logging.INFO, format=structured if as_json else text)
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(asctime)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -6,6 +6,7 @@ A reason is a word for machines and, with `EXPLAIN`, a sentence for people: what
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 
 class Deny(StrEnum):
@@ -106,6 +107,9 @@ class Client(StrEnum):
     LOG_CONTRADICTS = "log_contradicts"
     CLOSED = "closed"
 
+
+SECURITY_EVENTS: Final[frozenset[str]] = frozenset({Reject.WRONG_PARTITION, Reject.ID_REUSED, Refuse.BYPASS})
+"""Answers behind which somebody may have gone around the harness, or tried to."""
 
 EXPLAIN: dict[str, str] = {
     Deny.DEFAULT: "no rule approved it; add an approve rule for this action, or widen the agent's allowed actions",

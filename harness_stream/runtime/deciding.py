@@ -12,13 +12,14 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from harness_stream.alarms import Alarm, sound
 from harness_stream.core import counting, limits
 from harness_stream.core.fold import Place, fold_header
 from harness_stream.core.intake import Intake, units_needed
 from harness_stream.core.model import Intent
 from harness_stream.core.partition import Signal
 from harness_stream.core.rate import LaneRates
-from harness_stream.core.reasons import Refuse, Reject
+from harness_stream.core.reasons import SECURITY_EVENTS
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.errors import GarbageRecord
 from harness_stream.runtime.admission import admit
@@ -148,8 +149,9 @@ class Deciding:
         """Retention overtook the input position; what is kept begins at `low`."""
         if low <= self._header.next_input or self._released:
             return
-        log.error("partition %d: input up to offset %d was lost to retention", self._partition, low - 1)
-        self._ports.metrics.count("harness_security_events_total", reason="input_lost")
+        what = f"partition {self._partition}: input up to offset {low - 1} was lost to retention"
+        sound(log, Alarm.INPUT_LOST, what)
+        self._ports.metrics.count("harness_security_events_total", reason=Alarm.INPUT_LOST)
         batch = self._new_batch()
         batch.input_lost(low - 1)
         self._publish(batch)
@@ -263,6 +265,8 @@ class Deciding:
         handling = Handling.UNAVAILABLE if missing else Handling.EVALUATE
         if self._header.crash_claims >= limits.QUARANTINE_CLAIMS and not missing:
             handling = Handling.QUARANTINE
+            what = f"partition {self._partition}: input {taken.record.offset} is set aside unevaluated"
+            sound(log, Alarm.QUARANTINED, what)
         if taken.record.offset >= batch.header.next_input:
             batch.take(taken, handling)
         return True
@@ -464,16 +468,21 @@ def _count_record(metrics: Metrics, body: Mapping[str, Any]) -> None:
     if kind == "verdict":
         metrics.count("harness_inputs_total", kind="intent")
         metrics.count("harness_verdicts_total", decision=body["decision"])
+        if any(reason.get("unknown") for reason in body["reasons"]):
+            metrics.count("harness_unknown_total")
         if body["decision"] == "deny":
             metrics.count("harness_denies_total", reason=body["reasons"][0]["code"])
     elif kind == "reject":
         metrics.count("harness_rejects_total", reason=body["reason"])
-        if body["reason"] in {Reject.WRONG_PARTITION, Reject.ID_REUSED}:
-            metrics.count("harness_security_events_total", reason=body["reason"])
+        _count_security(metrics, body["reason"])
     elif kind == "skip":
         metrics.count("harness_inputs_total", body["count"], kind="garbage")
         metrics.count("harness_skips_total", reason=body["reason"])
     else:
         metrics.count("harness_inputs_total", kind=body["event_type"])
-        if body["reason"] == Refuse.BYPASS:
-            metrics.count("harness_security_events_total", reason=body["reason"])
+        _count_security(metrics, body["reason"])
+
+
+def _count_security(metrics: Metrics, reason: str | None) -> None:
+    if reason in SECURITY_EVENTS:
+        metrics.count("harness_security_events_total", reason=reason)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
+from harness_stream.alarms import Alarm, sound
 from harness_stream.core.rules.compile import from_bundle
 from harness_stream.core.rules.windows import Windows
 from harness_stream.errors import InvalidInput
@@ -185,7 +186,8 @@ class RulesView:
             self.problem = f"bundle {wanted.digest[:12]} " + (
                 "is not in the rules topic" if why is None else f"does not load: {why}"
             )
-            log.error("rules: revision %d stays out of force: %s", wanted.revision, self.problem)
+            what = f"rules: revision {wanted.revision} stays out of force: {self.problem}"
+            sound(log, Alarm.BUNDLE_UNUSABLE, what)
 
 
 def _compile(bundle: bytes) -> Windows:

@@ -67,6 +67,7 @@ class Folded:
         stored: verdict offset of the store it started from, None if it started elsewhere.
         epoch_seen: highest epoch of any claim read, effective or not.
         void: records that did not count.
+        read: offset of the furthest record read.
         last: body of the newest record read, to tell a clean stop from a crash.
         ahead: as of which record a snapshot unit already stands.
         checkpoint: newest checkpoint known.
@@ -80,6 +81,7 @@ class Folded:
     stored: int | None = None
     epoch_seen: int = 0
     void: int = 0
+    read: int = -1
     last: Body | None = None
     ahead: dict[str, int] | None = None
     checkpoint: Body | None = None
@@ -93,8 +95,10 @@ class Folded:
         if body["kind"] in {"claim", "resume"}:
             self.epoch_seen = max(self.epoch_seen, whole(body.get("epoch")) or 0)
         place = self.place.after(offset, body, digest)
+        # What follows the last effective record is read again by the next fold.
+        again, self.read = offset <= self.read, max(offset, self.read)
         if place is None:
-            self.void += body.get("kind") != "checkpoint"
+            self.void += not again and body["kind"] != "checkpoint"
             return
         before, self.place = self.place, place
         self._apply(offset, body, digest, before, rules)
@@ -210,7 +214,7 @@ class Loader:
         partition = state.confirmed(PARTITION_UNIT)
         for name, unit in self._ports.store.load(self._partition, missing).items():
             if unit is None or unit.base is None:  # deltas alone: the server evicted what they were appended to
-                raise CannotLoadError(Signal.STATE_GONE, f"the store lost unit {name}")
+                raise CannotLoadError(Signal.STATE_GONE, f"the store lost a unit: {name}")
             values = replay_unit(name, unit.base, unit.deltas, partition, windows)
             state.install(name, values, unit.size)
 

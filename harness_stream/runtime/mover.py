@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from harness_stream.alarms import Alarm, sound
 from harness_stream.core import limits
 from harness_stream.core.units import encode_change, encode_unit, forgotten
 from harness_stream.errors import StateUnavailable
@@ -247,7 +248,8 @@ class Mover:
         self._not_before_ms = self._now_ms + RETRY_MS
         self._silent_since_ms = self._now_ms if self._silent_since_ms is None else self._silent_since_ms
         if self._answers and self._now_ms - self._silent_since_ms >= limits.STORE_PATIENCE_MS:
-            log.warning("partition %d: the state store does not answer; going on from memory", self._partition)
+            what = f"partition {self._partition}: the state store does not answer; going on from memory"
+            sound(log, Alarm.STORE_SILENT, what)
             self._answers = False
             self._metrics.gauge("harness_redis_up", 0)
 
@@ -265,6 +267,9 @@ class Mover:
             return Step.UNKNOWN  # a newer owner moved it; the log will tell us so
         if not state.complete:
             return Step.GONE
+        stands = "is empty" if at.verdict_offset < 0 else f"stands at {at.verdict_offset}"
+        what = f"partition {self._partition}: the state store {stands} and was left at {before}; filling it anew"
+        sound(log, Alarm.STORE_REPLACED, what)
         self.refill(state)
         return Step.UNKNOWN
 

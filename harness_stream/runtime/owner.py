@@ -7,8 +7,9 @@ Phases that wait are generators, each returning the signal that ends it, so that
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from harness_stream.alarms import Alarm, sound
 from harness_stream.core import limits
 from harness_stream.core.fold import Place
 from harness_stream.core.partition import Phase, Signal, after
@@ -44,6 +45,7 @@ RELOAD_MS = 100
 PENDING_MS_MAX = 500
 # A halted partition looks again whether an operator has resumed it.
 HALT_RETRY_MS = 5_000
+_ALARMS: Final = {Signal.UNEXTENDABLE: Alarm.HALTED, Signal.STATE_GONE: Alarm.STATE_GONE}
 
 
 class Owner:
@@ -188,6 +190,7 @@ class Owner:
             self._deciding.close()
         for topic in (self._realm.topics.verdicts, self._realm.topics.intents):
             self._reading.drop(topic, self.partition)
+        self._ports.metrics.drop(partition=str(self.partition))
 
     def step(self) -> None:
         """Do what the phase asks for; never waits."""
@@ -216,8 +219,7 @@ class Owner:
 
     def _enter(self, signal: Signal, why: str) -> None:
         before, self.phase, self.why = self.phase, after(self.phase, signal), why
-        level = logging.ERROR if self.phase is Phase.HALTED else logging.INFO
-        log.log(level, "partition %d: %s → %s (%s)", self.partition, before, self.phase, why)
+        self._tell(f"partition {self.partition}: {before} → {self.phase} ({why})", signal)
         self._show_phase()
         if signal in {Signal.STATE_GONE, Signal.RETRY}:
             self._trust_store = signal is Signal.RETRY
@@ -227,6 +229,13 @@ class Owner:
             self._start_deciding()
         else:
             self._task = self._tasks[self.phase]()
+
+    def _tell(self, what: str, signal: Signal) -> None:
+        alarm = _ALARMS.get(signal)
+        if alarm is None:
+            log.info("%s", what)
+        else:
+            sound(log, alarm, what)
 
     @property
     def _tasks(self) -> Mapping[Phase, Callable[[], Task]]:
@@ -381,7 +390,10 @@ class Owner:
         bounds = yield from self._loader.bounds()
         self._end = bounds.end
         self._folded.stored = self._mover.stored
+        void = self._folded.void
         yield from self._loader.fold_from(self._folded, bounds)
+        # Not what loading folds: the same records are met by every load until the next checkpoint.
+        self._ports.metrics.count("harness_void_total", self._folded.void - void)
         self._hand_on()
 
     def _settled(self) -> Generator[None, None, None]:
@@ -399,7 +411,7 @@ class Owner:
         return Signal.RETRY
 
     def _halted(self) -> Task:
-        self._ports.metrics.count("harness_security_events_total", reason="halted")
+        self._ports.metrics.count("harness_security_events_total", reason=Alarm.HALTED)
         yield from self._pause(HALT_RETRY_MS)
         return Signal.RETRY
 

@@ -10,6 +10,7 @@ import itertools
 import logging
 from typing import TYPE_CHECKING
 
+from harness_stream.alarms import Alarm, sound
 from harness_stream.core import limits
 from harness_stream.core.join import Table, empty_tables
 from harness_stream.core.partition import Phase
@@ -126,7 +127,7 @@ class Worker:
             else:
                 self._ports.consumer.finish_revoke([partition])
         for partition in assignment.lost:
-            log.warning("partition %d: lost to the group without warning", partition)
+            sound(log, Alarm.PARTITION_LOST, f"partition {partition}: lost to the group without warning")
             self._drop(partition)
 
     def _new_owner(self, partition: int) -> Owner:
@@ -179,6 +180,7 @@ class Worker:
     def _gauge(self) -> None:
         metrics, now_ms = self._ports.metrics, self._ports.clock.now_ms()
         metrics.gauge("harness_ready", float(self.readiness().ready))
+        metrics.gauge("harness_bundle_unusable", float(bool(self.rules.problem)))
         metrics.gauge("harness_hot_units", sum(len(o.state) for o in self.owners.values()))
         metrics.gauge("harness_hot_bytes", sum(o.state.hot_bytes for o in self.owners.values()))
         for name, table in self.tables.items():

@@ -52,7 +52,7 @@ class TestAVariableThatIsNearlyASetting:
     )
     def test_is_ignored_and_told_with_the_one_that_was_meant(self, caplog, typed, meant):
         assert load_settings(env={typed: "1"}) == load_settings(env={})
-        assert caplog.messages == [f"{typed} is no setting and is ignored; did you mean {meant}?"]
+        assert caplog.messages == [f"{typed} is no setting and is ignored; did you mean {meant}? [setting_ignored]"]
 
     def test_is_told_once_in_a_process(self, caplog):
         for _ in range(3):
@@ -69,7 +69,7 @@ class TestAVariableThatIsNearlyASetting:
             check=True,
         )
         assert done.stdout == "default\n"
-        assert done.stderr == "HARNESS_REALN is no setting and is ignored; did you mean HARNESS_REALM?\n"
+        assert done.stderr == "HARNESS_REALN is no setting and is ignored; did you mean HARNESS_REALM? [setting_ignored]\n"
 
 
 # What our own tests read, and what one delivery service sets in every step it runs.

@@ -24,6 +24,7 @@ from harness_stream.adapters.kafka import settings
 from harness_stream.adapters.kafka.ends import EndsQueries
 from harness_stream.adapters.kafka.positions import Positions
 from harness_stream.adapters.kafka.standstill import Standstill, Wait
+from harness_stream.alarms import Alarm, sound
 from harness_stream.core.limits import DRAIN_MS_MAX, END_QUERY_MS, SESSION_MS
 from harness_stream.ports import Assignment
 
@@ -211,7 +212,8 @@ class KafkaInputConsumer:
         return any(noticed) or (self._joining is not None and self._joining.is_over(now_ms))
 
     def _renew(self, now_ms: int) -> None:
-        log.warning("the group's consumer of `%s` stands still while a broker answers: a new one", self._topic)
+        what = f"the group's consumer of `{self._topic}` stands still while a broker answers: a new one"
+        sound(log, Alarm.CLIENT_STOOD_STILL, what)
         lost = self._owned | self._held
         former, self._consumer = self._consumer, self._member()
         self._positions.silence((self._topic, p) for p in lost)

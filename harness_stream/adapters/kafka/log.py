@@ -16,6 +16,7 @@ from harness_stream.adapters.kafka import settings
 from harness_stream.adapters.kafka.ends import EndsQueries
 from harness_stream.adapters.kafka.positions import Positions
 from harness_stream.adapters.kafka.standstill import Standstill
+from harness_stream.alarms import Alarm, sound
 from harness_stream.ports import Delivery
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ class KafkaReader:
             self._consumer.close()
 
     def _renew(self, ends: Ends, now_ms: int) -> None:
-        log.warning("`%s`/%d goes on to %d and nothing arrives: a new consumer", ends.topic, ends.partition, ends.end)
+        what = f"`{ends.topic}`/{ends.partition} goes on to {ends.end} and nothing arrives: a new consumer"
+        sound(log, Alarm.CLIENT_STOOD_STILL, what)
         former, self._consumer = self._consumer, Consumer(settings.reader(self._bootstrap))
         self._positions.move_to(self._consumer)
         self._standstill.renewed(now_ms)
