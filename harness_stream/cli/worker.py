@@ -88,7 +88,7 @@ def loop(built: Worker, stop: Stop) -> None:
     end = time.monotonic() + limits.DRAIN_MS_MAX / 1000
     while not built.stopped and time.monotonic() < end:
         built.step(1)
-    built.close()
+    built.close(max(0, round((end - time.monotonic()) * 1000)))  # the same limit: it waits for the same records
     log.info("stopped")
 
 
