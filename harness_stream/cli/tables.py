@@ -62,12 +62,14 @@ class LoadReport:
         applied: False if nothing was written, because of mistakes or a dry run.
         tables: only tables that have a file.
         deleted: table → keys that were deleted, or would be.
+        kept: table → keys that are not in the files and stay, because a feeder writes them.
     """
 
     applied: bool
     tables: Mapping[str, TableReport]
     mistakes: Sequence[Mistake]
     deleted: Mapping[str, Sequence[str]]
+    kept: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,9 @@ class Options:
 
     Attributes:
         partial: write the good rows although there are bad ones.
-        prune: delete rows that are not in the files, unless that were every row of a table.
+        prune: delete rows that are not in the files and are no feeder's, unless nothing of a table were left.
         dry_run: write nothing.
-        prune_all: delete rows that are not in the files, whatever is left.
+        prune_all: the same, whatever is left.
     """
 
     partial: bool = False
@@ -107,7 +109,8 @@ def load(
     """Load rows from DIR/<table>.yaml, .yml, .jsonl or .csv. Nothing is written if any row is bad.
 
     Only rows that differ are written, and a table without a file is left alone. `--prune` refuses to delete every row
-    of a table, which is what an empty file would ask for.
+    of a table, which is what an empty file would ask for. Rows that a feeder keeps up to date, as the risk topology
+    does, stay: their record names it in the header `ce_source`, which rows from files have not.
 
     Example: harness tables load examples/tables --prune --dry-run
     """
@@ -188,15 +191,18 @@ def load_folder(
     revisions = {name: view.table.revision for name, view in views.items()}
     deleted = intended.deleted()
     if not mistakes and not options.prune_all:
-        _refuse_to_empty(views, deleted)
+        _refuse_to_empty(views, deleted, intended.kept)
     if applied:
         revisions |= apply(writer, topics, intended.changes)
-    return LoadReport(applied, _tables(source, intended, revisions), mistakes, deleted)
+    return LoadReport(applied, _tables(source, intended, revisions), mistakes, deleted, intended.kept)
 
 
-def _refuse_to_empty(views: Mapping[str, TableView], deleted: Mapping[str, Sequence[str]]) -> None:
+def _refuse_to_empty(
+    views: Mapping[str, TableView], deleted: Mapping[str, Sequence[str]], kept: Mapping[str, Sequence[str]]
+) -> None:
     """A file that is empty by mistake looks like the wish to delete everything, and that locks every agent out."""
-    emptied = [name for name, gone in deleted.items() if len(gone) == len(views[name].table.keys())]
+    left = {name: len(views[name].table.keys()) - len(gone) - len(kept.get(name, ())) for name, gone in deleted.items()}
+    emptied = [name for name, count in left.items() if count == 0]
     if emptied:
         told = "; ".join(f"{len(deleted[name])} of {name}: {_keys_text(deleted[name])}" for name in emptied)
         raise ConfigError(
@@ -245,6 +251,7 @@ def _report_text(report: LoadReport) -> str:
         for name, done in report.tables.items()
     ]
     parts += [f"{deleted} from {name}: {_keys_text(keys)}" for name, keys in report.deleted.items()]
+    parts += [f"not deleted from {name}, a feeder writes it: {_keys_text(keys)}" for name, keys in report.kept.items()]
     if not report.applied:
         parts.append("nothing was written" + (": correct the mistakes, or use `--partial`" if report.mistakes else ""))
     return "\n".join(parts)

@@ -22,6 +22,7 @@ from harness_stream.wire.codec import decode_row
 
 SAMPLES = Path(__file__).parents[2] / "examples" / "tables"
 TOPICS = topics_of(Settings())
+RISK = "- {{subject: '{}', score: 0.5, valid_until: 1}}\n"
 IDENTITY = "- {agent_id: a, tenant: acme}\n- {agent_id: b, tenant: acme}\n"
 
 
@@ -40,6 +41,11 @@ class Realm:
     def load(self, **options):
         reader, writer = MemoryReader(self.broker), MemoryWriter(self.broker)
         return load_folder(self.folder, reader, writer, topics=TOPICS, clock=self.clock, options=Options(**options))
+
+    def feed(self, table, key, value):
+        """A row that its feeder writes, which says so."""
+        writer = MemoryWriter(self.broker)
+        writer.append(TOPICS[table], 0, key.encode(), value, [("ce_source", b"/harness/a-feeder")])
 
     def log(self, table="identity"):
         return [(r.key.decode(), r.value) for r in self.broker.read(TOPICS[table], 0, 0, 10_000)]
@@ -255,6 +261,37 @@ def test_prune_deletes_what_the_files_do_not_have_only_in_tables_that_have_a_fil
     assert realm.load(prune=True).tables == {"identity": tables.TableReport(0, 1, 1, 2)}
     assert realm.log()[-1] == ("b", None)
     assert set(realm.rows("infrastructure")) == {"w"}
+
+
+def test_prune_leaves_rows_alone_that_a_feeder_keeps_up_to_date_and_says_so(realm):
+    realm.write(risk_yaml=RISK.format("tool:a") + RISK.format("tool:b"))
+    realm.load()
+    realm.feed("risk", "agent:runaway", b'{"subject":"agent:runaway","score":0.9,"valid_until":1}')
+    realm.feed("risk", "tool:b", b'{"subject":"tool:b","score":0.9,"valid_until":1}')  # in the file, and its row again
+    realm.write(risk_yaml=RISK.format("tool:b"))
+    report = realm.load(prune=True)
+    assert (report.deleted, report.kept) == ({"risk": ["tool:a"]}, {"risk": ["agent:runaway"]})
+    assert set(realm.rows("risk")) == {"tool:b", "agent:runaway"}
+    assert tables._report_text(report).endswith("\nnot deleted from risk, a feeder writes it: `agent:runaway`")
+
+
+def test_a_row_that_a_load_wrote_over_a_feeders_is_the_loads_until_the_feeder_writes_it_again(realm):
+    realm.feed("risk", "tool:a", b'{"subject":"tool:a","score":0.9,"valid_until":1}')
+    realm.write(risk_yaml=RISK.format("tool:a") + RISK.format("tool:b"))
+    realm.load()
+    realm.write(risk_yaml=RISK.format("tool:b"))
+    assert realm.load(prune=True).deleted == {"risk": ["tool:a"]}
+
+
+def test_prune_refuses_to_delete_every_row_that_is_no_feeders_and_never_deletes_one_of_those(realm):
+    realm.write(risk_yaml=RISK.format("tool:a"))
+    realm.load()
+    realm.feed("risk", "agent:runaway", b'{"subject":"agent:runaway","score":0.9,"valid_until":1}')
+    realm.write(risk_yaml="")
+    with pytest.raises(ConfigError, match="1 of risk: `tool:a`; nothing was written"):
+        realm.load(prune=True)
+    realm.load(prune_all=True)
+    assert set(realm.rows("risk")) == {"agent:runaway"}
 
 
 def test_prune_with_a_bad_row_deletes_nothing_because_the_bad_row_may_be_the_missing_one(realm):
