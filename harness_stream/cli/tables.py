@@ -110,7 +110,8 @@ def load(
 
     Only rows that differ are written, and a table without a file is left alone. `--prune` refuses to delete every row
     of a table, which is what an empty file would ask for. Rows that a feeder keeps up to date, as the risk topology
-    does, stay: their record names it in the header `ce_source`, which rows from files have not.
+    does, stay: their record names it in the header `ce_source`, which rows from files have not. Times in files are
+    RFC 3339 in UTC or epoch ms.
 
     Example: harness tables load examples/tables --prune --dry-run
     """
