@@ -5,6 +5,7 @@ Rule of this file: it composes files, plan and broker, and prints; what is a mis
 
 from __future__ import annotations
 
+import difflib
 import json as json_format
 import time
 from contextlib import closing
@@ -153,6 +154,7 @@ def get(
     rows = rows_of(view, key)
     typer.echo(_rows_json(table, view, rows) if json else _rows_text(table, view, rows))
     if key is not None and not rows:
+        typer.echo(f"there is no row `{key}`{_nearest(key, view)}", err=True)
         raise typer.Exit(1)
 
 
@@ -261,6 +263,11 @@ def _report_text(report: LoadReport) -> str:
 def _keys_text(keys: Sequence[str]) -> str:
     more = f" and {len(keys) - KEYS_SHOWN} more" if len(keys) > KEYS_SHOWN else ""
     return ", ".join(f"`{key}`" for key in keys[:KEYS_SHOWN]) + more
+
+
+def _nearest(key: str, view: TableView) -> str:
+    near = difflib.get_close_matches(key, view.table.keys(), 1)
+    return f"; did you mean `{near[0]}`?" if near else ""
 
 
 def rows_of(view: TableView, key: str | None) -> dict[str, Row | None]:
