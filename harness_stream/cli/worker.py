@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness_stream.__main__ import EXIT_INTERRUPTED
 from harness_stream.cli.flags import takes
-from harness_stream.cli.main import EXIT_INTERRUPTED
 from harness_stream.config import Settings
 from harness_stream.core import limits
 
