@@ -16,7 +16,7 @@ import tomllib
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.alarms import Alarm, sound
 from harness_stream.errors import ConfigError
@@ -28,6 +28,11 @@ CONFIG_FILE = "harness.toml"
 # A topic's name has 249 characters at most (Apache Kafka); our longest word after the prefix has 14.
 PREFIX_CHARS_MAX = 200
 _PREFIX = re.compile(rf"[A-Za-z0-9._-]{{1,{PREFIX_CHARS_MAX}}}")
+# As an identifier of an event (`core.scalars`), since every event names the realm.
+NAME_CHARS_MAX = 256
+_NAME = re.compile(rf"[^\s\x00-\x1f\x7f]{{1,{NAME_CHARS_MAX}}}")
+_NAMES: Final = frozenset({"realm", "group", "rule_set"})
+_MAY_BE_EMPTY: Final = frozenset({"risk_ignored_rules"})
 ENV_PREFIX = "HARNESS_"
 
 # A letter wrong or missing leaves 0.8 even of `dev`; `test_bootstrap`, which our tests mean, is at 0.78 of `bootstrap`.
@@ -100,6 +105,8 @@ class Settings:
     risk_ignored_rules: str = "too-risky"
 
 
+
+
 def _coerce(name: str, value: object, where: str) -> object:
     default = next(f.default for f in fields(Settings) if f.name == name)
     if isinstance(default, bool):
@@ -159,6 +166,16 @@ def _say_once(text: str) -> None:
     sound(log, Alarm.SETTING_IGNORED, text)
 
 
+def _check_texts(settings: Settings) -> None:
+    """A text that is empty was meant to be something: an unset variable of a script, as a rule."""
+    for name in (f.name for f in fields(Settings) if isinstance(f.default, str) and f.name not in _MAY_BE_EMPTY):
+        text = getattr(settings, name)
+        if not text.strip():
+            raise ConfigError(f"`{name}` is empty", hint="leave it out to get its default, or say what it is")
+        if name in _NAMES and not _NAME.fullmatch(text):
+            raise ConfigError(f"`{name}` cannot be `{text}`", hint=f"at most {NAME_CHARS_MAX} characters, no blanks")
+
+
 def load_settings(path: Path | None = None, env: Mapping[str, str] | None = None, **flags: object) -> Settings:
     """Read settings once, at the edge.
 
@@ -181,6 +198,7 @@ def load_settings(path: Path | None = None, env: Mapping[str, str] | None = None
             f"`prefix` is the first part of topic names, and `{settings.prefix}` cannot be one",
             hint=f"use letters, digits, `.`, `_` and `-`, at most {PREFIX_CHARS_MAX}",
         )
+    _check_texts(settings)
     if settings.partitions < 1:
         raise ConfigError("`partitions` must be at least 1")
     if settings.lane_burst < 1 or not 1 <= settings.lane_rate <= LANE_RATE_MAX:

@@ -106,7 +106,8 @@ def _print_text(stack: Stack) -> tuple[ServiceStatus, ...]:
     for service in found:
         typer.echo(_line(service))
     if not any(service.running for service in found):
-        typer.echo("→ start it: harness up")
+        where = "" if stack.directory == DEFAULT_DIRECTORY.resolve() else f" --dir {stack.directory}"
+        typer.echo(f"→ start it: harness up{where}")
     return found
 
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness_stream.__main__ import EXIT_INTERRUPTED
 from harness_stream.cli.flags import takes
-from harness_stream.cli.main import EXIT_INTERRUPTED
 from harness_stream.config import Settings
 from harness_stream.core import limits
 
@@ -89,7 +89,7 @@ def loop(built: Worker, stop: Stop) -> None:
     end = time.monotonic() + limits.DRAIN_MS_MAX / 1000
     while not built.stopped and time.monotonic() < end:
         built.step(1)
-    built.close()
+    built.close(max(0, round((end - time.monotonic()) * 1000)))  # the same limit: it waits for the same records
     log.info("stopped")
 
 

@@ -386,6 +386,8 @@ class Enforcer:
 
     def _fail(self, waiting: Waiting, error: HarnessError) -> None:
         self._forget(waiting)
+        if waiting.request.kind == "intent":
+            error.intent_id = waiting.request.id
         _settle(waiting.future, error)
 
     def _forget(self, waiting: Waiting) -> None:

@@ -101,10 +101,10 @@ class Worker:
         """Is everything drained after `stop`?"""
         return all(owner.finished for owner in self.owners.values())
 
-    def close(self) -> None:
-        """Leave the group and free everything."""
+    def close(self, wait_ms: int = limits.DRAIN_MS_MAX) -> None:
+        """Leave the group and free everything; what was handed to the writer gets at most `wait_ms` to arrive."""
         self._ports.consumer.close()
-        self._ports.writer.flush(limits.DRAIN_MS_MAX)
+        self._ports.writer.flush(wait_ms)
         self._ports.writer.close()
         self._ports.reader.close()
         self._ports.store.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -75,16 +74,16 @@ class EndsQueries:
         self._renewed_at_ms = 0
         self._silent_since_ms: int | None = None  # when the first query without an answer was asked
         self._lows: dict[tuple[str, int], tuple[int, Future[ListOffsetsResultInfo]]] = {}
-        self._admin = AdminClient(settings.admin(bootstrap))
+        self._admin: AdminClient | None = AdminClient(settings.admin(bootstrap))
         self._open: list[_Query] = []
 
     def ask(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
-        """Send a query; dropped if too many are open, the next one will do."""
+        """Send a query; dropped if too many are open, the next one will do. Nothing is asked after `close`."""
         places = [TopicPartition(topic, partition) for topic, partition in partitions]
-        if not places or len(self._open) + len(places) > OPEN_MAX:
+        if self._admin is None or not places or len(self._open) + len(places) > OPEN_MAX:
             return
-        lows = self._firsts(places, now_ms)
-        ends = self._send(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        lows = self._firsts(self._admin, places, now_ms)
+        ends = _send(self._admin, places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         queries = (_Query(p.topic, p.partition, now_ms, low, ends[p]) for p, low in zip(places, lows, strict=True))
         self._open += queries
 
@@ -109,12 +108,14 @@ class EndsQueries:
         since_ms = self._silent_since_ms
         return [q.asked_at_ms for q in done if since_ms is not None and q.asked_at_ms - since_ms >= SILENCE_MS_MAX]
 
-    def _firsts(self, places: list[TopicPartition], now_ms: int) -> list[Future[ListOffsetsResultInfo]]:
+    def _firsts(
+        self, admin: AdminClient, places: list[TopicPartition], now_ms: int
+    ) -> list[Future[ListOffsetsResultInfo]]:
         """First kept offsets: they move with retention, so an answer serves for LOW_MS (half of all queries saved)."""
         names = [(p.topic, p.partition) for p in places]
         due = [p for p, name in zip(places, names, strict=True) if not self._is_recent(name, now_ms)]
         if due:
-            asked = self._send(due, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+            asked = _send(admin, due, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
             self._lows |= {(p.topic, p.partition): (now_ms, asked[p]) for p in due}
         return [self._lows[name][1] for name in names]
 
@@ -124,21 +125,20 @@ class EndsQueries:
         return not failed and 0 <= now_ms - asked_ms < LOW_MS
 
     def close(self) -> None:
-        """Wait for open answers: one that reaches a process in its last moments crashes it. At most QUERY_S_MAX."""
-        lows = [low for _, low in self._lows.values()]
-        wait([*lows, *(query.end for query in self._open)], timeout=QUERY_S_MAX)
-        self._open = []
+        """Drop the client, at once, and with it open queries: an answer in a process's last moments crashes it."""
+        self._open, self._lows, self._admin = [], {}, None
 
     def _renew(self, now_ms: int) -> None:
         """A client whose cached leader was fenced, or that forgot its brokers, may never ask again by itself."""
         self._open, self._lows, self._renewed_at_ms, self._silent_since_ms = [], {}, now_ms, None
         self._admin = AdminClient(settings.admin(self._bootstrap))
 
-    def _send(
-        self, places: list[TopicPartition], spec: OffsetSpec
-    ) -> dict[TopicPartition, Future[ListOffsetsResultInfo]]:
-        return self._admin.list_offsets(
-            dict.fromkeys(places, spec),
-            isolation_level=IsolationLevel.READ_UNCOMMITTED,
-            request_timeout=QUERY_S_MAX,
-        )
+
+def _send(
+    admin: AdminClient, places: list[TopicPartition], spec: OffsetSpec
+) -> dict[TopicPartition, Future[ListOffsetsResultInfo]]:
+    return admin.list_offsets(
+        dict.fromkeys(places, spec),
+        isolation_level=IsolationLevel.READ_UNCOMMITTED,
+        request_timeout=QUERY_S_MAX,
+    )
