@@ -105,6 +105,7 @@ class _Pass:
         self._draft = draft
         self._set = draft.rule_set
         self._findings: Findings = draft.findings
+        self._misread = draft.findings.all()
         self._timespan_ms_max = timespan_ms_max
         self._parser = Parser()
         self._runtime = Runtime()
@@ -274,7 +275,7 @@ class _Pass:
                 first[rule.id] = item.line
 
     def finish(self, conditions: list[Expression | None]) -> Checked | None:
-        lint(self._draft, self._selections, conditions)
+        lint(self._draft, self._selections, conditions, self._misread)
         if self._findings.failed:
             return None
         known = tuple(condition for condition in conditions if condition)
