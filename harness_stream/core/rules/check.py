@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness_stream.core import limits
+from harness_stream.core.rules.budget import Budget
 from harness_stream.core.rules.cel import Parser, Runtime, TypeChecker
 from harness_stream.core.rules.cost import Cost, shapes_of
 from harness_stream.core.rules.expression import Expression, Scope, understand
@@ -20,13 +20,11 @@ from harness_stream.core.rules.language import (
     FIELD_KEY,
     FIELDS,
     GROUP_PATHS,
-    INTENT_STEPS_MAX,
     MEASURE_PREFIX,
     OPERATOR_WORDS,
     ROOTS,
     SELECTION_ROOTS,
     TIMESPAN_MS_MAX,
-    TREE_NODES_MAX,
     WIDER_THAN_LANE,
     param_kind,
 )
@@ -112,9 +110,7 @@ class _Pass:
         self._shapes = shapes_of(draft.rule_set.params)
         self._selections: dict[str, Expression] = {}
         self._when: Scope | None = None
-        self._nodes = 0
-        self._steps = {"rules": 0, "selections": 0}
-        self._too_much = False
+        self._budget = Budget(draft.findings)
 
     def _fields(self, roots: frozenset[str]) -> dict[str, Kind]:
         params = {f"params.{name}": param_kind(value) for name, value in self._set.params.items()}
@@ -133,26 +129,14 @@ class _Pass:
 
     def _understood(self, path: Path, scope: Scope) -> Expression | None:
         """Checks the expression that stands there, unless the set is too large already."""
-        item = self._draft.places.get(path)
-        expression = understand(item, scope, self._findings) if item and not self._too_much else None
-        if item and expression:
-            self._add_up(item, str(path[0]), expression)
+        item, part = self._draft.places.get(path), str(path[0])
+        if item is None or self._budget.refuses(item, part):
+            return None
+        expression = understand(item, scope, self._findings)
+        if expression:
+            once = part == "rules" and not expression.varies(self._when_scope().selections)
+            self._budget.add(item, part, expression.cost, once=once)
         return expression
-
-    def _add_up(self, item: Item, part: str, expression: Expression) -> None:
-        """What all expressions take together is bounded, or a thousand harmless ones could stall a worker."""
-        once = part == "rules" and not expression.varies(self._when_scope().selections)
-        self._nodes += expression.cost.nodes
-        self._steps[part] += expression.cost.steps * (1 if once else limits.RESOURCES_MAX)
-        self._too_much = self._nodes > TREE_NODES_MAX or self._steps[part] > INTENT_STEPS_MAX
-        if self._nodes > TREE_NODES_MAX:
-            message = f"up to here the rule set has more than {TREE_NODES_MAX:,} names, values and operators"
-            fix = "split the rule set; what a selection says counts wherever it is used"
-            self._wrong(item, Code.COST, message, fix)
-        elif self._too_much:
-            message = f"up to here the {part} may take more than {INTENT_STEPS_MAX:,} steps for one intent"
-            fix = f"what reads the resource counts {limits.RESOURCES_MAX} times; use less of loops and patterns"
-            self._wrong(item, Code.COST, message, fix)
 
     def _when_scope(self) -> Scope:
         if self._when is None:
@@ -275,6 +259,7 @@ class _Pass:
                 first[rule.id] = item.line
 
     def finish(self, conditions: list[Expression | None]) -> Checked | None:
+        self._budget.close()
         lint(self._draft, self._selections, conditions, self._misread)
         if self._findings.failed:
             return None

@@ -243,7 +243,7 @@ LIST = {
     "unguarded": ("  - {id: r, effect: deny, when: intent.measures.rows > 5}\n", "intent.measures.rows"),
     "absent-row": ("  - {id: r, effect: deny, when: risk.score > 0.5}\n", "risk.score"),
     "syntax": ("  - {id: r, effect: deny, when: mails and true}\n", "and"),
-    "wide-group": (window("type: temporal, rules: [spare], group-by: [realm], timespan: 1m"), "realm"),
+    "wide-group": (window("type: absent, rules: [spare], group-by: [realm], timespan: 1m"), "realm"),
     "long-window": (window("type: temporal, rules: [spare, mails], timespan: 25h"), "25h"),
     "chain-only": (window("type: temporal, rules: [spare], group-by: [chain_id], timespan: 1m"), "chain_id"),
     "never-fires": ("  - {id: r, effect: deny, when: 'false'}\n", "false"),
