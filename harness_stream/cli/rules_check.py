@@ -39,6 +39,8 @@ STDIN_NAME: Final = "<stdin>"
 # A line of a terminal; what stands further left or right of the caret is cut.
 _SHOWN_CHARS: Final = 100
 
+_ELSEWHERE: Final = frozenset({Code.UNREADABLE, Code.SETTING})
+
 _WHOLE: Final = re.compile(r"[-+]?[0-9]{1,16}\Z")
 _REAL: Final = re.compile(r"[-+]?[0-9]{1,16}\.[0-9]{1,16}\Z")
 
@@ -52,6 +54,12 @@ class CheckedFile:
     file: str
     program: Program | None
     mistakes: tuple[Mistake, ...]
+
+    @property
+    def elsewhere(self) -> tuple[Mistake, ...]:
+        """The errors, if all of them are outside of the text: no file that can be read, or settings it does not take."""
+        errors = tuple(mistake for mistake in self.mistakes if mistake.severity == ERROR)
+        return errors if all(mistake.code in _ELSEWHERE for mistake in errors) else ()
 
     def count(self, severity: str) -> int:
         """Mistakes of one severity."""
