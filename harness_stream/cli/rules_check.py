@@ -57,7 +57,7 @@ class CheckedFile:
 
     @property
     def elsewhere(self) -> tuple[Mistake, ...]:
-        """The errors, if all of them are outside of the text: no file that can be read, or settings it does not take."""
+        """The errors, if none stands in the text: it cannot be read, or does not take a setting."""
         errors = tuple(mistake for mistake in self.mistakes if mistake.severity == ERROR)
         return errors if all(mistake.code in _ELSEWHERE for mistake in errors) else ()
 
