@@ -213,7 +213,7 @@ def _scalar(text: str) -> Scalar:
 def show(mistake: Mistake) -> str:
     """One mistake for a terminal: place and message, the line with what is meant underlined, the fix."""
     first = max(0, mistake.column - 1 - _SHOWN_CHARS * 3 // 4)
-    line = mistake.text[first : first + _SHOWN_CHARS].replace("\t", " ")
+    line = "".join(char if char.isprintable() else " " for char in mistake.text[first : first + _SHOWN_CHARS])
     begin = mistake.column - 1 - first
     underlined = " " * begin + "^" * max(1, min(len(mistake.found), _SHOWN_CHARS - begin))
     warning = "warning: " if mistake.severity == WARNING else ""

@@ -7,7 +7,7 @@ can still meet an absent row or a spent budget; such a rule denies.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness_stream.core.rules.budget import Budget
 from harness_stream.core.rules.cel import Parser, Runtime, TypeChecker
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from harness_stream.core.rules.document import Item
     from harness_stream.core.rules.language import Kind
     from harness_stream.core.rules.parse import Correlation, Draft, Path, Rule
+
+
+_KIND_WORDS: Final = {"int": "a whole number", "bool": "true or false", "list of strings": "a list"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +171,8 @@ class _Pass:
             self._wrong(self._place(index, "condition"), Code.WINDOW_CONDITION, message, fix)
 
     def _listed_selections(self, index: int, window: Correlation) -> None:
-        if not window.selections and (place := self._draft.places.get(("rules", index, "correlation", "rules"))):
+        place = self._draft.places.get(("rules", index, "correlation", "rules"))
+        if place is not None and place.value == []:
             self._wrong(place, Code.MISSING_KEY, "`rules` lists no selection", "name at least one selection")
         for position, name in enumerate(window.selections):
             if name not in self._set.selections:
@@ -191,7 +195,7 @@ class _Pass:
             self._wrong(item, Code.BAD_PATH, "paths of the event have no prefix here", f"write `{bare}`")
         elif f"event.{path}" in FIELDS:
             kind = FIELDS[f"event.{path}"].value
-            message = f"`{path}` is a {kind}; one can only {what} a text"
+            message = f"`{path}` holds {_KIND_WORDS.get(kind, kind)}; one can only {what} a text"
             self._wrong(item, Code.BAD_PATH, message, did_you_mean(path, GROUP_PATHS))
         else:
             self._wrong(item, Code.BAD_PATH, f"`{path}` is not a path of the event", did_you_mean(path, GROUP_PATHS))

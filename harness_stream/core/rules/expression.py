@@ -59,6 +59,7 @@ _FUNCTIONS: Final = PREDICATES | CONVERSIONS | MACROS
 _WORD_CHARS: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 _RESOURCE: Final = ("event.resource.", "intent.resource.")
 _EQUATING: Final = frozenset({"_==_", "_!=_", "@in"})
+_RE2: Final = "use RE2 syntax, which looks neither ahead nor back; write a backslash twice, or `[.]` in place of one"
 _INTERNAL: Final = frozenset({"@not_strictly_false", "@result"})
 
 
@@ -140,8 +141,8 @@ def understand(item: Item, scope: Scope, findings: Findings) -> Expression | Non
         if not (walk.failed and complaint.undeclared):
             _complain(item, complaint, Code.UNKNOWN_NAME if complaint.undeclared else Code.TYPE, findings)
     cost = cost_of(tree, scope.shapes, scope.selections)
-    # What a loop inside of a loop costs says nothing new: it is refused as such.
-    if not walk.nests and (dear := too_dear(cost)) is not None:
+    # What a loop inside of a loop, a long list or a large pattern costs says nothing new: it is refused as such.
+    if not walk.dear and (dear := too_dear(cost)) is not None:
         _complain(item, replace(dear, offset=_word(text, dear.offset)), Code.COST, findings)
     if (large := too_large(cost)) is not None:
         _complain(item, large, Code.UNGUARDED, findings)
@@ -175,7 +176,7 @@ class _Walk:
         self.calls: dict[int, str] = {}
         self.loops = False
         self.failed = False
-        self.nests = False
+        self.dear = False
         self.typed: str = item.value
 
     def _mistake(
@@ -183,6 +184,7 @@ class _Walk:
     ) -> None:
         """A mistake on the token at an offset, or on everything from there to the end of the token at `upto`."""
         self.failed = self.failed or severity == ERROR
+        self.dear = self.dear or code == Code.COST
         last = offset if upto is None else upto
         length = last - offset + token_chars(self._item.value, last)
         self._findings.on(self._item, message, fix, code=code, offset=offset, length=length, severity=severity)
@@ -497,7 +499,7 @@ class _Walk:
             fix = "use smaller counts in braces, and ranges in place of Unicode classes"
             self._mistake(pattern.offset, Code.COST, message, fix)
         elif error := self._scope.parser.literal_fails(f'"".matches({_quoted(pattern.value)})'):
-            self._mistake(pattern.offset, Code.BAD_VALUE, f"not a regular expression: {error}", "use RE2 syntax")
+            self._mistake(pattern.offset, Code.BAD_VALUE, f"not a regular expression: {_bare(error)}", _RE2)
 
     # --- literals and loops ---
 
@@ -530,10 +532,14 @@ class _Walk:
         self._bound = ()
 
     def _nested(self, offset: int) -> None:
-        self.nests = True
         fix = "use one loop, or split the rule"
         message = "a loop inside a loop is refused: its cost is the product of both"
         self._mistake(_word(self._item.value, offset), Code.COST, message, fix)
+
+
+def _bare(error: str) -> str:
+    """What RE2 says, without what CEL says around it."""
+    return error.rpartition("invalid regular expression: ")[2]
 
 
 def _word(text: str, offset: int) -> int:

@@ -245,7 +245,8 @@ class _Reader(Shape):
     def _override(self, name: str, value: Scalar, declared: Item | None, where: Item) -> None:
         if declared is None or name not in self._params:
             message = f"`--set {name}`: there is no parameter `{name}`"
-            self.wrong(where, Code.SETTING, message, did_you_mean(name, self._params))
+            fix = did_you_mean(name, self._params) if self._params else "leave it out: this set has no params"
+            self.wrong(where, Code.SETTING, message, fix)
             return
         default = self._params[name]
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):

@@ -143,8 +143,15 @@ def test_arithmetic_that_can_fail_is_told_why(condition, message, fix):
     assert fix in found.fix
 
 
-def test_a_loop_inside_a_loop_is_one_mistake():
-    assert len(mistakes_of(["identity.actions.exists(x, identity.actions.exists(y, x == y))"])) == 1
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "identity.actions.exists(x, identity.actions.exists(y, x == y))",
+        'intent.action.matches("(((a{100}){100}){100}){100}")',
+    ],
+)
+def test_what_is_refused_for_its_form_is_not_refused_for_its_cost_again(condition):
+    assert len(mistakes_of([condition])) == 1
 
 
 def test_the_limits_are_the_last_that_load():
