@@ -45,7 +45,8 @@ def parts_touched(rule: Item, errors: Sequence[Place]) -> frozenset[str]:
 
 
 def _touched(item: Item, errors: Sequence[Place], known: Collection[str], required: Collection[str]) -> Iterator[str]:
-    if not isinstance(item.value, dict):
+    # With more unknown keys than there are known ones it is some other text, and each is compared with all known ones.
+    if not isinstance(item.value, dict) or len(item.value.keys() - set(known)) > len(known):
         yield from ("", *known)
         return
     yield from (key for key in required if key not in item.value)

@@ -479,6 +479,7 @@ def test_each_finding_looks_only_at_what_it_speaks_of(rules, code):
         rule("hold", "outside") + rule("deny", "mails").replace("mode", "mod").replace("id: r", "id: s"),
         rule("hold", "outside") + rule("deny", "mails").replace("mode: enforce", "window: 5").replace("id: r", "id: s"),
         rule("hold", "outside") + rule("deny", "mails", SHED.replace("chain", "agent")).replace("corr", "cor"),
+        rule("deny", "false").replace("id: r", ", ".join(f"key{n}: 1" for n in range(9))),
         rule("hold", "outside", mode="enforced") + rule("deny", "mails").replace("id: r", "id: s"),
     ],
 )
