@@ -140,8 +140,9 @@ def _snapshots(source: Source, found: Standing) -> tuple[Snapshotted, bool]:
     if place is None or checkpoint is None or not stands(place, found):
         return seen, False
     # Where the log was cut is known if it is too short; if it has grown since, only the sealed place itself is.
-    cut_at = found.ends.end if checkpoint.place.offset >= found.ends.end else place.offset + 1
-    return seen, seen.furthest < cut_at and _digest_at(source, found, place.offset) in {None, place.digest}
+    cut_at = found.heard.last + 1 if checkpoint.place.offset >= found.ends.end else place.offset + 1
+    taken = place.offset < found.ends.low  # by retention; in the log, a hole is another history
+    return seen, seen.furthest < cut_at and (taken or _digest_at(source, found, place.offset) == place.digest)
 
 
 def _digest_at(source: Source, found: Standing, offset: int) -> str | None:

@@ -96,6 +96,9 @@ class MemoryBroker:
         now_ms: the broker's clock, milliseconds since the epoch.
         limits: topic name → largest value in bytes; a topic that is not named has none.
         blocking: True lets `wait` really wait (the demo's threads); False is for virtual time.
+
+    Attributes:
+        append_off_ms: fault: how far off its append times are; they step back if this becomes less.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class MemoryBroker:
         limits: Mapping[str, int] | None = None,
         blocking: bool = False,
     ) -> None:
+        self.append_off_ms = 0
         self.lock = threading.RLock()
         self._changed = threading.Condition(self.lock)
         self._now_ms = now_ms
@@ -235,7 +239,7 @@ class MemoryBroker:
     def _write(self, record: LogRecord, at_ms: int) -> int:
         log = self._at(record.topic, record.partition)
         log.last_append_ms = max(log.last_append_ms, at_ms)
-        log.records.append(record._replace(offset=log.end, timestamp_ms=log.last_append_ms))
+        log.records.append(record._replace(offset=log.end, timestamp_ms=log.last_append_ms + self.append_off_ms))
         log.end += 1
         self._changed.notify_all()
         return log.end - 1

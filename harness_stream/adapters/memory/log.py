@@ -116,6 +116,7 @@ class MemoryWriter:
         self._now_ms = now_ms or broker.now_ms
         self._fate = fate
         self._channels: dict[tuple[str, int], Channel] = {}
+        self._broken: set[tuple[str, int]] = set()
         self._closed = False
 
     def append(
@@ -169,8 +170,22 @@ class MemoryWriter:
                     channel.landing.pop()
             self.close()
 
+    def break_sequence(self, topic: str, partition: int) -> None:
+        """Fault: the broker lost records of this writer, whose numbers no longer follow on what the broker has.
+
+        What is under way there fails, and what is appended next does; then a new sequence begins.
+        """
+        with self._broker.lock:
+            self._broker.advance()
+            self._broken.add((topic, partition))
+            for flight in self._channels.get((topic, partition), Channel()).landing:
+                flight.lands, flight.reports = False, "failed"
+
     def _flight(self, record: LogRecord, token: int) -> InFlight:
         now_ms = self._now_ms()
+        if (record.topic, record.partition) in self._broken:
+            self._broken.discard((record.topic, record.partition))
+            return InFlight(record, token, now_ms, now_ms, lands=False, reports="failed")
         if self._broker.oversized(record.topic, record.value):
             return InFlight(record, token, now_ms, now_ms, lands=False, reports="failed", error=TOO_LARGE)
         fate = self._fate(record)
