@@ -138,7 +138,7 @@ def check_store(report: Report, store: StateStore, partition: int) -> None:
     if head is None:
         assert report.place.header.next_input == 0
         return
-    t = report.place.header.t
+    t, live = report.place.header.t, counting.live_windows(report.state, report.windows)
     names = store.units(partition)
     folded = {name for name in report.state.units() if report.state.confirmed(name)}
     assert folded <= set(names)
@@ -157,12 +157,10 @@ def check_store(report: Report, store: StateStore, partition: int) -> None:
         alone.warmed = report.state.warmed
         for state in (alone, report.state):
             take_over(state, report.windows, name)
-        assert _seen(alone.confirmed(name), report, t) == _seen(report.state.confirmed(name), report, t), name
+        assert _seen(alone.confirmed(name), live, t) == _seen(report.state.confirmed(name), live, t), name
 
 
-def _seen(values: Any, report: Report, t: int) -> list[str]:
+def _seen(values: Any, live: frozenset[tuple[str, int]], t: int) -> list[str]:
     """Everything of a unit that a decision can see, in an order of its own."""
-    assert report.windows is not None
-    live = counting.live_windows(report.state, report.windows)
     unit = decode_unit(encode_unit(values, 0, t))[0]
     return sorted(repr(i) for i in unit.items() if i[0][0] not in {"window", "since", "groups"} or i[0][1:3] in live)

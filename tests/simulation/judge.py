@@ -16,7 +16,7 @@ from harness_stream.core import limits
 from harness_stream.core.audit import Kind
 from harness_stream.core.coverage import miscovered, twice_settled
 from tests.log_checker import WITHOUT_FACTS, audited, check_store
-from tests.simulation.world import NEW_RULES, PARTITIONS, RULES, TOPICS, bundle, compiled
+from tests.simulation.world import NEW_RULES, PARTITIONS, RULES, TOPICS, Violation, bundle, compiled
 
 if TYPE_CHECKING:
     from harness_stream.core.rules.windows import Windows
@@ -26,14 +26,6 @@ if TYPE_CHECKING:
 
 # An epoch that was claimed in lost records is not claimed again; a checkpoint of before may land after the cut.
 OF_A_CUT = frozenset({Kind.EPOCH, Kind.CHECKPOINT})
-
-
-class Violation(AssertionError):  # noqa: N818  what it is, not that it is an error
-    """One invariant does not hold."""
-
-    def __init__(self, invariant: str, what: object) -> None:
-        super().__init__(f"{invariant}: {what}")
-        self.invariant = invariant
 
 
 def require(holds: object, invariant: str, what: object) -> None:

@@ -14,13 +14,13 @@ from unittest import mock
 from harness_stream.core import limits
 from harness_stream.runtime import history, takeover, warming
 from tests.simulation.faults import FAULTS
-from tests.simulation.world import CALM_TURN_MS, NEW_RULES, RULES, TURN_MS, World
+from tests.simulation.world import NEW_RULES, RULES, SLOW_TURN_MS, TURN_MS, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 LONG_EVERY = 50  # most of what is found needs few steps; some windows and snapshot cycles need many
-STEPS, STEPS_LONG = 40, 300
+STEPS, STEPS_LONG = 36, 300
 FAULT_SHARE = 0.35
 SWITCHES = 3
 TURNS = (0, 1, 1, 2, 2, 3, 5, 8, 20)  # of the workers' loops, after each step
@@ -95,7 +95,7 @@ def world_of(seed: int) -> World:
     # Bits of the seed that nothing else depends on, so that evictions meet switches of rules and everything else.
     forgetful, slow = seed // 4 % 2, seed // 8 % 2
     world = World(seed, 1 + seed % 3, 150 if forgetful else 3_000, 3 if forgetful else 1_000)
-    world.uneven, world.turn_ms = True, CALM_TURN_MS if slow else TURN_MS
+    world.uneven, world.turn_ms = True, SLOW_TURN_MS if slow else TURN_MS
     return world
 
 

@@ -10,8 +10,9 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.simulation.faults import FAULTS
-from tests.simulation.judge import Violation, check, watched
+from tests.simulation.judge import check, watched
 from tests.simulation.script import played, script, short_histories, world_of
+from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

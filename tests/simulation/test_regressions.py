@@ -252,6 +252,75 @@ def test_a_batch_that_is_half_delivered_is_rolled_back_whole():
         fold_partition(*logs, partition, "i1", {windows.digest: windows})
 
 
+# --- Logs that were cut behind their owner's back ---
+
+
+def cut(world, offset, markers=0):
+    """An unclean election loses everything from `offset` on; transaction markers may take the offsets again."""
+    world.broker.truncate_from(TOPICS.verdicts, HOME, offset)
+    world.broker.skip_offsets(TOPICS.verdicts, HOME, markers)
+
+
+def test_an_owner_at_rest_notices_that_its_log_was_cut():
+    world = quiet()
+    act(world, 3)
+    turns(world, 600)  # a checkpoint names the newest record
+    cut(world, 2)
+    turns(world, 400)
+    assert owner(world).phase is Phase.HALTED
+
+
+def test_an_owner_whose_log_was_cut_and_grew_again_does_not_go_on_from_where_it_stood():
+    """Everything it wrote was void to everybody else, and so were the checkpoints it wrote over the true ones."""
+    world = quiet()
+    act(world, 3)
+    turns(world, 600)  # a checkpoint names the newest record
+    cut(world, 2, markers=50)
+    turns(world, 400)
+    assert owner(world).phase is Phase.HALTED
+    assert "is not the one the checkpoint names" in owner(world).why
+
+
+def test_a_log_that_is_cut_while_it_is_read_keeps_nobody_waiting():
+    """For an end that it no longer reaches; the moment that was found is after the claim, before it is read back."""
+    for moment in range(1, 36):
+        world = World(1, workers=1)
+        turns(world, moment)
+        cut(world, 0)
+        world.heal()
+
+
+# --- Clocks, and who stops ---
+
+
+def test_a_clock_that_is_set_back_makes_no_table_fresh():
+    world = quiet()
+    member = world.members[0]
+    member.reader.stalled[TOPICS.identity] = False
+    member.clock.off_ms = -4_000
+    until_ms = world.clock.elapsed_ms() + limits.FRESH_MS_MAX + limits.FRESH_QUERY_MS
+    while world.clock.elapsed_ms() < until_ms:
+        world.turn()
+    act(world)
+    answers = [orjson.loads(record.value) for record in world.everything(TOPICS.verdicts, HOME)]
+    verdict = next(body for body in answers if body["kind"] == "verdict")
+    assert (verdict["decision"], verdict["reasons"][0]["code"]) == ("deny", "stale_facts")
+
+
+def test_a_worker_that_stops_takes_nothing_that_another_one_leaves():
+    world = World(1, workers=2)
+    world.heal()
+    first, second = world.members
+    for member in world.members:
+        member.worker.stop()
+    for member in (first, second):
+        for _ in range(200):
+            world.clock.advance(5)
+            member.worker.step(0)
+        assert member.worker.stopped
+        member.worker.close()
+
+
 def claims(world):
     return sum(b'"kind":"claim"' in record.value for record in world.everything(TOPICS.verdicts, HOME))
 

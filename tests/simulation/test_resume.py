@@ -241,6 +241,25 @@ def test_a_log_that_has_grown_past_its_checkpoint_again_is_told_by_its_digest_an
     assert events(world) == 1
 
 
+def test_offsets_that_markers_took_after_a_cut_are_no_history():
+    """The record that a checkpoint, or the sealed snapshots, name is gone whether or not its offset is in use again."""
+    world = quiet(snapshot_interval_ms=300)
+    act(world, 3)
+    turns(world, 600)
+    records = world.everything(TOPICS.verdicts, HOME)
+    first = next(r.offset for r in records if read_body(r.value)[0]["kind"] == "verdict")
+    world.broker.truncate_from(TOPICS.verdicts, HOME, first + 1)
+    world.broker.skip_offsets(TOPICS.verdicts, HOME, 40)
+    world.store.flush()
+    assert restarted(world).phase is Phase.HALTED
+    assert list(look(world).troubles) == [Trouble.CONTRADICTED]
+    plan, _ = resumed(world)
+    assert plan.cut == -1
+    turns(world, 4_000)
+    act(world)
+    assert events(world) == 2
+
+
 # --- Nothing reaches the history ---
 
 

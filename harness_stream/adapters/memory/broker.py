@@ -204,6 +204,8 @@ class MemoryBroker:
 
     def advance(self) -> None:
         """Land or drop everything whose time has come, oldest first. Called by every other method."""
+        if not self._channels:  # nothing is under way
+            return
         with self.lock:
             now_ms = self._now_ms()
             while (channel := self._due(now_ms)) is not None:
@@ -211,7 +213,8 @@ class MemoryBroker:
                 flight.landed = True
                 if flight.lands:
                     flight.offset = self._write(flight.record, flight.land_at_ms)
-            self._channels = [c for c in self._channels if c.landing]
+                if not channel.landing:
+                    self._channels = [c for c in self._channels if c.landing]
 
     def hand_over(self, channel: Channel, flight: InFlight) -> None:
         """Put a record under way, behind those its writer sent before."""

@@ -64,7 +64,8 @@ class MemoryReader:
             return offset
         with self._broker.lock:
             _, end = self._broker.bounds(topic, partition)
-            return offset if self._broker.read(topic, partition, offset, 1) else max(offset, end)
+            more = offset < end and self._broker.read(topic, partition, offset, 1)
+            return offset if more else max(offset, end)
 
     def ask_ends(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
         """Note the bounds as of now; partitions that do not exist get no answer."""
@@ -91,7 +92,7 @@ class MemoryReader:
             if not low <= offset <= end:
                 del self._positions[place]  # the owner learns it from `ends`; going on would be a silent jump
                 return []
-            records = self._broker.read(*place, offset, records_max)
+            records = self._broker.read(*place, offset, records_max) if offset < end else []
         if records:
             self.follow(*place, records[-1].offset + 1)  # to the back of the queue, so that no partition starves others
         return records
