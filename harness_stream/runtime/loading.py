@@ -330,6 +330,11 @@ class Loader:
         finally:
             self._reading.drop(chain_topic, self._partition)
         units = gathered.units
+        # A live owner may have gone on since `ends`, but no snapshot may be ahead of the log.
+        end = (yield from self._bounds(self._realm.topics.verdicts, self._tail)).end
+        if (furthest := max((unit.as_of for unit in units.values()), default=-1)) >= end:
+            why = f"the log ends at {end}, and a snapshot holds what the record at {furthest} changed"
+            raise CannotLoadError(Signal.UNEXTENDABLE, why)
         sealed = units.pop(PARTITION_UNIT, None)
         if sealed is None or PLACE_KEY not in sealed.values:
             return None
@@ -417,7 +422,9 @@ class Loader:
     def _contradicted(self, folded: Folded, offset: int) -> None:
         if folded.stored == offset:
             raise CannotLoadError(Signal.STATE_GONE, f"the store does not stand on this log (offset {offset})")
-        raise CannotLoadError(Signal.UNEXTENDABLE, f"the record at {offset} is not the one the checkpoint names")
+        checkpoint = folded.checkpoint is not None and folded.checkpoint["verdict_offset"] == offset
+        named = "the checkpoint names" if checkpoint else "the snapshots stand on"
+        raise CannotLoadError(Signal.UNEXTENDABLE, f"the record at {offset} is not the one {named}")
 
     def _prefetch(self, folded: Folded, bodies: Sequence[Body]) -> Generator[None, None, None]:
         """Units of a run of records, fetched together; then make sure that the store did not move meanwhile."""
