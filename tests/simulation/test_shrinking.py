@@ -7,8 +7,10 @@ import sys
 import pytest
 
 from tests.mutants import made
+from tests.simulation.faults import FAULTS
 from tests.simulation.script import script
 from tests.simulation.shrink import chosen, failure, named, proven, shrunk, told
+from tests.simulation.tally import Tally
 
 # Under each mistake the first seeds that notice it, and as few steps as are enough.
 SMALL = 8
@@ -43,6 +45,16 @@ def test_the_command_runs_what_it_is_told():
     command = [sys.executable, "-m", "tests.simulation", str(seed), named(steps)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "seed 3, 4 steps: nothing is wrong\n"
+
+
+def test_a_tally_says_which_seeds_ran_and_which_faults_never_happened():
+    tally, other = Tally(), Tally()
+    for seed in (1, 2, 4):
+        (tally if seed < 4 else other).take(seed, proven(seed, []))
+    tally.add(Tally.from_json(other.to_json()))
+    assert tally.missing == list(FAULTS)
+    assert tally.lines()[0].startswith("seeds: 3 from 1 to 4 (all of them up to 2)")
+    assert tally.happened["claim clean"] > 0
 
 
 def test_a_seed_is_a_function_of_itself():
