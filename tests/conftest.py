@@ -36,6 +36,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneReal
     return OneRealLane(config, log)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the simulation's runs went through, so that a reader sees that the faults happen."""
+    reports = [r for reports in terminalreporter.stats.values() for r in reports if getattr(r, "when", None) == "call"]
+    told = [value for r in reports for name, value in getattr(r, "user_properties", ()) if name == "simulation"]
+    if told:
+        from tests.simulation.tally import Tally
+
+        tally = Tally()
+        for text in told:
+            tally.add(Tally.from_json(text))
+        terminalreporter.section("simulation")
+        for line in tally.lines():
+            terminalreporter.line(line)
+
+
 @pytest.fixture(scope="session")
 def real_stack() -> Iterator[RealStack]:
     """One real broker and Redis for the whole session; tests share them and use topics and keys of their own."""

@@ -186,4 +186,5 @@ def entered(state: State, window_id: str) -> Entered:
 def generation(state: State, window_id: str) -> int:
     """Revision by which a window (again) entered the bundle in force, 0 if it was there from the first."""
     since: Mapping[str, Sequence[Any]] | None = state.get(PARTITION_UNIT, SINCE_KEY)
-    return since[window_id][0] if since and window_id in since else 0
+    how = since.get(window_id) if since else None
+    return int(how[0]) if how else 0

@@ -130,6 +130,11 @@ class Deciding:
         """Time since the newest own checkpoint; grows while nothing changes."""
         return self._ports.clock.elapsed_ms() - self._checkpoint_ms
 
+    @property
+    def confirmed_end(self) -> int:
+        """Offset after the last own record that is known to be in the log."""
+        return self._next_offset
+
     def close(self) -> None:
         """Stop reading."""
         self._fetching.close()

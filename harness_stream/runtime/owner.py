@@ -91,7 +91,8 @@ class Owner:
         self._after = "crash"  # what a claim says came before; genesis and a clean stop's last word change it
         self._trust_store = True
         self._input_ends: Ends | None = None
-        self._shortage = Shortage(ports.clock)
+        self._shortage, self._cut = Shortage(ports.clock), Shortage(ports.clock)
+        self._known_end = 0  # of the decision log
         self._show_phase()
         reading.watch(realm.topics.verdicts, partition, self)
         reading.watch(realm.topics.intents, partition, InputBounds(self.input_bounds))
@@ -143,10 +144,16 @@ class Owner:
         self._tail.take(record)
 
     def bounds(self, ends: Ends, position: int | None) -> None:
-        """The decision log's bounds."""
+        """The decision log's bounds; an end before what is known of it shows that the log was cut."""
         self._tail.bounds(ends, position)
         if self._deciding is not None:
             self._deciding.bounds(ends)
+            self._known_end = max(self._known_end, self._deciding.confirmed_end)
+        if self._cut.shown_by(ends, self._known_end):
+            why = f"cut: the log ends at {ends.end}, and it had {self._known_end} records"
+            self._known_end = ends.end
+            self._fail(Signal.FAULT, why)
+        self._known_end = max(self._known_end, ends.end)
 
     def input_bounds(self, ends: Ends) -> None:
         """The input log's bounds, for `pending` and the lag; an end before next_input halts."""
@@ -155,6 +162,12 @@ class Owner:
         self._ports.metrics.gauge("harness_lag", max(0, ends.end - next_input), partition=str(self.partition))
         if self._deciding is not None and self._shortage.shown_by(ends, next_input):
             self._deciding.fail(Signal.UNEXTENDABLE, too_short(ends, next_input))
+
+    def _fail(self, signal: Signal, why: str) -> None:
+        if self._deciding is not None:
+            self._deciding.fail(signal, why)
+        else:
+            self._fault = self._fault or (signal, why)
 
     def delivered(self, delivery: Delivery) -> None:
         """The fate of one own decision-log record; they come in append order."""
@@ -225,6 +238,8 @@ class Owner:
             self._trust_store = signal is Signal.RETRY
         if self._deciding is not None:
             self._stop_deciding(why)
+        if self._task is not None:
+            self._task.close()  # collected later, it would stop its successor's reading
         if self.phase is Phase.DECIDING:
             self._start_deciding()
         else:
@@ -298,7 +313,7 @@ class Owner:
     def _input_reaches(self, next_input: int) -> Generator[None, None, None]:
         """Ask, now that next_input is known, whether the input log still holds what was answered."""
         self._input_ends = None
-        asked_ms = self._ports.clock.now_ms()
+        asked_ms = self._ports.clock.elapsed_ms()
         self._reading.ask(self._realm.topics.intents, self.partition, asked_ms)
         while self._input_ends is None or self._input_ends.asked_at_ms < asked_ms:
             yield

@@ -102,6 +102,7 @@ class Heard:
         owner_ms: append time of the owner's newest record, None if none was met.
         final: the owner's last word is that it stopped.
         digests: of the wanted records.
+        last: offset of the newest record, −1 if there is none; markers and a cut leave holes behind it.
     """
 
     def __init__(self, source: Source, partition: int, place: Place | None, low: int, wanted: frozenset[int]) -> None:
@@ -111,11 +112,13 @@ class Heard:
         self.owner_ms: int | None = None
         self.final = False
         self.digests: dict[int, str] = {}
+        self.last = -1
         self._source, self._partition, self._low, self._wanted = source, partition, low, wanted
 
     def take(self, record: LogRecord) -> None:
         """The next record."""
         body, digest = read_body(record.value)
+        self.last = record.offset
         if record.offset in self._wanted:
             self.digests[record.offset] = digest
         if not self._source.verifier.decision_authentic(record):
@@ -127,6 +130,12 @@ class Heard:
             self.place = self._begun_by(record)
         else:
             self._fold(record, body, digest, self.place)
+
+    def may_hold(self, offset: int, digest: str) -> bool:
+        """False if the record there is known to be another one, or none where retention took nothing."""
+        if offset in self.digests or offset not in self._wanted or offset < self._low:
+            return self.digests.get(offset, digest) == digest
+        return False
 
     def _begun_by(self, record: LogRecord) -> Place | None:
         body = any_checkpoint_in(record, self._partition, self._source.verifier)
@@ -282,8 +291,7 @@ def stands(place: Place | None, found: Standing) -> bool:
     resting = found.checkpoint is not None and found.checkpoint.place.digest == place.digest
     if place.offset >= end:
         return low == end and resting
-    known = found.heard.digests.get(place.offset)
-    return (place.offset >= low - 1 or resting) and known in {None, place.digest}
+    return (place.offset >= low - 1 or resting) and found.heard.may_hold(place.offset, place.digest)
 
 
 # --- Reading ---
@@ -329,7 +337,7 @@ def _folded(source: Source, partition: int, checkpoint: Stated | None, ends: End
     resting = ends.low == ends.end and stated.offset < ends.end
     if stated.offset < ends.end or resting:
         heard = _fold(source, partition, stated, ends, stored)
-        if heard.digests.get(stated.offset) in {None, stated.digest}:
+        if heard.may_hold(stated.offset, stated.digest):
             return Standing(source.incarnation, partition, checkpoint, 0, ends, ends, heard)
         why = f"the record at {stated.offset} is not the one the checkpoint names"
     heard = _fold(source, partition, start, ends, stored)

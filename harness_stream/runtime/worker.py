@@ -52,11 +52,12 @@ class Worker:
         self.rules = rules or RulesView(realm.rule_set)
         self.owners: dict[int, Owner] = {}
         self._leaving: set[int] = set()
-        self._assigned = False
+        self._assigned = self._stopping = False
         self._committed_ms = self._gauged_ms = ports.clock.elapsed_ms()
         self.turned_ms = ports.clock.elapsed_ms()
-        for name, table in self.tables.items():
-            self._reading.follow(realm.topics.table(name), 0, 0, TableView(table))
+        self._views = {name: TableView(table) for name, table in self.tables.items()}
+        for name, view in self._views.items():
+            self._reading.follow(realm.topics.table(name), 0, 0, view)
         self._reading.follow(realm.topics.rules, 0, 0, self.rules)
 
     @property
@@ -75,12 +76,18 @@ class Worker:
             self._assign(assignment)
         self._lost_input()
         self._deliver()
-        self._reading.step(self._ports.clock.now_ms())
+        self._read()
         for owner in self.owners.values():
             owner.step()
         self._release_finished()
         self._report()
         self.turned_ms = self._ports.clock.elapsed_ms()
+
+    def _read(self) -> None:
+        clock = self._ports.clock
+        self._reading.step(clock.elapsed_ms())
+        for view in self._views.values():
+            view.stamp(clock.now_ms() - clock.elapsed_ms())
 
     def readiness(self) -> Readiness:
         """What is still waited for."""
@@ -92,6 +99,7 @@ class Worker:
 
     def stop(self) -> None:
         """Begin a clean stop: no new decisions, drain what is in flight, final checkpoints."""
+        self._stopping = True
         for partition, owner in self.owners.items():
             owner.release()
             self._leaving.add(partition)
@@ -112,12 +120,13 @@ class Worker:
     def _wait_ms(self) -> int:
         if any(owner.ready_to_decide for owner in self.owners.values()):
             return 0
-        open_work = any(owner.busy for owner in self.owners.values()) or not self.rules.fresh_as_of
+        open_work = any(owner.busy for owner in self.owners.values()) or not self.rules.complete
         return WAIT_OPEN_MS if open_work else WAIT_IDLE_MS
 
     def _assign(self, assignment: Assignment) -> None:
         self._assigned = True
-        for partition in assignment.gained:
+        # What is gained after `stop` has begun (others stop as well) is never taken; `close` frees it.
+        for partition in () if self._stopping else assignment.gained:
             log.info("partition %d: assigned", partition)
             self.owners[partition] = self._new_owner(partition)
         for partition in assignment.revoked:
