@@ -54,6 +54,9 @@ class Kept:
         """The state as JSON, as units hold it."""
         return self._text or orjson.dumps(window.to_json(self.state), default=list).decode()
 
+    def __repr__(self) -> str:
+        return f"Kept({self.until}, {self.state})"
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Kept) and (self.until, self.state) == (other.until, other.state)
 
