@@ -1,0 +1,71 @@
+"""Faults of the broker: stopped, killed, and one that comes back with an empty disk."""
+
+import re
+import time
+
+AWAY_S = (0.0, 4.0)  # on top of the restart's own 5 s: within and beyond the delivery time-out and the group's session
+# A halted partition is looked at again every 5 s, so whoever would go on wrongly has done so after this.
+REFUSING_S = 6.0
+
+
+def stopped(scene):
+    """A clean stop and a start."""
+    back_after(scene, scene.site.broker.stop)
+
+
+def killed(scene):
+    """SIGKILL and a start."""
+    back_after(scene, scene.site.broker.kill)
+
+
+def back_after(scene, end):
+    away_s = scene.chance.choice(AWAY_S)
+    scene.told.variant = f"away {away_s:g} s longer"
+    end()
+    scene.watch(away_s)
+    scene.site.broker.start()
+    scene.healed()
+    scene.serving("broker back")
+
+
+def emptied(scene):
+    """The broker comes back with nothing: no topics, then others of the same name. Both must serve nobody.
+
+    What the log said is read before, since afterwards nobody can; a new realm begins, and its workers with it.
+    """
+    site = scene.site
+    scene.end_life()
+    scene.begin_life()
+    scene.began()
+    scene.serving("before")
+    said = {worker: len(worker.said()) for worker in site.workers.values()}
+    site.empty_broker()
+    gone = time.monotonic()
+    site.broker.start()
+    scene.watch(REFUSING_S)
+    scene.nothing_approved(gone, "without any topic")
+    site.realm.prepare()
+    scene.watch(REFUSING_S)
+    scene.nothing_approved(gone, "by workers and clients of the realm that is gone")
+    scene.told.notes = sorted({line for w, seen in said.items() for line in clear(w.said()[seen:])})
+    scene.drop_life()
+    for seat, worker in list(site.workers.items()):
+        worker.kill()
+        site.start_worker(seat)
+    site.wait_until_ready()
+    scene.begin_life()
+    scene.began()
+    scene.serving("as a new realm")
+
+
+def clear(text):
+    """What was said, each thing once: without times and numbers."""
+    lines = [re.sub(r"^\S+ \S+ ", "", line) for line in text.splitlines()]
+    return {re.sub(r"\d+", "N", line) for line in lines if not line.startswith(" ")}
+
+
+KINDS = {
+    "broker stopped and started": stopped,
+    "broker killed (SIGKILL) and started": killed,
+    "broker with an empty disk": emptied,
+}
