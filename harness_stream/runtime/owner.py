@@ -86,6 +86,7 @@ class Owner:
         self._task: Task | None = self._loading()
         self._fault: tuple[Signal, str] | None = None
         self._released = False
+        self._claim_again_ms = 0  # by the clock for durations
         self._after = "crash"  # what a claim says came before; genesis and a clean stop's last word change it
         self._trust_store = True
         self._input_ends: Ends | None = None
@@ -348,6 +349,7 @@ class Owner:
 
     def _claiming(self) -> Task:
         pending = yield from self._pending()
+        yield from self._claims_apart()
         epoch = max(self._folded.epoch_seen, self.place.header.epoch) + 1
         body = {
             "kind": "claim",
@@ -366,6 +368,12 @@ class Owner:
         header = self.place.header
         own = header.epoch == epoch and header.writer == self._outbox.writer_id
         return Signal.CLAIM_READ_BACK if own else Signal.OVERTAKEN
+
+    def _claims_apart(self) -> Generator[None, None, None]:
+        """A log that refuses claims, or what follows them, answers within a millisecond; it is not to be flooded."""
+        while self._ports.clock.elapsed_ms() < self._claim_again_ms:
+            yield
+        self._claim_again_ms = self._ports.clock.elapsed_ms() + limits.RECLAIM_MS_MIN
 
     def _resyncing(self) -> Task:
         yield from self._settled()

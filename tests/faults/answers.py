@@ -1,11 +1,11 @@
 """What the clients say, read as it comes: when each partition serves again, and how long it was silent."""
 
+import itertools
 import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-GRACE_S = 0.05  # V4: a running enforcer answers by deadline + this
 SERVED = ("approve", "deny")
 
 
@@ -18,7 +18,7 @@ class Answers:
         ends: how each intent ended.
         silent: of those that no answer ended, why.
         approved: (agent, id) of what clients were let run.
-        overdue: approvals that came after their deadline.
+        overdue: actions that began after their deadline.
         slowest_s: how long after its deadline the latest answer of any kind came.
     """
 
@@ -56,7 +56,7 @@ class Answers:
         if kind == "approve":
             self.approved.add((event["agent"], event["ended"]))
             self._approvals.append(published)
-            if over_s > GRACE_S:
+            if event["ran"] and over_s > 0:
                 self.overdue.append(event)
         if kind in SERVED:
             self._served.setdefault(event["partition"], []).append((published, at))
@@ -70,7 +70,7 @@ class Answers:
     def silence_s(self, partition, since, until):
         """The longest time within which nobody was answered."""
         times = sorted({at for _, at in self._served.get(partition, ()) if since <= at <= until} | {since, until})
-        return max(after - before for before, after in zip(times, times[1:], strict=False))
+        return max(after - before for before, after in itertools.pairwise(times))
 
     def approved_since(self, since):
         """How many intents published at `since` or later were approved."""

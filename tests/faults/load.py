@@ -5,9 +5,9 @@ usage: python -m tests.faults.load BOOTSTRAP PREFIX LANE,LANE,… PARTITIONS RAT
 A line of JSON per event on standard output, times in seconds by CLOCK_MONOTONIC, which all processes of a machine share:
 
     {"acked": id, "agent", "partition", "offset"}      the broker has it
-    {"ended": id, "agent", "partition", "asked", "published", "at", "deadline", "as", "why"}
+    {"ended": id, "agent", "partition", "asked", "published", "at", "deadline", "as", "ran", "why"}
 
-`as` is approve, deny (a rule's), other (refused for any other reason) or silence (no valid answer by the deadline).
+`ran`: the approval let its action begin. `as` is approve, deny (a rule's), other (refused for any other reason) or silence (no valid answer by the deadline).
 """
 
 import json
@@ -27,7 +27,7 @@ from harness_stream.client.request import Request
 from harness_stream.client.wiring import ClientRealm, Wiring
 from harness_stream.config import Settings
 from harness_stream.core.lanes import partition_of
-from harness_stream.errors import Denied, HarnessError, Overloaded
+from harness_stream.errors import Denied, HarnessError, Overloaded, TimedOut
 from harness_stream.wire.topics import Topics
 
 ACTIONS = ("crm.read", "email.send", "search.query", "files.read")
@@ -118,10 +118,20 @@ class Load:
         at = time.monotonic()
         self.waiting.discard(future)
         kind, why = told(future)
+        ran = kind == "approve" and may_run(future.result())
         published = self._writer.published.pop(request.id, None)
         where = {"agent": request.agent_id, "partition": partition_of(request.lane, self._partitions)}
         times = {"asked": asked, "published": published, "at": at, "deadline": request.deadline_ms / 1_000}
-        say({"ended": request.id, **where, **times, "as": kind, "why": why})
+        say({"ended": request.id, **where, **times, "as": kind, "ran": ran, "why": why})
+
+
+def may_run(answer):
+    """Begin the action, which does nothing."""
+    try:
+        answer.start()
+    except TimedOut:
+        return False
+    return True
 
 
 def told(future):

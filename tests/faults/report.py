@@ -5,6 +5,8 @@ import statistics
 from collections import Counter
 from dataclasses import asdict, replace
 
+from tests.faults.scene import CLIENTS
+
 # Issue 5, point 4: within so many seconds, measured to the first answer of the slowest partition.
 GOALS = {
     ("worker killed (SIGKILL)", "taken over"): 10.0,
@@ -29,8 +31,8 @@ def _head(result):
     options, where = result.options, ", ".join(f"{k} {v}" for k, v in result.machine.items())
     return [
         f"faults: {len(result.told)} of {options.faults} in {result.seconds / 60:.1f} minutes, seed {options.seed}",
-        f"on: {options.workers} workers, {options.partitions} partitions, 1 broker, 1 Redis, "
-        f"2 clients at {options.rate} intents/s each; {result.lives} lives of the realm",
+        f"on: {options.workers} workers, {options.partitions} partitions, 1 broker, 1 Redis, {CLIENTS} clients at "
+        + f"{options.rate} intents/s each; {result.lives} lives of the realm",
         f"with: {where}",
         f"again: python -m tests.faults --faults {options.faults} --seed {options.seed}",
     ]
@@ -67,7 +69,7 @@ def _totals(result):
         f"effective verdicts: {_counted(total.decisions)}",
         f"what clients were told: {_counted(result.ends)}; without a rule's answer: {_counted(result.silent)}",
         f"latest end after its deadline: {1000 * max(0.0, result.slowest_s):.0f} ms",
-        "; ".join(f"{name} {count}" for name, count in wrong.items()) + f"; approved after deadline {len(result.overdue)}",
+        "; ".join(f"{name} {count}" for name, count in wrong.items()) + f"; begun after the deadline {len(result.overdue)}",
     ]
 
 

@@ -5,6 +5,7 @@ import gc
 import orjson
 import pytest
 
+from harness_stream.adapters.memory.log import Fate
 from harness_stream.adapters.signing import UNSIGNED_HEADERS
 from harness_stream.core import limits
 from harness_stream.core.lanes import partition_of
@@ -275,3 +276,19 @@ def test_crashes_at_rest_are_no_record_to_be_set_aside(markers, records, decisio
         act(world, 1)
     log = [orjson.loads(record.value) for record in world.everything(TOPICS.verdicts, HOME)]
     assert [body["decision"] for body in log if body["kind"] == "verdict"][-1] == decision
+
+
+def test_a_log_that_refuses_claims_at_once_is_not_flooded_with_them():
+    """A topic whose limit was lowered answered 300 claims a second, each with two lines in the worker's log."""
+    world, asked = quiet(), []
+
+    def refused(record):
+        asked.append(record)
+        return Fate(lands=False, report_after_ms=1, reports="failed")
+
+    world.members[0].writer._fate = refused
+    world.send(agent_id=AGENT, by=AGENT, action="crm.read")
+    began_ms = world.clock.elapsed_ms()
+    while world.clock.elapsed_ms() < began_ms + 3_000:
+        world.turn()
+    assert 3 <= len(asked) / PARTITIONS <= 1 + 3_000 / limits.RECLAIM_MS_MIN
