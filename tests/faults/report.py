@@ -31,8 +31,8 @@ def _head(result):
     options, where = result.options, ", ".join(f"{k} {v}" for k, v in result.machine.items())
     return [
         f"faults: {len(result.told)} of {options.faults} in {result.seconds / 60:.1f} minutes, seed {options.seed}",
-        f"on: {options.workers} workers, {options.partitions} partitions, 1 broker, 1 Redis, {CLIENTS} clients at "
-        + f"{options.rate} intents/s each; {result.lives} lives of the realm",
+        f"on: {options.workers} workers, {options.partitions} partitions, 1 broker, 1 Redis",
+        f"load: {CLIENTS} clients at {options.rate} intents/s each; {result.lives} lives of the realm",
         f"with: {where}",
         f"again: python -m tests.faults --faults {options.faults} --seed {options.seed}",
     ]
