@@ -42,6 +42,11 @@ JUST_ASSIGNED = "just assigned"
 RELOAD_MS = 100
 # Whether input is pending is looked up for at most so long; then it is said to be, which costs at most one denial.
 PENDING_MS_MAX = 500
+# Up to the colon it is the cause that metrics name.
+RECREATED = (
+    "log topics recreated: they are of another incarnation than this worker, and begin with nothing. "
+    "Restart the workers, and the processes of agents"
+)
 # A halted partition looks again whether an operator has resumed it.
 HALT_RETRY_MS = 5_000
 
@@ -283,6 +288,7 @@ class Owner:
             missing = "no active rule set; push one with `harness rules push`"
             self.why = "the rules are being compiled" if self._rules.compiling else missing
             yield
+        yield from self._same_incarnation()
         self.why = "loaded"
         self._keep_behind()
         return Signal.LOADED
@@ -296,6 +302,19 @@ class Owner:
             yield
         if self._input_ends.end < next_input:
             raise CannotLoadError(Signal.UNEXTENDABLE, too_short(self._input_ends, next_input))
+
+    def _same_incarnation(self) -> Generator[None, None, None]:
+        """Ask whether the log topics are still those this process was started for.
+
+        Before a claim, so that none is written into somebody else's log; and after it, since from then on a log that is
+        recreated shows by the offsets of own records.
+        """
+        incarnations, asked_ms = self._ports.incarnations, self._ports.clock.elapsed_ms()
+        incarnations.ask(asked_ms)
+        while (known := incarnations.known()) is None or known.asked_at_ms < asked_ms:
+            yield
+        if known.incarnation != self._realm.incarnation:
+            raise CannotLoadError(Signal.UNEXTENDABLE, RECREATED)
 
     def _keep_behind(self) -> None:
         """Set up what follows the confirmed fold: the store and the snapshots."""
@@ -365,6 +384,7 @@ class Owner:
         while len(self._outbox):
             yield
         yield from self._fold_to_end()
+        yield from self._same_incarnation()
         header = self.place.header
         own = header.epoch == epoch and header.writer == self._outbox.writer_id
         return Signal.CLAIM_READ_BACK if own else Signal.OVERTAKEN

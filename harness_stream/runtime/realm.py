@@ -10,7 +10,17 @@ from harness_stream.core import limits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness_stream.ports import Clock, InputConsumer, LogReader, LogWriter, Metrics, Signer, StateStore, Verifier
+    from harness_stream.ports import (
+        Clock,
+        Incarnations,
+        InputConsumer,
+        LogReader,
+        LogWriter,
+        Metrics,
+        Signer,
+        StateStore,
+        Verifier,
+    )
     from harness_stream.wire.topics import Topics
 
 
@@ -48,6 +58,7 @@ class Ports:
     consumer: InputConsumer
     writer: LogWriter
     reader: LogReader
+    incarnations: Incarnations
     store: StateStore
     clock: Clock
     signer: Signer

@@ -292,3 +292,33 @@ def test_a_log_that_refuses_claims_at_once_is_not_flooded_with_them():
     while world.clock.elapsed_ms() < began_ms + 3_000:
         world.turn()
     assert 3 <= len(asked) / PARTITIONS <= 1 + 3_000 / limits.RECLAIM_MS_MIN
+
+
+class TestRecreatedLogs:
+    """The names stay and the ids do not: a worker that goes on would decide on a history that begins with nothing."""
+
+    def test_a_worker_of_before_halts_and_claims_nothing_in_what_is_not_its_log(self):
+        world = quiet()
+        act(world)
+        before = claims(world)
+        world.incarnations.current = "i2"
+        former = restarted(world)
+        assert former.phase is Phase.HALTED
+        assert former.why.startswith("log topics recreated: ")
+        assert claims(world) == before
+
+    def test_one_that_was_about_to_claim_does_not_decide(self):
+        world = quiet()
+        world.crash(0)
+        phases = set()
+
+        def recreated_meanwhile(record):
+            world.incarnations.current = "i2"
+            return Fate()
+
+        world.members[0].writer._fate = recreated_meanwhile
+        for _ in range(2_000):
+            world.turn()
+            phases |= {each.phase for each in world.members[0].worker.owners.values()}
+        assert {Phase.CLAIMING, Phase.HALTED} <= phases
+        assert Phase.DECIDING not in phases

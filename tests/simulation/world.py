@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from harness_stream.adapters.memory.clock import ManualClock
+from harness_stream.adapters.memory.incarnation import MemoryIncarnations
 from harness_stream.adapters.memory.log import (
     Fate,
     MemoryBroker,
@@ -181,6 +182,7 @@ class World:
         self.group = MemoryGroup(self.broker, TOPICS.intents)
         self.store = MemoryStateStore()
         self.realm = Realm("sim", "i1", PARTITIONS, TOPICS, "sim", True, self.snapshot_interval_ms, self.hot_units_max)
+        self.incarnations = MemoryIncarnations(self.realm.incarnation)
         self.healed = False
         self.trace: list[str] = []
         self.sent: dict[str, bytes] = {}
@@ -213,6 +215,7 @@ class World:
             consumer=MemoryInputConsumer(self.group, name),
             writer=writer,
             reader=MemoryReader(self.broker),
+            incarnations=self.incarnations,
             store=self.store,
             clock=self.clock,
             signer=UnsignedSigner(),

@@ -6,6 +6,8 @@ import time
 AWAY_S = (0.0, 4.0)  # on top of the restart's own 5 s: within and beyond the delivery time-out and the group's session
 # A halted partition is looked at again every 5 s, so whoever would go on wrongly has done so after this.
 REFUSING_S = 6.0
+HALTED_S_MAX = 60.0  # sessions end, the group forms anew, partitions are loaded: 10 s on a quiet machine
+RECREATED = "log topics recreated"
 
 
 def stopped(scene):
@@ -45,6 +47,7 @@ def emptied(scene):
     scene.watch(REFUSING_S)
     scene.nothing_approved(gone, "without any topic")
     site.realm.prepare()
+    wait_until_halted(scene, said)
     scene.watch(REFUSING_S)
     scene.nothing_approved(gone, "by workers and clients of the realm that is gone")
     scene.told.notes = sorted({line for w, seen in said.items() for line in clear(w.said()[seen:])})
@@ -56,6 +59,14 @@ def emptied(scene):
     scene.begin_life()
     scene.began()
     scene.serving("as a new realm")
+
+
+def wait_until_halted(scene, said):
+    """Every worker of before has got partitions again, and has said why it does not decide."""
+    end = time.monotonic() + HALTED_S_MAX
+    while not all(RECREATED in worker.said()[seen:] for worker, seen in said.items()):
+        assert time.monotonic() < end, "workers of a realm that is gone do not say so"
+        scene.watch(0.2)
 
 
 def clear(text):
