@@ -139,4 +139,3 @@ def store_differs(realm, report, partition):
             else:
                 return []
         time.sleep(0.5)
-

@@ -69,7 +69,8 @@ def _totals(result):
         f"effective verdicts: {_counted(total.decisions)}",
         f"what clients were told: {_counted(result.ends)}; without a rule's answer: {_counted(result.silent)}",
         f"latest end after its deadline: {1000 * max(0.0, result.slowest_s):.0f} ms",
-        "; ".join(f"{name} {count}" for name, count in wrong.items()) + f"; begun after the deadline {len(result.overdue)}",
+        "; ".join(f"{name} {count}" for name, count in wrong.items())
+        + f"; begun after the deadline {len(result.overdue)}",
     ]
 
 

@@ -27,6 +27,8 @@ LANES_PER_PARTITION = 2
 READY_S_MAX = 60.0  # 2 s on a quiet machine; two shared cores make it ten
 GONE_S_MAX = 20.0  # a drain takes a second, what the Kafka client closes, a few more
 
+UNANSWERED = "Kafka does not answer"
+
 # Every window turns over within a minute, so that what was forgotten or counted twice changes verdicts soon after.
 RULES = """
 rule_set: production
@@ -57,10 +59,13 @@ class Worker:
     """One `harness worker`."""
 
     def __init__(self, seat, environment, log):
-        self.seat, self.log = seat, log
-        with log.open("wb") as out:
-            command = [sys.executable, "-m", "harness_stream", "worker", "--metrics-port", "0"]
-            self.process = subprocess.Popen(command, env=environment, cwd=log.parent, stdout=out, stderr=out)
+        self.seat, self.log, self._environment = seat, log, environment
+        self._start()
+
+    def _start(self):
+        command = [sys.executable, "-m", "harness_stream", "worker", "--metrics-port", "0"]
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(command, env=self._environment, cwd=self.log.parent, stdout=out, stderr=out)
 
     @property
     def running(self):
@@ -70,8 +75,11 @@ class Worker:
         return self.log.read_text(errors="replace")
 
     def wait_until_ready(self):
+        """It ends at once if no broker answers when it starts; then it is started again, as a supervisor does."""
         end = time.monotonic() + READY_S_MAX
         while not re.search(r"(?m) ready$", self.said()):
+            if not self.running and UNANSWERED in self.said():
+                self._start()
             assert self.running, f"worker {self.seat} ended: {self.said()[-2000:]}"
             assert time.monotonic() < end, f"worker {self.seat} is not ready: {self.said()[-2000:]}"
             time.sleep(0.05)

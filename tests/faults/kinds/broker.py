@@ -3,10 +3,13 @@
 import re
 import time
 
+from harness_stream.errors import BrokerUnavailable
+
 AWAY_S = (0.0, 4.0)  # on top of the restart's own 5 s: within and beyond the delivery time-out and the group's session
 # A halted partition is looked at again every 5 s, so whoever would go on wrongly has done so after this.
 REFUSING_S = 6.0
 HALTED_S_MAX = 60.0  # sessions end, the group forms anew, partitions are loaded: 10 s on a quiet machine
+PREPARED_S_MAX = 60.0
 RECREATED = "log topics recreated"
 
 
@@ -46,7 +49,7 @@ def emptied(scene):
     site.broker.start()
     scene.watch(REFUSING_S)
     scene.nothing_approved(gone, "without any topic")
-    site.realm.prepare()
+    prepared(site.realm)
     wait_until_halted(scene, said)
     scene.watch(REFUSING_S)
     scene.nothing_approved(gone, "by workers and clients of the realm that is gone")
@@ -59,6 +62,19 @@ def emptied(scene):
     scene.begin_life()
     scene.began()
     scene.serving("as a new realm")
+
+
+def prepared(realm):
+    """Topics, tables and rules; tried again, as a person would, while a broker that has just come up knows no controller."""
+    end = time.monotonic() + PREPARED_S_MAX
+    while True:
+        try:
+            realm.prepare()
+        except BrokerUnavailable:
+            if time.monotonic() > end:
+                raise
+        else:
+            return
 
 
 def wait_until_halted(scene, said):
