@@ -80,7 +80,7 @@ def kafka_worker(settings: Settings, realm: Realm, metrics: Metrics) -> Worker:
     ports = Ports(
         consumer=KafkaInputConsumer(settings.bootstrap, settings.group, topics.intents, clock),
         writer=KafkaWriter(settings.bootstrap, DECISION_BATCH_BYTES),
-        reader=KafkaReader(settings.bootstrap),
+        reader=KafkaReader(settings.bootstrap, clock, (topics.heads, topics.verdicts, topics.chains)),
         incarnations=KafkaIncarnations(settings.bootstrap, (topics.intents, topics.verdicts), clock),
         store=RedisStateStore(settings.redis_url, f"{settings.realm}/{settings.prefix}", clock),
         clock=clock,

@@ -78,7 +78,8 @@ class Load:
         realm = ClientRealm(settings.realm, incarnation(settings), partitions, topics)
         self._chance, self._ids, self._lanes, self._partitions = random.Random(seed), Ids(clock), lanes, partitions
         self._writer = Recorder(bootstrap, topics.intents, random.Random(seed + 1))
-        wiring = Wiring(realm, KafkaReader(bootstrap), self._writer, clock, UnsignedSigner(), UnsignedVerifier())
+        reader = KafkaReader(bootstrap, clock, (topics.heads, topics.verdicts))
+        wiring = Wiring(realm, reader, self._writer, clock, UnsignedSigner(), UnsignedVerifier())
         self.enforcer, self.waiting = Enforcer(wiring), set()
         self.enforcer.start()
 
