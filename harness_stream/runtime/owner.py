@@ -20,6 +20,7 @@ from harness_stream.runtime.input_log import InputBounds, Shortage, too_short
 from harness_stream.runtime.loading import CannotLoadError, Folded, Loader
 from harness_stream.runtime.mover import Mover
 from harness_stream.runtime.outbox import Outbox
+from harness_stream.runtime.readiness import RECREATED
 from harness_stream.runtime.snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -42,11 +43,6 @@ JUST_ASSIGNED = "just assigned"
 RELOAD_MS = 100
 # Whether input is pending is looked up for at most so long; then it is said to be, which costs at most one denial.
 PENDING_MS_MAX = 500
-# Up to the colon it is the cause that metrics name.
-RECREATED = (
-    "log topics recreated: they are of another incarnation than this worker, and begin with nothing. "
-    "Restart the workers, and the processes of agents"
-)
 # A halted partition looks again whether an operator has resumed it.
 HALT_RETRY_MS = 5_000
 

@@ -20,6 +20,7 @@ class Answers:
         approved: (agent, id) of what clients were let run.
         overdue: actions that began after their deadline.
         slowest_s: how long after its deadline the latest answer of any kind came.
+        unended: waits that were still open when their client gave up, seconds after the last deadline.
     """
 
     acked: dict = field(default_factory=dict)
@@ -28,6 +29,7 @@ class Answers:
     approved: set = field(default_factory=set)
     overdue: list = field(default_factory=list)
     slowest_s: float = 0.0
+    unended: int = 0
     _served: dict = field(default_factory=dict)  # partition → [(published, at)]
     _approvals: list = field(default_factory=list)  # times of publishing
     _files: dict = field(default_factory=dict)
@@ -44,6 +46,9 @@ class Answers:
                     self._take(json.loads(line))
 
     def _take(self, event):
+        if "unended" in event:
+            self.unended += event["unended"]
+            return
         if "acked" in event:
             self.acked[event["acked"]] = (event["agent"], event["partition"], event["offset"])
             return

@@ -73,6 +73,7 @@ def verified(realm, answers, logs):
     program = load(RULES)
     bundles, name = {program.digest: Windows(program)}, incarnation(realm.settings)
     approved, ended = set(), set()
+    logs.read()
     wait_until_covered(realm, logs)
     for partition in range(realm.settings.partitions):
         inputs, decisions = (realm.records(t, partition) for t in (realm.topics.intents, realm.topics.verdicts))

@@ -32,7 +32,7 @@ class Following:
         self._topic, name = realm.topics.verdicts, incarnation(realm.settings)
         self._partitions = range(realm.settings.partitions)
         self.places = {partition: Place.genesis(name, partition) for partition in self._partitions}
-        self._settled = Counter()
+        self._settled, self._cost = Counter(), Cost()
         for partition in self._partitions:
             self._reader.follow(self._topic, partition, 0)
 
@@ -41,15 +41,20 @@ class Following:
 
     def read(self):
         """Fold up to the logs' ends as of now."""
-        cost, limit = Cost(), time.monotonic() + READ_S_MAX
+        limit = time.monotonic() + READ_S_MAX
         ends = {p: ends_of(self._reader, self._topic, p, self._realm.clock).end for p in self._partitions}
         while any((self._reader.position(self._topic, p) or 0) < end for p, end in ends.items()):
             assert time.monotonic() < limit, "the decision log cannot be read to its end"
             records = self._reader.poll(RECORDS)
             for record in records:
-                self._take(record, cost)
+                self._take(record, self._cost)
             if not records:
                 time.sleep(0.02)
+
+    def cost(self):
+        """What was written since the last call."""
+        self.read()
+        cost, self._cost = self._cost, Cost()
         return cost
 
     def _take(self, record, cost):

@@ -7,6 +7,8 @@ A line of JSON per event on standard output, times in seconds by CLOCK_MONOTONIC
     {"acked": id, "agent", "partition", "offset"}      the broker has it
     {"ended": id, "agent", "partition", "asked", "published", "at", "deadline", "as", "ran", "why"}
 
+    {"unended": number}                                last words: waits that went on long after their deadline
+
 `ran`: the approval let its action begin. `as` is approve, deny (a rule's), other (refused for any other reason) or silence (no valid answer by the deadline).
 """
 
@@ -33,7 +35,7 @@ from harness_stream.wire.topics import Topics
 ACTIONS = ("crm.read", "email.send", "search.query", "files.read")
 AGENTS_PER_LANE = 4
 # Shorter than a takeover, the default, and longer than one: late, lost and patient askers in one log.
-DEADLINES_MS = (2_000, 5_000, 20_000)
+DEADLINES_MS = (2_000, 5_000, 12_000)
 # Of a hundred intents so many are published a second time, byte for byte, as a retrying agent does.
 TWICE_PERCENT = 4
 PAUSE_S = 0.01
@@ -166,7 +168,8 @@ def main():
             load.ask(each)
         number = due
         time.sleep(PAUSE_S)
-    wait(set(load.waiting), CLOSE_S)
+    open_still = wait(set(load.waiting), CLOSE_S).not_done
+    say({"unended": len(open_still)})
     load.enforcer.close()
 
 

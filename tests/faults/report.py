@@ -70,7 +70,8 @@ def _totals(result):
         f"what clients were told: {_counted(result.ends)}; without a rule's answer: {_counted(result.silent)}",
         f"latest end after its deadline: {1000 * max(0.0, result.slowest_s):.0f} ms",
         "; ".join(f"{name} {count}" for name, count in wrong.items())
-        + f"; begun after the deadline {len(result.overdue)}",
+        + f"; begun after the deadline {len(result.overdue)}; "
+        f"waits without an end {result.unended}",
     ]
 
 

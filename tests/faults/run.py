@@ -1,5 +1,6 @@
 """A whole run: servers up, faults one after another, the audit, and what came of it."""
 
+import os
 import platform
 import random
 import time
@@ -55,6 +56,7 @@ class Result:
     silent: dict = field(default_factory=dict)
     overdue: list = field(default_factory=list)
     slowest_s: float = 0.0
+    unended: int = 0
     lives: int = 0
     failed: str = ""
     wrong: bool = False
@@ -78,7 +80,9 @@ def run(options, folder, progress=print):
     result.seconds, result.lives, result.total = time.monotonic() - began, scene.lives, scene.total
     result.ends, result.silent, result.overdue = scene.ends, scene.silent, scene.overdue
     result.slowest_s = scene.slowest_s
-    result.wrong = bool(result.failed or scene.overdue or scene.total.faulty or scene.ends.get("broken"))
+    result.unended = scene.unended
+    doubts = (result.failed, scene.overdue, scene.unended, scene.total.faulty, scene.ends.get("broken"))
+    result.wrong = any(doubts) or any(told.cost["doubles"] for told in result.told)
     return result
 
 
@@ -100,7 +104,8 @@ def machine():
     with open("/proc/cpuinfo") as text:  # noqa: PTH123  one line of a file that Linux makes up
         model = next((line.split(":")[1].strip() for line in text if line.startswith("model name")), "unknown")
     return {
-        "cpu": model,
+        "cpu": f"{os.cpu_count()} × {model}",
+        "load average": f"{os.getloadavg()[0]:.1f}",
         "system": platform.system(),
         "python": platform.python_version(),
         "kafka": KAFKA_VERSION,

@@ -46,6 +46,7 @@ class Scene:
         self.site, self.chance, self.transaction_s = site, chance, transaction_s
         self._seed, self.lives = seed, 0
         self.total, self.ends, self.silent, self.overdue, self.slowest_s = Verified(), {}, {}, [], 0.0
+        self.unended = 0
         self.told, self._began, self._from = None, 0.0, 0.0
         self.old_dump = None
 
@@ -65,7 +66,6 @@ class Scene:
         """Clients stop; both logs are read; what was found is kept."""
         self.site.stop_clients()
         self.answers.read(self._outs)
-        self.logs.read()
         found = verified(self.site.realm, self.answers, self.logs)
         self.logs.close()
         self.total.add(found)
@@ -77,6 +77,7 @@ class Scene:
             for name, count in theirs.items():
                 mine[name] = mine.get(name, 0) + count
         self.overdue += self.answers.overdue
+        self.unended += self.answers.unended
         self.slowest_s = max(self.slowest_s, self.answers.slowest_s)
 
     def drop_life(self):
@@ -102,7 +103,7 @@ class Scene:
         self.answers.read(self._outs)
         silences = [self.answers.silence_s(p, min(self._began, until), until) for p in self.partitions]
         self.told.silence_s = round(max(silences), 3)
-        self.told.cost = vars(self.logs.read())
+        self.told.cost = vars(self.logs.cost())
         self.answers.forget_before(until - 1)
         return self.told
 

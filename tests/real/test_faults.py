@@ -1,6 +1,6 @@
 """One fault of each kind on real processes, under load: nothing is lost, nothing double, no history wrong.
 
-The long run is `python -m tests.faults` (its last report is docs/faults-report.md); this is the same runner.
+The long run is `python -m tests.faults` (its last report: tests/faults/report.txt); this is the same runner.
 """
 
 import pytest

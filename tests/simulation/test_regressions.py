@@ -322,3 +322,14 @@ class TestRecreatedLogs:
             phases |= {each.phase for each in world.members[0].worker.owners.values()}
         assert {Phase.CLAIMING, Phase.HALTED} <= phases
         assert Phase.DECIDING not in phases
+
+    def test_a_worker_without_any_partition_says_so_too(self):
+        """It joined before there was a topic: ready, it said, while nobody decided."""
+        world = World(1, Faults(0, 0, 0, 0, 0, 0), workers=PARTITIONS + 1)
+        world.healed = True
+        turns(world, 3_000)
+        idle = next(member.worker for member in world.members if not member.worker.owners)
+        assert "recreated" not in " ".join(idle.readiness().waiting_for)
+        world.incarnations.current = "i2"
+        turns(world, 4_000)
+        assert idle.readiness().waiting_for[0].startswith("log topics recreated: ")

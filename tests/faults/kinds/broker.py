@@ -8,6 +8,7 @@ from harness_stream.errors import BrokerUnavailable
 AWAY_S = (0.0, 4.0)  # on top of the restart's own 5 s: within and beyond the delivery time-out and the group's session
 # A halted partition is looked at again every 5 s, so whoever would go on wrongly has done so after this.
 REFUSING_S = 6.0
+NOTHING_THERE_S = 3.0
 HALTED_S_MAX = 60.0  # sessions end, the group forms anew, partitions are loaded: 10 s on a quiet machine
 PREPARED_S_MAX = 60.0
 RECREATED = "log topics recreated"
@@ -47,7 +48,7 @@ def emptied(scene):
     site.empty_broker()
     gone = time.monotonic()
     site.broker.start()
-    scene.watch(REFUSING_S)
+    scene.watch(NOTHING_THERE_S)
     scene.nothing_approved(gone, "without any topic")
     prepared(site.realm)
     wait_until_halted(scene, said)

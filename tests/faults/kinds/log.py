@@ -32,11 +32,21 @@ def open_transaction(scene):
     producer.begin_transaction()
     body = site.realm.intent(f"{lane}-0", deadline_ms=10_000)
     value = json.dumps(body).encode()
-    producer.produce(site.realm.topics.intents, value, lane.encode(), partition, headers={"hs-alg": "none"})
+    landed = []
+    producer.produce(
+        site.realm.topics.intents,
+        value,
+        lane.encode(),
+        partition,
+        headers={"hs-alg": "none"},
+        on_delivery=lambda _, message: landed.append(message.offset()),
+    )
     producer.flush(ANSWER_S)
     scene.began()
     scene.serving("while open")
     scene.watch(scene.transaction_s)
+    scene.logs.read()
+    assert scene.logs.next_input(partition) > landed[0], "an intent in an open transaction waits for its end"
     scene.healed()
     scene.serving("still open")
     scene.told.variant = f"open for {scene.transaction_s:g} s, {'aborted' if ended(producer) else 'left'}"
