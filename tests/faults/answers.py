@@ -46,6 +46,8 @@ class Answers:
                     self._take(json.loads(line))
 
     def _take(self, event):
+        if "begun" in event:
+            return
         if "unended" in event:
             self.unended += event["unended"]
             return

@@ -4,6 +4,7 @@ usage: python -m tests.faults.load BOOTSTRAP PREFIX LANE,LANE,… PARTITIONS RAT
 
 A line of JSON per event on standard output, times in seconds by CLOCK_MONOTONIC, which all processes of a machine share:
 
+    {"begun": seed}                                    from here on SIGTERM ends it in order
     {"acked": id, "agent", "partition", "offset"}      the broker has it
     {"ended": id, "agent", "partition", "asked", "published", "at", "deadline", "as", "ran", "why"}
 
@@ -159,6 +160,7 @@ def main():
     partitions, rate, seed = map(int, numbers)
     stopped = []
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    say({"begun": seed})
     load = Load(bootstrap, prefix, lanes.split(","), partitions, seed)
     began, number = time.monotonic(), seed  # so that two clients do not ask the same agents at once
     first = number

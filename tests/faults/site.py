@@ -189,7 +189,14 @@ class Site:
             with out.open("wb") as lines, out.with_suffix(".err").open("wb") as err:
                 process = subprocess.Popen(command, env=self._client_environment(), cwd=ROOT, stdout=lines, stderr=err)
             self.clients.append((process, out))
+        self._wait_until_begun()
         return [out for _, out in self.clients]
+
+    def _wait_until_begun(self):
+        end = time.monotonic() + READY_S_MAX
+        while not all(out.stat().st_size for _, out in self.clients):
+            assert time.monotonic() < end, "clients do not begin"
+            time.sleep(0.05)
 
     def stop_clients(self):
         """They ask no more, and wait until all they asked has ended."""

@@ -9,6 +9,7 @@ from harness_stream.adapters.kafka.admin import KafkaAdmin
 from harness_stream.core.limits import DECISION_BYTES_MAX
 
 ANSWER_S = 10.0
+PRODUCERS_MAX = 3
 TRANSACTION_MS_MAX = 300_000
 # No record of ours is so small, so the broker refuses all of them, as one whose disk is full would.
 NOTHING_BYTES = 16
@@ -20,38 +21,54 @@ def open_transaction(scene):
     site = scene.site
     lane = scene.chance.choice(site.lanes)
     partition = site.realm.partition_of(lane)
-    producer = Producer(
-        {
-            "bootstrap.servers": site.broker.bootstrap,
-            "transactional.id": f"open-{lane}",
-            "transaction.timeout.ms": TRANSACTION_MS_MAX,
-            "log_level": 0,
-        }
-    )
-    producer.init_transactions(ANSWER_S)
-    producer.begin_transaction()
-    body = site.realm.intent(f"{lane}-0", deadline_ms=10_000)
-    value = json.dumps(body).encode()
-    landed = []
-    producer.produce(
-        site.realm.topics.intents,
-        value,
-        lane.encode(),
-        partition,
-        headers={"hs-alg": "none"},
-        on_delivery=lambda _, message: landed.append(message.offset()),
-    )
-    producer.flush(ANSWER_S)
+    producer, offset = written_openly(site, lane, partition)
     scene.began()
     scene.serving("while open")
     scene.watch(scene.transaction_s)
     scene.logs.read()
-    assert scene.logs.next_input(partition) > landed[0], "an intent in an open transaction waits for its end"
+    assert scene.logs.next_input(partition) > offset, "an intent in an open transaction waits for its end"
     scene.healed()
     scene.serving("still open")
     scene.told.variant = f"open for {scene.transaction_s:g} s, {'aborted' if ended(producer) else 'left'}"
     scene.healed()
     scene.serving("ended")
+
+
+def written_openly(site, lane, partition):
+    """The producer of an intent whose transaction is open, and where the intent is.
+
+    A broker that has lost its disk gives producer ids anew, and one of its predecessor's may still have written under
+    this one: that is a fatal error, and the next producer has another epoch.
+    """
+    body = site.realm.intent(f"{lane}-0", deadline_ms=10_000)
+    value = json.dumps(body).encode()
+    for _ in range(PRODUCERS_MAX):
+        producer, landed = begun(site, lane), []
+        producer.produce(
+            site.realm.topics.intents,
+            value,
+            lane.encode(),
+            partition,
+            headers={"hs-alg": "none"},
+            on_delivery=lambda error, message, landed=landed: error or landed.append(message.offset()),
+        )
+        producer.flush(ANSWER_S)
+        if landed:
+            return producer, landed[0]
+    raise AssertionError("no producer could write")
+
+
+def begun(site, lane):
+    settings = {
+        "bootstrap.servers": site.broker.bootstrap,
+        "transactional.id": f"open-{lane}",
+        "transaction.timeout.ms": TRANSACTION_MS_MAX,
+        "log_level": 0,
+    }
+    producer = Producer(settings)
+    producer.init_transactions(ANSWER_S)
+    producer.begin_transaction()
+    return producer
 
 
 def ended(producer):
