@@ -55,10 +55,10 @@ def emptied(scene):
     scene.watch(REFUSING_S)
     scene.nothing_approved(gone, "by workers and clients of the realm that is gone")
     scene.told.notes = sorted({line for w, seen in said.items() for line in clear(w.said()[seen:])})
-    scene.drop_life()
     for seat, worker in list(site.workers.items()):
         worker.kill()
         site.start_worker(seat)
+    scene.drop_life()
     site.wait_until_ready()
     scene.begin_life()
     scene.began()
