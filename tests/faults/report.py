@@ -65,7 +65,8 @@ def _totals(result):
     total = result.total
     wrong = {name: getattr(total, name) for name in total.MUST_BE_NONE}
     return [
-        "; ".join(f"{name} {getattr(total, name):,}" for name in FIGURES),
+        "; ".join(f"{name} {getattr(total, name):,}" for name in FIGURES)
+        + f"; no answer by the deadline {result.ends.get('silence', 0):,}",
         f"effective verdicts: {_counted(total.decisions)}",
         f"what clients were told: {_counted(result.ends)}; without a rule's answer: {_counted(result.silent)}",
         f"latest end after its deadline: {1000 * max(0.0, result.slowest_s):.0f} ms",
