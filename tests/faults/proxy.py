@@ -8,6 +8,7 @@ ones refused.
 import asyncio
 import contextlib
 import socket
+import struct
 import threading
 
 HOST = "127.0.0.1"
@@ -65,6 +66,8 @@ class Line:
         self._server.close()
         self._server = None
         for writer in list(self._pairs):
+            # Without a lingering close of no seconds the peer would see an orderly end.
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
     async def _mend(self):
