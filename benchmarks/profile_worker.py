@@ -21,6 +21,7 @@ from realm import PARTITIONS
 from workload import Intents, lane_of, rules_yaml, tables
 
 from harness_stream.adapters.memory.clock import ManualClock
+from harness_stream.adapters.memory.incarnation import MemoryIncarnations
 from harness_stream.adapters.memory.log import (
     MemoryBroker,
     MemoryGroup,
@@ -85,6 +86,7 @@ def _worker(broker: MemoryBroker, clock: ManualClock) -> Worker:
         consumer=MemoryInputConsumer(MemoryGroup(broker, TOPICS.intents), "worker"),
         writer=MemoryWriter(broker),
         reader=MemoryReader(broker),
+        incarnations=MemoryIncarnations("i1"),
         store=MemoryStateStore(),
         clock=clock,
         signer=UnsignedSigner(),

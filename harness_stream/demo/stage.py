@@ -10,6 +10,7 @@ import secrets
 import threading
 from typing import TYPE_CHECKING, Final, Protocol
 
+from harness_stream.adapters.memory.incarnation import MemoryIncarnations
 from harness_stream.adapters.memory.log import (
     MemoryBroker,
     MemoryGroup,
@@ -164,6 +165,7 @@ class MemoryStage:
             consumer=MemoryInputConsumer(MemoryGroup(self._broker, realm.topics.intents), "worker"),
             writer=self.writer(),
             reader=self.reader(),
+            incarnations=MemoryIncarnations(self._incarnation),
             store=MemoryStateStore(),
             clock=self._clock,
             signer=UnsignedSigner(),

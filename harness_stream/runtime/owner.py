@@ -21,6 +21,7 @@ from harness_stream.runtime.input_log import InputBounds, Shortage, too_short
 from harness_stream.runtime.loading import CannotLoadError, Folded, Loader
 from harness_stream.runtime.mover import Mover
 from harness_stream.runtime.outbox import Outbox
+from harness_stream.runtime.readiness import RECREATED
 from harness_stream.runtime.snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Owner:
         self._task: Task | None = self._loading()
         self._fault: tuple[Signal, str] | None = None
         self._released = False
+        self._claim_again_ms = 0  # by the clock for durations
         self._after = "crash"  # what a claim says came before; genesis and a clean stop's last word change it
         self._trust_store = True
         self._input_ends: Ends | None = None
@@ -306,6 +308,7 @@ class Owner:
             missing = "no active rule set; push one with `harness rules push`"
             self.why = "the rules are being compiled" if self._rules.compiling else missing
             yield
+        yield from self._same_incarnation()
         self.why = "loaded"
         self._keep_behind()
         return Signal.LOADED
@@ -319,6 +322,19 @@ class Owner:
             yield
         if self._input_ends.end < next_input:
             raise CannotLoadError(Signal.UNEXTENDABLE, too_short(self._input_ends, next_input))
+
+    def _same_incarnation(self) -> Generator[None, None, None]:
+        """Ask whether the log topics are still those this process was started for.
+
+        Before a claim, so that none is written into somebody else's log; and after it, since from then on a log that is
+        recreated shows by the offsets of own records.
+        """
+        incarnations, asked_ms = self._ports.incarnations, self._ports.clock.elapsed_ms()
+        incarnations.ask(asked_ms)
+        while (known := incarnations.known()) is None or known.asked_at_ms < asked_ms:
+            yield
+        if known.incarnation != self._realm.incarnation:
+            raise CannotLoadError(Signal.UNEXTENDABLE, RECREATED)
 
     def _keep_behind(self) -> None:
         """Set up what follows the confirmed fold: the store and the snapshots."""
@@ -372,6 +388,7 @@ class Owner:
 
     def _claiming(self) -> Task:
         pending = yield from self._pending()
+        yield from self._claims_apart()
         epoch = max(self._folded.epoch_seen, self.place.header.epoch) + 1
         body = {
             "kind": "claim",
@@ -387,9 +404,16 @@ class Owner:
         while len(self._outbox):
             yield
         yield from self._fold_to_end()
+        yield from self._same_incarnation()
         header = self.place.header
         own = header.epoch == epoch and header.writer == self._outbox.writer_id
         return Signal.CLAIM_READ_BACK if own else Signal.OVERTAKEN
+
+    def _claims_apart(self) -> Generator[None, None, None]:
+        """A log that refuses claims, or what follows them, answers within a millisecond; it is not to be flooded."""
+        while self._ports.clock.elapsed_ms() < self._claim_again_ms:
+            yield
+        self._claim_again_ms = self._ports.clock.elapsed_ms() + limits.RECLAIM_MS_MIN
 
     def _resyncing(self) -> Task:
         yield from self._settled()

@@ -52,7 +52,7 @@ class Worker:
         self.rules = rules or RulesView(realm.rule_set)
         self.owners: dict[int, Owner] = {}
         self._leaving: set[int] = set()
-        self._assigned = self._stopping = False
+        self._assigned = self._stopping = self._recreated = False
         self._committed_ms = self._gauged_ms = ports.clock.elapsed_ms()
         self.turned_ms = ports.clock.elapsed_ms()
         self._views = {name: TableView(table) for name, table in self.tables.items()}
@@ -95,7 +95,8 @@ class Worker:
         behind = frozenset(name for name, table in self.tables.items() if table.fresh_as_of == 0)
         stale = frozenset(name for name, table in self.tables.items() if table.fresh_as_of < oldest) - behind
         unread = frozenset(p for p, owner in self.owners.items() if owner.phase is not Phase.DECIDING)
-        return Readiness(behind, self.rules.active is not None, unread if self._assigned else None, stale)
+        claims = unread if self._assigned else None
+        return Readiness(behind, self.rules.active is not None, claims, stale, self._recreated)
 
     def stop(self) -> None:
         """Begin a clean stop: no new decisions, drain what is in flight, final checkpoints."""
@@ -184,7 +185,15 @@ class Worker:
             self._ports.consumer.commit({o.partition: o.place.header.next_input for o in deciding})
         if now_ms - self._gauged_ms >= GAUGE_INTERVAL_MS:
             self._gauged_ms = now_ms
+            self._look_at_incarnation(now_ms)
             self._gauge()
+
+    def _look_at_incarnation(self, now_ms: int) -> None:
+        """A member that joined while there was no topic is given no partition, and no owner asks for it."""
+        incarnations = self._ports.incarnations
+        incarnations.ask(now_ms)
+        known = incarnations.known()
+        self._recreated = known is not None and known.incarnation != self._realm.incarnation
 
     def _gauge(self) -> None:
         metrics, now_ms = self._ports.metrics, self._ports.clock.now_ms()

@@ -5,6 +5,7 @@ import gc
 import orjson
 import pytest
 
+from harness_stream.adapters.memory.log import Fate
 from harness_stream.adapters.signing import UNSIGNED_HEADERS
 from harness_stream.core import limits
 from harness_stream.core.lanes import partition_of
@@ -344,3 +345,59 @@ def test_crashes_at_rest_are_no_record_to_be_set_aside(markers, records, decisio
         act(world, 1)
     log = [orjson.loads(record.value) for record in world.everything(TOPICS.verdicts, HOME)]
     assert [body["decision"] for body in log if body["kind"] == "verdict"][-1] == decision
+
+
+def test_a_log_that_refuses_claims_at_once_is_not_flooded_with_them():
+    """A topic whose limit was lowered answered 300 claims a second, each with two lines in the worker's log."""
+    world, asked = quiet(), []
+
+    def refused(record):
+        asked.append(record)
+        return Fate(lands=False, report_after_ms=1, reports="failed")
+
+    world.members[0].writer._fate = refused
+    world.send(agent_id=AGENT, by=AGENT, action="crm.read")
+    began_ms = world.clock.elapsed_ms()
+    while world.clock.elapsed_ms() < began_ms + 3_000:
+        world.turn()
+    assert 3 <= len(asked) / PARTITIONS <= 1 + 3_000 / limits.RECLAIM_MS_MIN
+
+
+class TestRecreatedLogs:
+    """The names stay and the ids do not: a worker that goes on would decide on a history that begins with nothing."""
+
+    def test_a_worker_of_before_halts_and_claims_nothing_in_what_is_not_its_log(self):
+        world = quiet()
+        act(world)
+        before = claims(world)
+        world.incarnations.current = "i2"
+        former = restarted(world)
+        assert former.phase is Phase.HALTED
+        assert former.why.startswith("log topics recreated: ")
+        assert claims(world) == before
+
+    def test_one_that_was_about_to_claim_does_not_decide(self):
+        world = quiet()
+        world.crash(0)
+        phases = set()
+
+        def recreated_meanwhile(record):
+            world.incarnations.current = "i2"
+            return Fate()
+
+        world.members[0].writer._fate = recreated_meanwhile
+        for _ in range(2_000):
+            world.turn()
+            phases |= {each.phase for each in world.members[0].worker.owners.values()}
+        assert {Phase.CLAIMING, Phase.HALTED} <= phases
+        assert Phase.DECIDING not in phases
+
+    def test_a_worker_without_any_partition_says_so_too(self):
+        """It joined before there was a topic: ready, it said, while nobody decided."""
+        world = World(1, workers=PARTITIONS + 1)
+        turns(world, 3_000)
+        idle = next(member.worker for member in world.members if not member.worker.owners)
+        assert "recreated" not in " ".join(idle.readiness().waiting_for)
+        world.incarnations.current = "i2"
+        turns(world, 4_000)
+        assert idle.readiness().waiting_for[0].startswith("log topics recreated: ")

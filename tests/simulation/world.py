@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from harness_stream.adapters.memory.clock import ManualClock
+from harness_stream.adapters.memory.incarnation import MemoryIncarnations
 from harness_stream.adapters.memory.log import (
     Fate,
     MemoryBroker,
@@ -268,6 +269,7 @@ class World:
         self.group = MemoryGroup(self.broker, TOPICS.intents)
         self.store = MemoryStateStore()
         self.realm = Realm("sim", "i1", PARTITIONS, TOPICS, "sim", True, self.snapshot_interval_ms, self.hot_units_max)
+        self.incarnations = MemoryIncarnations(self.realm.incarnation)
         self.trace: list[str] = []
         self.happened = Counter[str]()
         self.uneven = False
@@ -309,6 +311,7 @@ class World:
             consumer=MemoryInputConsumer(self.group, name),
             writer=writer,
             reader=reader,
+            incarnations=self.incarnations,
             store=self.store,
             clock=clock,
             signer=UnsignedSigner(),

@@ -108,6 +108,7 @@ def reasons_not_to_be_ready():
         "rules_verified": (False, True),
         "claims_unread": (None, frozenset(), frozenset({3})),
         "tables_stale": (frozenset(), frozenset(TABLES)),
+        "recreated": (False, True),
     }
     assert set(values) == {field.name for field in fields(Readiness)}
     cases = (Readiness(**dict(zip(values, row, strict=True))) for row in product(*values.values()))

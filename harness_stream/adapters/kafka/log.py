@@ -5,9 +5,10 @@ Rule: neither ever waits or raises because a broker is away; they count and go o
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter, deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# A broker that serves answers within milliseconds, the first time after a connection is made.
+LEARN_S_MAX: Final = 1.0
+
 
 class KafkaReader:
     """Reads any partitions without a group (implements `ports.LogReader`).
@@ -35,11 +39,16 @@ class KafkaReader:
     Args:
         bootstrap: Kafka bootstrap servers.
         clock: tells how long a consumer stands still.
+        topics: those whose partitions shall be delivered as soon as they are followed. librdkafka asks for a topic it
+            has not met only in its look at all topics, once a second: two of them, and a takeover takes two seconds
+            more. Learning them waits for the broker, at most LEARN_S_MAX each.
     """
 
-    def __init__(self, bootstrap: str, clock: Clock | None = None) -> None:
+    def __init__(self, bootstrap: str, clock: Clock | None = None, topics: Iterable[str] = ()) -> None:
         self._bootstrap, self._clock = bootstrap, clock or SystemClock()
         self._consumer = Consumer(settings.reader(bootstrap))
+        for topic in topics:
+            self._learn(topic)
         self._positions = Positions(self._consumer)
         self._standstill = Standstill()
         self._queries = EndsQueries(bootstrap)
@@ -91,6 +100,11 @@ class KafkaReader:
             self._closed = True
             self._queries.close()
             self._consumer.close()
+
+    def _learn(self, topic: str) -> None:
+        # Without an answer nothing is lost but time.
+        with contextlib.suppress(KafkaException):
+            self._consumer.list_topics(topic, LEARN_S_MAX)
 
     def _renew(self, ends: Ends, now_ms: int) -> None:
         what = f"`{ends.topic}`/{ends.partition} goes on to {ends.end} and nothing arrives: a new consumer"

@@ -36,6 +36,8 @@ PREFETCH_KIB_MAX: Final = 16 * limits.KIB
 # The loop polls every 20 ms; one that hangs this long (heartbeats go on in the background) must lose its partitions.
 # Not below the session, and within the 10 s a takeover may take.
 POLL_INTERVAL_MS_MAX: Final = 10_000
+# The most that librdkafka takes: a day, in which a worker is replaced or its partitions move.
+METADATA_MS_MAX: Final = 86_400_000
 # Consumers without a group still need the name of one; it is never joined nor committed to.
 NO_GROUP: Final = "harness-no-group"
 
@@ -104,6 +106,9 @@ def reader(bootstrap: str) -> ClientSettings:
         # Says how far the log goes where its last offsets hold no record (transaction markers, compaction).
         "enable.partition.eof": True,
         "check.crcs": True,
+        # What is known of topics that are not read just now: a worker reads decisions only when it takes over. Where a
+        # leader has moved meanwhile, its former broker says so.
+        "metadata.max.age.ms": METADATA_MS_MAX,
         "fetch.min.bytes": 1,
         "fetch.wait.max.ms": FETCH_WAIT_MS,
         "fetch.error.backoff.ms": RETRY_MS,
