@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 # What is answered without a look at facts says none; everything else has to recompute.
-WITHOUT_FACTS = ("denied as quarantined", "denied as too_large", "rejected as")
+WITHOUT_FACTS = ("denied as quarantined", "denied as rate", "denied as too_large", "rejected as")
 
 
 @dataclass

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from unittest import mock
 
 from harness_stream.core import limits
+from harness_stream.core.rate import Rate
 from harness_stream.runtime import history, takeover, warming
+from harness_stream.runtime.realm import LANE_RATE_DEFAULT
 from tests.simulation.faults import FAULTS
 from tests.simulation.world import NEW_RULES, RULES, SLOW_TURN_MS, TURN_MS, World
 
@@ -25,6 +27,7 @@ FAULT_SHARE = 0.35
 SWITCHES = 3
 TURNS = (0, 1, 1, 2, 2, 3, 5, 8, 20)  # of the workers' loops, after each step
 DEADLINES_MS = (60_000, 60_000, 5_000, 500)
+LOW_RATE = Rate(per_s=2, burst=3)  # so that about every second intent of a lane is beyond it
 EVENTS = {"send": 55, "send in a chain": 8, "follow up": 18, "mandate": 5, "garbage": 3, "wait": 5, "operator": 3}
 
 
@@ -94,7 +97,8 @@ ACTS = {**EVENT_ACTS, **FAULTS}
 def world_of(seed: int) -> World:
     # Bits of the seed that nothing else depends on, so that evictions meet switches of rules and everything else.
     forgetful, slow = seed // 4 % 2, seed // 8 % 2
-    world = World(seed, 1 + seed % 3, 150 if forgetful else 3_000, 3 if forgetful else 1_000)
+    rate = LOW_RATE if seed // 16 % 4 == 1 else LANE_RATE_DEFAULT
+    world = World(seed, 1 + seed % 3, 150 if forgetful else 3_000, 3 if forgetful else 1_000, lane_rate=rate)
     world.uneven, world.turn_ms = True, SLOW_TURN_MS if slow else TURN_MS
     return world
 

@@ -34,7 +34,7 @@ from harness_stream.core.rules.compile import from_bundle, load
 from harness_stream.core.rules.windows import Windows
 from harness_stream.errors import CallerError
 from harness_stream.runtime.facts import RulesView
-from harness_stream.runtime.realm import Ports, Realm
+from harness_stream.runtime.realm import LANE_RATE_DEFAULT, Ports, Realm
 from harness_stream.runtime.resuming import Operator, planned, resume
 from harness_stream.runtime.standing import Source, standing
 from harness_stream.runtime.telemetry import NullMetrics
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from harness_stream.adapters.memory.state import Dump
     from harness_stream.core.fold import Place
+    from harness_stream.core.rate import Rate
     from harness_stream.ports import LogRecord
 
 TOPICS = Topics("sim")
@@ -247,6 +248,7 @@ class World:
     hot_units_max: int = 1_000
     rules: str = RULES
     turn_ms: Sequence[int] = TURN_MS
+    lane_rate: Rate = LANE_RATE_DEFAULT
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -268,7 +270,8 @@ class World:
         self.broker = MemoryBroker(topics | dict.fromkeys(single, 1), self.clock.now_ms)
         self.group = MemoryGroup(self.broker, TOPICS.intents)
         self.store = MemoryStateStore()
-        self.realm = Realm("sim", "i1", PARTITIONS, TOPICS, "sim", True, self.snapshot_interval_ms, self.hot_units_max)
+        sizes = self.snapshot_interval_ms, self.hot_units_max
+        self.realm = Realm("sim", "i1", PARTITIONS, TOPICS, "sim", True, *sizes, self.lane_rate)
         self.incarnations = MemoryIncarnations(self.realm.incarnation)
         self.trace: list[str] = []
         self.happened = Counter[str]()
