@@ -126,11 +126,11 @@ def plan(admin: KafkaAdmin, settings: Settings) -> Plan:
     configs = _configs(admin, [name for name, found in described.items() if found is not None])
     missing, differences = [], []
     for spec in specs:
-        description = described[spec.name]
-        if description is None:
+        description, config = described[spec.name], configs.get(spec.name)
+        if description is None or config is None:
             missing.append(spec)
         else:
-            differences += compare(spec, _found(description, configs[spec.name]))
+            differences += compare(spec, _found(description, config))
     return Plan(tuple(missing), tuple(differences))
 
 
@@ -246,14 +246,16 @@ def advice(admin: KafkaAdmin, settings: Settings, differences: Sequence[Differen
     return advised
 
 
-def _configs(admin: KafkaAdmin, names: list[str]) -> dict[str, dict[str, str | None]]:
+def _configs(admin: KafkaAdmin, names: list[str]) -> dict[str, dict[str, str | None] | None]:
+    """None for a topic that the broker which was asked does not know (yet): each one learns of it in its own time."""
     if not names:
         return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     futures = admin.client.describe_configs(resources, request_timeout=ADMIN_S_MAX)
+    found = {resource.name: admin.known(future) for resource, future in futures.items()}
     return {
-        resource.name: {entry.name: entry.value for entry in admin.result(future).values()}
-        for resource, future in futures.items()
+        name: None if entries is None else {entry.name: entry.value for entry in entries.values()}
+        for name, entries in found.items()
     }
 
 
