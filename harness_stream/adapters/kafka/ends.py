@@ -67,8 +67,8 @@ def _said(asked: Future[ListOffsetsResultInfo]) -> bool:
     """Of several partitions asked at once those without an answer get librdkafka's invalid offset, and no error."""
     error = asked.exception()
     if isinstance(error, KafkaException):
-        return error.args[0].code() >= 0
-    return error is None and asked.result().offset >= 0
+        return bool(error.args[0].code() >= 0)
+    return error is None and bool(asked.result().offset >= 0)
 
 
 class EndsQueries:
