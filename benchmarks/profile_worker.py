@@ -51,7 +51,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Fill, start, drain under the profiler, print."""
     asked = _arguments().parse_args(words)
     clock = ManualClock(time.time_ns() // 1_000_000)
-    specs = topic_specs("profile", PARTITIONS, SNAPSHOT_MS, dev=True)
+    specs = topic_specs("profile", PARTITIONS, SNAPSHOT_MS, 1)
     broker = MemoryBroker({spec.name: spec.partitions for spec in specs}, clock.now_ms)
     _rows_and_rules(broker, asked.agents)
     worker = _worker(broker, clock)

@@ -71,7 +71,8 @@ class Settings:
         prefix: first part of every topic name.
         partitions: partition count P of intents and verdicts, fixed for a realm's life.
         rule_set: which `active/<rule set>` this realm decides by.
-        dev: unsigned records, one replica; named in every checkpoint.
+        dev: unsigned records, named in every checkpoint; one replica suffices.
+        replication: how many brokers must have each record; 0: three, with `dev` one.
         max_timespan_ms: longest window a rule may ask for.
         group: consumer group of the workers.
         metrics_port: HTTP port of liveness, readiness and Prometheus metrics; 0 turns it off.
@@ -92,6 +93,7 @@ class Settings:
     partitions: int = 8
     rule_set: str = "production"
     dev: bool = False
+    replication: int = 0
     max_timespan_ms: int = MAX_TIMESPAN_MS_DEFAULT
     group: str = "harness-workers"
     metrics_port: int = 9464

@@ -95,7 +95,7 @@ class MemoryStage:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.settings = settings
         self._clock = clock
-        specs = topic_specs(settings.prefix, settings.partitions, settings.max_timespan_ms, dev=settings.dev)
+        specs = topic_specs(settings.prefix, settings.partitions, settings.max_timespan_ms, 1)
         self._broker = MemoryBroker({spec.name: spec.partitions for spec in specs}, clock.now_ms, blocking=True)
         self._incarnation = secrets.token_hex(8)
         self._stopping = threading.Event()

@@ -45,9 +45,9 @@ def test_a_worker_goes_on_when_the_broker_is_back(own_stack, tmp_path):
     realm = OwnRealm(own_stack.bootstrap, own_stack.redis_url, tmp_path, rules=RULES, tables=TABLES).prepare()
     with realm.worker():
         assert decision(realm) == "approve"
-        own_stack.kafka.stop()
+        own_stack.brokers[0].stop()
         time.sleep(7)  # longer than the group's session: the partitions are lost, and assigned again afterwards
-        own_stack.kafka.start(lambda _: None)
+        own_stack.brokers[0].start(lambda _: None)
         wait_until(lambda: decision(realm) in {"approve", "deny"}, why=lambda: "nobody decides", limit_s=60)
         assert [decision(realm) for _ in range(3)][-1] == "deny", "what was counted before the restart still counts"
     realm.check()

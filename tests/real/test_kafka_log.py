@@ -178,13 +178,13 @@ def test_a_broker_that_crashes_and_comes_back_is_survived(own_stack):
         reader.follow(lane.topic, 0, 0)
         read(reader, 1)
         eventually(lambda: worker.look() or worker.values)
-        own_stack.kafka.kill()
+        own_stack.brokers[0].kill()
         writer.append(lane.topic, 0, None, b"into the void", token=1)
         fates = []
         eventually(lambda: fates.extend(writer.deliveries()) or worker.look() or fates)
         assert fates[0].offset is None
         assert reader.poll(10) == []
-        own_stack.kafka.start()
+        own_stack.brokers[0].start()
 
         def again():
             writer.append(lane.topic, 0, None, b"after", token=2)

@@ -21,7 +21,7 @@ from harness_stream.alarms import Alarm, sound
 from harness_stream.ports import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from harness_stream.ports import Clock, Ends, Headers, LogRecord
 
@@ -182,7 +182,7 @@ class KafkaWriter:
 
     def deliveries(self) -> list[Delivery]:
         """Fates known since the last call, in append order per partition."""
-        self._producer.poll(0)
+        self._serve(lambda: self._producer.poll(0))
         known: list[Delivery] = []
         for slots in self._slots.values():
             while slots and (delivery := slots[0].delivery) is not None:
@@ -192,7 +192,7 @@ class KafkaWriter:
 
     def flush(self, timeout_ms: int) -> int:
         """Wait until everything handed over has a fate or time is up; the number still open."""
-        self._producer.flush(timeout_ms / 1000)
+        self._serve(lambda: self._producer.flush(timeout_ms / 1000))
         return sum(slot.delivery is None for slots in self._slots.values() for slot in slots)
 
     def close(self) -> None:
@@ -200,6 +200,15 @@ class KafkaWriter:
         self._slots.clear()
         self._producer.flush(0)
         del self._producer  # its `close` would wait for the delivery time-out
+
+    def _serve(self, callbacks: Callable[[], object]) -> None:
+        """A fatal error may be told by whatever call serves callbacks, not only by the next append."""
+        try:
+            callbacks()
+        except KafkaException as error:
+            if not error.args[0].fatal():
+                raise
+            self._renew(error.args[0])
 
     def _renew(self, error: KafkaError) -> None:
         """After a fatal error (a broker lost our sequence numbers) this producer would refuse everything for ever."""
