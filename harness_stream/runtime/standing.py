@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 # With work to do an owner writes each second (CHECKPOINT_INTERVAL_MS), and after a crash its successor within ten: the
 # group's session of 6 s, then loading and the claim.
 SILENT_MS: Final = 10 * limits.CHECKPOINT_INTERVAL_MS
+# Void records are looked for among so many: below 2,000 a second a checkpoint to fold from is among them, and a
+# takeover, which leaves at most IN_FLIGHT_RECORDS_MAX of them, is seen for a while.
+SAMPLE_RECORDS: Final = 2_000
 
 
 class Trouble(StrEnum):
@@ -181,6 +184,7 @@ class Standing:
         ends: the decision log's bounds.
         input_ends: the input log's.
         heard: in the decision log.
+        sampled: in its newest SAMPLE_RECORDS, as far as a checkpoint among them tells what counts.
         stored: where the store stands in this incarnation, None if nowhere.
         store_answers: the store was asked and answered.
         waiting_ms: for how long the first unanswered input has been in the log, None if all are answered.
@@ -194,6 +198,7 @@ class Standing:
     ends: Ends
     input_ends: Ends
     heard: Heard
+    sampled: Heard | None = None
     stored: Place | None = None
     store_answers: bool = True
     waiting_ms: int | None = None
@@ -258,6 +263,7 @@ def standing(source: Source, partition: int) -> Standing:
     known = found.heard.place or (checkpoint and checkpoint.place)
     input_ends = ends_of(source.reader, source.topics.intents, partition, source.clock)
     found = replace(found, former=former, stored=stored, store_answers=answers, input_ends=input_ends)
+    found = replace(found, sampled=_sampled(source, partition, ends))
     troubles = dict(found.troubles or {})
     if known is not None and known.header.next_input > input_ends.end:
         end, last = input_ends.end, known.header.next_input - 1
@@ -356,6 +362,12 @@ def _fold(source: Source, partition: int, start: Place | None, ends: Ends, store
     return heard
 
 
+def _sampled(source: Source, partition: int, ends: Ends) -> Heard:
+    first = max(ends.low, ends.end - SAMPLE_RECORDS)
+    start = Place.genesis(source.incarnation, partition) if first == 0 else None
+    return _fold(source, partition, start, ends._replace(low=first), None)
+
+
 def reached(source: Source, found: Standing) -> bool:
     """Would a worker find the chains that belong to some place in this log?"""
     if found.ends.low == 0 or stands(found.stored, found):
@@ -400,7 +412,7 @@ def told(found: Standing, now_ms: int) -> dict[str, Any]:
         "checkpoint_age_ms": None if checkpoint is None else max(0, now_ms - checkpoint.append_ms),
         "rules": None if rules is None else {"digest": rules[0], "revision": rules[1]},
         "next_rules": None if checkpoint is None else checkpoint.body.get("next_rules"),
-        "void": found.heard.void,
-        "records": found.heard.records,
+        "void": 0 if found.sampled is None else found.sampled.void,
+        "records": 0 if found.sampled is None else found.sampled.records,
         "store": (None if found.stored is None else found.stored.offset) if found.store_answers else "unavailable",
     }

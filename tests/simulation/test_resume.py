@@ -11,6 +11,7 @@ from harness_stream.core.fold import Place
 from harness_stream.core.partition import Phase
 from harness_stream.core.units import encode_parts
 from harness_stream.errors import CallerError, StateUnavailable
+from harness_stream.runtime import standing as standing_module
 from harness_stream.runtime.resuming import Operator, claimed, planned, resume
 from harness_stream.runtime.standing import SILENT_MS, Activity, Source, Trouble, reached, snapshotted, standing, told
 from harness_stream.wire.decisions import read_body
@@ -121,14 +122,17 @@ def test_a_topic_that_was_recreated_is_named_as_what_it_is():
     assert found.epoch_seen == owner(world).place.header.epoch, "a resume must be above it"
 
 
-def test_records_that_lost_are_counted_since_the_newest_checkpoint():
+def test_records_that_lost_are_counted_though_a_checkpoint_came_after_them(monkeypatch):
     world = quiet()
     act(world)
-    turns(world, 600)
     copy = world.everything(TOPICS.verdicts, HOME)[0]
     world.broker.append(TOPICS.verdicts, HOME, None, copy.value, copy.headers)
+    turns(world, 1_200)
     row = told(look(world), world.clock.now_ms())
-    assert (row["void"], row["records"]) == (1, 1)
+    assert (row["checkpoint_offset"] > copy.offset + 1, row["void"]) == (True, 1)
+    monkeypatch.setattr(standing_module, "SAMPLE_RECORDS", 1)
+    row = told(look(world), world.clock.now_ms())
+    assert (row["void"], row["records"]) == (0, 0), "no checkpoint is among so few"
 
 
 def test_the_table_says_what_is_wrong_and_what_to_do():
