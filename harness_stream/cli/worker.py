@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # A loop that has not turned for this long is stuck: 50 times the longest turn allowed (LOOP_WAIT_MS_MAX).
 ALIVE_MS_MAX = 1_000
 READY_LINE = "ready"
+# The youngest are looked at after 100,000 more objects (some 500 decisions), not 700: loading a partition then takes
+# two thirds of the time (`benchmarks/takeover.py`), since whatever it makes stays.
+GC_THRESHOLDS = (100_000, 20, 20)
 
 SETTINGS_READ = tuple(field.name for field in fields(Settings) if not field.name.startswith("risk_"))
 """Every setting but those of the risk topology."""
@@ -77,9 +80,11 @@ def run(settings: Settings, stop: Stop) -> None:
 
 def loop(built: Worker, stop: Stop) -> None:
     """Turn until a signal comes, then drain."""
-    # Rows, rules and units live long; a full collection over them costs milliseconds in the middle of a turn.
+    # Rows, rules and units live long: a look at all of them costs milliseconds in the middle of a turn, and nothing of
+    # theirs is ever found. What is garbage is freed by its count, but for a few cycles a turn.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     announced = ""
     while not stop.asked:
         built.step()

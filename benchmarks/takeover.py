@@ -1,0 +1,107 @@
+"""How long a partition is without an owner: a worker's start, from each of the places it may start from.
+
+    python benchmarks/takeover.py                     about a minute; needs neither Kafka nor Redis
+    python benchmarks/takeover.py --records 2000 --rounds 1 --json out.json
+
+A worker judges intents and goes away without a word; the next one starts on the same logs. Measured is the CPU time of
+its loop until it decides in every partition, on the memory log, so that only our own work counts: from a store that
+stands so many records behind, from snapshots with as many records after them, and from the log's first record. The
+floor reads the same records in the same round: digest and JSON of each. Numbers belong to the machine, ratios to the
+code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from in_process import STEPS_MAX, TOPICS, broker_with, covered, fill, turn_until, worker
+from realm import PARTITIONS
+
+from harness_stream.adapters.memory.clock import ManualClock
+from harness_stream.adapters.memory.state import MemoryStateStore
+from harness_stream.wire.decisions import read_body
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness_stream.adapters.memory.log import MemoryBroker
+    from harness_stream.adapters.memory.state import Dump
+
+# Longer than any run's virtual time: snapshots are written when a round asks for them, else never.
+SELDOM_MS: Final = 86_400_000
+OFTEN_MS: Final = 200
+SNAPSHOT_TURNS: Final = 3_000
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure, print, and write what was asked for."""
+    asked = _arguments().parse_args(words)
+    rounds = [_round(asked.agents, asked.records) for _ in range(asked.rounds)]
+    print(f"{asked.records:,} records over {PARTITIONS} partitions, {asked.agents:,} agents; median of {asked.rounds}")
+    for name in rounds[0]:
+        seconds = statistics.median(found[name] for found in rounds)
+        floor = statistics.median(found["floor"] for found in rounds)
+        rate = asked.records / seconds
+        print(f"  {name:<24} {seconds:6.2f} s of CPU   {rate:9,.0f} records/s   {seconds / floor:5.1f} x the floor")
+    if asked.json:
+        Path(asked.json).write_text(json.dumps({"settings": vars(asked), "rounds": rounds}, indent=1) + "\n", "utf-8")
+
+
+def _round(agents: int, records: int) -> dict[str, float]:
+    clock = ManualClock(time.time_ns() // 1_000_000)
+    broker, store = broker_with(clock, agents), MemoryStateStore()
+    first = worker(broker, clock, store, snapshot_ms=OFTEN_MS)
+    turn_until(first, clock, lambda: first.readiness().ready)
+    fill(broker, agents, agents)  # each agent is known
+    turn_until(first, clock, lambda: covered(first) >= agents)
+    turns = iter(range(SNAPSHOT_TURNS))
+    turn_until(first, clock, lambda: next(turns, None) is None)
+    behind = store.snapshot()
+    second = _started(broker, clock, behind, "b" * 32)
+    fill(broker, agents, records)
+    turn_until(second, clock, lambda: covered(second) >= agents + records)
+    return {
+        "floor": _floor(broker),
+        "store, behind": _start_s(broker, clock, behind, "c" * 32),
+        "snapshots, and the log": _start_s(broker, clock, MemoryStateStore().snapshot(), "d" * 32),
+    }
+
+
+def _started(broker: MemoryBroker, clock: ManualClock, stored: Dump, name: str) -> Any:  # noqa: ANN401
+    store = MemoryStateStore()
+    store.restore(stored)
+    made = worker(broker, clock, store, name, SELDOM_MS)
+    turn_until(made, clock, lambda: made.readiness().ready)
+    return made
+
+
+def _start_s(broker: MemoryBroker, clock: ManualClock, stored: Dump, name: str) -> float:
+    began = time.process_time()
+    _started(broker, clock, stored, name)
+    return time.process_time() - began
+
+
+def _floor(broker: MemoryBroker) -> float:
+    records = [r for p in range(PARTITIONS) for r in broker.read(TOPICS.verdicts, p, 0, STEPS_MAX)]
+    began = time.process_time()
+    for record in records:
+        read_body(record.value)
+    return time.process_time() - began
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--records", type=int, default=10_000)
+    parser.add_argument("--agents", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", help="write what was measured to this file")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
