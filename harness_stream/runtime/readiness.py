@@ -25,6 +25,7 @@ class Readiness:
         tables_stale: tables that were caught up and are not known to be fresh for FRESH_MS_MAX: the broker is silent,
             and rules that read them deny.
         recreated: the log topics are of another incarnation than this worker; it can do nothing but end.
+        rules_problem: why the newest set that was pushed does not load; empty if it does, or none was.
     """
 
     tables_behind: frozenset[str] | None = None
@@ -32,6 +33,7 @@ class Readiness:
     claims_unread: frozenset[int] | None = None
     tables_stale: frozenset[str] = frozenset()
     recreated: bool = False
+    rules_problem: str = ""
 
     @property
     def ready(self) -> bool:
@@ -50,7 +52,8 @@ class Readiness:
             stale = ", ".join(sorted(self.tables_stale))
             waiting.append(f"tables not known to be fresh for {limits.FRESH_MS_MAX} ms: {stale}; is the broker up?")
         if not self.rules_verified:
-            waiting.append("the active rule set is not verified; has one been pushed with `harness rules push`?")
+            why = self.rules_problem or "has one been pushed with `harness rules push`?"
+            waiting.append(f"the active rule set is not verified; {why}")
         if self.claims_unread is None:
             waiting.append("no partition assignment yet")
         elif self.claims_unread:

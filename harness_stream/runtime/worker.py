@@ -96,7 +96,12 @@ class Worker:
         stale = frozenset(name for name, table in self.tables.items() if table.fresh_as_of < oldest) - behind
         unread = frozenset(p for p, owner in self.owners.items() if owner.phase is not Phase.DECIDING)
         claims = unread if self._assigned else None
-        return Readiness(behind, self.rules.active is not None, claims, stale, self._recreated)
+        return Readiness(behind, self._rules_verified(unread), claims, stale, self._recreated, self.rules.problem)
+
+    def _rules_verified(self, unread: frozenset[int]) -> bool:
+        """With a newest set that does not load, the one that the log names stays in force, after a restart as well."""
+        in_force = (owner.place.header.rules for owner in self.owners.values())
+        return self.rules.active is not None or (bool(self.owners) and not unread and all(in_force))
 
     def stop(self) -> None:
         """Begin a clean stop: no new decisions, drain what is in flight, final checkpoints."""

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ PATIENCE_S = 30.0  # two shared cores: a process that answers in 1 s alone takes
 
 
 class OwnRealm:
-    """Topics, tables, rules and processes under a prefix nobody else uses."""
+    """Topics, tables (rows by table, or a folder of files), rules and processes under a prefix nobody else uses."""
 
     def __init__(self, bootstrap, redis_url, folder, *, rules, tables, partitions=2, replication=0, **environment):
         prefix = f"own{secrets.token_hex(4)}"
@@ -56,9 +57,15 @@ class OwnRealm:
         self.topics, self.clock = Topics(prefix), SystemClock()
         self._ids = Ids(self.clock)
         self._producer = Producer({"bootstrap.servers": bootstrap, "message.max.bytes": 10_000_000, "acks": "all"})
-        (folder / "tables").mkdir()
+        self._write(tables)
+
+    def _write(self, tables):
+        if isinstance(tables, Path):
+            shutil.copytree(tables, self.folder / "tables")
+            return
+        (self.folder / "tables").mkdir()
         for name, rows in tables.items():
-            (folder / "tables" / f"{name}.yaml").write_text(json.dumps(rows))
+            (self.folder / "tables" / f"{name}.yaml").write_text(json.dumps(rows))
 
     def prepare(self):
         """Everything a worker needs; in this process, since each command costs seconds on a busy machine."""

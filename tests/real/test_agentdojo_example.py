@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import yaml
 from own_realm import OwnRealm
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
@@ -23,9 +22,8 @@ PROVENANCE = EXAMPLE.parent / "rules" / "provenance.yaml"
 
 @pytest.fixture
 def realm(real_stack, tmp_path, request):
-    tables = {path.stem: yaml.safe_load(path.read_text()) for path in (EXAMPLE / "tables").glob("*.yaml")}
     rules = getattr(request, "param", EXAMPLE / "rules.yaml").read_text()
-    return OwnRealm(real_stack.bootstrap, real_stack.redis_url, tmp_path, rules=rules, tables=tables).prepare()
+    return OwnRealm(real_stack.bootstrap, real_stack.redis_url, tmp_path, rules=rules, tables=EXAMPLE / "tables").prepare()
 
 
 def replay(realm, *words):

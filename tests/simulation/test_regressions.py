@@ -401,3 +401,18 @@ class TestRecreatedLogs:
         world.incarnations.current = "i2"
         turns(world, 4_000)
         assert idle.readiness().waiting_for[0].startswith("log topics recreated: ")
+
+
+def test_a_worker_that_starts_while_the_newest_set_is_unusable_decides_by_the_one_in_force_and_says_so():
+    """It called itself not ready, as if nothing had ever been pushed, and decided all the while."""
+    world = quiet()
+    act(world)
+    active = orjson.dumps({"digest": "0" * 64, "revision": 2})
+    world.broker.append(TOPICS.rules, 0, b"active/sim", active)
+    former = restarted(world)
+    assert former.place.header.rules[1] == 1
+    worker = world.members[0].worker
+    assert worker.readiness().ready
+    before = events(world)
+    act(world)
+    assert events(world) == before + 1

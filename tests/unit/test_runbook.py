@@ -109,6 +109,7 @@ def reasons_not_to_be_ready():
         "claims_unread": (None, frozenset(), frozenset({3})),
         "tables_stale": (frozenset(), frozenset(TABLES)),
         "recreated": (False, True),
+        "rules_problem": ("", "bundle 0123 is not in the rules topic"),
     }
     assert set(values) == {field.name for field in fields(Readiness)}
     cases = (Readiness(**dict(zip(values, row, strict=True))) for row in product(*values.values()))

@@ -214,3 +214,8 @@ def test_a_worker_is_not_ready_while_its_broker_is_silent(monkeypatch):
     for _ in range(100):
         world.turn()
     assert member.worker.readiness().ready
+
+
+def test_a_set_that_does_not_load_is_named_as_what_is_waited_for():
+    waiting = Readiness(rules_problem="bundle 0123 does not load: the longest window is 86,400 s").waiting_for
+    assert any("bundle 0123 does not load" in reason for reason in waiting)
