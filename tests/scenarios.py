@@ -199,7 +199,8 @@ def _field(dice: Random, kind: str) -> str | None:
     if kind == "event_count":
         return None
     texts = ("resource.uri", "resource.system", "action", "purpose", dice.choice(sorted(GROUP_PATHS)))
-    return dice.choice(measures if kind == "value_sum" else (*texts, *measures))
+    # Only a measure may be lacking, and then a window says unknown.
+    return dice.choice(measures if kind == "value_sum" or dice.random() < 0.6 else texts)
 
 
 def _window(dice: Random, effect: str) -> Window:
@@ -227,7 +228,7 @@ def _rule(seed: int) -> Rule:
 
 def _intent(dice: Random) -> Step:
     delegated = DELEGATES and dice.random() < 0.35
-    measured = _one(dice, (5, MEASURES), (1, MEASURES[:1]), (1, ()))
+    measured = _one(dice, (4, MEASURES), (2, MEASURES[:1]), (2, ()))
     return Step(
         "intent",
         dice.choice(GAPS_MS),
