@@ -19,21 +19,29 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-class OneRealLane(LoadScopeScheduling):
-    """With several processes (`-n`), one runs all that needs real servers: there is one broker, and a core left for it.
+class Lanes(LoadScopeScheduling):
+    """With several processes (`-n`) each fixture that costs much is made by one of them.
 
-    (`--dist loadgroup` would do by marks, but its groups are lost on pytest 9's node ids.)
+    What shares one real broker is one scope, what starts servers of its own another; all else goes wherever there is
+    room. (`--dist loadgroup` would do by marks, but its groups are lost on pytest 9's node ids.)
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "real" if nodeid.startswith(REAL_LANE) else nodeid
+        if nodeid.startswith("tests/mutants/"):
+            return SHARED_SERVERS if "on_real_servers" in nodeid else "mutants"
+        if nodeid.startswith(OWN_SERVERS):
+            return "own servers"
+        return SHARED_SERVERS if nodeid.startswith(("tests/real/", "tests/contract/")) else nodeid
 
 
-REAL_LANE = ("tests/real/", "tests/contract/", "tests/mutants/")
+SHARED_SERVERS = "shared servers"
+OWN_SERVERS = tuple(
+    f"tests/real/test_{name}.py" for name in ("three_brokers", "faults", "broker_restart", "local_stack", "standstill")
+)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneRealLane:
-    return OneRealLane(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Lanes:
+    return Lanes(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
