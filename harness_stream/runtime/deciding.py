@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.core import counting, limits
+from harness_stream.core.backlog import Backlog
 from harness_stream.core.fold import Place, fold_header
 from harness_stream.core.intake import Intake, units_needed
 from harness_stream.core.model import Intent
@@ -107,7 +108,7 @@ class Deciding:
         cold, clock = loader.cold(snapshots), ports.clock
         self._fetching = Fetching(loader, cold, folded.state, self._windows_confirmed, clock, ports.metrics, self.fail)
         self._background: deque[Generator[None, None, None]] = deque([cold.scan(folded.state.all_units)])
-        self._rates = LaneRates(realm.lane_rate)
+        self._rates, self._backlog = LaneRates(realm.lane_rate), Backlog()
         self._takeover = Takeover(self._state, mover, snapshots)
         self._checkpoint()
         ports.consumer.start(partition, self._header.next_input)
@@ -285,7 +286,8 @@ class Deciding:
             raise AssertionError("deciding without the bundle in force")
         self._state.push()
         place = self._partition, self._realm.partitions
-        intake = Intake(*place, self._state, self._tables, windows, rules, rates=self._rates)
+        facts = self._state, self._tables, windows, rules
+        intake = Intake(*place, *facts, rates=self._rates, backlog=self._backlog)
         return Batch(self._header, intake, self._ports.clock.now_ms())
 
     def _windows_in_force(self) -> Windows | None:
