@@ -234,10 +234,11 @@ def as_text(found: dict[str, Any]) -> list[str]:
     sent = " and ".join(f"{flood['sent']:,}" for flood in found["sent"])
     lost, worker = sum(flood["lost"] for flood in found["sent"]), found["worker"]
     peaks = " → ".join(f"{peak:.0f}" for peak in worker["peak_mib"])
+    offered = f"{OVERLOAD:g} x {found['capacity']:,.0f}/s, a lane's bound {found['lane_rate']}/s"
     lines = [
-        f"overload: {found['variant']}; {OVERLOAD:g} x {found['capacity']:,.0f}/s, a lane's bound {found['lane_rate']}/s",
-        f"  calm and extra intents sent {sent}, not taken by the broker {lost}; "
-        f"the worker: {worker['cores']:.2f} cores, memory at most {peaks} MiB",
+        f"overload: {found['variant']}; {offered}",
+        f"  calm and extra intents sent {sent}, not taken by the broker {lost}",
+        f"  the worker: {worker['cores']:.2f} cores, memory at most {peaks} MiB (before and after)",
         "  honest clients, ms from the scheduled time",
     ]
     lines += [f"    {row['lane']:16} {_line(row)}" for row in found["honest"]]
@@ -254,5 +255,3 @@ def _count(row: dict[str, Any]) -> str:
 def _line(row: dict[str, Any]) -> str:
     said = ", ".join(f"{count:,} {word}" for word, count in row["said"].items())
     return f"{row['phase']:9} p50 {row['p50']:8.1f}   p99 {row['p99']:8.1f}   {said}"
-
-

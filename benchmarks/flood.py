@@ -4,8 +4,8 @@
 
 RATE intents a second, over the lanes in turn, from START to END (epoch seconds); prints what became of them.
 
-Rule of this file: what is late is sent at once, never left out, so that a stall of this process is made up for; only the
-ids are made while it runs, because one may not be older than a minute.
+Rule of this file: what is late is sent at once, never left out, so that a stall of this process is made up for; only
+ids are made while it runs, because none may be older than a minute.
 """
 
 from __future__ import annotations

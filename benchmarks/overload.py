@@ -7,7 +7,7 @@ HARNESS_BOOTSTRAP and HARNESS_REDIS_URL name a broker and a Redis that run. Linu
 
 First one worker drains logs that were filled before: of intents that are all late, all beyond their lane's rate, or all
 evaluated, in alternating rounds. Then half of the capacity that this showed is offered, three times of it, and half
-again, while honest clients ask (collapse.py). The numbers stay in the output: they belong to the machine and the minute.
+again, while honest clients ask (collapse.py). The numbers stay in the output: they are the machine's and the minute's.
 """
 
 from __future__ import annotations
@@ -89,10 +89,11 @@ def _ratios(drained: list[dict[str, Drained]]) -> dict[str, list[float]]:
 def _late_path(found: dict[str, Any]) -> list[str]:
     lines = ["CPU of one worker for each verdict, draining a log filled before: median of the rounds (min to max)"]
     for said, rounds in found["late_path"].items():
-        cpu, others = [one["cpu_us"] for one in rounds], _others(said, rounds)
-        per_s = statistics.median(one["per_s"] for one in rounds)
-        times = f"   a decision costs {statistics.median(found['ratio'][said]):.1f} times" if said in found["ratio"] else ""
-        lines.append(f"  {said:11} {statistics.median(cpu):6.1f} µs ({min(cpu):.1f} to {max(cpu):.1f})   {per_s:8,.0f}/s{times}{others}")
+        cpu, per_s = [one["cpu_us"] for one in rounds], statistics.median(one["per_s"] for one in rounds)
+        spread = f"{statistics.median(cpu):6.1f} µs ({min(cpu):.1f} to {max(cpu):.1f})"
+        ratio = found["ratio"].get(said)
+        times = f"   a decision costs {statistics.median(ratio):.1f} times as much" if ratio else ""
+        lines.append(f"  {said:11} {spread}   {per_s:8,.0f}/s{times}{_others(said, rounds)}")
     return lines
 
 

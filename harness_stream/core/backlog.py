@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from harness_stream.core import limits
-
 # Of the deadline: then as much is left to judge what waits, to confirm it and to be read.
 WAITED_SHARE: Final = 2
 # A resync takes DELIVERY_TIMEOUT_MS; at half load, what came meanwhile is worked off as fast as it came, and after this

@@ -286,8 +286,7 @@ class Deciding:
             raise AssertionError("deciding without the bundle in force")
         self._state.push()
         place = self._partition, self._realm.partitions
-        facts = self._state, self._tables, windows, rules
-        intake = Intake(*place, *facts, rates=self._rates, backlog=self._backlog)
+        intake = Intake(*place, self._state, self._tables, windows, rules, rates=self._rates, backlog=self._backlog)
         return Batch(self._header, intake, self._ports.clock.now_ms())
 
     def _windows_in_force(self) -> Windows | None:

@@ -79,7 +79,9 @@ JUDGE_MS, DENY_MS = 10, 1  # a denial is far cheaper, which is what makes this w
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_at_three_times_the_capacity_all_are_answered_in_time_and_as_soon_as_it_is_over_all_are_judged(seed: int) -> None:
+def test_at_three_times_the_capacity_all_are_answered_in_time_and_as_soon_as_it_is_over_all_are_judged(
+    seed: int,
+) -> None:
     draw, now_ms, backlog = random.Random(seed), 0.0, Backlog()
     overload_ms, end_ms = 60_000, 75_000
     asked = sorted(draw.uniform(0, overload_ms) for _ in range(3 * overload_ms // JUDGE_MS))
@@ -87,7 +89,9 @@ def test_at_three_times_the_capacity_all_are_answered_in_time_and_as_soon_as_it_
     judged, ages = [], []
     for append_ms in asked:
         now_ms = max(now_ms, append_ms)
-        denied = now_ms - append_ms > DEADLINE_MS or backlog.too_long(int(now_ms - append_ms), DEADLINE_MS, NOW + int(now_ms))
+        denied = now_ms - append_ms > DEADLINE_MS or backlog.too_long(
+            int(now_ms - append_ms), DEADLINE_MS, NOW + int(now_ms)
+        )
         now_ms += DENY_MS if denied else JUDGE_MS
         ages.append(now_ms - append_ms)
         judged.append(not denied)
