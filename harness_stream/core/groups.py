@@ -60,6 +60,9 @@ class Kept:
     def __hash__(self) -> int:
         return hash((self.until, self.text))
 
+    def __repr__(self) -> str:
+        return f"Kept({self.until}, {self.state!r})"
+
 
 class Room(NamedTuple):
     """How many groups of one window live, under ("groups", window id, generation).
