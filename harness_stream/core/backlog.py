@@ -11,10 +11,14 @@ from __future__ import annotations
 
 from typing import Final
 
-# Of the deadline: then as much is left to judge what waits, to confirm it and to be read.
+from harness_stream.core import limits
+
+# An intent is denied after half of its own deadline: then the answer has as long to be confirmed and read.
 WAITED_SHARE: Final = 2
-# A resync takes DELIVERY_TIMEOUT_MS; at half load, what came meanwhile is worked off as fast as it came, and after this
-# long what is next has waited below WAITED_SHARE of the default deadline again.
+# Whether the partition is behind is measured alike by all: one that can wait long must not hide what others wait.
+BEHIND_MS: Final = limits.DEADLINE_MS_DEFAULT // WAITED_SHARE
+# A resync may take DELIVERY_TIMEOUT_MS, and at half load what came meanwhile is worked off as fast as it came: after
+# this long what is next has waited for less than BEHIND_MS again.
 LASTING_MS: Final = 2_000
 
 
@@ -41,11 +45,11 @@ class Backlog:
         if not 0 <= now_ms - self._asked_ms < LASTING_MS:  # nothing waited for so long, or the clock was set
             self.shedding, self._against_ms = False, None
         self._asked_ms = now_ms
-        old = waited_ms * WAITED_SHARE > deadline_ms
-        if old is self.shedding:
+        behind = waited_ms > BEHIND_MS
+        if behind is self.shedding:
             self._against_ms = None
         elif self._against_ms is None:
             self._against_ms = now_ms
         elif now_ms - self._against_ms >= LASTING_MS:
-            self.shedding, self._against_ms = old, None
-        return self.shedding and old
+            self.shedding, self._against_ms = behind, None
+        return self.shedding and waited_ms * WAITED_SHARE > deadline_ms

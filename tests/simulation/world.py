@@ -26,6 +26,7 @@ from harness_stream.adapters.memory.state import MemoryStateStore
 from harness_stream.adapters.signing import UNSIGNED_HEADERS, UnsignedSigner, UnsignedVerifier
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
+from harness_stream.core.rate import Rate
 from harness_stream.core.rules.compile import from_bundle, load
 from harness_stream.core.rules.windows import Windows
 from harness_stream.runtime.facts import RulesView
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 TOPICS = Topics("sim")
 PARTITIONS = 2
+UNBOUNDED = Rate(1_000_000, 1_000_000)
 AGENTS = {f"agent-{n}": f"tenant-{n % 3}" for n in range(6)}
 ACTIONS = ("crm.read", "email.send", "search.query", "crm.export")
 ROLES = ("orchestrator", "approver", "enforcer")
@@ -159,6 +161,7 @@ class World:
     snapshot_interval_ms: int = 3_000
     hot_units_max: int = 1_000
     rules: str = RULES
+    lane_rate: Rate = UNBOUNDED
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -180,7 +183,8 @@ class World:
         self.broker = MemoryBroker(topics | dict.fromkeys(single, 1), self.clock.now_ms)
         self.group = MemoryGroup(self.broker, TOPICS.intents)
         self.store = MemoryStateStore()
-        self.realm = Realm("sim", "i1", PARTITIONS, TOPICS, "sim", True, self.snapshot_interval_ms, self.hot_units_max)
+        memory = self.snapshot_interval_ms, self.hot_units_max
+        self.realm = Realm("sim", "i1", PARTITIONS, TOPICS, "sim", True, *memory, lane_rate=self.lane_rate)
         self.healed = False
         self.trace: list[str] = []
         self.sent: dict[str, bytes] = {}

@@ -53,6 +53,13 @@ def test_a_silence_or_a_clock_set_back_ends_it(gap_ms: int) -> None:
     assert behind().too_long(HALF_MS + 1, DEADLINE_MS, NOW + LASTING_MS + max(gap_ms - 1, 0))
 
 
+def test_one_that_can_wait_long_does_not_hide_that_the_partition_is_behind() -> None:
+    backlog = Backlog()
+    for at in range(0, LASTING_MS, STEP_MS):
+        assert not backlog.too_long(HALF_MS + 1, 60_000, NOW + at)
+    assert backlog.too_long(HALF_MS + 1, DEADLINE_MS, NOW + LASTING_MS)
+
+
 def test_each_intent_is_held_against_its_own_deadline() -> None:
     backlog = behind()
     assert not backlog.too_long(HALF_MS + 1, 2 * DEADLINE_MS, NOW + LASTING_MS)
