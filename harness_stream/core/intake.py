@@ -365,15 +365,13 @@ class Intake:
 
     def not_admitted(self, intent: Intent, arrival: Arrival, decided_at: int) -> Decided | None:
         """The denial of an intent that its lane, or this worker, has no room for; else its lane's room is taken."""
-        waited_ms = decided_at - arrival.append_ms
-        if self.backlog is not None and self.backlog.too_long(waited_ms, intent.deadline_ms, decided_at):
-            return refused(Deny.OVERLOAD, f"{waited_ms} ms after append, deadline {intent.deadline_ms} ms")
-        if self.rates is None:
-            return None
-        lane = self.lane(intent.agent_id)
-        if self.rates.take(lane, arrival.t):
-            return None
-        return refused(Deny.RATE, f"lane {lane}: more than {self.rates.rate}")
+        waited_ms, lane = decided_at - arrival.append_ms, self.lane(intent.agent_id)
+        behind = self.backlog is not None and self.backlog.too_long(waited_ms, intent.deadline_ms, decided_at)
+        if self.rates is not None and not self.rates.take(lane, arrival.t):
+            return refused(Deny.RATE, f"lane {lane}: more than {self.rates.rate}")
+        return (
+            refused(Deny.OVERLOAD, f"{waited_ms} ms after append, deadline {intent.deadline_ms} ms") if behind else None
+        )
 
     def facts(self, intent: Intent, t: int, decided_at: int) -> dict[str, Any]:
         """The `inputs` of a verdict on this intent at chain time t."""

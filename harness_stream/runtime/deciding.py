@@ -23,8 +23,9 @@ from harness_stream.core.reasons import Refuse, Reject
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.errors import GarbageRecord
 from harness_stream.runtime.admission import admit
-from harness_stream.runtime.batch import Batch, Handling, Taken
+from harness_stream.runtime.batch import Batch, Handling
 from harness_stream.runtime.fetching import Fetching
+from harness_stream.runtime.inbox import Inbox
 from harness_stream.runtime.mover import Moved
 from harness_stream.runtime.takeover import Takeover
 from harness_stream.runtime.warming import Warming
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from harness_stream.core.state import State
     from harness_stream.core.warming import Warmup
     from harness_stream.ports import Delivery, Ends, LogRecord, Metrics
+    from harness_stream.runtime.batch import Taken
     from harness_stream.runtime.facts import RulesView
     from harness_stream.runtime.loading import Folded, Loader
     from harness_stream.runtime.mover import Mover
@@ -56,8 +58,6 @@ BATCH_MS_MAX = 10
 EVICTIONS_PER_TURN = 64
 # A partition at rest says so every hour: retention (above a day) never takes the last word that vouches for its state.
 CHECKPOINT_IDLE_MS = 3_600_000
-# Enough to fill both batches while the broker is asked for more; beyond, the partition is paused.
-INBOX_RECORDS_MAX = 2 * limits.IN_FLIGHT_RECORDS_MAX
 _ENDED: Final = object()
 
 
@@ -98,8 +98,7 @@ class Deciding:
         self._folded, self._mover, self._snapshots, self._outbox = folded, mover, snapshots, outbox
         self._next_offset = end
         self._header = folded.place.header
-        self._inbox: deque[Taken] = deque()
-        self._paused = False
+        self._inbox = Inbox(partition, ports.consumer)
         self._changes: list[Moved] = []
         self._released = False
         self._final_sent = False
@@ -118,7 +117,7 @@ class Deciding:
     @property
     def ready(self) -> bool:
         """Could the next step answer inputs that are already here?"""
-        return bool(self._inbox) and not self._released and self._state.in_flight < limits.IN_FLIGHT_BATCHES_MAX
+        return len(self._inbox) > 0 and not self._released and self._state.in_flight < limits.IN_FLIGHT_BATCHES_MAX
 
     @property
     def finished(self) -> bool:
@@ -138,12 +137,8 @@ class Deciding:
 
     def offer(self, record: LogRecord) -> None:
         """The next input record."""
-        if self._released:
-            return
-        self._inbox.append(Taken(record))
-        if len(self._inbox) >= INBOX_RECORDS_MAX and not self._paused:
-            self._ports.consumer.pause(self._partition)
-            self._paused = True
+        if not self._released:
+            self._inbox.offer(record)
 
     def input_lost(self, low: int) -> None:
         """Retention overtook the input position; what is kept begins at `low`."""
@@ -192,7 +187,7 @@ class Deciding:
             self.fail(Signal.STATE_GONE, "the store lost state that is not in memory")
         self._fetching.step()
         self._run_background()
-        self._unpause()
+        self._inbox.refill()
         self._evict()
 
     def _work(self) -> None:
@@ -221,10 +216,10 @@ class Deciding:
     def _decide(self) -> None:
         room = limits.IN_FLIGHT_RECORDS_MAX - len(self._outbox)
         full = self._state.in_flight >= limits.IN_FLIGHT_BATCHES_MAX or self._outbox.size >= limits.IN_FLIGHT_BYTES_MAX
-        if not self._inbox or room <= 0 or full:
+        if not len(self._inbox) or room <= 0 or full:
             return
         size_max = 1 if self._header.crash_claims else min(room, BATCH_RECORDS_MAX)
-        candidates = [self._inbox[i] for i in range(min(size_max, len(self._inbox)))]
+        candidates = self._inbox.first(size_max)
         self._admit(candidates)
         self._fetch_needed(candidates)
         started_ms = self._ports.clock.elapsed_ms()
@@ -233,7 +228,7 @@ class Deciding:
             spent_ms = self._ports.clock.elapsed_ms() - started_ms
             if spent_ms > BATCH_MS_MAX or not self._take(batch, taken):
                 break
-            self._inbox.popleft()
+            self._inbox.answered()
         batch.finish()
         self._publish(batch)
         _count(self._ports.metrics, batch, self._ports.clock.elapsed_ms() - started_ms)
@@ -432,17 +427,12 @@ class Deciding:
 
     # --- memory ---
 
-    def _unpause(self) -> None:
-        if self._paused and len(self._inbox) <= BATCH_RECORDS_MAX:
-            self._ports.consumer.resume(self._partition)
-            self._paused = False
-
     def _evict(self) -> None:
         """Let idle units leave memory, if store and snapshots hold them as they are."""
         surplus = len(self._state) - self._realm.hot_units_max
         if surplus <= 0 and self._state.hot_bytes <= self._realm.hot_bytes_max:
             return
-        awaited = self._units_needed(self._inbox[0]) if self._inbox else ()  # may come one by one
+        awaited = {unit for taken in self._inbox.first(1) for unit in self._units_needed(taken)}  # may come one by one
         for unit in list(islice(self._state.units(), max(surplus, EVICTIONS_PER_TURN))):
             if len(self._state) <= self._realm.hot_units_max and self._state.hot_bytes <= self._realm.hot_bytes_max:
                 return
