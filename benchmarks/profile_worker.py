@@ -21,6 +21,7 @@ from realm import PARTITIONS
 from workload import Intents, lane_of, rules_yaml, tables
 
 from harness_stream.adapters.memory.clock import ManualClock
+from harness_stream.adapters.memory.incarnation import MemoryIncarnations
 from harness_stream.adapters.memory.log import (
     MemoryBroker,
     MemoryGroup,
@@ -50,7 +51,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Fill, start, drain under the profiler, print."""
     asked = _arguments().parse_args(words)
     clock = ManualClock(time.time_ns() // 1_000_000)
-    specs = topic_specs("profile", PARTITIONS, SNAPSHOT_MS, dev=True)
+    specs = topic_specs("profile", PARTITIONS, SNAPSHOT_MS, 1)
     broker = MemoryBroker({spec.name: spec.partitions for spec in specs}, clock.now_ms)
     _rows_and_rules(broker, asked.agents)
     worker = _worker(broker, clock)
@@ -85,6 +86,7 @@ def _worker(broker: MemoryBroker, clock: ManualClock) -> Worker:
         consumer=MemoryInputConsumer(MemoryGroup(broker, TOPICS.intents), "worker"),
         writer=MemoryWriter(broker),
         reader=MemoryReader(broker),
+        incarnations=MemoryIncarnations("i1"),
         store=MemoryStateStore(),
         clock=clock,
         signer=UnsignedSigner(),

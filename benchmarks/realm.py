@@ -214,7 +214,7 @@ def _write(directory: Path, agents: int) -> None:
 def _create_echo_topics(made: BenchRealm) -> None:
     """With the settings of the two logs, so that the floor pays for the same durability."""
     settings, topics = made.settings, made.topics
-    specs = {s.name: s for s in topic_specs(settings.prefix, PARTITIONS, settings.max_timespan_ms, dev=True)}
+    specs = {s.name: s for s in topic_specs(settings.prefix, PARTITIONS, settings.max_timespan_ms, 1)}
     same_as = {made.echo_in: specs[topics.intents], made.echo_out: specs[topics.verdicts]}
     wanted = [
         NewTopic(
@@ -228,7 +228,7 @@ def _create_echo_topics(made: BenchRealm) -> None:
 
 def _forget(made: BenchRealm) -> None:
     settings = made.settings
-    own = [spec.name for spec in topic_specs(settings.prefix, PARTITIONS, settings.max_timespan_ms, dev=True)]
+    own = [spec.name for spec in topic_specs(settings.prefix, PARTITIONS, settings.max_timespan_ms, 1)]
     admin = AdminClient({"bootstrap.servers": settings.bootstrap})
     there = admin.list_topics(timeout=ADMIN_S_MAX).topics
     doomed = [name for name in (*own, made.echo_in, made.echo_out) if name in there]

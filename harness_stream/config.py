@@ -16,8 +16,9 @@ import tomllib
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from harness_stream.alarms import Alarm, sound
 from harness_stream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ CONFIG_FILE = "harness.toml"
 # A topic's name has 249 characters at most (Apache Kafka); our longest word after the prefix has 14.
 PREFIX_CHARS_MAX = 200
 _PREFIX = re.compile(rf"[A-Za-z0-9._-]{{1,{PREFIX_CHARS_MAX}}}")
+# As an identifier of an event (`core.scalars`), since every event names the realm.
+NAME_CHARS_MAX = 256
+_NAME = re.compile(rf"[^\s\x00-\x1f\x7f]{{1,{NAME_CHARS_MAX}}}")
+_NAMES: Final = frozenset({"realm", "group", "rule_set"})
+_MAY_BE_EMPTY: Final = frozenset({"risk_ignored_rules"})
 ENV_PREFIX = "HARNESS_"
 
 # A letter wrong or missing leaves 0.8 even of `dev`; `test_bootstrap`, which our tests mean, is at 0.78 of `bootstrap`.
@@ -65,7 +71,8 @@ class Settings:
         prefix: first part of every topic name.
         partitions: partition count P of intents and verdicts, fixed for a realm's life.
         rule_set: which `active/<rule set>` this realm decides by.
-        dev: unsigned records, one replica; named in every checkpoint.
+        dev: unsigned records, named in every checkpoint; one replica suffices.
+        replication: how many brokers must have each record; 0: three, with `dev` one.
         max_timespan_ms: longest window a rule may ask for.
         group: consumer group of the workers.
         metrics_port: HTTP port of liveness, readiness and Prometheus metrics; 0 turns it off.
@@ -86,6 +93,7 @@ class Settings:
     partitions: int = 8
     rule_set: str = "production"
     dev: bool = False
+    replication: int = 0
     max_timespan_ms: int = MAX_TIMESPAN_MS_DEFAULT
     group: str = "harness-workers"
     metrics_port: int = 9464
@@ -97,6 +105,8 @@ class Settings:
     risk_half_life_ms: int = RISK_HALF_LIFE_MS_DEFAULT
     risk_denials_full: int = RISK_DENIALS_FULL_DEFAULT
     risk_ignored_rules: str = "too-risky"
+
+
 
 
 def _coerce(name: str, value: object, where: str) -> object:
@@ -155,7 +165,17 @@ def _meant(name: str, known: list[str]) -> str | None:
 @cache
 def _say_once(text: str) -> None:
     """Without any set-up of logging, as in a command, this is a plain line on standard error."""
-    log.warning(text)
+    sound(log, Alarm.SETTING_IGNORED, text)
+
+
+def _check_texts(settings: Settings) -> None:
+    """A text that is empty was meant to be something: an unset variable of a script, as a rule."""
+    for name in (f.name for f in fields(Settings) if isinstance(f.default, str) and f.name not in _MAY_BE_EMPTY):
+        text = getattr(settings, name)
+        if not text.strip():
+            raise ConfigError(f"`{name}` is empty", hint="leave it out to get its default, or say what it is")
+        if name in _NAMES and not _NAME.fullmatch(text):
+            raise ConfigError(f"`{name}` cannot be `{text}`", hint=f"at most {NAME_CHARS_MAX} characters, no blanks")
 
 
 def load_settings(path: Path | None = None, env: Mapping[str, str] | None = None, **flags: object) -> Settings:
@@ -180,6 +200,7 @@ def load_settings(path: Path | None = None, env: Mapping[str, str] | None = None
             f"`prefix` is the first part of topic names, and `{settings.prefix}` cannot be one",
             hint=f"use letters, digits, `.`, `_` and `-`, at most {PREFIX_CHARS_MAX}",
         )
+    _check_texts(settings)
     if settings.partitions < 1:
         raise ConfigError("`partitions` must be at least 1")
     if settings.lane_burst < 1 or not 1 <= settings.lane_rate <= LANE_RATE_MAX:

@@ -19,9 +19,11 @@ class HarnessError(Exception):
     Attributes:
         message: what happened, in the user's words.
         hint: what to do next; may be empty.
+        intent_id: the intent that this is the answer to, or the missing answer; empty if there is none.
     """
 
     exit_code = 1
+    intent_id = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

@@ -49,6 +49,27 @@ class Ends(NamedTuple):
     asked_at_ms: int
 
 
+class Known(NamedTuple):
+    """Answer to the question which incarnation the log topics are of (PROTOCOL §1)."""
+
+    incarnation: str
+    asked_at_ms: int
+
+
+class Incarnations(Protocol):
+    """Which incarnation the log topics are of now: names stay when topics are recreated, ids do not. Never waits."""
+
+    def ask(self, now_ms: int) -> None:
+        """Want an answer to a question of now or later; it is asked until it is answered.
+
+        Args:
+            now_ms: elapsed time; it comes back as `asked_at_ms`, or that of somebody who asked later does.
+        """
+
+    def known(self) -> Known | None:
+        """The newest answer; None before the first."""
+
+
 class LogReader(Protocol):
     """Reads any partitions without a group, from offsets that the caller names (read_uncommitted)."""
 
@@ -265,6 +286,9 @@ class Metrics(Protocol):
 
     def observe(self, name: str, value: float, **labels: str) -> None:
         """Add to a histogram."""
+
+    def drop(self, **labels: str) -> None:
+        """Show nothing more that has these labels: what they name is another process's from now on."""
 
 
 JsonObject = dict[str, Any]

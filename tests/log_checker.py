@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness_stream.adapters.signing import UnsignedVerifier
 from harness_stream.core import counting
 from harness_stream.core.audit import Audit
+from harness_stream.core.audit.answers import RESUMED, Answers
 from harness_stream.core.chain import AGENT_KEY
 from harness_stream.core.coverage import miscovered, twice_settled
 from harness_stream.core.fold import Place
@@ -18,7 +19,7 @@ from harness_stream.runtime.audit_read import input_of, record_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from harness_stream.core.audit import Finding
+    from harness_stream.core.audit import Finding, Record
     from harness_stream.core.rules.windows import Windows
     from harness_stream.ports import LogRecord, StateStore
 
@@ -39,6 +40,14 @@ class Report:
     void: int = 0
     findings: Sequence[Finding] = ()
     audit: Audit | None = None
+
+
+class Unforgetting(Answers):
+    """Knows that no operator let go of history."""
+
+    def lose(self, why: str) -> None:
+        if why != RESUMED:
+            super().lose(why)
 
 
 def fold_partition(
@@ -69,19 +78,33 @@ def audited(
     *,
     partitions: int = 2,
     realm: str = "sim",
+    resumed: bool = False,
+    input_end: int | None = None,
 ) -> Report:
-    """The same, whatever is found."""
+    """The same, whatever is found.
+
+    Args:
+        input_end: where the input log ends, if not after its last record.
+        resumed: an operator may have resumed it, and forgot no history: that of before is what the log says.
+    """
     decisions = [record_of(record, UnsignedVerifier()) for record in decision_log]
     inputs = [input_of(record, realm, UnsignedVerifier()) for record in inputs_log]
     start, found, effective = Place.genesis(incarnation, partition), [], []
     audit = Audit(start, partitions, bundles.get)
-    audit.with_inputs(iter(inputs), 0, lambda first, end: (r for r in decisions if first <= r.offset < end))
+
+    def again(first: int, end: int) -> Iterable[Record]:
+        return (r for r in decisions if first <= r.offset < end)
+
+    audit.with_inputs(iter(inputs), 0, again)
+    if resumed:
+        audit.answers = Unforgetting(whole=True, rules=bundles.get, again=again)
     for record in decisions:
         before = audit.place
         found += audit.take(record)
         if audit.place is not before:
             effective.append(dict(record.body))
-    found += audit.end(*(log[-1].offset + 1 if log else 0 for log in (decisions, inputs)))
+    end, last_input = (log[-1].offset + 1 if log else 0 for log in (decisions, inputs))
+    found += audit.end(end, input_end or last_input)
     assert audit.answers is not None
     state, windows = audit.answers.state, audit.answers.windows
     return Report(audit.place, state, windows, effective, audit.log.void.total(), found, audit)
@@ -116,11 +139,13 @@ def check_store(report: Report, store: StateStore, partition: int) -> None:
     if head is None:
         assert report.place.header.next_input == 0
         return
-    t = report.place.header.t
+    t, live = report.place.header.t, counting.live_windows(report.state, report.windows)
     names = store.units(partition)
     folded = {name for name in report.state.units() if report.state.confirmed(name)}
     assert folded <= set(names)
     base = store.load(partition, ["p"])["p"]
+    if "p" in names and (base is None or base.base is None):
+        return  # without the partition's own unit nobody starts from this store
     partition_values = {} if base is None or base.base is None else decode_unit(base.base)[0]
     for name in sorted(folded - {"p"}):
         stored = store.load(partition, [name])[name]
@@ -133,12 +158,10 @@ def check_store(report: Report, store: StateStore, partition: int) -> None:
         alone.warmed = report.state.warmed
         for state in (alone, report.state):
             take_over(state, report.windows, name)
-        assert _seen(alone.confirmed(name), report, t) == _seen(report.state.confirmed(name), report, t), name
+        assert _seen(alone.confirmed(name), live, t) == _seen(report.state.confirmed(name), live, t), name
 
 
-def _seen(values: Any, report: Report, t: int) -> list[str]:
+def _seen(values: Any, live: frozenset[tuple[str, int]], t: int) -> list[str]:
     """Everything of a unit that a decision can see, in an order of its own."""
-    assert report.windows is not None
-    live = counting.live_windows(report.state, report.windows)
     unit = decode_unit(encode_unit(values, 0, t))[0]
     return sorted(repr(i) for i in unit.items() if i[0][0] not in {"window", "since", "groups"} or i[0][1:3] in live)

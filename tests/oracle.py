@@ -274,14 +274,13 @@ class Oracle:
             codes.add("workload")
         if now.chain_id != own_chain(now.agent_id) and (now.agent_id, now.chain_id) not in self.chains:
             codes.add("chain_unknown")
-        parent = self.history.get(now.parent) if now.parent else None
-        above = [] if parent is None else [(parent.agent_id, parent.chain_id), self.root(now)]
+        above = [(e.agent_id, e.chain_id) for e in self.ancestors(now)]
         if any(self._ended(chain, now.t) for chain in ((now.agent_id, now.chain_id), *above)):
             codes.add("chain_closed")
         return frozenset(codes)
 
     def _ended(self, chain: tuple[str, str], t: int) -> bool:
-        """Delegation ends with the chain of its root, as every intent ends with its own."""
+        """Delegation ends with the chain of anybody above, as every intent ends with its own."""
         until, closed = self.chains.get(chain, (t, False))
         return closed or t > until
 

@@ -4,6 +4,7 @@ Rule of this file: on a laptop with none of them a test is skipped with the reas
 """
 
 import os
+import random
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,12 +17,14 @@ import pytest
 
 from harness_stream.errors import HarnessError
 from harness_stream.local.kafka import broker_answers
-from harness_stream.local.process import free_port
+from harness_stream.local.process import LOOPBACK, accepts_connections, free_port
 from harness_stream.local.redis import redis_answers
 from harness_stream.local.stack import Stack
 
 KAFKA_IMAGE = "apache/kafka:4.1.1"
 REDIS_IMAGE = "redis:7"
+PORTS_OF_SERVERS = (20_000, 32_000)
+PORT_TRIES = 100
 CONTAINER_LIMIT_S = 90.0  # serving takes 10 s; a cold laptop takes longer
 
 
@@ -56,14 +59,22 @@ def open_real_stack() -> Iterator[RealStack]:
 
 
 @contextmanager
-def open_own_stack() -> Iterator[Stack]:
+def open_own_stack(brokers: int = 1) -> Iterator[Stack]:
     """A stack of local processes, all of it one test's own; `up` has not been called."""
     with tempfile.TemporaryDirectory(prefix="harness-") as directory:
-        stack = Stack(Path(directory), kafka_port=free_port(), redis_port=free_port(), appendonly=True)
+        port = free_port() if brokers == 1 else _free_ports(2 * brokers)
+        stack = Stack(Path(directory), kafka_port=port, redis_port=free_port(), brokers=brokers)
         try:
             yield stack
         finally:
             stack.down()
+
+
+def _free_ports(count: int) -> int:
+    """First of so many in a row; below those that the system gives to clients, who would take one of a killed server."""
+    firsts = (random.randrange(*PORTS_OF_SERVERS) for _ in range(PORT_TRIES))
+    taken = lambda port: accepts_connections(f"{LOOPBACK}:{port}")  # noqa: E731
+    return next(first for first in firsts if not any(taken(port) for port in range(first, first + count)))
 
 
 class NotHereError(Exception):

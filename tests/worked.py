@@ -13,7 +13,7 @@ from harness_stream.core.lanes import partition_of
 from harness_stream.core.model import TABLES
 from harness_stream.core.partition import Phase
 from harness_stream.wire.decisions import read_body
-from tests.simulation.world import ACTIONS, AGENTS, PARTITIONS, TOPICS, Faults, World
+from tests.simulation.world import ACTIONS, AGENTS, PARTITIONS, TOPICS, World
 
 if TYPE_CHECKING:
     import random
@@ -23,8 +23,7 @@ class Worked:
     """A worker in the memory world without faults: what it was sent, and what it answered."""
 
     def __init__(self, seed: int) -> None:
-        self.world = World(seed, Faults(0, 0, 0, 0, 0, 0), workers=1)
-        self.world.healed = True
+        self.world = World(seed, workers=1)
         row = {"agent_id": "judge", "tenant": "court", "roles": ["approver"]}
         self.world.broker.append(TOPICS.identity, 0, b"judge", orjson.dumps(row))
         self.sent: list[tuple[int, bytes, str | None]] = []  # append time, value, intent id of an approval

@@ -3,10 +3,12 @@
 Rule of this file: reading never stops at the first mistake, and every mistake names file, line and what to write
 instead. What it returns has passed the very codec a worker reads rows with, so a loaded row is never unreadable.
 
-* YAML: one list of rows. Aliases are followed within a row's limits.
+* YAML: one list of rows. Aliases are followed within a row's limits. A date is the text that stands there.
 * JSON lines: one row a line, blank lines are skipped.
 * CSV: the header names fields, `delegation.depth` a field of a field; a list is separated by `;`, a list of objects is
   written as JSON; an empty cell says that the field is absent.
+
+A point in time is RFC 3339 in UTC or epoch ms, in all of them.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ import yaml
 from pydantic import ValidationError
 
 from harness_stream.core import limits
+from harness_stream.core.instant import instant_ms
 from harness_stream.core.refusals import refusals
 from harness_stream.core.rules.mistakes import Findings, Mistake, did_you_mean
-from harness_stream.core.tables import TABLES, Row
+from harness_stream.core.tables import TABLES, TIME_FIELDS, Row
 from harness_stream.errors import ConfigError, GarbageRecord
 from harness_stream.wire.codec import decode_row, encode
 
@@ -40,7 +43,9 @@ FILE_BYTES_MAX: Final = 256 * limits.MIB
 ROW_NODES_MAX: Final = limits.ROW_BYTES_MAX // 2
 
 _CORRECT: Final = "correct the value"
-_YAML_LOADER: Final[type[yaml.SafeLoader]] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_YAML_LOADER: Final[type[yaml.SafeLoader]] = type("_Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
+# YAML 1.1 would make a date of it, of which no field is one, and forget how it was written.
+_YAML_LOADER.add_constructor("tag:yaml.org,2002:timestamp", lambda _loader, node: node.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +165,11 @@ class _File:
             return (line, 1) if node is None else _mark(_node_at(node, loc))
 
         try:
-            raw = orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATETIME)
+            raw = orjson.dumps(_with_times(value))
             row = TABLES[self.table].model_validate_json(raw)
             decode_row(self.table, encode(row))  # type: ignore[arg-type]  # TABLES' keys are the table names
         except orjson.JSONEncodeError as error:
-            self.found.at(*place(), f"a value is no JSON: {error}", "write dates and other types as text in quotes")
+            self.found.at(*place(), f"a value is no JSON: {error}", "write it as text in quotes")
         except ValidationError as error:
             for refusal in refusals(error):
                 self._refuse(*refusal, place(refusal.loc))
@@ -183,8 +188,26 @@ class _File:
             self.found.at(*place, f"`{name}` is no field of {self.table}", did_you_mean(str(loc[-1]), known))
         elif kind == "missing":
             self.found.at(*place, f"`{name}` is missing", f"add `{name}`")
+        elif loc and loc[-1] in TIME_FIELDS:
+            self.found.at(*place, f"`{name}` is no time", "write RFC 3339 in UTC, 2026-11-02T09:00:00Z, or epoch ms")
         else:
             self.found.at(*place, f"`{name}`: {message}" if name else message, _CORRECT)
+
+
+def _with_times(value: object) -> object:
+    """The same with points in time as epoch ms; what is no time stays, and the schema refuses it."""
+    if isinstance(value, list):
+        return [_with_times(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: _epoch_ms(inner) if name in TIME_FIELDS else _with_times(inner) for name, inner in value.items()}
+
+
+def _epoch_ms(value: object) -> object:
+    try:
+        return instant_ms(value)
+    except ValueError:
+        return value
 
 
 # --- YAML ---

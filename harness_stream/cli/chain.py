@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from harness_stream.cli.flags import takes
-from harness_stream.errors import HarnessError, ProtocolError
+from harness_stream.errors import HarnessError, ProtocolError, StateUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +58,8 @@ def show(
 ) -> None:
     """Show one agent's chains: mandate, labels, newest events, and what the rules' windows count for it.
 
-    It reads Redis, and says as of which verdict and how far behind the log's end. Exit code 1 for an unknown agent.
+    It reads Redis, and says as of which verdict and how far behind the log's end. Exit code 1 for an unknown agent,
+    3 if Redis does not answer or does not hold what the log says: nothing is lost then, a worker brings it back.
 
     Example: harness chain show support-1
     """
@@ -71,7 +72,10 @@ def show(
         closing(KafkaReader(settings.bootstrap)) as reader,
         closing(RedisStateStore(settings.redis_url, realm, SystemClock(), timeout_ms=STORE_MS_MAX)) as store,
     ):
-        found = _found(agent, settings, reader, store)
+        try:
+            found = _found(agent, settings, reader, store)
+        except StateUnavailable as error:
+            raise StateUnavailable(error.message, hint=f"{error.hint}; {_from_the_log(agent)}") from error
     typer.echo(json_format.dumps(_as_json(found, events), ensure_ascii=False) if json else _as_text(found, events))
 
 
@@ -121,7 +125,21 @@ def _found(agent_id: str, settings: Settings, reader: LogReader, store: StateSto
             hint="a running worker replaces it; is one running?",
         )
     behind = _behind(reader, topics, seen.place or Place.genesis(realm_id, partition))
+    if seen.place is None and behind:
+        raise StateUnavailable(
+            f"Redis holds nothing of partition {partition}, in whose log {_records(behind)} stand, so what "
+            f"`{agent_id}` did is not known here",
+            hint="a worker fills Redis again from the log; does one run? `harness worker`",
+        )
     return Found(agent_id, "deleted" if row is None else row.status, lane, partition, seen, behind)
+
+
+def _from_the_log(agent_id: str) -> str:
+    return f"nothing is lost, `harness verdicts tail --from-beginning --no-follow --agent {agent_id}` reads the log"
+
+
+def _records(count: int) -> str:
+    return f"{count} record{'' if count == 1 else 's'}"
 
 
 def _behind(reader: LogReader, topics: Topics, place: Place) -> int:
@@ -198,7 +216,7 @@ _WHAT: Final = {"event_count": "counted", "value_count": "values", "value_sum": 
 def _as_text(found: Found, events: int) -> str:
     lines = [f"{found.agent_id} ({found.status}), lane {found.lane}, partition {found.partition}", _standing(found)]
     if found.view.seen is None:
-        lines.append("it has done nothing yet, as far as that tells" if found.behind else "it has done nothing yet")
+        lines.append("until then it had done nothing" if found.behind else "it has done nothing yet")
         return "\n".join(lines)
     for chain_id, chain in found.view.seen.chains.items():
         lines += ["", *_chain_lines(chain_id, chain, events)]
@@ -210,8 +228,8 @@ def _standing(found: Found) -> str:
 
     place = found.view.place
     if place is None:
-        return f"nothing is stored of this partition, {found.behind} records behind the log's end"
-    behind = f"{found.behind} records behind the log's end" if found.behind else "which is the log's end"
+        return "nothing was decided in this partition yet"
+    behind = f"{_records(found.behind)} behind the log's end" if found.behind else "which is the log's end"
     when = f"chain time {clock_text(place.header.t)}" if place.header.t else "before the first input"
     return f"as of record {found.partition}/{place.offset}, {when}, {behind}"
 

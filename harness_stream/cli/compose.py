@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka.admin import KafkaAdmin, incarnation
 from harness_stream.adapters.kafka.group import KafkaInputConsumer
+from harness_stream.adapters.kafka.incarnation import KafkaIncarnations
 from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
 from harness_stream.adapters.kafka.settings import DECISION_BATCH_BYTES
 from harness_stream.adapters.kafka.topics import verify
@@ -81,7 +82,8 @@ def kafka_worker(settings: Settings, realm: Realm, metrics: Metrics) -> Worker:
     ports = Ports(
         consumer=KafkaInputConsumer(settings.bootstrap, settings.group, topics.intents, clock),
         writer=KafkaWriter(settings.bootstrap, DECISION_BATCH_BYTES),
-        reader=KafkaReader(settings.bootstrap),
+        reader=KafkaReader(settings.bootstrap, clock, (topics.heads, topics.verdicts, topics.chains)),
+        incarnations=KafkaIncarnations(settings.bootstrap, (topics.intents, topics.verdicts), clock),
         store=RedisStateStore(settings.redis_url, f"{settings.realm}/{settings.prefix}", clock),
         clock=clock,
         signer=UnsignedSigner(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json as json_format
 import time
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args
 
 import typer
@@ -54,7 +54,7 @@ class Told:
         reasons: the strongest first.
         hint: what to do next; may be empty.
         latency_ms: from asking to the answer, connecting left out.
-        intent_id: empty if the answer names none.
+        intent_id: by which the log and the chain know it, also if there was no answer.
         reported: status that was taken in as the outcome; None: none was.
         ran: whether the action was run: never, here.
     """
@@ -223,20 +223,16 @@ def _refused(error: HarnessError, latency_ms: float) -> Told:
     answer = getattr(error, "verdict", None)
     decision = "hold" if isinstance(error, Held) else "deny" if isinstance(error, Denied) else "none"
     reasons = _plain(getattr(error, "reasons", ()))
+    told = Told(decision, reasons, (), {}, error.hint, error.message, latency_ms, error.intent_id)
     if answer is None:
-        return Told(decision, reasons, hint=error.hint, message=error.message, latency_ms=latency_ms)
-    return Told(
-        decision,
-        reasons,
-        _plain(answer.shadow),
-        dict(answer.obligations),
-        error.hint,
-        error.message,
-        latency_ms,
-        answer.intent_id,
-        answer.digest,
-        answer.offset,
-        answer.hold_until,
+        return told
+    return replace(
+        told,
+        shadow=_plain(answer.shadow),
+        obligations=dict(answer.obligations),
+        verdict_digest=answer.digest,
+        verdict_offset=answer.offset,
+        hold_until=answer.hold_until,
     )
 
 

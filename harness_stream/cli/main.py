@@ -14,10 +14,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from harness_stream.__main__ import EXIT_INTERRUPTED
 from harness_stream.errors import CallerError, HarnessError
-
-EXIT_INTERRUPTED = 130
-"""128 + SIGINT, the shells' convention."""
 
 
 @dataclass(frozen=True, slots=True)

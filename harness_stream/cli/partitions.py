@@ -197,7 +197,10 @@ def _operator(settings: Settings) -> Iterator[Any]:
 
 # --- For people ---
 
-_TITLES: Final = ("part", "state", "owner", "epoch", "next", "end", "lag", "log end", "checkpoint", "rules", "void")
+_TITLES: Final = (
+    *("part", "state", "owner", "epoch", "next", "end", "lag", "log end", "checkpoint", "rules"),
+    "void rate",
+)
 
 
 def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -223,7 +226,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     numbers = (row["epoch"], row["next_input"], row["input_end"], row["lag"], row["decision_end"])
     epoch, first, end, lag, decision_end = ("-" if number is None else str(number) for number in numbers)
     owner = (row["writer"] or "-")[:WRITER_SHOWN]
-    void = f"{row['void']} of {row['records']}"
+    void = f"{row['void'] / row['records']:.1%} of {row['records']}" if row["records"] else "-"
     age = "none" if row["checkpoint_age_ms"] is None else duration_text(row["checkpoint_age_ms"]) + " ago"
     return (str(row["partition"]), row["activity"], owner, epoch, first, end, lag, decision_end, age, shown, void)
 

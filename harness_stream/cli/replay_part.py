@@ -45,6 +45,18 @@ class Part:
     lane: str | None = None
     history: str | None = None
 
+    def __post_init__(self) -> None:
+        """What is no duration, time or offset is said before a log is asked.
+
+        Raises:
+            CallerError: some text is none.
+        """
+        for text, option in ((self.since, "--since"), (self.history, "--history")):
+            if text is not None:
+                duration_ms(text, option)
+        moment_of(self.first, "--from")
+        moment_of(self.last, "--to")
+
     @property
     def given(self) -> list[str]:
         """The options that were given."""

@@ -20,7 +20,7 @@ from pathlib import Path  # noqa: TC003  isort: skip
 from harness_stream.cli.flags import takes
 from harness_stream.cli.rules_check import EXIT_MISTAKES, as_data, check, checked, overrides, show
 from harness_stream.cli.rules_watch import states
-from harness_stream.core.rules.mistakes import WARNING
+from harness_stream.core.rules.mistakes import WARNING, Code
 from harness_stream.errors import BrokerUnavailable, CallerError, HarnessError
 from harness_stream.runtime.to_end import SILENCE_MS_MAX, read_to_end
 
@@ -151,6 +151,11 @@ def _program(wanted: Wanted, found: CheckedFile, rule_set: str) -> Program:
     if wanted.json and (found.program is None or strictly):
         typer.echo(_as_json(found.mistakes, None, changed=False))
         raise typer.Exit(EXIT_MISTAKES)
+    if found.elsewhere:
+        unreadable = f"{found.file}: " if found.elsewhere[0].code == Code.UNREADABLE else ""
+        message = "; ".join(mistake.message for mistake in found.elsewhere)
+        hint = "; ".join(mistake.fix for mistake in found.elsewhere)
+        raise CallerError(f"{unreadable}{message}; nothing was pushed", hint=hint)
     for mistake in () if wanted.json else found.mistakes:
         typer.echo(f"{show(mistake)}\n", err=True)
     if found.program is None:

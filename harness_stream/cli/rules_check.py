@@ -39,6 +39,8 @@ STDIN_NAME: Final = "<stdin>"
 # A line of a terminal; what stands further left or right of the caret is cut.
 _SHOWN_CHARS: Final = 100
 
+_ELSEWHERE: Final = frozenset({Code.UNREADABLE, Code.SETTING})
+
 _WHOLE: Final = re.compile(r"[-+]?[0-9]{1,16}\Z")
 _REAL: Final = re.compile(r"[-+]?[0-9]{1,16}\.[0-9]{1,16}\Z")
 
@@ -52,6 +54,12 @@ class CheckedFile:
     file: str
     program: Program | None
     mistakes: tuple[Mistake, ...]
+
+    @property
+    def elsewhere(self) -> tuple[Mistake, ...]:
+        """The errors, if none stands in the text: it cannot be read, or does not take a setting."""
+        errors = tuple(mistake for mistake in self.mistakes if mistake.severity == ERROR)
+        return errors if all(mistake.code in _ELSEWHERE for mistake in errors) else ()
 
     def count(self, severity: str) -> int:
         """Mistakes of one severity."""
@@ -205,7 +213,7 @@ def _scalar(text: str) -> Scalar:
 def show(mistake: Mistake) -> str:
     """One mistake for a terminal: place and message, the line with what is meant underlined, the fix."""
     first = max(0, mistake.column - 1 - _SHOWN_CHARS * 3 // 4)
-    line = mistake.text[first : first + _SHOWN_CHARS].replace("\t", " ")
+    line = "".join(char if char.isprintable() else " " for char in mistake.text[first : first + _SHOWN_CHARS])
     begin = mistake.column - 1 - first
     underlined = " " * begin + "^" * max(1, min(len(mistake.found), _SHOWN_CHARS - begin))
     warning = "warning: " if mistake.severity == WARNING else ""

@@ -15,7 +15,7 @@ from harness_stream.cli.rules_check import plural
 from harness_stream.core.cases.timing import shown_ms
 from harness_stream.core.reasons import EXPLAIN
 from harness_stream.core.rules.language import COUNTING, OPERATOR_WORDS
-from harness_stream.runtime.case_run import reason_word
+from harness_stream.runtime.case_run import why
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -103,14 +103,14 @@ def _row(index: str, same: Sequence[Told], names: Sequence[str]) -> str:
     if len(same) > 1:
         when = f"{when} … {shown_ms(last.step.at_ms)} ({len(same)} times)"
     matches = f"   matches {', '.join(names)}" if names else ""
-    why = f" ({_why(first)})" if _why(first) else ""
-    return f"{index:>3}  {when:<8}  {first.decision:<8}  {what(first)}{why}{matches}"
+    said = f" ({_why(first)})" if _why(first) else ""
+    return f"{index:>3}  {when:<8}  {first.decision:<8}  {what(first)}{said}{matches}"
 
 
 def _why(told: Told) -> str:
     if told.decision in {"approve", "accepted", "row"} or told.body is None:
         return ""
-    return ", ".join(map(reason_word, told.reasons())) or str(told.body.get("reason") or "")
+    return why(told)
 
 
 def what(told: Told) -> str:

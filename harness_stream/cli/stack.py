@@ -13,23 +13,30 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness_stream.local.cluster import BROKERS
+from harness_stream.local.process import PORT_MAX
 from harness_stream.local.stack import DEFAULT_DIRECTORY, DEFAULT_KAFKA_PORT, DEFAULT_REDIS_PORT, Stack
 
 if TYPE_CHECKING:
     from harness_stream.local.stack import ServiceStatus
 
-PORT_MAX = 65_535
-"""TCP's own limit (RFC 9293)."""
-
 Directory = Annotated[Path, typer.Option("--dir", help="Folder of data, logs and process records.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 KafkaPort = Annotated[
     int | None,
-    typer.Option(min=1, max=PORT_MAX, help=f"TCP port of Kafka.  \\[default: as before, else {DEFAULT_KAFKA_PORT}]"),
+    typer.Option(
+        min=1,
+        max=PORT_MAX,
+        help=f"First TCP port of Kafka; 3 brokers take six. \\[default: as before, else {DEFAULT_KAFKA_PORT}]",
+    ),
 ]
 RedisPort = Annotated[
     int | None,
     typer.Option(min=1, max=PORT_MAX, help=f"TCP port of Redis.  \\[default: as before, else {DEFAULT_REDIS_PORT}]"),
+]
+Brokers = Annotated[
+    int | None,
+    typer.Option(min=1, max=BROKERS, help=f"1 or {BROKERS}, chosen once a folder.  \\[default: as before, else 1]"),
 ]
 KafkaLibs = Annotated[
     Path | None,
@@ -42,6 +49,7 @@ def up(
     directory: Directory = DEFAULT_DIRECTORY,
     kafka_port: KafkaPort = None,
     redis_port: RedisPort = None,
+    brokers: Brokers = None,
     kafka_libs: KafkaLibs = None,
     as_json: Json = False,
 ) -> None:
@@ -49,10 +57,15 @@ def up(
 
     Repeating it is harmless. Data and ports survive `harness down`; to start from nothing, delete the folder.
 
+    With --brokers 3 each record is on three brokers and is acknowledged by two, so one may be killed and come back.
+    Two killed ones stop everything until one is back: nothing is acknowledged, so nobody acts.
+
     Example: harness up --kafka-port 19092
+
+    Example: harness up --brokers 3 --dir .harness-3
     """
     began = time.monotonic()
-    stack = Stack(directory, kafka_port=kafka_port, redis_port=redis_port, kafka_libs=kafka_libs)
+    stack = Stack(directory, kafka_port=kafka_port, redis_port=redis_port, brokers=brokers, kafka_libs=kafka_libs)
     stack.up(_show)
     if as_json:
         _print_json(stack)
@@ -106,15 +119,16 @@ def _print_text(stack: Stack) -> tuple[ServiceStatus, ...]:
     for service in found:
         typer.echo(_line(service))
     if not any(service.running for service in found):
-        typer.echo("→ start it: harness up")
+        where = "" if stack.directory == DEFAULT_DIRECTORY.resolve() else f" --dir {stack.directory}"
+        typer.echo(f"→ start it: harness up{where}")
     return found
 
 
 def _line(service: ServiceStatus) -> str:
     if not service.running:
-        return f"{service.name:<6} not running"
+        return f"{service.name:<7} not running"
     verdict = "answers" if service.answers else f"does not answer, see {service.log}"
-    return f"{service.name:<6} {verdict}  {service.address}  process {service.pid}  up {service.uptime_s:.0f} s"
+    return f"{service.name:<7} {verdict}  {service.address}  process {service.pid}  up {service.uptime_s:.0f} s"
 
 
 def _next_steps(stack: Stack) -> str:
@@ -123,6 +137,7 @@ def _next_steps(stack: Stack) -> str:
         for name, value, usual in (
             ("HARNESS_BOOTSTRAP", stack.bootstrap, f"127.0.0.1:{DEFAULT_KAFKA_PORT}"),
             ("HARNESS_REDIS_URL", stack.redis_url, f"redis://127.0.0.1:{DEFAULT_REDIS_PORT}/0"),
+            ("HARNESS_REPLICATION", str(len(stack.brokers)), "1"),
         )
         if value != usual
     )

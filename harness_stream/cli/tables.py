@@ -5,6 +5,7 @@ Rule of this file: it composes files, plan and broker, and prints; what is a mis
 
 from __future__ import annotations
 
+import difflib
 import json as json_format
 import time
 from contextlib import closing
@@ -62,12 +63,14 @@ class LoadReport:
         applied: False if nothing was written, because of mistakes or a dry run.
         tables: only tables that have a file.
         deleted: table → keys that were deleted, or would be.
+        kept: table → keys that are not in the files and stay, because a feeder writes them.
     """
 
     applied: bool
     tables: Mapping[str, TableReport]
     mistakes: Sequence[Mistake]
     deleted: Mapping[str, Sequence[str]]
+    kept: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +79,9 @@ class Options:
 
     Attributes:
         partial: write the good rows although there are bad ones.
-        prune: delete rows that are not in the files, unless that were every row of a table.
+        prune: delete rows that are not in the files and are no feeder's, unless nothing of a table were left.
         dry_run: write nothing.
-        prune_all: delete rows that are not in the files, whatever is left.
+        prune_all: the same, whatever is left.
     """
 
     partial: bool = False
@@ -107,7 +110,9 @@ def load(
     """Load rows from DIR/<table>.yaml, .yml, .jsonl or .csv. Nothing is written if any row is bad.
 
     Only rows that differ are written, and a table without a file is left alone. `--prune` refuses to delete every row
-    of a table, which is what an empty file would ask for.
+    of a table, which is what an empty file would ask for. Rows that a feeder keeps up to date, as the risk topology
+    does, stay: their record names it in the header `ce_source`, which rows from files have not. Times in files are
+    RFC 3339 in UTC or epoch ms.
 
     Example: harness tables load examples/tables --prune --dry-run
     """
@@ -149,6 +154,7 @@ def get(
     rows = rows_of(view, key)
     typer.echo(_rows_json(table, view, rows) if json else _rows_text(table, view, rows))
     if key is not None and not rows:
+        typer.echo(f"there is no row `{key}`{_nearest(key, view)}", err=True)
         raise typer.Exit(1)
 
 
@@ -188,15 +194,18 @@ def load_folder(
     revisions = {name: view.table.revision for name, view in views.items()}
     deleted = intended.deleted()
     if not mistakes and not options.prune_all:
-        _refuse_to_empty(views, deleted)
+        _refuse_to_empty(views, deleted, intended.kept)
     if applied:
         revisions |= apply(writer, topics, intended.changes)
-    return LoadReport(applied, _tables(source, intended, revisions), mistakes, deleted)
+    return LoadReport(applied, _tables(source, intended, revisions), mistakes, deleted, intended.kept)
 
 
-def _refuse_to_empty(views: Mapping[str, TableView], deleted: Mapping[str, Sequence[str]]) -> None:
+def _refuse_to_empty(
+    views: Mapping[str, TableView], deleted: Mapping[str, Sequence[str]], kept: Mapping[str, Sequence[str]]
+) -> None:
     """A file that is empty by mistake looks like the wish to delete everything, and that locks every agent out."""
-    emptied = [name for name, gone in deleted.items() if len(gone) == len(views[name].table.keys())]
+    left = {name: len(views[name].table.keys()) - len(gone) - len(kept.get(name, ())) for name, gone in deleted.items()}
+    emptied = [name for name, count in left.items() if count == 0]
     if emptied:
         told = "; ".join(f"{len(deleted[name])} of {name}: {_keys_text(deleted[name])}" for name in emptied)
         raise ConfigError(
@@ -245,6 +254,7 @@ def _report_text(report: LoadReport) -> str:
         for name, done in report.tables.items()
     ]
     parts += [f"{deleted} from {name}: {_keys_text(keys)}" for name, keys in report.deleted.items()]
+    parts += [f"not deleted from {name}, a feeder writes it: {_keys_text(keys)}" for name, keys in report.kept.items()]
     if not report.applied:
         parts.append("nothing was written" + (": correct the mistakes, or use `--partial`" if report.mistakes else ""))
     return "\n".join(parts)
@@ -253,6 +263,11 @@ def _report_text(report: LoadReport) -> str:
 def _keys_text(keys: Sequence[str]) -> str:
     more = f" and {len(keys) - KEYS_SHOWN} more" if len(keys) > KEYS_SHOWN else ""
     return ", ".join(f"`{key}`" for key in keys[:KEYS_SHOWN]) + more
+
+
+def _nearest(key: str, view: TableView) -> str:
+    near = difflib.get_close_matches(key, view.table.keys(), 1)
+    return f"; did you mean `{near[0]}`?" if near else ""
 
 
 def rows_of(view: TableView, key: str | None) -> dict[str, Row | None]:

@@ -24,7 +24,7 @@ Fix = Annotated[bool, typer.Option("--fix", help="Also change settings that diff
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
-@takes("bootstrap", "prefix", "partitions", "max_timespan_ms", "snapshot_interval_ms", "dev")
+@takes("bootstrap", "prefix", "partitions", "max_timespan_ms", "snapshot_interval_ms", "dev", "replication")
 def apply(*, settings: Settings, fix: Fix = False, as_json: Json = False) -> None:
     """Create the realm's topics that are missing, and list every setting that is not what it must be.
 
@@ -32,6 +32,8 @@ def apply(*, settings: Settings, fix: Fix = False, as_json: Json = False) -> Non
     Exit code 4 while differences remain.
 
     Example: harness topics apply --dev --partitions 8
+
+    Example: harness topics apply --dev --replication 3
     """
     from harness_stream.adapters.kafka import topics  # noqa: PLC0415  the Kafka client is slow to load, `--help` is not
     from harness_stream.adapters.kafka.admin import KafkaAdmin  # noqa: PLC0415  same

@@ -8,6 +8,7 @@ ends at once. SIGTERM gives exit code 0 in both cases, since a stop that was ask
 from __future__ import annotations
 
 import gc
+import json as json_format
 import logging
 import os
 import signal
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness_stream.__main__ import EXIT_INTERRUPTED
 from harness_stream.cli.flags import takes
-from harness_stream.cli.main import EXIT_INTERRUPTED
 from harness_stream.config import Settings
 from harness_stream.core import limits
 
@@ -88,7 +89,7 @@ def loop(built: Worker, stop: Stop) -> None:
     end = time.monotonic() + limits.DRAIN_MS_MAX / 1000
     while not built.stopped and time.monotonic() < end:
         built.step(1)
-    built.close()
+    built.close(max(0, round((end - time.monotonic()) * 1000)))  # the same limit: it waits for the same records
     log.info("stopped")
 
 
@@ -128,6 +129,18 @@ class Stop:
         self.asked = True
 
 
+class JsonLines(logging.Formatter):
+    """One JSON object a line, whatever the message holds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record, and the traceback if there is one."""
+        told = {"at": self.formatTime(record), "level": record.levelname, "message": record.getMessage()}
+        if record.exc_info:
+            told["traceback"] = self.formatException(record.exc_info)
+        return json_format.dumps(told, ensure_ascii=False)
+
+
 def _log_to_stderr(*, as_json: bool) -> None:
-    text, structured = "%(asctime)s %(message)s", '{"at":"%(asctime)s","level":"%(levelname)s","message":"%(message)s"}'
-    logging.basicConfig(level=logging.INFO, format=structured if as_json else text)
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(asctime)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

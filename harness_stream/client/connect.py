@@ -69,8 +69,10 @@ def kafka_wiring(credentials: Credentials) -> Wiring:
         raise cannot_connect(credentials.bootstrap, str(error)) from error
     _check(credentials, found, count)
     realm = ClientRealm(credentials.realm, found, count, topics)
-    reader, writer = KafkaReader(credentials.bootstrap), KafkaWriter(credentials.bootstrap)
-    return Wiring(realm, reader, writer, SystemClock(), UnsignedSigner(), UnsignedVerifier())
+    clock = SystemClock()
+    reader = KafkaReader(credentials.bootstrap, clock, (topics.heads, topics.verdicts))
+    writer = KafkaWriter(credentials.bootstrap)
+    return Wiring(realm, reader, writer, clock, UnsignedSigner(), UnsignedVerifier())
 
 
 def _check(credentials: Credentials, incarnation: str, partitions: int) -> None:

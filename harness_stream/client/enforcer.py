@@ -221,7 +221,8 @@ class Enforcer:
             following = self._following[partition]
             while queue and following.phase is Phase.BROKEN:
                 waiting = queue.popleft()
-                self._fail(waiting, not_published(waiting.request.subject, following))
+                if waiting.request.id in self._waiting:  # else its deadline has passed in the queue
+                    self._fail(waiting, not_published(waiting.request.subject, following))
             while queue and following.ready:
                 if queue[0].request.id in self._waiting and not self._append(queue[0]):
                     return
@@ -386,6 +387,8 @@ class Enforcer:
 
     def _fail(self, waiting: Waiting, error: HarnessError) -> None:
         self._forget(waiting)
+        if waiting.request.kind == "intent":
+            error.intent_id = waiting.request.id
         _settle(waiting.future, error)
 
     def _forget(self, waiting: Waiting) -> None:

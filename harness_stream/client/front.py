@@ -43,7 +43,7 @@ class AnyChain:
         *,
         roles: Mapping[str, str] | None = None,
         resources: Resources = (),
-        measures: Callable[[Mapping[str, Any]], Measures] | None = None,
+        measures: Measures | Callable[[Mapping[str, Any]], Measures] | None = None,
         labels: Iterable[str] = (),
         purpose: str = "",
         parent: tuple[str, str] | None = None,
@@ -67,7 +67,7 @@ class AnyChain:
             roles: parameter → role.
             resources: templates filled from the arguments, `email://external/{to}` (a list gives one URI each), or a
                 function of {name: value}.
-            measures: a function of {name: value}.
+            measures: named numbers, the same in each call, or a function of {name: value} that gives them.
             encode: parameter → function that turns its value into JSON.
             records: a function of the result that takes it apart into `client.returned.Record`s: needed where fields
                 have no telling names, or a text is data. Default `client.returned.records_in`.
@@ -80,7 +80,8 @@ class AnyChain:
             obligations: see `decide`.
 
         Raises:
-            CallerError: when decorating, if a name is no parameter. When called: as `decide`, and as the function.
+            CallerError: when decorating, if a name is no parameter, or a measure no number.
+                When called: as `decide`, and as the function.
         """
         how = Guarding(
             action,

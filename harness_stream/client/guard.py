@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from harness_stream.client.binding import Binding, Call, Encoders, Places, Resources
-from harness_stream.client.session import Ask, Measures, Session
+from harness_stream.client.session import Ask, Measure, Measures, Session
 from harness_stream.client.waiting import waited
 from harness_stream.core import limits
 from harness_stream.errors import CallerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
 
     from harness_stream.client.answer import Answer, Handlers
@@ -37,7 +38,7 @@ class Guarding:
     action: str
     roles: Mapping[str, str] = field(default_factory=dict)
     resources: Resources = ()
-    measures: Callable[[Mapping[str, Any]], Measures] | None = None
+    measures: Measures | Callable[[Mapping[str, Any]], Measures] | None = None
     labels: Iterable[str] = ()
     purpose: str = ""
     parent: tuple[str, str] | None = None
@@ -74,6 +75,7 @@ def guarded(session: Session, chain_id: str | None, how: Guarding, function: Cal
     unknown = sorted(set(how.roles) - set(binding.names))
     if unknown:
         raise CallerError(f"`roles` names `{unknown[0]}`, which is no parameter of `{function.__name__}`")
+    _check_measures(how)
     places = Places(how.resources, binding.names)
 
     def asked(call: Call) -> Future[Answer]:
@@ -82,6 +84,25 @@ def guarded(session: Session, chain_id: str | None, how: Guarding, function: Cal
     if inspect.iscoroutinefunction(function):
         return cast("Callable[P, R]", _async(session, how, binding, asked, function))
     return _plain(session, how, binding, asked, function)
+
+
+def _check_measures(how: Guarding) -> None:
+    """What could only fail in each call is refused before the first.
+
+    Raises:
+        CallerError: neither numbers by name nor a function that gives them.
+    """
+    if how.measures is None or callable(how.measures):
+        return
+    where = f"`measures` of `{how.action}`"
+    named = how.measures if isinstance(how.measures, Mapping) else {}
+    wrong = [f"`{name}` in {where} is {type(v).__name__}" for name, v in named.items() if not isinstance(v, Measure)]
+    if wrong or named is not how.measures:
+        raise CallerError(
+            f"{wrong[0]}, not a number" if wrong else f"{where} is {type(how.measures).__name__}, not numbers by name",
+            hint='write `measures={"rows": 10}`, or one function of all arguments: '
+            '`measures=lambda given: {"bytes": len(given["body"])}`',
+        )
 
 
 def _async(
@@ -149,5 +170,5 @@ def _ask(how: Guarding, places: Places, call: Call) -> Ask:
         roles=how.roles,
         arguments=call.arguments,
     )
-    measures = None if how.measures is None else how.measures(call.arguments)
+    measures = how.measures(call.arguments) if callable(how.measures) else how.measures
     return replace(ask, resources=places.of(call.arguments), measures=measures)

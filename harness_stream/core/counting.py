@@ -80,8 +80,9 @@ def _measured(spec: window.Spec, event: Event) -> int | None:
 
 
 def group_of(spec: window.Spec, view: Mapping[str, Any]) -> Group:
-    """The values a view is grouped by; lists and objects count by content."""
-    return tuple(_path(view, path) for path in spec.group_by)
+    """The values a view is grouped by; lists and objects count by content, long texts by their digests."""
+    values = [_path(view, path) for path in spec.group_by]
+    return tuple(window.value_of(value) if isinstance(value, str) else value for value in values)
 
 
 def _path(view: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401  a value of the event

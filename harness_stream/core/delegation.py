@@ -30,13 +30,11 @@ class Delegation(NamedTuple):
     Attributes:
         until: chain time up to which more may come; every child's intent moves it on.
         lineage: of the children.
-        chain_id: the chain that the delegating intent stands in.
         children: agents that acted for it.
     """
 
     until: int
     lineage: Lineage
-    chain_id: str
     children: tuple[str, ...]
 
 
@@ -67,8 +65,9 @@ def delegation_of(state: State, parent: Parent, t: int) -> Delegation | None:
     known = remembered(state, parent.agent_id, parent.intent_id, t)
     if known is None or known.decision != "approve" or known.chain_id is None:
         return None
-    own = known.lineage or Lineage(parent.agent_id, known.chain_id, ())
-    return Delegation(known.until, own._replace(above=(*own.above, parent.agent_id)), known.chain_id, ())
+    own = known.lineage or Lineage(parent.agent_id, known.chain_id, (), ())
+    below = own._replace(above=(*own.above, parent.agent_id), chains=(*own.chains, known.chain_id))
+    return Delegation(known.until, below, ())
 
 
 def ancestors(state: State, intent: Intent, t: int) -> tuple[str, ...]:
@@ -111,7 +110,7 @@ def barred(intent: Intent, t: int, inputs: Mapping[str, Any], lane: str, state: 
     found = delegation_of(state, intent.parent, t)
     if found is None:
         return Deny.DELEGATION, "the parent intent is not an effective approve"
-    return _too_far(intent, inputs["above"], found) or _ended(state, lane, intent.parent, found, t)
+    return _too_far(intent, inputs["above"], found) or _ended(state, found.lineage, t)
 
 
 def _too_far(intent: Intent, above: Iterable[Mapping[str, Any]], found: Delegation) -> Refusal | None:
@@ -132,14 +131,12 @@ def _too_far(intent: Intent, above: Iterable[Mapping[str, Any]], found: Delegati
     return None
 
 
-def _ended(state: State, lane: str, parent: Parent, found: Delegation, t: int) -> Refusal | None:
-    lineage = found.lineage
-    chain = chain_of(state, parent.agent_id, found.chain_id)
-    if chain is None or chain.ended(t):
-        return Deny.CHAIN_CLOSED, f"of {parent.agent_id}, for whom this is done"
-    tree = _tree(state, lane, lineage[:2], t)
-    ended = len(lineage.above) > 1 if tree is None else tree.ends_at is not None and t > tree.ends_at
-    return (Deny.CHAIN_CLOSED, f"of {lineage.root_agent}, for whom this is done") if ended else None
+def _ended(state: State, lineage: Lineage, t: int) -> Refusal | None:
+    for agent_id, chain_id in zip(lineage.above, lineage.chains, strict=True):
+        chain = chain_of(state, agent_id, chain_id)
+        if chain is None or chain.ended(t):
+            return Deny.CHAIN_CLOSED, f"of {agent_id}, for whom this is done"
+    return None
 
 
 def lineage_in_event(state: State, intent: Intent, lane: str, t: int) -> dict[str, Any] | None:
@@ -154,11 +151,11 @@ def lineage_in_event(state: State, intent: Intent, lane: str, t: int) -> dict[st
     root = chain_of(state, lineage.root_agent, lineage.root_chain) if len(lineage.above) == 1 else None
     tree = _tree(state, lane, lineage[:2], t) or Tree()
     own = _own_labels(state, lane, intent.agent_id, intent.chain, t)
-    above = _own_labels(state, lane, intent.parent.agent_id, found.chain_id, t)
+    above = _own_labels(state, lane, intent.parent.agent_id, lineage.chains[-1], t)
     return {
         "root": list(lineage[:2]),
         "above": list(lineage.above),
-        "parent_chain": found.chain_id,
+        "chains": list(lineage.chains),
         "joins": sorted(own | above | {*tree.labels}),
         "ends_at": None if root is None or root.mandate is None else root.mandate["expires_at"],
     }
@@ -181,7 +178,7 @@ def note_child(state: State, event: Event) -> None:
     if event["decision"] == "approve" and event["agent_id"] not in children:
         children = (*children, event["agent_id"])
     until = max(event["t"] + limits.DELEGATION_IDLE_MS, event["hold_until"] or 0)
-    state.put(unit, key, Delegation(until, lineage, event["lineage"]["parent_chain"], children))
+    state.put(unit, key, Delegation(until, lineage, children))
 
 
 def note_labels(state: State, event: Event, declassified: Iterable[str]) -> None:

@@ -54,14 +54,14 @@ class Kept:
         """The state as JSON, as units hold it."""
         return self._text or orjson.dumps(window.to_json(self.state), default=list).decode()
 
+    def __repr__(self) -> str:
+        return f"Kept({self.until}, {self.state})"
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Kept) and (self.until, self.state) == (other.until, other.state)
 
     def __hash__(self) -> int:
         return hash((self.until, self.text))
-
-    def __repr__(self) -> str:
-        return f"Kept({self.until}, {self.state!r})"
 
 
 class Room(NamedTuple):
@@ -157,9 +157,8 @@ def _kept(state: State, spec: window.Spec, home: str, group: Group, t: int) -> K
 
 
 def window_key(state: State, spec: window.Spec, group: Group) -> tuple[Any, ...]:
-    """Where a unit keeps one group's `Kept`; long values are named by their digests."""
-    named = tuple(window.value_of(value) if isinstance(value, str) else value for value in group)
-    return ("window", spec.id, generation(state, spec.id), named)
+    """Where a unit keeps one group's `Kept`."""
+    return ("window", spec.id, generation(state, spec.id), group)
 
 
 # --- Generations ---
@@ -189,4 +188,6 @@ def entered(state: State, window_id: str) -> Entered:
 
 def generation(state: State, window_id: str) -> int:
     """Revision by which a window (again) entered the bundle in force, 0 if it was there from the first."""
-    return entered(state, window_id).revision
+    since: Mapping[str, Sequence[Any]] | None = state.get(PARTITION_UNIT, SINCE_KEY)
+    how = since.get(window_id) if since else None
+    return int(how[0]) if how else 0

@@ -30,17 +30,21 @@ class Lineage(NamedTuple):
     Attributes:
         root_agent, root_chain: the topmost intent's; they name the tree.
         above: agents from the root's to the direct parent's.
+        chains: the chain each of them acts in.
     """
 
     root_agent: str
     root_chain: str
     above: tuple[str, ...]
+    chains: tuple[str, ...]
 
 
 def lineage_of(event: Mapping[str, Any]) -> Lineage | None:
     """The lineage an event carries."""
     told = event["lineage"]
-    return None if told is None else Lineage(told["root"][0], told["root"][1], tuple(told["above"]))
+    if told is None:
+        return None
+    return Lineage(told["root"][0], told["root"][1], tuple(told["above"]), tuple(told["chains"]))
 
 
 class Remembered(NamedTuple):

@@ -89,12 +89,12 @@ def _units_of_outcome(outcome: Outcome, state: State) -> tuple[str, ...]:
 
 
 def _units_of_intent(intent: Intent, state: State) -> tuple[str, ...]:
-    """Its id's; its parent's, and once those are in memory the root's."""
+    """Its id's; its parent's, and once those are in memory those of all above."""
     own, parent = ids_unit(intent.intent_id), intent.parent
     if parent is None:
         return (own,)
     found = delegation.delegation_of(state, parent, 0)
-    named = (parent.agent_id,) if found is None else (parent.agent_id, found.lineage.root_agent)
+    named = (parent.agent_id,) if found is None else found.lineage.above
     return (own, ids_unit(parent.intent_id), *(agent_unit(agent_id) for agent_id in named))
 
 

@@ -102,7 +102,7 @@ LOOP_WAIT_MS_MAX: Final = 20  # nothing in the partition loop waits longer for a
 RECLAIM_MS_MIN: Final = 200  # random 0.2 to 2 s before claiming again, so that two owners do not chase each other
 RECLAIM_MS_MAX: Final = 2_000
 SESSION_MS: Final = 6_000  # group session: the shortest a broker allows by default
-HEARTBEAT_MS: Final = 1_500  # a quarter of the session
+HEARTBEAT_MS: Final = 500  # survivors notice a leave at their next one, and a takeover shall take at most 2 s
 DELIVERY_TIMEOUT_MS: Final = 3_000  # PROTOCOL §2: below DEADLINE_MS_DEFAULT, so that RESYNC can still answer
 DRAIN_MS_MAX: Final = 1_000  # a clean stop on SIGTERM
 

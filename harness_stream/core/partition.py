@@ -45,7 +45,8 @@ class Signal(StrEnum):
     STATE_GONE = "state_gone"
     """State that is not in memory cannot be had from the store any more."""
     UNEXTENDABLE = "unextendable"
-    """The decision log cannot extend a valid checkpoint, or the input log has lost inputs that were answered."""
+    """The decision log cannot extend a valid checkpoint, the input log has lost inputs that were answered, or both are
+    of another incarnation than this process."""
     RETRY = "retry"
 
 
@@ -58,6 +59,7 @@ TRANSITIONS: Mapping[tuple[Phase, Signal], Phase] = {
     (Phase.CLAIMING, Signal.FAULT): Phase.RESYNC,
     (Phase.CLAIMING, Signal.OVERTAKEN): Phase.LOST,
     (Phase.CLAIMING, Signal.STATE_GONE): Phase.LOADING,
+    (Phase.CLAIMING, Signal.UNEXTENDABLE): Phase.HALTED,
     (Phase.DECIDING, Signal.FAULT): Phase.RESYNC,
     (Phase.DECIDING, Signal.OVERTAKEN): Phase.LOST,
     (Phase.DECIDING, Signal.STATE_GONE): Phase.LOADING,

@@ -6,6 +6,7 @@ A reason is a word for machines and, with `EXPLAIN`, a sentence for people: what
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 
 class Deny(StrEnum):
@@ -108,6 +109,9 @@ class Client(StrEnum):
     CLOSED = "closed"
 
 
+SECURITY_EVENTS: Final[frozenset[str]] = frozenset({Reject.WRONG_PARTITION, Reject.ID_REUSED, Refuse.BYPASS})
+"""Answers behind which somebody may have gone around the harness, or tried to."""
+
 EXPLAIN: dict[str, str] = {
     Deny.DEFAULT: "no rule approved it; add an approve rule for this action, or widen the agent's allowed actions",
     Deny.RULE_ERROR: "a rule failed while it was evaluated, so it denies; the reason names the rule and the error",
@@ -117,7 +121,8 @@ EXPLAIN: dict[str, str] = {
     Deny.WORKLOAD: "the agent's identity row does not allow this workload id",
     Deny.CHAIN_UNKNOWN: "the intent names a chain that no mandate opened for this agent",
     Deny.CHAIN_CLOSED: "the chain's mandate has expired or was closed; ask the orchestrator for a new one",
-    Deny.DELEGATION: "the named parent is not an effective approve to an agent that delegates to this one",
+    Deny.DELEGATION: "it acts only for a parent and names none, or one above it is not active, does not delegate to it,"
+    " is not approved, may not do this itself, or allows no more depth or fan-out; the detail says which",
     Deny.DELEGATION_LANE: "the named parent lives in another lane; delegation stays inside one lane",
     Deny.LATE: "the deadline had passed when a worker saw the intent; the workers lag or the deadline is too short",
     Deny.RATE: "its lane asks for more than a worker evaluates for one lane (`lane_rate`): slow down, find who floods",

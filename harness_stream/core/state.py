@@ -8,6 +8,7 @@ whole.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 from zlib import crc32
 
@@ -35,9 +36,10 @@ def lane_shard(lane: str, group: tuple[Any, ...]) -> str:
     return _shard(lane, crc32(repr(group).encode()) % limits.LANE_SHARDS)
 
 
-def lane_shards(lane: str) -> Iterator[str]:
+@lru_cache(maxsize=4_096)  # asked with every change; beyond so many lanes in a worker it costs what it did
+def lane_shards(lane: str) -> tuple[str, ...]:
     """Names of all of them, whether or not they exist."""
-    return (_shard(lane, number) for number in range(limits.LANE_SHARDS))
+    return tuple(_shard(lane, number) for number in range(limits.LANE_SHARDS))
 
 
 def is_shard(unit: str) -> bool:

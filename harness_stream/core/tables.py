@@ -199,6 +199,10 @@ TABLES: dict[str, type[Row]] = {
 """Table name → its row."""
 
 
+TIME_FIELDS: Final = frozenset({"valid_until", "not_before", "not_after"})
+"""Fields of rows, and of what is in rows, that hold a point in time: in files also as RFC 3339 (`core.instant`)."""
+
+
 def lane_of(row: IdentityRow) -> str:
     """The lane of an agent: its `lane`, by default its tenant, else the agent itself (PROTOCOL §1)."""
     return row.lane or row.tenant or row.agent_id

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from harness_stream.core.rules.windows import Windows
 
-VERSION = 3
+VERSION = 4
 
 
 def encode_unit(values: Mapping[Key, Any], as_of: int, t: int) -> bytes:
@@ -198,7 +198,7 @@ def _chain(value: list[Any]) -> Chain:
 
 
 def _lineage(value: list[Any]) -> Lineage:
-    return Lineage(value[0], value[1], tuple(value[2]))
+    return Lineage(value[0], value[1], tuple(value[2]), tuple(value[3]))
 
 
 def _remembered(value: list[Any]) -> Remembered:
@@ -207,7 +207,7 @@ def _remembered(value: list[Any]) -> Remembered:
 
 
 def _delegation(value: list[Any]) -> Delegation:
-    return Delegation(value[0], _lineage(value[1]), value[2], tuple(value[3]))
+    return Delegation(value[0], _lineage(value[1]), tuple(value[2]))
 
 
 def _holds(value: list[Any]) -> tuple[OpenHold, ...]:

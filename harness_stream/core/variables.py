@@ -56,16 +56,16 @@ def _arguments(
 
 
 def _family(event: Mapping[str, Any], state: State) -> Iterator[Chain]:
-    """The intent's chain, its parent's and that of its tree's root."""
+    """The intent's chain, and those of the agents above it, the direct parent's first."""
     yield chain_of(state, event["agent_id"], event["chain_id"]) or Chain()
     lineage = lineage_of(event)
     if lineage is not None:
-        yield chain_of(state, lineage.above[-1], event["lineage"]["parent_chain"]) or Chain()
-        yield chain_of(state, lineage.root_agent, lineage.root_chain) or Chain()
+        for agent_id, chain_id in zip(reversed(lineage.above), reversed(lineage.chains), strict=True):
+            yield chain_of(state, agent_id, chain_id) or Chain()
 
 
 def _mandate(family: list[Chain], asked: set[str]) -> dict[str, Any]:
-    """The chain's own, else the parent's or root's. A child never has more than its parent: all must allow a class.
+    """The chain's own, else that of the nearest above. A child never has more than its parent: all must allow a class.
 
     Of the values it names only those that the intent's arguments hold: a rule asks for no others.
     """

@@ -10,6 +10,7 @@ import secrets
 import threading
 from typing import TYPE_CHECKING, Final, Protocol
 
+from harness_stream.adapters.memory.incarnation import MemoryIncarnations
 from harness_stream.adapters.memory.log import (
     MemoryBroker,
     MemoryGroup,
@@ -94,7 +95,7 @@ class MemoryStage:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.settings = settings
         self._clock = clock
-        specs = topic_specs(settings.prefix, settings.partitions, settings.max_timespan_ms, dev=settings.dev)
+        specs = topic_specs(settings.prefix, settings.partitions, settings.max_timespan_ms, 1)
         self._broker = MemoryBroker({spec.name: spec.partitions for spec in specs}, clock.now_ms, blocking=True)
         self._incarnation = secrets.token_hex(8)
         self._stopping = threading.Event()
@@ -164,6 +165,7 @@ class MemoryStage:
             consumer=MemoryInputConsumer(MemoryGroup(self._broker, realm.topics.intents), "worker"),
             writer=self.writer(),
             reader=self.reader(),
+            incarnations=MemoryIncarnations(self._incarnation),
             store=MemoryStateStore(),
             clock=self._clock,
             signer=UnsignedSigner(),

@@ -1,7 +1,7 @@
 """One Apache Kafka broker as a local process: broker and controller in one, KRaft, loopback only.
 
 Rule of this file: every broker setting we rely on is written out here; nothing is left to a default that could differ.
-A test that needs several brokers starts several of these with their own `node_id`, ports and `extra` settings.
+What several brokers need besides is in cluster.py.
 """
 
 from __future__ import annotations
@@ -45,8 +45,11 @@ STOP_LIMIT_S = 20.0
 ANSWER_LIMIT_S = 2.0
 """A local broker answers metadata in milliseconds; one that needs seconds is not serving."""
 
-# 512 MB: a local broker with tens of partitions uses about 200. SerialGC: fewest threads beside worker and clients.
-_JVM = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
+HEAP_MB = 512
+"""A local broker with tens of partitions uses about 200 MB."""
+
+# SerialGC: fewest threads beside worker and clients.
+_JVM = ("-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
 _LOGGING = ("-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS")
 
 _BASE: Mapping[str, str] = {
@@ -88,6 +91,8 @@ class BrokerSettings:
         extra: broker settings that replace or extend ours.
         format_flags: how `StorageTool format` is told who the first controllers are.
         port_flag: the option named to a user whose port is taken.
+        name: of its record and log, and in messages.
+        heap_mb: most memory for its Java objects, MB.
     """
 
     directory: Path
@@ -98,6 +103,8 @@ class BrokerSettings:
     extra: Mapping[str, str] = field(default_factory=dict)
     format_flags: tuple[str, ...] = ("--standalone",)
     port_flag: str = "--kafka-port"
+    name: str = "kafka"
+    heap_mb: int = HEAP_MB
 
 
 class LocalKafka:
@@ -107,15 +114,33 @@ class LocalKafka:
         settings: where it lives.
     """
 
-    name = "kafka"
-
     def __init__(self, settings: BrokerSettings) -> None:
         self._settings = settings
-        self._process = DetachedProcess(self.name, settings.directory)
+        self._process = DetachedProcess(settings.name, settings.directory)
 
     @property
-    def bootstrap(self) -> str:
-        """Kafka bootstrap servers, `host:port`."""
+    def name(self) -> str:
+        """What messages call it."""
+        return self._settings.name
+
+    @property
+    def node_id(self) -> int:
+        """Its number in its cluster."""
+        return self._settings.node_id
+
+    @property
+    def log_file(self) -> Path:
+        """Where to look when it runs but does not answer."""
+        return self._process.log_file
+
+    @property
+    def data(self) -> Path:
+        """Folder of its logs, one folder a partition in it; touch it only while the broker does not run."""
+        return self._settings.directory / "data"
+
+    @property
+    def address(self) -> str:
+        """Where clients connect, `host:port`."""
         return f"{LOOPBACK}:{self._settings.port}"
 
     def running(self) -> ProcessRecord | None:
@@ -134,14 +159,33 @@ class LocalKafka:
             CallerError: Java, Maven or a port is missing; the message says how to get it.
             Unavailable: the download failed, or the broker did not come up.
         """
-        if self.running() is None:
-            require_free_port(self._settings.port, name="Kafka", flag=self._settings.port_flag)
-            self._launch(java(), progress)
+        self.launch(progress)
         try:
-            self._process.wait_until(self.answers, START_LIMIT_S)
+            self.wait()
         except BaseException:
             self.stop()
             raise
+
+    def launch(self, progress: Progress = silent) -> None:
+        """Start the process, if it does not run, and wait for nothing: the first of several serves only after the next.
+
+        Raises:
+            CallerError: Java, Maven or a port is missing; the message says how to get it.
+            Unavailable: the download failed, or the process ended at once.
+        """
+        if self.running() is None:
+            for port in filter(None, (self._settings.port, self._settings.controller_port)):
+                require_free_port(port, name=self.name, flag=self._settings.port_flag)
+            self._launch(java(), progress)
+
+    def wait(self, brokers: int = 1) -> None:
+        """Return once the broker serves and knows so many brokers, itself included.
+
+        Raises:
+            ServerEnded: it ended.
+            Unavailable: it did not come up within `START_LIMIT_S`.
+        """
+        self._process.wait_until(lambda: broker_answers(self.address, brokers), START_LIMIT_S)
 
     def stop(self) -> bool:
         """Stop cleanly, within `STOP_LIMIT_S`. Safe to repeat; returns whether anything ran."""
@@ -153,22 +197,20 @@ class LocalKafka:
 
     def answers(self) -> bool:
         """Whether the broker really serves at this moment, see `broker_answers`."""
-        return broker_answers(self.bootstrap)
+        return broker_answers(self.address)
 
     def _launch(self, java_path: str, progress: Progress) -> None:
         given = self._settings.libs
         libs = kafka_libs(progress) if given is None else require_kafka_libs(given)
         properties = self._write_properties()
-        command = [java_path, *_JVM, *_LOGGING, "-cp", f"{libs}/*"]
-        if not (self._data / "meta.properties").exists():
-            progress("formatting Kafka's storage")
+        heap_mb = self._settings.heap_mb
+        heap = (f"-Xms{heap_mb // 2}m", f"-Xmx{heap_mb}m")
+        command = [java_path, *heap, *_JVM, *_LOGGING, "-cp", f"{libs}/*"]
+        if not (self.data / "meta.properties").exists():
+            progress(f"formatting {self.name}'s storage")
             self._format([*command, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID], properties)
-        progress(f"starting Kafka on {self.bootstrap}")
-        self._process.spawn([*command, "kafka.Kafka", str(properties)], address=self.bootstrap)
-
-    @property
-    def _data(self) -> Path:
-        return self._settings.directory / "data"
+        progress(f"starting {self.name} on {self.address}")
+        self._process.spawn([*command, "kafka.Kafka", str(properties)], address=self.address)
 
     def _write_properties(self) -> Path:
         mine = self._settings
@@ -176,9 +218,9 @@ class LocalKafka:
         lines = {
             **_BASE,
             "node.id": str(mine.node_id),
-            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{controller}",
+            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{controller}",
             "controller.quorum.bootstrap.servers": controller,
-            "log.dirs": str(self._data),
+            "log.dirs": str(self.data),
             **mine.extra,
         }
         mine.directory.mkdir(parents=True, exist_ok=True)
@@ -196,19 +238,17 @@ class LocalKafka:
                 timeout=FORMAT_LIMIT_S,
             )
         except subprocess.TimeoutExpired as error:
-            raise Unavailable(
-                f"formatting {self._data} took longer than {FORMAT_LIMIT_S:g} s", hint="repeat"
-            ) from error
+            raise Unavailable(f"formatting {self.data} took longer than {FORMAT_LIMIT_S:g} s", hint="repeat") from error
         if answer.returncode != 0:
             said = next((line for line in answer.stderr.splitlines() if "xception" in line), answer.stderr.strip())
             raise CallerError(
-                f"Kafka cannot use {self._data}: {said or answer.stdout.strip()}",
+                f"Kafka cannot use {self.data}: {said or answer.stdout.strip()}",
                 hint="check that the folder is writable and not another cluster's",
             )
 
 
-def broker_answers(bootstrap: str) -> bool:
-    """Whether a broker really serves at `bootstrap` (one `host:port`): it lists its cluster and names a controller."""
+def broker_answers(bootstrap: str, brokers: int = 1) -> bool:
+    """Whether a broker really serves at `bootstrap` (one `host:port`): it names a controller and so many brokers."""
     if not accepts_connections(bootstrap):
         return False
     # log_level 0: a broker that is just coming up is expected, not worth a line on the user's terminal.
@@ -217,4 +257,4 @@ def broker_answers(bootstrap: str) -> bool:
         cluster = admin.list_topics(timeout=ANSWER_LIMIT_S)
     except KafkaException:
         return False
-    return bool(cluster.brokers) and cluster.controller_id >= 0
+    return len(cluster.brokers) >= brokers and cluster.controller_id >= 0

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 
+PORT_MAX = 65_535
+"""TCP's own limit (RFC 9293)."""
+
 KILL_LIMIT_S = 5.0
 """How long a process may take to vanish after SIGKILL: milliseconds; with much memory to free, a second."""
 

@@ -70,6 +70,11 @@ class LocalRedis:
         self._process = DetachedProcess(self.name, settings.directory)
 
     @property
+    def log_file(self) -> Path:
+        """Where to look when it runs but does not answer."""
+        return self._process.log_file
+
+    @property
     def address(self) -> str:
         """Where clients connect, `host:port`."""
         return f"{LOOPBACK}:{self._settings.port}"

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import fcntl
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from harness_stream.errors import CallerError
-from harness_stream.local.kafka import BrokerSettings, LocalKafka
+from harness_stream.local.cluster import cluster_settings, cluster_size
+from harness_stream.local.kafka import LocalKafka
 from harness_stream.local.process import ProcessRecord, Progress, silent
 from harness_stream.local.redis import LocalRedis, RedisSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 DEFAULT_DIRECTORY = Path(".harness")
 DEFAULT_KAFKA_PORT = 9092
@@ -29,16 +31,19 @@ DEFAULT_REDIS_PORT = 6379
 class Service(Protocol):
     """One server of the stack."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def log_file(self) -> Path:
+        """Where to look when it runs but does not answer."""
 
     def running(self) -> ProcessRecord | None:
         """Its process, if it runs."""
 
     def last_address(self) -> str | None:
         """Where it serves or last served."""
-
-    def start(self, progress: Progress) -> None:
-        """Return once it serves."""
 
     def stop(self) -> bool:
         """Stop it; whether anything ran."""
@@ -52,7 +57,7 @@ class ServiceStatus:
     """What is known of one server at one moment.
 
     Attributes:
-        name: `kafka` or `redis`.
+        name: `redis`, and `kafka` or `kafka-1` to `kafka-3`.
         running: its process exists.
         answers: it was asked just now, and answered.
         pid: process id, if running.
@@ -71,14 +76,18 @@ class ServiceStatus:
 
 
 class Stack:
-    """One broker and one Redis, on the loopback interface.
+    """One broker or three, and one Redis, on the loopback interface.
 
     Args:
         directory: everything they keep; survives `down`. Delete it to start from nothing.
-        kafka_port: TCP port of Kafka; None: the one it runs on or last ran on, else 9092.
+        kafka_port: first TCP port of Kafka; None: the one it runs on or last ran on, else 9092.
         redis_port: TCP port of Redis; None: the one it runs on or last ran on, else 6379.
+        brokers: 1 or 3; None: as many as the folder holds, else 1.
         kafka_libs: folder of Kafka's jars; None fetches them on first use.
         appendonly: whether Redis keeps its data on disk.
+
+    Raises:
+        CallerError: another number of brokers, or not the folder's.
     """
 
     def __init__(
@@ -87,20 +96,24 @@ class Stack:
         *,
         kafka_port: int | None = None,
         redis_port: int | None = None,
+        brokers: int | None = None,
         kafka_libs: Path | None = None,
         appendonly: bool = True,
     ) -> None:
         self.directory = directory.resolve()
-        kafka_home, redis_home = self.directory / "kafka", self.directory / "redis"
-        port = kafka_port or _last_port(LocalKafka(BrokerSettings(kafka_home, 0))) or DEFAULT_KAFKA_PORT
-        self.kafka = LocalKafka(BrokerSettings(kafka_home, port, libs=kafka_libs))
+        count = _checked_size(self.directory, brokers)
+        last = LocalKafka(cluster_settings(self.directory, DEFAULT_KAFKA_PORT, count, None)[0])
+        port = kafka_port or _last_port(last) or DEFAULT_KAFKA_PORT
+        found = cluster_settings(self.directory, port, count, kafka_libs)
+        self.brokers = tuple(LocalKafka(settings) for settings in found)
+        redis_home = self.directory / "redis"
         port = redis_port or _last_port(LocalRedis(RedisSettings(redis_home, 0))) or DEFAULT_REDIS_PORT
         self.redis = LocalRedis(RedisSettings(redis_home, port, appendonly=appendonly))
 
     @property
     def bootstrap(self) -> str:
-        """Kafka bootstrap servers, `host:port`."""
-        return self.kafka.bootstrap
+        """Kafka bootstrap servers, `host:port[,host:port]`."""
+        return ",".join(broker.address for broker in self.brokers)
 
     @property
     def redis_url(self) -> str:
@@ -108,43 +121,55 @@ class Stack:
         return self.redis.url
 
     def up(self, progress: Progress = silent) -> None:
-        """Start what does not run, and return once both serve. If one fails, what this call started is stopped again.
+        """Start what does not run, and return once all serve. If one fails, what this call started is stopped again.
 
         Raises:
             CallerError: something is missing on this machine, a port is taken, or a server runs on another port.
             Unavailable: a download or a start failed.
         """
         with self._locked():
-            started: list[Service] = []
+            mine = [service for service, address in self._services() if not _already_on(service, address)]
             try:
-                for service, address in self._services():
-                    if not _already_on(service, address):
-                        started.append(service)
-                    service.start(progress)
+                # Redis first: it is there in a moment, so a missing program shows before Kafka's download.
+                self.redis.start(progress)
+                self.start_brokers(progress)
             except BaseException:
-                for service in started:
-                    service.stop()
+                _stop_together(mine)
                 raise
 
+    def start_brokers(self, progress: Progress = silent) -> None:
+        """Start the brokers that do not run, and return once each knows all.
+
+        Raises:
+            CallerError: something is missing on this machine, or a port is taken.
+            Unavailable: a download or a start failed; those that run are left running.
+        """
+        for broker in self.brokers:
+            broker.launch(progress)
+        for broker in self.brokers:
+            broker.wait(len(self.brokers))
+
+    def stop_brokers(self) -> bool:
+        """Stop all brokers at once; whether anything ran."""
+        return _stop_together(self.brokers)
+
     def down(self, progress: Progress = silent) -> bool:
-        """Stop both; their data stays. Safe to repeat; returns whether anything ran."""
+        """Stop all; their data stays. Safe to repeat; returns whether anything ran."""
         if not self.directory.exists():
             return False
         with self._locked():
-            stopped = False
-            for service, _ in reversed(self._services()):
+            services = [service for service, _ in self._services()]
+            for service in services:
                 if service.running() is not None:
                     progress(f"stopping {service.name}")
-                stopped |= service.stop()
-            return stopped
+            return _stop_together(services)
 
     def status(self) -> tuple[ServiceStatus, ...]:
         """Look at each server's process, and ask it."""
         return tuple(self._status_of(service) for service, _ in self._services())
 
     def _services(self) -> tuple[tuple[Service, str], ...]:
-        # Redis first: it is there in a moment, so a missing program shows before Kafka's download.
-        return (self.redis, self.redis_url), (self.kafka, self.bootstrap)
+        return (self.redis, self.redis_url), *((broker, broker.address) for broker in self.brokers)
 
     def _status_of(self, service: Service) -> ServiceStatus:
         record = service.running()
@@ -155,7 +180,7 @@ class Stack:
             pid=record.pid if record else None,
             address=record.address if record else None,
             uptime_s=round(time.time() - record.started_at_s, 1) if record else None,
-            log=str(self.directory / service.name / f"{service.name}.log"),
+            log=str(service.log_file),
         )
 
     @contextmanager
@@ -172,6 +197,23 @@ class Stack:
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _checked_size(directory: Path, wanted: int | None) -> int:
+    """A cluster's size is part of its data: it is chosen once."""
+    found = cluster_size(directory)
+    if None not in {found, wanted} and found != wanted:
+        raise CallerError(
+            f"{directory} holds the data of {found} broker{'s' if found != 1 else ''}, not of {wanted}",
+            hint="leave --brokers out, or choose another folder: --dir DIR",
+        )
+    return found or wanted or 1
+
+
+def _stop_together(services: Sequence[Service]) -> bool:
+    """Whether anything ran. One after the other would leave the last broker waiting for a controller."""
+    with ThreadPoolExecutor(max(1, len(services))) as pool:
+        return any(list(pool.map(lambda service: service.stop(), services)))
 
 
 def _last_port(service: Service) -> int | None:

@@ -235,7 +235,7 @@ class _Explaining:
         lo, hi, holds = _telling_interval(noted, self._program.rules[index].effect) if noted else (None, None, None)
         scaled = [measure_of(end) if spec.kind == "value_sum" and end is not None else end for end in (lo, hi)]
         events = tuple(self._counted(spec, group, correlation))
-        shown = dict(zip(correlation.group_by, group, strict=True))
+        shown = {path: self._value(f"intent.{path}", view) for path in correlation.group_by}
         return WindowAccount(correlation, shown, holds, held and bool(noted), scaled[0], scaled[1], events)
 
     def _counted(self, spec: window.Spec, group: Group, correlation: Correlation) -> list[Counted]:

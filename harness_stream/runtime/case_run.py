@@ -180,7 +180,7 @@ class CaseRun:
 
 def _decision(then: Expectation, told: Told) -> Iterable[str]:
     if then.decision is not None and told.decision != then.decision:
-        said = ", ".join([*map(reason_word, told.reasons()), *_own_reason(told)])
+        said = why(told)
         yield f"decision is {told.decision}{f' ({said})' if said else ''}, expected {then.decision}"
 
 
@@ -236,22 +236,33 @@ def _remark(told: Told) -> str:
     """A given event that came out otherwise than a history usually does, and whose author did not say so."""
     if told.step.then is not None or told.body is None or told.decision in {*_FINE, "skipped"}:
         return ""
-    why = ", ".join([*map(reason_word, told.reasons()), *_own_reason(told)])
-    return f"{_where(told)}{told.decision} ({why}); if that is meant, write `then: {told.decision}` there"
+    return f"{_where(told)}{told.decision} ({why(told)}); if that is meant, write `then: {told.decision}` there"
 
 
 def _where(told: Told) -> str:
     return f"given {told.step.index} ({shown_ms(told.step.at_ms)}): "
 
 
-def reason_word(reason: Body) -> str:
+def why(told: Told) -> str:
+    """Why an event came out as it did: rules, and the engine's words with what they say of this very event."""
+    own = [_detailed(reason, told.body) for reason in _own_reason(told)]
+    return ", ".join([*map(_reason_words, told.reasons()), *own])
+
+
+def _reason_words(reason: Body) -> str:
     """The rule, and that it failed or fired as unknown; else the engine's word."""
-    rule = reason.get("rule")
+    rule, code = reason.get("rule"), str(reason["code"])
     if rule is None:
-        return str(reason["code"])
-    if reason["code"] != _RULE:
-        return f"{rule}: {reason['code']}"
+        return _detailed(code, reason)
+    if code != _RULE:
+        return f"{rule}: {_detailed(code, reason)}"
     return f"{rule} (unknown)" if reason.get("unknown") else str(rule)
+
+
+def _detailed(code: str, said: Body | None) -> str:
+    """One code has several causes; which one it was stands in the detail."""
+    detail = said.get("detail") if said else None
+    return f"{code}: {detail}" if detail else code
 
 
 def _own_reason(told: Told) -> list[str]:

@@ -88,11 +88,17 @@ def stored_place(store: StateStore, partition: int) -> Place | None:
     if head is None:
         return None
     if head.header == FILLING:
-        raise StateUnavailable(f"the state of partition {partition} is being filled anew", hint="try again in a moment")
+        raise StateUnavailable(
+            f"the state of partition {partition} is being filled anew",
+            hint="try again in a moment; a worker does it, so one must run",
+        )
     try:
         return Place.from_json(orjson.loads(head.header))
     except (ValueError, KeyError, TypeError) as error:
-        raise StateUnavailable(f"what is stored of partition {partition} cannot be read: {error!r}") from None
+        raise StateUnavailable(
+            f"what is stored of partition {partition} cannot be read: {error!r}",
+            hint="a worker that starts replaces it from the log",
+        ) from None
 
 
 def view(store: StateStore, partition: int, agent_id: str, windows_of: Callable[[str], Windows]) -> ChainView:

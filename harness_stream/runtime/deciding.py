@@ -12,6 +12,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from harness_stream.alarms import Alarm, sound
 from harness_stream.core import counting, limits
 from harness_stream.core.backlog import Backlog
 from harness_stream.core.fold import Place, fold_header
@@ -19,7 +20,7 @@ from harness_stream.core.intake import Intake, units_needed
 from harness_stream.core.model import Intent
 from harness_stream.core.partition import Signal
 from harness_stream.core.rate import LaneRates
-from harness_stream.core.reasons import Refuse, Reject
+from harness_stream.core.reasons import SECURITY_EVENTS
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.errors import GarbageRecord
 from harness_stream.runtime.admission import admit
@@ -129,6 +130,11 @@ class Deciding:
         """Time since the newest own checkpoint; grows while nothing changes."""
         return self._ports.clock.elapsed_ms() - self._checkpoint_ms
 
+    @property
+    def confirmed_end(self) -> int:
+        """Offset after the last own record that is known to be in the log."""
+        return self._next_offset
+
     def close(self) -> None:
         """Stop reading."""
         self._fetching.close()
@@ -144,8 +150,9 @@ class Deciding:
         """Retention overtook the input position; what is kept begins at `low`."""
         if low <= self._header.next_input or self._released:
             return
-        log.error("partition %d: input up to offset %d was lost to retention", self._partition, low - 1)
-        self._ports.metrics.count("harness_security_events_total", reason="input_lost")
+        what = f"partition {self._partition}: input up to offset {low - 1} was lost to retention"
+        sound(log, Alarm.INPUT_LOST, what)
+        self._ports.metrics.count("harness_security_events_total", reason=Alarm.INPUT_LOST)
         batch = self._new_batch()
         batch.input_lost(low - 1)
         self._publish(batch)
@@ -259,6 +266,8 @@ class Deciding:
         handling = Handling.UNAVAILABLE if missing else Handling.EVALUATE
         if self._header.crash_claims >= limits.QUARANTINE_CLAIMS and not missing:
             handling = Handling.QUARANTINE
+            what = f"partition {self._partition}: input {taken.record.offset} is set aside unevaluated"
+            sound(log, Alarm.QUARANTINED, what)
         if taken.record.offset >= batch.header.next_input:
             batch.take(taken, handling)
         return True
@@ -455,16 +464,21 @@ def _count_record(metrics: Metrics, body: Mapping[str, Any]) -> None:
     if kind == "verdict":
         metrics.count("harness_inputs_total", kind="intent")
         metrics.count("harness_verdicts_total", decision=body["decision"])
+        if any(reason.get("unknown") for reason in body["reasons"]):
+            metrics.count("harness_unknown_total")
         if body["decision"] == "deny":
             metrics.count("harness_denies_total", reason=body["reasons"][0]["code"])
     elif kind == "reject":
         metrics.count("harness_rejects_total", reason=body["reason"])
-        if body["reason"] in {Reject.WRONG_PARTITION, Reject.ID_REUSED}:
-            metrics.count("harness_security_events_total", reason=body["reason"])
+        _count_security(metrics, body["reason"])
     elif kind == "skip":
         metrics.count("harness_inputs_total", body["count"], kind="garbage")
         metrics.count("harness_skips_total", reason=body["reason"])
     else:
         metrics.count("harness_inputs_total", kind=body["event_type"])
-        if body["reason"] == Refuse.BYPASS:
-            metrics.count("harness_security_events_total", reason=body["reason"])
+        _count_security(metrics, body["reason"])
+
+
+def _count_security(metrics: Metrics, reason: str | None) -> None:
+    if reason in SECURITY_EVENTS:
+        metrics.count("harness_security_events_total", reason=reason)

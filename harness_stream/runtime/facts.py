@@ -1,7 +1,8 @@
 """The worker's views of the tables and of the rules, read in full and kept fresh (DESIGN §3, PROTOCOL §8).
 
 Rule of this file: a view is fresh as of the start of the last end-offset query that it has reached; how old that may be
-is decided with each intent, never here. A bundle counts only if its bytes have the digest that names it.
+is decided with each intent, never here. Ages are measured on the monotonic clock: a wall clock that is set back would
+make an old view look fresh. A bundle counts only if its bytes have the digest that names it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
+from harness_stream.alarms import Alarm, sound
 from harness_stream.core.rules.compile import from_bundle
 from harness_stream.core.rules.windows import Windows
 from harness_stream.errors import InvalidInput
@@ -36,11 +38,11 @@ class View:
     """Freshness of one followed partition.
 
     Attributes:
-        fresh_as_of: epoch ms, 0 before the first end was reached.
+        fresh_ms: on the clock that queries carry; None before the first end was reached.
     """
 
     def __init__(self) -> None:
-        self.fresh_as_of = 0
+        self.fresh_ms: int | None = None
         self._next = 0
         self._pending: deque[tuple[int, int]] = deque(maxlen=_PENDING_MAX)
 
@@ -48,7 +50,7 @@ class View:
         """Everything before `offset` was taken in."""
         self._next = max(self._next, offset)
         while self._pending and self._pending[0][0] <= self._next:
-            self.fresh_as_of = max(self.fresh_as_of, self._pending.popleft()[1])
+            self.fresh_ms = max(self.fresh_ms or 0, self._pending.popleft()[1])
 
     def asked(self, ends: Ends, position: int | None) -> None:
         """An end-offset query was answered; `position` counts offsets without records as passed."""
@@ -68,12 +70,14 @@ class TableView:
         key = (record.key or b"").decode("utf-8", "replace")
         self.table.put(key, record.value, record.offset)
         self._view.passed(record.offset + 1)
-        self.table.fresh_as_of = self._view.fresh_as_of
 
     def bounds(self, ends: Ends, position: int | None) -> None:
         """Note how fresh the view is."""
         self._view.asked(ends, position)
-        self.table.fresh_as_of = self._view.fresh_as_of
+
+    def stamp(self, wall_ms: int) -> None:
+        """Say how fresh the table is in epoch ms, which are `wall_ms` ahead of the clock that queries carry."""
+        self.table.fresh_as_of = 0 if self._view.fresh_ms is None else self._view.fresh_ms + wall_ms
 
 
 class RulesView:
@@ -109,9 +113,9 @@ class RulesView:
         self._view = View()
 
     @property
-    def fresh_as_of(self) -> int:
-        """When the topic was last known to be read to its end; 0 before."""
-        return self._view.fresh_as_of
+    def complete(self) -> bool:
+        """Was the topic read to its end once?"""
+        return self._view.fresh_ms is not None
 
     @property
     def wanted(self) -> int | None:
@@ -185,7 +189,8 @@ class RulesView:
             self.problem = f"bundle {wanted.digest[:12]} " + (
                 "is not in the rules topic" if why is None else f"does not load: {why}"
             )
-            log.error("rules: revision %d stays out of force: %s", wanted.revision, self.problem)
+            what = f"rules: revision {wanted.revision} stays out of force: {self.problem}"
+            sound(log, Alarm.BUNDLE_UNUSABLE, what)
 
 
 def _compile(bundle: bytes) -> Windows:

@@ -102,7 +102,7 @@ class Readback:
     def bounds(self) -> Generator[None, None, Ends]:
         """The partition's bounds, asked for now."""
         self._tail.ends = None
-        asked_ms = self._ports.clock.now_ms()
+        asked_ms = self._ports.clock.elapsed_ms()
         self._reading.ask(self._topic, self._partition, asked_ms)
         while self._tail.ends is None or self._tail.ends.asked_at_ms < asked_ms:
             yield
@@ -244,7 +244,8 @@ class History(Readback):
                 yield
                 continue
             body = checkpoint_in(record, self._realm, self._partition, self._ports.verifier)
-            if body is not None and body["verdict_offset"] >= first - 1:
+            # One that landed after the log was cut may name a record that is no longer in it.
+            if body is not None and first - 1 <= body["verdict_offset"] < record.offset:
                 return Place.from_json(body)
         return None
 

@@ -29,10 +29,10 @@ class InputBounds:
 
 
 class Shortage:
-    """Finds out, from answers to end-offset queries, that inputs which were answered are no longer in the log.
+    """Finds out, from answers to end-offset queries, that records which were there are no longer in a log.
 
     Args:
-        clock: the one whose wall time queries carry.
+        clock: the one whose monotonic time queries carry.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -44,9 +44,8 @@ class Shortage:
         if ends.end >= next_input:
             self._known = None
             return False
-        now_ms = self._clock.now_ms()
-        if self._known is None or now_ms < self._known[1]:  # a clock that was set back says nothing of what came first
-            self._known = (next_input, now_ms)
+        if self._known is None:
+            self._known = (next_input, self._clock.elapsed_ms())
         known_input, known_ms = self._known
         return ends.asked_at_ms > known_ms and ends.end < known_input
 

@@ -67,6 +67,7 @@ class Folded:
         stored: verdict offset of the store it started from, None if it started elsewhere.
         epoch_seen: highest epoch of any claim read, effective or not.
         void: records that did not count.
+        read: offset of the furthest record read.
         last: body of the newest record read, to tell a clean stop from a crash.
         ahead: as of which record a snapshot unit already stands.
         checkpoint: newest checkpoint known.
@@ -80,6 +81,7 @@ class Folded:
     stored: int | None = None
     epoch_seen: int = 0
     void: int = 0
+    read: int = -1
     last: Body | None = None
     ahead: dict[str, int] | None = None
     checkpoint: Body | None = None
@@ -93,8 +95,10 @@ class Folded:
         if body["kind"] in {"claim", "resume"}:
             self.epoch_seen = max(self.epoch_seen, whole(body.get("epoch")) or 0)
         place = self.place.after(offset, body, digest)
+        # What follows the last effective record is read again by the next fold.
+        again, self.read = offset <= self.read, max(offset, self.read)
         if place is None:
-            self.void += body.get("kind") != "checkpoint"
+            self.void += not again and body["kind"] != "checkpoint"
             return
         before, self.place = self.place, place
         self._apply(offset, body, digest, before, rules)
@@ -163,7 +167,7 @@ class Loader:
             CannotLoadError: UNEXTENDABLE if the log contradicts a checkpoint or history is gone; FAULT to try again.
         """
         verdicts = self._realm.topics.verdicts
-        while self._rules.fresh_as_of == 0:
+        while not self._rules.complete:
             yield
         checkpoint = yield from self._newest_checkpoint()
         ends = yield from self._bounds(verdicts, self._tail)
@@ -181,12 +185,22 @@ class Loader:
         return folded
 
     def fold_from(self, folded: Folded, bounds: Ends) -> Generator[None, None, None]:
-        """Fold what was appended up to the log's end, after a claim or a fault."""
+        """Fold what was appended up to the log's end, after a claim or a fault.
+
+        Raises:
+            CannotLoadError: STATE_GONE if the log does not go on from where this fold stands: it was cut, and whoever
+                loads again finds out what of the state stands on what is left.
+        """
         self._tail.drain()
-        start = max(bounds.low, folded.place.offset + 1)
+        place = folded.place
+        expected = {place.offset: {place.digest}} if place.offset >= bounds.low else {}
+        start = max(bounds.low, place.offset if expected else place.offset + 1)
         self._reading.follow(self._realm.topics.verdicts, self._partition, start, self._tail)
         try:
-            yield from self._drain_to(folded, bounds.end, {})
+            yield from self._drain_to(folded, bounds.end, expected)
+        except CannotLoadError as error:
+            signal = Signal.STATE_GONE if error.signal is Signal.UNEXTENDABLE else error.signal
+            raise CannotLoadError(signal, error.why) from error
         finally:
             self._reading.stop(self._realm.topics.verdicts, self._partition)
             self._tail.drain()
@@ -210,7 +224,7 @@ class Loader:
         partition = state.confirmed(PARTITION_UNIT)
         for name, unit in self._ports.store.load(self._partition, missing).items():
             if unit is None or unit.base is None:  # deltas alone: the server evicted what they were appended to
-                raise CannotLoadError(Signal.STATE_GONE, f"the store lost unit {name}")
+                raise CannotLoadError(Signal.STATE_GONE, f"the store lost a unit: {name}")
             values = replay_unit(name, unit.base, unit.deltas, partition, windows)
             state.install(name, values, unit.size)
 
@@ -258,7 +272,7 @@ class Loader:
     def _bounds(self, topic: str, tail: Tail) -> Generator[None, None, Ends]:
         """Bounds asked for after this call began."""
         tail.ends = None
-        asked_ms = self._ports.clock.now_ms()
+        asked_ms = self._ports.clock.elapsed_ms()
         self._reading.ask(topic, self._partition, asked_ms)
         while tail.ends is None or tail.ends.asked_at_ms < asked_ms:
             yield
@@ -320,6 +334,11 @@ class Loader:
         finally:
             self._reading.drop(chain_topic, self._partition)
         units = gathered.units
+        # A live owner may have gone on since `ends`, but no snapshot may be ahead of the log.
+        end = (yield from self._bounds(self._realm.topics.verdicts, self._tail)).end
+        if (furthest := max((unit.as_of for unit in units.values()), default=-1)) >= end:
+            why = f"the log ends at {end}, and a snapshot holds what the record at {furthest} changed"
+            raise CannotLoadError(Signal.UNEXTENDABLE, why)
         sealed = units.pop(PARTITION_UNIT, None)
         if sealed is None or PLACE_KEY not in sealed.values:
             return None
@@ -342,12 +361,15 @@ class Loader:
             expected[folded.place.offset] = {folded.place.digest}
         if checkpoint is not None and checkpoint["verdict_offset"] >= 0:
             expected.setdefault(checkpoint["verdict_offset"], set()).add(checkpoint["record_digest"])
-        start = max(low, min([*expected, folded.place.offset + 1]))  # what retention took can no longer be compared
+        # What retention took can no longer be compared.
+        expected = {offset: digests for offset, digests in expected.items() if offset >= low}
+        start = max(low, min([*expected, folded.place.offset + 1]))
         self._tail.drain()
         self._reading.follow(self._realm.topics.verdicts, self._partition, start, self._tail)
         yield from self._drain_to(folded, end, expected)
 
-    def _drain_to(self, folded: Folded, end: int, expected: Mapping[int, set[str]]) -> Generator[None, None, None]:
+    def _drain_to(self, folded: Folded, end: int, expected: dict[int, set[str]]) -> Generator[None, None, None]:
+        """Fold to `end`; `expected` says which records must be in the log, and is used up."""
         verdicts, done = self._realm.topics.verdicts, False
         while not done:
             done = self._reading.position(verdicts, self._partition) >= end
@@ -359,8 +381,7 @@ class Loader:
                 if clock.elapsed_ms() - started_ms > STEP_MS_MAX:
                     yield
                     started_ms = clock.elapsed_ms()
-                if expected.get(record.offset, {digest}) != {digest}:
-                    self._contradicted(folded, record.offset)
+                self._compare(folded, record.offset, digest, expected)
                 if record.offset <= folded.place.offset or not self._ports.verifier.decision_authentic(record):
                     continue
                 warmed = body.get("warmed") and folded.place.after(record.offset, body, digest) is not None
@@ -373,6 +394,7 @@ class Loader:
                     break
             if not done:
                 yield
+        self._compare(folded, end, "", expected)
 
     def _count_open_warmups(self, folded: Folded) -> Generator[None, None, None]:
         """Units in the store may still have to take over what switches before it warmed."""
@@ -395,10 +417,18 @@ class Loader:
         yield from self.history.count(warmup, offset, rules["revision"], folded.place.header.t)
         folded.warmups[rules["revision"]] = warmup
 
+    def _compare(self, folded: Folded, offset: int, digest: str, expected: dict[int, set[str]]) -> None:
+        """What must be in the log up to `offset` is, and `digest` is what stands there (nothing at the log's end)."""
+        for at in [at for at in expected if at <= offset]:
+            if expected.pop(at) != ({digest} if at == offset else None):
+                self._contradicted(folded, at)
+
     def _contradicted(self, folded: Folded, offset: int) -> None:
         if folded.stored == offset:
             raise CannotLoadError(Signal.STATE_GONE, f"the store does not stand on this log (offset {offset})")
-        raise CannotLoadError(Signal.UNEXTENDABLE, f"the record at {offset} is not the one the checkpoint names")
+        checkpoint = folded.checkpoint is not None and folded.checkpoint["verdict_offset"] == offset
+        named = "the checkpoint names" if checkpoint else "the snapshots stand on"
+        raise CannotLoadError(Signal.UNEXTENDABLE, f"the record at {offset} is not the one {named}")
 
     def _prefetch(self, folded: Folded, bodies: Sequence[Body]) -> Generator[None, None, None]:
         """Units of a run of records, fetched together; then make sure that the store did not move meanwhile."""

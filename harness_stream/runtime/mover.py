@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from harness_stream.alarms import Alarm, sound
 from harness_stream.core import limits
 from harness_stream.core.units import encode_change, encode_unit, forgotten
 from harness_stream.errors import StateUnavailable
 from harness_stream.ports import Metrics, Move, StateStore, StoredHead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from harness_stream.core.apply import Change
     from harness_stream.core.fold import Place
@@ -56,6 +57,13 @@ class Moved(NamedTuple):
     units: frozenset[str]
 
 
+class Part(NamedTuple):
+    """One step of a refill: the units in it, and those that are still to come after it."""
+
+    units: Sequence[str]
+    rest: list[str]
+
+
 class Mover:
     """Keeps the store behind one partition's confirmed state.
 
@@ -74,6 +82,7 @@ class Mover:
         self._unknown: dict[str, list[bytes] | None] = {}  # of the step whose answer did not come
         self._deltas: dict[str, int] = {}
         self._refill: list[str] | None = None
+        self._open_part: Part | None = None  # of a refill: the step whose answer did not come
         self._filled = 0
         self._emptied = False
         self._asked: int | None = None
@@ -99,7 +108,7 @@ class Mover:
 
     def refill(self, state: State) -> None:
         """Write everything that memory holds into an emptied store."""
-        self._refill, self._filled, self._emptied = list(state.units()), 0, False
+        self._refill, self._filled, self._emptied, self._open_part = list(state.units()), 0, False, None
         self._stored = self._attempted = None
 
     @property
@@ -136,7 +145,7 @@ class Mover:
         if now_ms < self._not_before_ms:
             return True
         self._now_ms, self._asked = now_ms, place.offset
-        if self._unknown and not self._learn_its_fate():
+        if (self._unknown or self._open_part is not None) and not self._learn_its_fate():
             return True
         if self._refill is not None:
             step = self._fill(place, state)
@@ -192,9 +201,14 @@ class Mover:
             self._failed()
             return False
         self._answered()
-        unknown, self._unknown = self._unknown, {}
-        if at is not None and self._is_attempted(at):
+        taken = at is not None and self._is_attempted(at)
+        if at is not None and taken:
             self._stored = at.verdict_offset
+        unknown, self._unknown = self._unknown, {}
+        part, self._open_part = self._open_part, None
+        if part is not None:
+            self._after_part(part, taken=taken)
+        if taken:
             self._deltas.update(dict.fromkeys((unit for unit, deltas in unknown.items() if deltas is None), 0))
             return True
         for unit, deltas in unknown.items():
@@ -247,7 +261,8 @@ class Mover:
         self._not_before_ms = self._now_ms + RETRY_MS
         self._silent_since_ms = self._now_ms if self._silent_since_ms is None else self._silent_since_ms
         if self._answers and self._now_ms - self._silent_since_ms >= limits.STORE_PATIENCE_MS:
-            log.warning("partition %d: the state store does not answer; going on from memory", self._partition)
+            what = f"partition {self._partition}: the state store does not answer; going on from memory"
+            sound(log, Alarm.STORE_SILENT, what)
             self._answers = False
             self._metrics.gauge("harness_redis_up", 0)
 
@@ -265,6 +280,9 @@ class Mover:
             return Step.UNKNOWN  # a newer owner moved it; the log will tell us so
         if not state.complete:
             return Step.GONE
+        stands = "is empty" if at.verdict_offset < 0 else f"stands at {at.verdict_offset}"
+        what = f"partition {self._partition}: the state store {stands} and was left at {before}; filling it anew"
+        sound(log, Alarm.STORE_REPLACED, what)
         self.refill(state)
         return Step.UNKNOWN
 
@@ -278,14 +296,24 @@ class Mover:
         late = [unit for unit in self._dirty if unit not in todo]
         if not rest and len(late) > REFILL_UNITS:  # those first, before the head may name a place
             rest, late = late, []
-        dirty = dict.fromkeys(part if rest else [*part, *late])
-        step = self._move(self._filled if rest else place.offset, place, state, dirty)
+        units = part if rest else [*part, *late]
+        for unit in units:  # what changes from here on comes after this step
+            self._dirty.pop(unit, None)
+        step = self._move(self._filled if rest else place.offset, place, state, dict.fromkeys(units))
         if step is Step.DONE:
-            self._filled += 1
-            self._refill = rest or None
-            for unit in dirty:
-                self._dirty.pop(unit, None)
+            self._after_part(Part(units, rest), taken=True)
+        else:
+            self._open_part = Part(units, rest)
         return step
+
+    def _after_part(self, part: Part, *, taken: bool) -> None:
+        """A step of the refill was taken or not; sent again as it is, it would be refused for ever."""
+        if not taken:
+            self._dirty.update(dict.fromkeys(part.units))
+            return
+        self._deltas.update(dict.fromkeys(part.units, 0))
+        self._filled += 1
+        self._refill = part.rest or None
 
     def _empty(self) -> None:
         try:

@@ -7,8 +7,9 @@ Phases that wait are generators, each returning the signal that ends it, so that
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from harness_stream.alarms import Alarm, sound
 from harness_stream.core import limits
 from harness_stream.core.fold import Place
 from harness_stream.core.partition import Phase, Signal, after
@@ -20,6 +21,7 @@ from harness_stream.runtime.input_log import InputBounds, Shortage, too_short
 from harness_stream.runtime.loading import CannotLoadError, Folded, Loader
 from harness_stream.runtime.mover import Mover
 from harness_stream.runtime.outbox import Outbox
+from harness_stream.runtime.readiness import RECREATED
 from harness_stream.runtime.snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ RELOAD_MS = 100
 PENDING_MS_MAX = 500
 # A halted partition looks again whether an operator has resumed it.
 HALT_RETRY_MS = 5_000
+_ALARMS: Final = {Signal.UNEXTENDABLE: Alarm.HALTED, Signal.STATE_GONE: Alarm.STATE_GONE}
 
 
 class Owner:
@@ -86,10 +89,12 @@ class Owner:
         self._task: Task | None = self._loading()
         self._fault: tuple[Signal, str] | None = None
         self._released = False
+        self._claim_again_ms = 0  # by the clock for durations
         self._after = "crash"  # what a claim says came before; genesis and a clean stop's last word change it
         self._trust_store = True
         self._input_ends: Ends | None = None
-        self._shortage = Shortage(ports.clock)
+        self._shortage, self._cut = Shortage(ports.clock), Shortage(ports.clock)
+        self._known_end = 0  # of the decision log
         self._show_phase()
         reading.watch(realm.topics.verdicts, partition, self)
         reading.watch(realm.topics.intents, partition, InputBounds(self.input_bounds))
@@ -141,10 +146,16 @@ class Owner:
         self._tail.take(record)
 
     def bounds(self, ends: Ends, position: int | None) -> None:
-        """The decision log's bounds."""
+        """The decision log's bounds; an end before what is known of it shows that the log was cut."""
         self._tail.bounds(ends, position)
         if self._deciding is not None:
             self._deciding.bounds(ends)
+            self._known_end = max(self._known_end, self._deciding.confirmed_end)
+        if self._cut.shown_by(ends, self._known_end):
+            why = f"cut: the log ends at {ends.end}, and it had {self._known_end} records"
+            self._known_end = ends.end
+            self._fail(Signal.FAULT, why)
+        self._known_end = max(self._known_end, ends.end)
 
     def input_bounds(self, ends: Ends) -> None:
         """The input log's bounds, for `pending` and the lag; an end before next_input halts."""
@@ -153,6 +164,12 @@ class Owner:
         self._ports.metrics.gauge("harness_lag", max(0, ends.end - next_input), partition=str(self.partition))
         if self._deciding is not None and self._shortage.shown_by(ends, next_input):
             self._deciding.fail(Signal.UNEXTENDABLE, too_short(ends, next_input))
+
+    def _fail(self, signal: Signal, why: str) -> None:
+        if self._deciding is not None:
+            self._deciding.fail(signal, why)
+        else:
+            self._fault = self._fault or (signal, why)
 
     def delivered(self, delivery: Delivery) -> None:
         """The fate of one own decision-log record; they come in append order."""
@@ -188,6 +205,7 @@ class Owner:
             self._deciding.close()
         for topic in (self._realm.topics.verdicts, self._realm.topics.intents):
             self._reading.drop(topic, self.partition)
+        self._ports.metrics.drop(partition=str(self.partition))
 
     def step(self) -> None:
         """Do what the phase asks for; never waits."""
@@ -216,17 +234,25 @@ class Owner:
 
     def _enter(self, signal: Signal, why: str) -> None:
         before, self.phase, self.why = self.phase, after(self.phase, signal), why
-        level = logging.ERROR if self.phase is Phase.HALTED else logging.INFO
-        log.log(level, "partition %d: %s → %s (%s)", self.partition, before, self.phase, why)
+        self._tell(f"partition {self.partition}: {before} → {self.phase} ({why})", signal)
         self._show_phase()
         if signal in {Signal.STATE_GONE, Signal.RETRY}:
             self._trust_store = signal is Signal.RETRY
         if self._deciding is not None:
             self._stop_deciding(why)
+        if self._task is not None:
+            self._task.close()  # collected later, it would stop its successor's reading
         if self.phase is Phase.DECIDING:
             self._start_deciding()
         else:
             self._task = self._tasks[self.phase]()
+
+    def _tell(self, what: str, signal: Signal) -> None:
+        alarm = _ALARMS.get(signal)
+        if alarm is None:
+            log.info("%s", what)
+        else:
+            sound(log, alarm, what)
 
     @property
     def _tasks(self) -> Mapping[Phase, Callable[[], Task]]:
@@ -282,6 +308,7 @@ class Owner:
             missing = "no active rule set; push one with `harness rules push`"
             self.why = "the rules are being compiled" if self._rules.compiling else missing
             yield
+        yield from self._same_incarnation()
         self.why = "loaded"
         self._keep_behind()
         return Signal.LOADED
@@ -289,12 +316,25 @@ class Owner:
     def _input_reaches(self, next_input: int) -> Generator[None, None, None]:
         """Ask, now that next_input is known, whether the input log still holds what was answered."""
         self._input_ends = None
-        asked_ms = self._ports.clock.now_ms()
+        asked_ms = self._ports.clock.elapsed_ms()
         self._reading.ask(self._realm.topics.intents, self.partition, asked_ms)
         while self._input_ends is None or self._input_ends.asked_at_ms < asked_ms:
             yield
         if self._input_ends.end < next_input:
             raise CannotLoadError(Signal.UNEXTENDABLE, too_short(self._input_ends, next_input))
+
+    def _same_incarnation(self) -> Generator[None, None, None]:
+        """Ask whether the log topics are still those this process was started for.
+
+        Before a claim, so that none is written into somebody else's log; and after it, since from then on a log that is
+        recreated shows by the offsets of own records.
+        """
+        incarnations, asked_ms = self._ports.incarnations, self._ports.clock.elapsed_ms()
+        incarnations.ask(asked_ms)
+        while (known := incarnations.known()) is None or known.asked_at_ms < asked_ms:
+            yield
+        if known.incarnation != self._realm.incarnation:
+            raise CannotLoadError(Signal.UNEXTENDABLE, RECREATED)
 
     def _keep_behind(self) -> None:
         """Set up what follows the confirmed fold: the store and the snapshots."""
@@ -348,6 +388,7 @@ class Owner:
 
     def _claiming(self) -> Task:
         pending = yield from self._pending()
+        yield from self._claims_apart()
         epoch = max(self._folded.epoch_seen, self.place.header.epoch) + 1
         body = {
             "kind": "claim",
@@ -363,9 +404,16 @@ class Owner:
         while len(self._outbox):
             yield
         yield from self._fold_to_end()
+        yield from self._same_incarnation()
         header = self.place.header
         own = header.epoch == epoch and header.writer == self._outbox.writer_id
         return Signal.CLAIM_READ_BACK if own else Signal.OVERTAKEN
+
+    def _claims_apart(self) -> Generator[None, None, None]:
+        """A log that refuses claims, or what follows them, answers within a millisecond; it is not to be flooded."""
+        while self._ports.clock.elapsed_ms() < self._claim_again_ms:
+            yield
+        self._claim_again_ms = self._ports.clock.elapsed_ms() + limits.RECLAIM_MS_MIN
 
     def _resyncing(self) -> Task:
         yield from self._settled()
@@ -381,7 +429,10 @@ class Owner:
         bounds = yield from self._loader.bounds()
         self._end = bounds.end
         self._folded.stored = self._mover.stored
+        void = self._folded.void
         yield from self._loader.fold_from(self._folded, bounds)
+        # Not what loading folds: the same records are met by every load until the next checkpoint.
+        self._ports.metrics.count("harness_void_total", self._folded.void - void)
         self._hand_on()
 
     def _settled(self) -> Generator[None, None, None]:
@@ -399,7 +450,7 @@ class Owner:
         return Signal.RETRY
 
     def _halted(self) -> Task:
-        self._ports.metrics.count("harness_security_events_total", reason="halted")
+        self._ports.metrics.count("harness_security_events_total", reason=Alarm.HALTED)
         yield from self._pause(HALT_RETRY_MS)
         return Signal.RETRY
 

@@ -6,6 +6,12 @@ from dataclasses import dataclass
 
 from harness_stream.core import limits
 
+# Up to the colon it is the cause that metrics name.
+RECREATED = (
+    "log topics recreated: they are of another incarnation than this worker, and begin with nothing. "
+    "Restart the workers, and the processes of agents"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
@@ -18,12 +24,14 @@ class Readiness:
             A worker that was assigned no partition stands by and is ready.
         tables_stale: tables that were caught up and are not known to be fresh for FRESH_MS_MAX: the broker is silent,
             and rules that read them deny.
+        recreated: the log topics are of another incarnation than this worker; it can do nothing but end.
     """
 
     tables_behind: frozenset[str] | None = None
     rules_verified: bool = False
     claims_unread: frozenset[int] | None = None
     tables_stale: frozenset[str] = frozenset()
+    recreated: bool = False
 
     @property
     def ready(self) -> bool:
@@ -33,7 +41,7 @@ class Readiness:
     @property
     def waiting_for(self) -> list[str]:
         """One sentence per thing, in a fixed order; empty if ready."""
-        waiting: list[str] = []
+        waiting: list[str] = [RECREATED] if self.recreated else []
         if self.tables_behind is None:
             waiting.append("the end of the tables is not known yet")
         elif self.tables_behind:

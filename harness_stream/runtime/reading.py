@@ -34,7 +34,7 @@ class Reading:
         self._reader = reader
         self._followers: dict[tuple[str, int], Follower] = {}
         self._watchers: dict[tuple[str, int], Follower] = {}
-        self._asked_at_ms = 0
+        self._asked_at_ms = -limits.FRESH_QUERY_MS
 
     def watch(self, topic: str, partition: int, follower: Follower) -> None:
         """Tell `follower` the bounds of a partition, whoever else follows it."""
@@ -59,15 +59,15 @@ class Reading:
         """Next offset the partition's follower will be given."""
         return self._reader.position(topic, partition) or 0
 
-    def ask(self, topic: str, partition: int, now_ms: int) -> None:
+    def ask(self, topic: str, partition: int, elapsed_ms: int) -> None:
         """Ask for the bounds now, without waiting for the next round."""
-        self._reader.ask_ends([(topic, partition)], now_ms)
+        self._reader.ask_ends([(topic, partition)], elapsed_ms)
 
-    def step(self, now_ms: int) -> int:
-        """Hand out what has arrived; the number of records."""
-        if now_ms - self._asked_at_ms >= limits.FRESH_QUERY_MS or now_ms < self._asked_at_ms:
-            self._asked_at_ms = now_ms
-            self._reader.ask_ends(list(self._followers | self._watchers), now_ms)
+    def step(self, elapsed_ms: int) -> int:
+        """Hand out what has arrived; the number of records. Time is monotonic: wall clocks are set back."""
+        if elapsed_ms - self._asked_at_ms >= limits.FRESH_QUERY_MS:
+            self._asked_at_ms = elapsed_ms
+            self._reader.ask_ends(list(self._followers | self._watchers), elapsed_ms)
         records = self._reader.poll(POLL_RECORDS_MAX)
         for record in records:
             follower = self._followers.get((record.topic, record.partition))

@@ -12,7 +12,17 @@ from harness_stream.core.rate import Rate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness_stream.ports import Clock, InputConsumer, LogReader, LogWriter, Metrics, Signer, StateStore, Verifier
+    from harness_stream.ports import (
+        Clock,
+        Incarnations,
+        InputConsumer,
+        LogReader,
+        LogWriter,
+        Metrics,
+        Signer,
+        StateStore,
+        Verifier,
+    )
     from harness_stream.wire.topics import Topics
 
 LANE_RATE_DEFAULT: Final = Rate(config.LANE_RATE_DEFAULT, config.LANE_BURST_DEFAULT)
@@ -54,6 +64,7 @@ class Ports:
     consumer: InputConsumer
     writer: LogWriter
     reader: LogReader
+    incarnations: Incarnations
     store: StateStore
     clock: Clock
     signer: Signer

@@ -14,13 +14,12 @@ never from a clock or by chance: the same file always means the same. What canno
 from __future__ import annotations
 
 import json
-import re
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from harness_stream.core import limits
 from harness_stream.core.canonical import arguments_digest
 from harness_stream.core.ids import memory_of
+from harness_stream.core.instant import instant_ms
 from harness_stream.core.model import TABLES, IdentityRow, Intent
 from harness_stream.core.reasons import Garbage
 from harness_stream.core.rules.mistakes import did_you_mean
@@ -38,16 +37,11 @@ if TYPE_CHECKING:
 TABLE: Final = "table"
 # The largest event or row, and room for `at`, `table` and blanks.
 LINE_BYTES_MAX: Final = max(limits.INTENT_BYTES_MAX, limits.ROW_BYTES_MAX) + limits.KIB
-# A UUIDv7 holds its time in 48 bits (RFC 9562 §5.7): the year 10889.
-AT_MS_MAX: Final = 2**48 - 1
 
 _NO_DIGEST: Final = "0" * limits.DIGEST_DIGITS
 _NONCE: Final = "0" * limits.NONCE_DIGITS
 _NO_ARGUMENTS: Final = arguments_digest({})
 _OWN_ID: Final = {"intent": "intent_id", "mandate": "mandate_id", "outcome": "outcome_id", "approval": "approval_id"}
-# RFC 3339 §5.6; Python's own parser also takes weeks, bare dates and times without an offset.
-_RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TABLE_FIELDS: Final = frozenset({"type", "table", "key", "row", "at"})
 
 
@@ -162,19 +156,10 @@ def time_of(at: object) -> int:
     """
     if at is None:
         raise GarbageRecord(Garbage.SCHEMA, "at: Field required, RFC 3339 in UTC or epoch ms")
-    if type(at) is int and 0 <= at <= AT_MS_MAX:
-        return at
-    if isinstance(at, str) and _RFC3339.fullmatch(at):
-        try:
-            moment = datetime.fromisoformat(at.upper())
-        except ValueError as error:
-            raise GarbageRecord(Garbage.SCHEMA, f"at: {error}") from None
-        if moment.utcoffset():
-            raise GarbageRecord(Garbage.SCHEMA, "at: not in UTC, write `Z`")
-        at_ms = (moment - _EPOCH) // timedelta(milliseconds=1)
-        if at_ms >= 0:
-            return at_ms
-    raise GarbageRecord(Garbage.SCHEMA, "at: neither RFC 3339 in UTC (`2026-11-02T09:00:00Z`) nor epoch ms")
+    try:
+        return instant_ms(at)
+    except ValueError as error:
+        raise GarbageRecord(Garbage.SCHEMA, f"at: {error}") from None
 
 
 def _table_line(body: Mapping[str, Any]) -> TableLine:

@@ -8,7 +8,7 @@ lost is said before anything is written.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.core import limits
@@ -18,7 +18,7 @@ from harness_stream.core.units import encode_parts
 from harness_stream.errors import BrokerUnavailable, CallerError, ProtocolError, StateUnavailable
 from harness_stream.runtime.snapshots import PLACE_KEY, Key
 from harness_stream.runtime.standing import Trouble, reached, snapshotted, stands
-from harness_stream.runtime.to_end import SILENCE_MS_MAX, read_to_end
+from harness_stream.runtime.to_end import SILENCE_MS_MAX, ends_of, read_to_end
 from harness_stream.wire.decisions import decision_headers, digest_of, encode_body, read_body
 
 if TYPE_CHECKING:
@@ -92,8 +92,9 @@ def planned(source: Source, found: Standing, next_input: int | None = None, *, f
         StateUnavailable: whether they would depends on the store, which does not answer.
         BrokerUnavailable: the broker does not answer.
     """
-    troubles = found.troubles or {}
-    if not troubles:
+    if not found.troubles:
+        found = replace(found, troubles=_of_snapshots(source, found))
+    if not found.troubles:
         raise CallerError(
             f"partition {found.partition} can be continued by any worker; it is not resumed",
             hint="`harness partitions` shows what it waits for",
@@ -140,8 +141,24 @@ def _snapshots(source: Source, found: Standing) -> tuple[Snapshotted, bool]:
     if place is None or checkpoint is None or not stands(place, found):
         return seen, False
     # Where the log was cut is known if it is too short; if it has grown since, only the sealed place itself is.
-    cut_at = found.ends.end if checkpoint.place.offset >= found.ends.end else place.offset + 1
-    return seen, seen.furthest < cut_at and _digest_at(source, found, place.offset) in {None, place.digest}
+    cut_at = found.heard.last + 1 if checkpoint.place.offset >= found.ends.end else place.offset + 1
+    taken = place.offset < found.ends.low  # by retention; in the log, a hole is another history
+    return seen, seen.furthest < cut_at and (taken or _digest_at(source, found, place.offset) == place.digest)
+
+
+def _of_snapshots(source: Source, found: Standing) -> Mapping[Trouble, str]:
+    """What halts a worker whose checkpoint stands: it is up to a second older than the newest snapshots."""
+    topic, partition = source.topics.verdicts, found.partition
+    seen = snapshotted(source, partition)
+    ends = ends_of(source.reader, topic, partition, source.clock)  # asked after: an owner may have gone on meanwhile
+    if seen.furthest >= ends.end:
+        why = f"the log ends at {ends.end}, and a snapshot holds what the record at {seen.furthest} changed"
+        return {Trouble.CONTRADICTED: why}
+    place = seen.place
+    if place is None or place.offset < ends.low:
+        return {}
+    same = _digest_at(source, replace(found, ends=ends), place.offset) == place.digest
+    return {} if same else {Trouble.CONTRADICTED: f"the record at {place.offset} is not the one the snapshots stand on"}
 
 
 def _digest_at(source: Source, found: Standing, offset: int) -> str | None:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 # With work to do an owner writes each second (CHECKPOINT_INTERVAL_MS), and after a crash its successor within ten: the
 # group's session of 6 s, then loading and the claim.
 SILENT_MS: Final = 10 * limits.CHECKPOINT_INTERVAL_MS
+# Void records are looked for among so many: below 2,000 a second a checkpoint to fold from is among them, and a
+# takeover, which leaves at most IN_FLIGHT_RECORDS_MAX of them, is seen for a while.
+SAMPLE_RECORDS: Final = 2_000
 
 
 class Trouble(StrEnum):
@@ -102,6 +105,7 @@ class Heard:
         owner_ms: append time of the owner's newest record, None if none was met.
         final: the owner's last word is that it stopped.
         digests: of the wanted records.
+        last: offset of the newest record, −1 if there is none; markers and a cut leave holes behind it.
     """
 
     def __init__(self, source: Source, partition: int, place: Place | None, low: int, wanted: frozenset[int]) -> None:
@@ -111,11 +115,13 @@ class Heard:
         self.owner_ms: int | None = None
         self.final = False
         self.digests: dict[int, str] = {}
+        self.last = -1
         self._source, self._partition, self._low, self._wanted = source, partition, low, wanted
 
     def take(self, record: LogRecord) -> None:
         """The next record."""
         body, digest = read_body(record.value)
+        self.last = record.offset
         if record.offset in self._wanted:
             self.digests[record.offset] = digest
         if not self._source.verifier.decision_authentic(record):
@@ -127,6 +133,12 @@ class Heard:
             self.place = self._begun_by(record)
         else:
             self._fold(record, body, digest, self.place)
+
+    def may_hold(self, offset: int, digest: str) -> bool:
+        """False if the record there is known to be another one, or none where retention took nothing."""
+        if offset in self.digests or offset not in self._wanted or offset < self._low:
+            return self.digests.get(offset, digest) == digest
+        return False
 
     def _begun_by(self, record: LogRecord) -> Place | None:
         body = any_checkpoint_in(record, self._partition, self._source.verifier)
@@ -172,6 +184,7 @@ class Standing:
         ends: the decision log's bounds.
         input_ends: the input log's.
         heard: in the decision log.
+        sampled: in its newest SAMPLE_RECORDS, as far as a checkpoint among them tells what counts.
         stored: where the store stands in this incarnation, None if nowhere.
         store_answers: the store was asked and answered.
         waiting_ms: for how long the first unanswered input has been in the log, None if all are answered.
@@ -185,6 +198,7 @@ class Standing:
     ends: Ends
     input_ends: Ends
     heard: Heard
+    sampled: Heard | None = None
     stored: Place | None = None
     store_answers: bool = True
     waiting_ms: int | None = None
@@ -249,6 +263,7 @@ def standing(source: Source, partition: int) -> Standing:
     known = found.heard.place or (checkpoint and checkpoint.place)
     input_ends = ends_of(source.reader, source.topics.intents, partition, source.clock)
     found = replace(found, former=former, stored=stored, store_answers=answers, input_ends=input_ends)
+    found = replace(found, sampled=_sampled(source, partition, ends))
     troubles = dict(found.troubles or {})
     if known is not None and known.header.next_input > input_ends.end:
         end, last = input_ends.end, known.header.next_input - 1
@@ -282,8 +297,7 @@ def stands(place: Place | None, found: Standing) -> bool:
     resting = found.checkpoint is not None and found.checkpoint.place.digest == place.digest
     if place.offset >= end:
         return low == end and resting
-    known = found.heard.digests.get(place.offset)
-    return (place.offset >= low - 1 or resting) and known in {None, place.digest}
+    return (place.offset >= low - 1 or resting) and found.heard.may_hold(place.offset, place.digest)
 
 
 # --- Reading ---
@@ -329,7 +343,7 @@ def _folded(source: Source, partition: int, checkpoint: Stated | None, ends: End
     resting = ends.low == ends.end and stated.offset < ends.end
     if stated.offset < ends.end or resting:
         heard = _fold(source, partition, stated, ends, stored)
-        if heard.digests.get(stated.offset) in {None, stated.digest}:
+        if heard.may_hold(stated.offset, stated.digest):
             return Standing(source.incarnation, partition, checkpoint, 0, ends, ends, heard)
         why = f"the record at {stated.offset} is not the one the checkpoint names"
     heard = _fold(source, partition, start, ends, stored)
@@ -346,6 +360,12 @@ def _fold(source: Source, partition: int, start: Place | None, ends: Ends, store
         if record.offset < ends.end:
             heard.take(record)
     return heard
+
+
+def _sampled(source: Source, partition: int, ends: Ends) -> Heard:
+    first = max(ends.low, ends.end - SAMPLE_RECORDS)
+    start = Place.genesis(source.incarnation, partition) if first == 0 else None
+    return _fold(source, partition, start, ends._replace(low=first), None)
 
 
 def reached(source: Source, found: Standing) -> bool:
@@ -392,7 +412,7 @@ def told(found: Standing, now_ms: int) -> dict[str, Any]:
         "checkpoint_age_ms": None if checkpoint is None else max(0, now_ms - checkpoint.append_ms),
         "rules": None if rules is None else {"digest": rules[0], "revision": rules[1]},
         "next_rules": None if checkpoint is None else checkpoint.body.get("next_rules"),
-        "void": found.heard.void,
-        "records": found.heard.records,
+        "void": 0 if found.sampled is None else found.sampled.void,
+        "records": 0 if found.sampled is None else found.sampled.records,
         "store": (None if found.stored is None else found.stored.offset) if found.store_answers else "unavailable",
     }

@@ -14,6 +14,7 @@ from harness_stream.core import limits
 from harness_stream.core.join import Table
 from harness_stream.core.tables import IdentityRow, Row, lane_of
 from harness_stream.errors import BrokerUnavailable
+from harness_stream.wire.cloudevents import read_headers
 from harness_stream.wire.codec import encode
 
 if TYPE_CHECKING:
@@ -42,10 +43,12 @@ class TableView:
     Attributes:
         table: its rows in force.
         lanes: agent → lane, deleted agents included as far back as the topic still tells.
+        feeders: key → who keeps this row up to date, of rows whose record names one (CloudEvents `source`).
     """
 
     table: Table
     lanes: dict[str, str] = field(default_factory=dict)
+    feeders: dict[str, str] = field(default_factory=dict)
 
     def take(self, record: LogRecord) -> None:
         """One record of the topic, in order."""
@@ -57,6 +60,10 @@ class TableView:
             self.table.revision = record.offset
             return
         self.table.put(key, record.value, record.offset)
+        self.feeders.pop(key, None)
+        feeder = read_headers(record.headers).source
+        if feeder and record.value is not None:
+            self.feeders[key] = feeder
         row = self.row(key)
         if isinstance(row, IdentityRow):
             self.lanes[key] = lane_of(row)
@@ -85,10 +92,12 @@ class Plan:
     Attributes:
         changes: in the order they are written.
         unchanged: table → rows that already stand.
+        kept: table → keys that would be deleted if they were not a feeder's; tables without one are left out.
     """
 
     changes: tuple[Change, ...]
     unchanged: Mapping[str, int]
+    kept: Mapping[str, Sequence[str]]
 
     def deleted(self) -> dict[str, list[str]]:
         """Table → keys of the rows that will be deleted; tables that lose none are left out."""
@@ -176,19 +185,24 @@ def plan(views: Mapping[str, TableView], rows: Iterable[tuple[str, Row]], prune:
     Args:
         views: the tables as they are.
         rows: table and row, one per key.
-        prune: tables whose rows that are not in `rows` shall be deleted.
+        prune: tables whose rows that are not in `rows` shall be deleted, but for those that a feeder writes: it says
+            itself when a row has to go, and until it writes it again the fact would be missing.
     """
     wanted: dict[str, dict[str, Row]] = {name: {} for name in WRITE_ORDER}
     for name, row in rows:
         wanted[name][row.key] = row
     changes: list[Change] = []
     unchanged: dict[str, int] = {}
+    kept: dict[str, list[str]] = {}
     for name in WRITE_ORDER:
         differing = [Change(name, key, row) for key, row in wanted[name].items() if views[name].row(key) != row]
-        gone = sorted(set(views[name].table.keys()) - wanted[name].keys()) if name in prune else []
+        unwanted = set(views[name].table.keys()) - wanted[name].keys() if name in prune else set()
+        gone = sorted(unwanted - views[name].feeders.keys())
         changes += [*differing, *(Change(name, key, None) for key in gone)]
         unchanged[name] = len(wanted[name]) - len(differing)
-    return Plan(tuple(changes), unchanged)
+        if fed := unwanted & views[name].feeders.keys():
+            kept[name] = sorted(fed)
+    return Plan(tuple(changes), unchanged, kept)
 
 
 def apply(writer: LogWriter, topics: Mapping[str, str], changes: Sequence[Change]) -> dict[str, int]:

@@ -12,10 +12,12 @@ import threading
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from harness_stream.alarms import Alarm
+from harness_stream.core.reasons import SECURITY_EVENTS, Client, Deny, Reject, Skip
 from harness_stream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,12 +30,17 @@ Kind = Literal["counter", "gauge", "histogram"]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric: its type, what it means, its labels and, for a histogram, its buckets."""
+    """One metric: its type, what it means, its labels and, for a histogram, its buckets.
+
+    Attributes:
+        known: values of its one label that are shown from the start, at 0: a rate sees no event that made its series.
+    """
 
     kind: Kind
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    known: tuple[str, ...] = ()
 
 
 # 50 µs is the goal of one decision (DESIGN §9); 20 ms is the longest anything in the loop may take.
@@ -43,15 +50,23 @@ _BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 # From one loop's turn to the delivery time-out.
 _CONFIRM_BUCKETS_S: Final = (1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 3.0)
 
+_DENIES: Final = (Client.RULE, *Deny)
+_SECURITY: Final = (Alarm.HALTED, Alarm.INPUT_LOST, *sorted(SECURITY_EVENTS))
+
 METRICS: Final[dict[str, Metric]] = {
     "harness_inputs_total": Metric("counter", "Input records taken in, by type (`garbage` if none).", ("kind",)),
     "harness_verdicts_total": Metric("counter", "Verdicts published: approve, deny, hold.", ("decision",)),
-    "harness_denies_total": Metric("counter", "Denials by the engine's own reason (`rule` if a rule's).", ("reason",)),
-    "harness_void_total": Metric("counter", "Decision-log records that lost (PROTOCOL §4)."),
-    "harness_skips_total": Metric("counter", "Input records skipped, by reason.", ("reason",)),
+    "harness_unknown_total": Metric("counter", "Verdicts for which a window's interval did not settle a condition."),
+    "harness_denies_total": Metric(
+        "counter", "Denials by the engine's own reason (`rule` if a rule's).", ("reason",), known=_DENIES
+    ),
+    "harness_void_total": Metric("counter", "Decision-log records that lost (PROTOCOL §4), as an owner met them."),
+    "harness_skips_total": Metric("counter", "Input records skipped, by reason.", ("reason",), known=(*Skip,)),
     "harness_deadletter_dropped_total": Metric("counter", "Copies of garbage not kept, for want of room."),
-    "harness_rejects_total": Metric("counter", "Input records rejected, by reason.", ("reason",)),
-    "harness_security_events_total": Metric("counter", "What somebody should look at, by reason.", ("reason",)),
+    "harness_rejects_total": Metric("counter", "Input records rejected, by reason.", ("reason",), known=(*Reject,)),
+    "harness_security_events_total": Metric(
+        "counter", "What somebody should look at, by reason.", ("reason",), known=_SECURITY
+    ),
     "harness_claims_total": Metric("counter", "Own claims, by what came before.", ("after",)),
     "harness_resyncs_total": Metric("counter", "Resyncs of a partition, by cause.", ("cause",)),
     "harness_snapshots_total": Metric("counter", "Snapshots written to the chains topic."),
@@ -68,12 +83,21 @@ METRICS: Final[dict[str, Metric]] = {
     "harness_hot_units": Metric("gauge", "Units of state in memory."),
     "harness_hot_bytes": Metric("gauge", "Bytes those units have where they are stored."),
     "harness_redis_up": Metric("gauge", "1 if the state store answered its last call."),
+    "harness_bundle_unusable": Metric("gauge", "1 if the bundle that shall be in force is missing or does not load."),
     "harness_ready": Metric("gauge", "1 if this worker is ready."),
 }
 """Name → metric. Times are seconds, as Prometheus wants them."""
 
 _Family = Counter | Gauge | Histogram
 _TYPES: Final[dict[Kind, type[_Family]]] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
+
+
+class _Series(NamedTuple):
+    """One line of the exposition, its labels in the order in which a caller named them."""
+
+    kind: Kind
+    name: str
+    labels: tuple[tuple[str, str], ...]
 
 
 class PrometheusMetrics:
@@ -87,7 +111,10 @@ class PrometheusMetrics:
         self._registry = CollectorRegistry()
         self._families = {name: _family(name, metric, self._registry) for name, metric in METRICS.items()}
         # Looking a child up by its labels costs the client library several microseconds, this dictionary a tenth.
-        self._children: dict[tuple[object, ...], _Family] = {}
+        self._children: dict[_Series, _Family] = {}
+        for name, metric in METRICS.items():
+            for value in metric.known:
+                self._child(metric.kind, name, {metric.labels[0]: value})
 
     def count(self, name: str, amount: int = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -101,12 +128,19 @@ class PrometheusMetrics:
         """Add to a histogram."""
         cast("Histogram", self._child("histogram", name, labels)).observe(value)
 
+    def drop(self, **labels: str) -> None:
+        """Show nothing more that has these labels, among others."""
+        for key in [key for key in self._children if labels.items() <= dict(key.labels).items()]:
+            del self._children[key]
+            held = dict(key.labels)
+            self._families[key.name].remove(*(held[label] for label in METRICS[key.name].labels))
+
     def exposition(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     def _child(self, kind: Kind, name: str, labels: dict[str, str]) -> _Family:
-        key = (kind, name, *labels.items())
+        key = _Series(kind, name, tuple(labels.items()))
         child = self._children.get(key)
         if child is None:
             metric = METRICS.get(name)
@@ -127,6 +161,9 @@ class NullMetrics:
         """Forget."""
 
     def observe(self, name: str, value: float, **labels: str) -> None:
+        """Forget."""
+
+    def drop(self, **labels: str) -> None:
         """Forget."""
 
 

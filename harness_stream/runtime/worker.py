@@ -10,6 +10,7 @@ import itertools
 import logging
 from typing import TYPE_CHECKING
 
+from harness_stream.alarms import Alarm, sound
 from harness_stream.core import limits
 from harness_stream.core.join import Table, empty_tables
 from harness_stream.core.partition import Phase
@@ -51,11 +52,12 @@ class Worker:
         self.rules = rules or RulesView(realm.rule_set)
         self.owners: dict[int, Owner] = {}
         self._leaving: set[int] = set()
-        self._assigned = False
+        self._assigned = self._stopping = self._recreated = False
         self._committed_ms = self._gauged_ms = ports.clock.elapsed_ms()
         self.turned_ms = ports.clock.elapsed_ms()
-        for name, table in self.tables.items():
-            self._reading.follow(realm.topics.table(name), 0, 0, TableView(table))
+        self._views = {name: TableView(table) for name, table in self.tables.items()}
+        for name, view in self._views.items():
+            self._reading.follow(realm.topics.table(name), 0, 0, view)
         self._reading.follow(realm.topics.rules, 0, 0, self.rules)
 
     @property
@@ -74,12 +76,18 @@ class Worker:
             self._assign(assignment)
         self._lost_input()
         self._deliver()
-        self._reading.step(self._ports.clock.now_ms())
+        self._read()
         for owner in self.owners.values():
             owner.step()
         self._release_finished()
         self._report()
         self.turned_ms = self._ports.clock.elapsed_ms()
+
+    def _read(self) -> None:
+        clock = self._ports.clock
+        self._reading.step(clock.elapsed_ms())
+        for view in self._views.values():
+            view.stamp(clock.now_ms() - clock.elapsed_ms())
 
     def readiness(self) -> Readiness:
         """What is still waited for."""
@@ -87,10 +95,12 @@ class Worker:
         behind = frozenset(name for name, table in self.tables.items() if table.fresh_as_of == 0)
         stale = frozenset(name for name, table in self.tables.items() if table.fresh_as_of < oldest) - behind
         unread = frozenset(p for p, owner in self.owners.items() if owner.phase is not Phase.DECIDING)
-        return Readiness(behind, self.rules.active is not None, unread if self._assigned else None, stale)
+        claims = unread if self._assigned else None
+        return Readiness(behind, self.rules.active is not None, claims, stale, self._recreated)
 
     def stop(self) -> None:
         """Begin a clean stop: no new decisions, drain what is in flight, final checkpoints."""
+        self._stopping = True
         for partition, owner in self.owners.items():
             owner.release()
             self._leaving.add(partition)
@@ -100,10 +110,10 @@ class Worker:
         """Is everything drained after `stop`?"""
         return all(owner.finished for owner in self.owners.values())
 
-    def close(self) -> None:
-        """Leave the group and free everything."""
+    def close(self, wait_ms: int = limits.DRAIN_MS_MAX) -> None:
+        """Leave the group and free everything; what was handed to the writer gets at most `wait_ms` to arrive."""
         self._ports.consumer.close()
-        self._ports.writer.flush(limits.DRAIN_MS_MAX)
+        self._ports.writer.flush(wait_ms)
         self._ports.writer.close()
         self._ports.reader.close()
         self._ports.store.close()
@@ -111,12 +121,13 @@ class Worker:
     def _wait_ms(self) -> int:
         if any(owner.ready_to_decide for owner in self.owners.values()):
             return 0
-        open_work = any(owner.busy for owner in self.owners.values()) or not self.rules.fresh_as_of
+        open_work = any(owner.busy for owner in self.owners.values()) or not self.rules.complete
         return WAIT_OPEN_MS if open_work else WAIT_IDLE_MS
 
     def _assign(self, assignment: Assignment) -> None:
         self._assigned = True
-        for partition in assignment.gained:
+        # What is gained after `stop` has begun (others stop as well) is never taken; `close` frees it.
+        for partition in () if self._stopping else assignment.gained:
             log.info("partition %d: assigned", partition)
             self.owners[partition] = self._new_owner(partition)
         for partition in assignment.revoked:
@@ -126,7 +137,7 @@ class Worker:
             else:
                 self._ports.consumer.finish_revoke([partition])
         for partition in assignment.lost:
-            log.warning("partition %d: lost to the group without warning", partition)
+            sound(log, Alarm.PARTITION_LOST, f"partition {partition}: lost to the group without warning")
             self._drop(partition)
 
     def _new_owner(self, partition: int) -> Owner:
@@ -174,11 +185,20 @@ class Worker:
             self._ports.consumer.commit({o.partition: o.place.header.next_input for o in deciding})
         if now_ms - self._gauged_ms >= GAUGE_INTERVAL_MS:
             self._gauged_ms = now_ms
+            self._look_at_incarnation(now_ms)
             self._gauge()
+
+    def _look_at_incarnation(self, now_ms: int) -> None:
+        """A member that joined while there was no topic is given no partition, and no owner asks for it."""
+        incarnations = self._ports.incarnations
+        incarnations.ask(now_ms)
+        known = incarnations.known()
+        self._recreated = known is not None and known.incarnation != self._realm.incarnation
 
     def _gauge(self) -> None:
         metrics, now_ms = self._ports.metrics, self._ports.clock.now_ms()
         metrics.gauge("harness_ready", float(self.readiness().ready))
+        metrics.gauge("harness_bundle_unusable", float(bool(self.rules.problem)))
         metrics.gauge("harness_hot_units", sum(len(o.state) for o in self.owners.values()))
         metrics.gauge("harness_hot_bytes", sum(o.state.hot_bytes for o in self.owners.values()))
         for name, table in self.tables.items():

@@ -16,8 +16,7 @@ Shape = Literal["lanes", "one"]
 REPLICATION: Final = 3  # two may fail one after the other without losing what was acknowledged
 REPLICATION_DEV: Final = 1
 MIN_INSYNC_SETTING: Final = "min.insync.replicas"
-MIN_INSYNC: Final = 2  # an acknowledged record survives the loss of any one broker
-MIN_INSYNC_DEV: Final = 1
+MIN_INSYNC: Final = 2  # an acknowledged record survives the loss of any one broker, where there are two
 
 # A reader of heads reads the active segment whole: at one checkpoint of 1 KiB a second these are 600 KiB.
 HEADS_SEGMENT_MS: Final = 600_000
@@ -139,18 +138,17 @@ def retention_ms(max_timespan_ms: int, snapshot_interval_ms: int) -> int:
     return max_timespan_ms + limits.HOLD_MS_DEFAULT + 2 * snapshot_interval_ms + limits.RETENTION_SLACK_MS
 
 
-def topic_specs(prefix: str, partitions: int, kept_ms: int, *, dev: bool) -> tuple[TopicSpec, ...]:
+def topic_specs(prefix: str, partitions: int, kept_ms: int, replication: int) -> tuple[TopicSpec, ...]:
     """Every topic of a realm.
 
     Args:
         prefix: first part of each name.
         partitions: P, of the logs and of what is co-numbered with them.
         kept_ms: how long both logs must be kept, see `retention_ms`.
-        dev: one replica instead of three.
+        replication: how many brokers have each record.
     """
     topics = Topics(prefix)
-    durable = _durable(dev=dev)
-    replication = REPLICATION_DEV if dev else REPLICATION
+    durable = _durable(replication)
 
     def spec(name: str, count: int, *own: Requirement) -> TopicSpec:
         append_time = Requirement("message.timestamp.type", "LogAppendTime")
@@ -169,13 +167,11 @@ def topic_specs(prefix: str, partitions: int, kept_ms: int, *, dev: bool) -> tup
     )
 
 
-def _durable(*, dev: bool) -> tuple[Requirement, ...]:
-    if dev:
-        return (Requirement(MIN_INSYNC_SETTING, str(MIN_INSYNC_DEV), floor=True),)
-    return (
-        Requirement(MIN_INSYNC_SETTING, str(MIN_INSYNC), floor=True),
-        Requirement("unclean.leader.election.enable", "false"),
-    )
+def _durable(replication: int) -> tuple[Requirement, ...]:
+    acknowledged_by = Requirement(MIN_INSYNC_SETTING, str(min(MIN_INSYNC, replication)), floor=True)
+    if replication == 1:
+        return (acknowledged_by,)
+    return acknowledged_by, Requirement("unclean.leader.election.enable", "false")
 
 
 def _at_most(size_bytes: int) -> Requirement:

@@ -102,7 +102,7 @@ def stalled_consumer_unnoticed():
     """That the broker answered is taken for having read all of it."""
 
     def asked(self, ends, _position):
-        self.fresh_as_of = max(self.fresh_as_of, ends.asked_at_ms)
+        self.fresh_ms = ends.asked_at_ms
 
     return patch.object(View, "asked", asked)
 

@@ -11,7 +11,7 @@ from harness_stream.local.stack import Stack
 
 @pytest.fixture
 def own_stack() -> Iterator[Stack]:
-    """A running stack of local processes that the test may kill: `own_stack.kafka.kill()`, then `.start()`."""
+    """A running stack of local processes that the test may kill: `own_stack.brokers[0].kill()`, then `.start()`."""
     with open_own_stack() as stack:
         try:
             stack.up()

@@ -1,4 +1,4 @@
-"""One client process of the load test: many agents behind one enforcer, every answer accounted for.
+"""One client process under load: many agents behind one enforcer; what became of each intent, by its id.
 
 usage: load_client.py BOOTSTRAP PREFIX PARTITIONS FIRST LAST AGENTS TENANTS DEADLINE_MS
 """
@@ -6,7 +6,6 @@ usage: load_client.py BOOTSTRAP PREFIX PARTITIONS FIRST LAST AGENTS TENANTS DEAD
 import json
 import sys
 import threading
-from collections import Counter
 
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka.admin import incarnation
@@ -34,7 +33,7 @@ def main() -> None:
     enforcer.start()
     for tenant in range(tenants):
         enforcer.open(f"tenant-{tenant}").result(30)
-    ids, answers, waiting, sent, room = Ids(clock), Counter(), [], [], threading.Semaphore(WINDOW)
+    ids, waiting, room = Ids(clock), {}, threading.Semaphore(WINDOW)
     for number in range(first, last):
         agent = f"agent-{number % agents}"
         body = {
@@ -51,7 +50,6 @@ def main() -> None:
             "deadline_ms": deadline_ms,
             "enforcer_nonce": enforcer.nonce,
         }
-        sent.append(body["intent_id"])
         lane = f"tenant-{number % agents % tenants}"
         value = json.dumps(body).encode()
         room.acquire()
@@ -59,10 +57,10 @@ def main() -> None:
             Request("intent", body["intent_id"], agent, lane, value, (), deadline_ms, "load", "0" * 64)
         )
         future.add_done_callback(lambda _: room.release())
-        waiting.append(future)
-    answers.update(outcome(future, (deadline_ms + 5_000) / 1_000) for future in waiting)
+        waiting[body["intent_id"]] = future
+    answers = {asked: outcome(future, (deadline_ms + 5_000) / 1_000) for asked, future in waiting.items()}
     enforcer.close()
-    print(json.dumps({"answers": answers, "sent": sent}))
+    print(json.dumps(answers))
 
 
 def outcome(future, timeout_s: float) -> str:

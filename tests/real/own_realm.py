@@ -41,10 +41,16 @@ PATIENCE_S = 30.0  # two shared cores: a process that answers in 1 s alone takes
 class OwnRealm:
     """Topics, tables, rules and processes under a prefix nobody else uses."""
 
-    def __init__(self, bootstrap, redis_url, folder, *, rules, tables, partitions=2, **environment):
+    def __init__(self, bootstrap, redis_url, folder, *, rules, tables, partitions=2, replication=0, **environment):
         prefix = f"own{secrets.token_hex(4)}"
         self.settings = Settings(
-            bootstrap=bootstrap, redis_url=redis_url, prefix=prefix, partitions=partitions, group=prefix, dev=True
+            bootstrap=bootstrap,
+            redis_url=redis_url,
+            prefix=prefix,
+            partitions=partitions,
+            replication=replication,
+            group=prefix,
+            dev=True,
         )
         self.folder, self._rules, self._environment = folder, rules, environment
         self.topics, self.clock = Topics(prefix), SystemClock()
@@ -107,13 +113,27 @@ class OwnRealm:
         return self.running("harness_stream", "worker", "--metrics-port", "0", ready=r"(?m) ready$")
 
     def environment(self):
-        names = ("bootstrap", "redis_url", "prefix", "partitions", "group", "dev", "snapshot_interval_ms")
+        names = (
+            "bootstrap",
+            "redis_url",
+            "prefix",
+            "partitions",
+            "group",
+            "dev",
+            "replication",
+            "snapshot_interval_ms",
+        )
         settings = {f"HARNESS_{name.upper()}": str(getattr(self.settings, name)) for name in names}
         root = str(Path(__file__).parents[2])  # `topologies` is imported from where it lies
         return os.environ | settings | {"PYTHONPATH": root} | self._environment
 
     def _command(self, module, words):
         return [sys.executable, "-m", module, *words]
+
+    def standings(self, exit_code=0):
+        """What `harness partitions` says of each."""
+        told = self.harness("partitions", "--json", exit_code=exit_code)
+        return json.loads(next(line for line in told.splitlines() if line.startswith("{")))["partitions"]
 
     # --- records in ---
 

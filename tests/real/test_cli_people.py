@@ -78,7 +78,7 @@ def prepared(real_stack, tmp_path_factory) -> People:
 def people(prepared):
     """With rules in force and a worker that is ready."""
     silent = prepared.run("chain", "show", "support-1")
-    assert "nothing is stored of this partition" in silent
+    assert "nothing was decided in this partition yet\nit has done nothing yet" in silent
     told = json.loads(prepared.run("intents", "send", *SUPPORT_READS, "--deadline-ms", "500", "--json", exit_code=3))
     assert told["decision"] == "none"
     assert told["reasons"][0]["code"] == "no_worker"
@@ -197,6 +197,18 @@ def test_without_a_broker_or_redis_each_says_so(people):
         ("intents", "send", *SUPPORT_READS, "--lane", "acme", "--workload", "wl-support"),
     ):
         assert "127.0.0.1:9" in people.run(*words, exit_code=3, **nobody)
-    assert "Redis does not answer" in people.run(
-        "chain", "show", "support-1", exit_code=3, HARNESS_REDIS_URL="redis://127.0.0.1:9/0"
+    told = people.run("chain", "show", "support-1", exit_code=3, HARNESS_REDIS_URL="redis://127.0.0.1:9/0")
+    assert "Redis does not answer" in told
+    assert "nothing is lost, `harness verdicts tail --from-beginning --no-follow --agent support-1`" in told
+    assert "there is no agent `nobody-2`" in people.run(
+        "chain", "show", "nobody-2", exit_code=1, HARNESS_REDIS_URL="redis://127.0.0.1:9/0"
     )
+
+
+def test_an_empty_redis_beside_a_log_that_is_not_is_no_agent_that_did_nothing(people):
+    empty = people.env["HARNESS_REDIS_URL"].removesuffix("/0") + "/9"
+    told = people.run("chain", "show", "support-1", exit_code=3, HARNESS_REDIS_URL=empty)
+    assert "Redis holds nothing of partition" in told
+    assert "what `support-1` did is not known here" in told
+    assert "does one run? `harness worker`; nothing is lost" in told
+    assert "done nothing" not in told

@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from contextlib import ExitStack, closing
 
 import pytest
 from confluent_kafka import Producer
@@ -177,13 +178,13 @@ def test_a_broker_that_crashes_and_comes_back_is_survived(own_stack):
         reader.follow(lane.topic, 0, 0)
         read(reader, 1)
         eventually(lambda: worker.look() or worker.values)
-        own_stack.kafka.kill()
+        own_stack.brokers[0].kill()
         writer.append(lane.topic, 0, None, b"into the void", token=1)
         fates = []
         eventually(lambda: fates.extend(writer.deliveries()) or worker.look() or fates)
         assert fates[0].offset is None
         assert reader.poll(10) == []
-        own_stack.kafka.start()
+        own_stack.brokers[0].start()
 
         def again():
             writer.append(lane.topic, 0, None, b"after", token=2)
@@ -195,3 +196,19 @@ def test_a_broker_that_crashes_and_comes_back_is_survived(own_stack):
         eventually(lambda: worker.look() or b"after" in worker.values)
         assert worker.values[0] == b"before"
         assert worker.values.count(b"before") == 1
+
+
+def test_partitions_of_topics_that_were_learnt_are_delivered_as_soon_as_they_are_followed(real_stack):
+    """librdkafka meets a topic in its look at all topics, once a second: these five would take five seconds."""
+    with ExitStack() as opened:
+        lanes = [KafkaLane(real_stack.bootstrap) for _ in range(5)]
+        for lane in lanes:
+            opened.enter_context(lane.opened)
+            lane.fill(0, [b"x"])
+        topics = [lane.topic for lane in lanes]
+        reader = opened.enter_context(closing(KafkaReader(real_stack.bootstrap, topics=topics)))
+        start_s = time.monotonic()
+        for topic in topics:
+            reader.follow(topic, 0, 0)
+            assert [record.topic for record in read(reader, 1)] == [topic]
+        assert time.monotonic() - start_s < 2.5

@@ -87,7 +87,7 @@ def test_what_was_written_survives_down_and_up_and_down_leaves_no_process(tmp_pa
 def test_a_killed_broker_is_seen_as_gone_and_starts_again_on_its_data(own_stack: Stack) -> None:
     produce_one(own_stack.bootstrap, "kept", b"a record")
 
-    own_stack.kafka.kill()
+    own_stack.brokers[0].kill()
 
     by_name = {service.name: service for service in own_stack.status()}
     assert (by_name["kafka"].running, by_name["redis"].answers) == (False, True)

@@ -1,7 +1,5 @@
 """`harness partitions` and its `resume` on real servers: a history that nothing reaches any more, and life after it."""
 
-import json
-
 import pytest
 from confluent_kafka import TopicPartition
 from own_realm import OwnRealm, wait_until
@@ -28,11 +26,6 @@ def realm(real_stack, tmp_path):
     return OwnRealm(real_stack.bootstrap, real_stack.redis_url, tmp_path, rules=RULES, tables=TABLES).prepare()
 
 
-def rows(realm, exit_code=0):
-    told = realm.harness("partitions", "--json", exit_code=exit_code)
-    return json.loads(next(line for line in told.splitlines() if line.startswith("{")))["partitions"]
-
-
 def read(realm):
     return realm.answer(realm.send(realm.intent("reader-1"), LANE))
 
@@ -53,10 +46,10 @@ def test_a_partition_whose_history_is_gone_halts_is_resumed_and_decides_again(re
     with realm.worker():
         for _ in range(3):
             assert read(realm)["decision"] == "approve"
-        row = rows(realm)[number]
+        row = realm.standings()[number]
         assert (row["activity"], row["lag"], row["next_input"], row["troubles"]) == ("deciding", 0, 3, [])
     lose_history(realm, number)
-    row = rows(realm, exit_code=1)[number]
+    row = realm.standings(exit_code=1)[number]
     assert (row["activity"], row["troubles"]) == ("halted", ["history_gone"])
     words = ("partitions", "resume", str(number), "--reason", "disk lost", "--yes")
     assert "--forget-history" in realm.harness(*words, exit_code=2)
@@ -72,4 +65,4 @@ def test_a_partition_whose_history_is_gone_halts_is_resumed_and_decides_again(re
             why=lambda: realm.harness("partitions"),
         )
         assert verdicts[0]["decision"] == "approve"
-        assert rows(realm)[number]["troubles"] == []
+        assert realm.standings()[number]["troubles"] == []

@@ -97,6 +97,23 @@ def test_a_new_topology_rebuilds_the_score_from_the_log(realm):
         assert 0 < row["score"] <= before["score"]
 
 
+def test_pruning_the_operators_tables_leaves_the_risk_of_a_runaway_agent_in_force(realm):
+    (realm.folder / "tables" / "risk.yaml").write_text(
+        '[{"subject": "tool:kept", "score": 0.1, "valid_until": 9000000000000}, '
+        '{"subject": "tool:gone", "score": 0.1, "valid_until": 9000000000000}]'
+    )
+    realm.harness("tables", "load", "tables")
+    (realm.folder / "tables" / "risk.yaml").write_text(
+        '[{"subject": "tool:kept", "score": 0.1, "valid_until": 9000000000000}]'
+    )
+    with realm.worker(), topology(realm):
+        run_away(realm, "runaway-1")
+        wait_until(lambda: risky(realm, "runaway-1"), why=lambda: risk_of(realm, "runaway-1"))
+    report = json.loads(realm.harness("tables", "load", "tables", "--prune", "--json"))
+    assert (report["deleted"], report["kept"]) == ({"risk": ["tool:gone"]}, {"risk": ["agent:runaway-1"]})
+    assert risk_of(realm, "runaway-1") is not None
+
+
 def test_a_zombies_void_denials_make_nobody_risky(realm):
     with realm.worker(), topology(realm):
         decide(realm, "honest-1")

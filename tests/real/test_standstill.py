@@ -140,7 +140,7 @@ def test_a_broker_that_is_stopped_and_continued_again_and_again_hides_no_record(
     lane = KafkaLane(own_stack.bootstrap)
     with lane.opened, closing(lane.new_reader()) as reader:
         reader.follow(lane.topic, 0, 0)
-        asking, broker = Asking(lane, reader), own_stack.kafka.running()
+        asking, broker = Asking(lane, reader), own_stack.brokers[0].running()
         sent = []
         for n in range(4):
             os.kill(broker.pid, signal.SIGSTOP)

@@ -44,6 +44,10 @@ def test_samples_are_loaded_once_shown_changed_and_pruned(harness, tmp_path):
     again = json.loads(harness("tables", "load", str(SAMPLES), "--json"))
     assert again["tables"]["identity"] == {"written": 0, "unchanged": 9, "deleted": 0, "revision": 8}
 
+    assert harness("tables", "get", "identity", "suport-1", exit_code=1, errors=True) == (
+        "there is no row `suport-1`; did you mean `support-1`?\n"
+    )
+
     (tmp_path / "identity.csv").write_text("agent_id,tenant,status\nsupport-1,acme,killed\n")
     assert "1 written, 0 unchanged, 8 deleted, revision 17" in harness("tables", "load", str(tmp_path), "--prune")
     shown = json.loads(harness("tables", "get", "identity", "--json"))

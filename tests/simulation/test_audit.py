@@ -17,8 +17,8 @@ from harness_stream.core.audit.void import Void
 from harness_stream.core.fold import Place
 from harness_stream.core.ids import id_time_ms
 from harness_stream.runtime.audit_read import input_of, record_of
-from tests.simulation.test_simulation import run
-from tests.simulation.world import NEW_RULES, PARTITIONS, TOPICS, Faults, bundle, compiled
+from tests.simulation.script import run
+from tests.simulation.world import NEW_RULES, PARTITIONS, TOPICS, bundle, compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ class Logs:
 def logs() -> Logs:
     """Of every kind of record at least one: mandates, outcomes, holds and answers, switches warmed and not, garbage."""
     for seed in range(59, 59 + 12 * 20, 12):  # the same kind of run each
-        world = run(seed, Faults(0, 0, 0, 0, 0, 0), turns=600)
+        world = run(seed, faults=["replay"], count=300)
         found = Logs(world.everything(TOPICS.intents, PARTITION), world.everything(TOPICS.verdicts, PARTITION))
         bodies = [found.body(record.offset) for record in found.decisions]
         if all(any(wanted(body) for body in bodies) for wanted in needed()):

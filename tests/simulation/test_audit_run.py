@@ -14,8 +14,8 @@ from harness_stream.cli.log_export import lines
 from harness_stream.cli.log_verify import bundles_in
 from harness_stream.core.audit import Kind, answers, log
 from harness_stream.runtime.audit_run import AuditedRealm, AuditPorts, AuditRun
-from tests.simulation.test_simulation import run
-from tests.simulation.world import PARTITIONS, TOPICS, Faults, World
+from tests.simulation.script import run
+from tests.simulation.world import PARTITIONS, TOPICS, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,15 +27,12 @@ PARTITION = 1
 VERIFIER = UnsignedVerifier()
 
 
-CALM = dict.fromkeys(("lost", "delayed", "falsely_failed", "crash", "pause", "store"), 0.0)
-
-
 def a_world(seed: int = 59) -> World:
-    return run(seed, Faults(**CALM), turns=600)
+    return run(seed, faults=(), count=300)
 
 
 def a_faulty_world() -> World:
-    return run(4, Faults(**CALM | {"lost": 0.1}))
+    return run(14, faults=["lost"], count=300)
 
 
 def log_of(world: World) -> DecisionLog:

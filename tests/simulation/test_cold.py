@@ -16,9 +16,11 @@ from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime import cold, takeover
 from tests.log_checker import check_store, fold_partition
-from tests.simulation.test_simulation import bundle, check, compiled, traffic
+from tests.simulation.faults import store_away
+from tests.simulation.judge import check
+from tests.simulation.script import play, script
 from tests.simulation.test_warming import BEFORE, FEW
-from tests.simulation.world import AGENTS, PARTITIONS, TOPICS, Faults, World
+from tests.simulation.world import AGENTS, PARTITIONS, TOPICS, World, bundle, compiled
 
 if TYPE_CHECKING:
     from harness_stream.runtime.owner import Owner
@@ -30,8 +32,7 @@ NEVER = 10**9
 
 
 def world_with(text: str = FEW, *, hot: int = 1_000, interval_ms: int = NEVER) -> World:
-    world = World(5, Faults(0, 0, 0, 0, 0, 0), 1, interval_ms, hot)
-    world.healed = True
+    world = World(5, 1, interval_ms, hot)
     world.push_rules(2, text)
     world.heal()
     return world
@@ -395,15 +396,17 @@ def test_memory_is_bounded_in_bytes_too() -> None:
 
 def loaded_then_left(seed: int) -> World:
     """Traffic, a crash, a successor that starts from the store, and then a store that comes and goes."""
-    world = World(seed, Faults(0, 0, 0, 0, 0, 0), 1, (150, 400, 1_500)[seed % 3], 3 if seed % 2 else 1_000)
-    switches = sorted(world.random.sample(range(500), 3)) if seed // 3 % 2 else []
-    traffic(world, range(250), switches)
+    world = World(seed, 1, (150, 400, 1_500)[seed % 3], 3 if seed % 2 else 1_000)
+    steps = script(seed, (), 120)
+    play(world, steps[:60])
     world.crash(0)
     while len(decides(world)) < PARTITIONS:
         world.turn()
     turns(world, world.random.randint(5, 60))
-    world.faults.away, world.store.down = 0.04, True
-    traffic(world, range(250, 500), switches)
+    for step in steps[60:]:
+        if step.index % 6 == 0:
+            store_away(world)
+        play(world, [step])
     world.heal()
     return world
 

@@ -8,13 +8,13 @@ from harness_stream.core import limits
 from harness_stream.core.ids import ids_unit
 from harness_stream.core.partition import Phase
 from tests.log_checker import fold_partition
+from tests.simulation.faults import NETWORK
+from tests.simulation.judge import check
+from tests.simulation.script import run
 from tests.simulation.test_regressions import AGENT, HOME, act, owner, quiet, turns
-from tests.simulation.test_simulation import check, run
-from tests.simulation.world import TOPICS, Faults, World, bundle, compiled
+from tests.simulation.world import TOPICS, World, bundle, compiled
 
-CALM = Faults(0, 0, 0, 0, 0, 0)
-# Nothing but publishes that are lost, late or wrongly reported: where one in ten goes wrong, a short run says enough.
-BAD_NETWORK = Faults(lost=0.05, delayed=0.2, falsely_failed=0.05, crash=0, pause=0, store=0)
+# Nothing but publishes that are lost, late or wrongly reported.
 NETWORK_SEEDS = range(1, 9)
 
 
@@ -44,7 +44,7 @@ def last_answer(world):
 def test_whatever_becomes_of_publishes_history_is_right_and_goes_on():
     """Rollback and resync: what was decided on a record that never counted must be forgotten and decided again."""
     for seed in NETWORK_SEEDS:
-        check(run(seed, BAD_NETWORK, turns=200))
+        check(run(seed, NETWORK, count=100))
 
 
 def deciding_in(member):
@@ -55,8 +55,7 @@ def deciding_in(member):
 
 def test_what_a_former_owner_decides_once_its_successor_is_ready_is_void():
     """The claim: at rest nothing else stands between the head and a former owner's record, so its link fits."""
-    world = World(1, CALM, workers=2)
-    world.healed = True
+    world = World(1, workers=2)
     world.heal()
     former, successor = sorted(world.members, key=lambda member: deciding_in(member) is None)
     former.paused_until_ms = world.clock.elapsed_ms() + 60_000

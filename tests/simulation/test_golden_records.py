@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from harness_stream.core.records import RECORDS
-from tests.simulation.world import PARTITIONS, TOPICS, Faults, World
+from tests.simulation.world import PARTITIONS, TOPICS, World
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "log"
 KINDS = sorted(set(RECORDS) - {"resume"})  # a resume is an operator's, no worker writes it
@@ -26,11 +26,16 @@ rules:
 """
 
 
+def settle(world: World) -> None:
+    world.turn()
+    while not world.settled():
+        world.turn()
+
+
 @pytest.fixture(scope="module")
 def written() -> dict[str, bytes]:
-    world = World(7, Faults(0, 0, 0, 0, 0, 0), workers=1, rules=RULES)
-    world.healed = True
-    world.heal()
+    world = World(7, workers=1, rules=RULES)
+    settle(world)
     about = {"agent_id": "agent-1", "by": "agent-1", "action": "crm.read", "resources": ["crm://customers/1"]}
     sent = world.send(**about, measures={"rows": 3})
     world.publish("agent-1", sent)
@@ -40,7 +45,7 @@ def written() -> dict[str, bytes]:
     world.publish("agent-1", orjson.dumps(mandate | {"mandate_id": world.uuid7(), "expires_at": expires_at}))
     for _ in range(200):
         world.turn()
-    world.heal()
+    settle(world)
     found: dict[str, bytes] = {}
     for partition in range(PARTITIONS):
         for record in world.everything(TOPICS.verdicts, partition):

@@ -12,28 +12,36 @@ from harness_stream.core import backlog
 from harness_stream.core.rate import Rate
 from harness_stream.core.reasons import Deny
 from harness_stream.runtime import deciding
-from tests.simulation.test_simulation import check
-from tests.simulation.world import Faults, World
+from tests.simulation.faults import FAULTS
+from tests.simulation.judge import check
+from tests.simulation.world import World
 
 if TYPE_CHECKING:
     from tests.log_checker import Report
 
 RATE = Rate(per_s=100, burst=5)
 TURNS, INTENTS_A_TURN = 120, 4
+FAULT_SHARE, KINDS = 0.02, ("crash", "pause")
 DEADLINES_MS = (10, 100, 60_000)
 
 
 def flooded(seed: int) -> list[Report]:
-    """A worker that judges half of what is asked, in runs so short that some 10 ms are long."""
-    slow = mock.patch.object(deciding, "BATCH_RECORDS_MAX", 1)
-    with slow, mock.patch.object(backlog, "BEHIND_MS", 10), mock.patch.object(backlog, "LASTING_MS", 50):
-        world = World(seed, Faults(), workers=2, lane_rate=RATE)
-        for _ in range(TURNS):
-            for _ in range(INTENTS_A_TURN):
-                world.send(deadline_ms=world.random.choice(DEADLINES_MS))
-            world.turn()
+    """A worker that judges half of what is asked, until it heals; runs are so short that some 10 ms are long."""
+    with mock.patch.object(backlog, "BEHIND_MS", 10), mock.patch.object(backlog, "LASTING_MS", 50):
+        world = World(seed, workers=2, lane_rate=RATE)
+        with mock.patch.object(deciding, "BATCH_RECORDS_MAX", 1):
+            for _ in range(TURNS):
+                _turn(world)
         world.heal()
         return check(world)
+
+
+def _turn(world: World) -> None:
+    for _ in range(INTENTS_A_TURN):
+        world.send(deadline_ms=world.random.choice(DEADLINES_MS))
+    if world.random.random() < FAULT_SHARE:
+        FAULTS[world.random.choice(KINDS)](world)
+    world.turn()
 
 
 @pytest.fixture(scope="module")

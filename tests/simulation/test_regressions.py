@@ -5,13 +5,14 @@ import gc
 import orjson
 import pytest
 
+from harness_stream.adapters.memory.log import Fate
 from harness_stream.adapters.signing import UNSIGNED_HEADERS
 from harness_stream.core import limits
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
 from harness_stream.runtime.mover import MOVE_UNITS
 from tests.log_checker import fold_partition
-from tests.simulation.world import AGENTS, PARTITIONS, TOPICS, Faults, World, bundle, compiled
+from tests.simulation.world import AGENTS, PARTITIONS, TOPICS, World, bundle, compiled
 
 AGENT = "agent-0"
 HOME = partition_of(AGENTS[AGENT], PARTITIONS)
@@ -19,8 +20,7 @@ CHAIN = ("chain", f"agent:{AGENT}")
 
 
 def quiet(**over):
-    world = World(1, Faults(0, 0, 0, 0, 0, 0), workers=1, **over)
-    world.healed = True
+    world = World(1, workers=1, **over)
     turns(world, 100)
     return world
 
@@ -241,15 +241,85 @@ def test_an_end_of_the_input_log_that_is_answered_late_halts_nobody(monkeypatch)
 
 def test_a_batch_that_is_half_delivered_is_rolled_back_whole():
     """Found by seed 1 of the first simulation: the confirmed place stood inside of a micro-batch."""
-    world = World(1, Faults(lost=0.05, delayed=0.2, falsely_failed=0.05, crash=0, pause=0, store=0), workers=1)
+    world = World(1, workers=1)
     for _ in range(300):
         world.send()
+        world.fates.extend(kind for kind in ("lost", "falsely failed", "delayed") if world.random.random() < 0.1)
         world.turn()
     world.heal()
     windows = compiled(bundle())
     for partition in range(PARTITIONS):
         logs = (world.everything(topic, partition) for topic in (TOPICS.intents, TOPICS.verdicts))
         fold_partition(*logs, partition, "i1", {windows.digest: windows})
+
+
+# --- Logs that were cut behind their owner's back ---
+
+
+def cut(world, offset, markers=0):
+    """An unclean election loses everything from `offset` on; transaction markers may take the offsets again."""
+    world.broker.truncate_from(TOPICS.verdicts, HOME, offset)
+    world.broker.skip_offsets(TOPICS.verdicts, HOME, markers)
+
+
+def test_an_owner_at_rest_notices_that_its_log_was_cut():
+    world = quiet()
+    act(world, 3)
+    turns(world, 600)  # a checkpoint names the newest record
+    cut(world, 2)
+    turns(world, 400)
+    assert owner(world).phase is Phase.HALTED
+
+
+def test_an_owner_whose_log_was_cut_and_grew_again_does_not_go_on_from_where_it_stood():
+    """Everything it wrote was void to everybody else, and so were the checkpoints it wrote over the true ones."""
+    world = quiet()
+    act(world, 3)
+    turns(world, 600)  # a checkpoint names the newest record
+    cut(world, 2, markers=50)
+    turns(world, 400)
+    assert owner(world).phase is Phase.HALTED
+    assert "is not the one the checkpoint names" in owner(world).why
+
+
+def test_a_log_that_is_cut_while_it_is_read_keeps_nobody_waiting():
+    """For an end that it no longer reaches; the moment that was found is after the claim, before it is read back."""
+    for moment in range(1, 36):
+        world = World(1, workers=1)
+        turns(world, moment)
+        cut(world, 0)
+        world.heal()
+
+
+# --- Clocks, and who stops ---
+
+
+def test_a_clock_that_is_set_back_makes_no_table_fresh():
+    world = quiet()
+    member = world.members[0]
+    member.reader.stalled[TOPICS.identity] = False
+    member.clock.off_ms = -4_000
+    until_ms = world.clock.elapsed_ms() + limits.FRESH_MS_MAX + limits.FRESH_QUERY_MS
+    while world.clock.elapsed_ms() < until_ms:
+        world.turn()
+    act(world)
+    answers = [orjson.loads(record.value) for record in world.everything(TOPICS.verdicts, HOME)]
+    verdict = next(body for body in answers if body["kind"] == "verdict")
+    assert (verdict["decision"], verdict["reasons"][0]["code"]) == ("deny", "stale_facts")
+
+
+def test_a_worker_that_stops_takes_nothing_that_another_one_leaves():
+    world = World(1, workers=2)
+    world.heal()
+    first, second = world.members
+    for member in world.members:
+        member.worker.stop()
+    for member in (first, second):
+        for _ in range(200):
+            world.clock.advance(5)
+            member.worker.step(0)
+        assert member.worker.stopped
+        member.worker.close()
 
 
 def claims(world):
@@ -275,3 +345,59 @@ def test_crashes_at_rest_are_no_record_to_be_set_aside(markers, records, decisio
         act(world, 1)
     log = [orjson.loads(record.value) for record in world.everything(TOPICS.verdicts, HOME)]
     assert [body["decision"] for body in log if body["kind"] == "verdict"][-1] == decision
+
+
+def test_a_log_that_refuses_claims_at_once_is_not_flooded_with_them():
+    """A topic whose limit was lowered answered 300 claims a second, each with two lines in the worker's log."""
+    world, asked = quiet(), []
+
+    def refused(record):
+        asked.append(record)
+        return Fate(lands=False, report_after_ms=1, reports="failed")
+
+    world.members[0].writer._fate = refused
+    world.send(agent_id=AGENT, by=AGENT, action="crm.read")
+    began_ms = world.clock.elapsed_ms()
+    while world.clock.elapsed_ms() < began_ms + 3_000:
+        world.turn()
+    assert 3 <= len(asked) / PARTITIONS <= 1 + 3_000 / limits.RECLAIM_MS_MIN
+
+
+class TestRecreatedLogs:
+    """The names stay and the ids do not: a worker that goes on would decide on a history that begins with nothing."""
+
+    def test_a_worker_of_before_halts_and_claims_nothing_in_what_is_not_its_log(self):
+        world = quiet()
+        act(world)
+        before = claims(world)
+        world.incarnations.current = "i2"
+        former = restarted(world)
+        assert former.phase is Phase.HALTED
+        assert former.why.startswith("log topics recreated: ")
+        assert claims(world) == before
+
+    def test_one_that_was_about_to_claim_does_not_decide(self):
+        world = quiet()
+        world.crash(0)
+        phases = set()
+
+        def recreated_meanwhile(record):
+            world.incarnations.current = "i2"
+            return Fate()
+
+        world.members[0].writer._fate = recreated_meanwhile
+        for _ in range(2_000):
+            world.turn()
+            phases |= {each.phase for each in world.members[0].worker.owners.values()}
+        assert {Phase.CLAIMING, Phase.HALTED} <= phases
+        assert Phase.DECIDING not in phases
+
+    def test_a_worker_without_any_partition_says_so_too(self):
+        """It joined before there was a topic: ready, it said, while nobody decided."""
+        world = World(1, workers=PARTITIONS + 1)
+        turns(world, 3_000)
+        idle = next(member.worker for member in world.members if not member.worker.owners)
+        assert "recreated" not in " ".join(idle.readiness().waiting_for)
+        world.incarnations.current = "i2"
+        turns(world, 4_000)
+        assert idle.readiness().waiting_for[0].startswith("log topics recreated: ")

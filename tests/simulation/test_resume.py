@@ -11,6 +11,7 @@ from harness_stream.core.fold import Place
 from harness_stream.core.partition import Phase
 from harness_stream.core.units import encode_parts
 from harness_stream.errors import CallerError, StateUnavailable
+from harness_stream.runtime import standing as standing_module
 from harness_stream.runtime.resuming import Operator, claimed, planned, resume
 from harness_stream.runtime.standing import SILENT_MS, Activity, Source, Trouble, reached, snapshotted, standing, told
 from harness_stream.wire.decisions import read_body
@@ -121,14 +122,17 @@ def test_a_topic_that_was_recreated_is_named_as_what_it_is():
     assert found.epoch_seen == owner(world).place.header.epoch, "a resume must be above it"
 
 
-def test_records_that_lost_are_counted_since_the_newest_checkpoint():
+def test_records_that_lost_are_counted_though_a_checkpoint_came_after_them(monkeypatch):
     world = quiet()
     act(world)
-    turns(world, 600)
     copy = world.everything(TOPICS.verdicts, HOME)[0]
     world.broker.append(TOPICS.verdicts, HOME, None, copy.value, copy.headers)
+    turns(world, 1_200)
     row = told(look(world), world.clock.now_ms())
-    assert (row["void"], row["records"]) == (1, 1)
+    assert (row["checkpoint_offset"] > copy.offset + 1, row["void"]) == (True, 1)
+    monkeypatch.setattr(standing_module, "SAMPLE_RECORDS", 1)
+    row = told(look(world), world.clock.now_ms())
+    assert (row["void"], row["records"]) == (0, 0), "no checkpoint is among so few"
 
 
 def test_the_table_says_what_is_wrong_and_what_to_do():
@@ -239,6 +243,48 @@ def test_a_log_that_has_grown_past_its_checkpoint_again_is_told_by_its_digest_an
     turns(world, 4_000)
     act(world)
     assert events(world) == 1
+
+
+def test_offsets_that_markers_took_after_a_cut_are_no_history():
+    """The record that a checkpoint, or the sealed snapshots, name is gone whether or not its offset is in use again."""
+    world = quiet(snapshot_interval_ms=300)
+    act(world, 3)
+    turns(world, 600)
+    records = world.everything(TOPICS.verdicts, HOME)
+    first = next(r.offset for r in records if read_body(r.value)[0]["kind"] == "verdict")
+    world.broker.truncate_from(TOPICS.verdicts, HOME, first + 1)
+    world.broker.skip_offsets(TOPICS.verdicts, HOME, 40)
+    world.store.flush()
+    assert restarted(world).phase is Phase.HALTED
+    assert list(look(world).troubles) == [Trouble.CONTRADICTED]
+    plan, _ = resumed(world)
+    assert plan.cut == -1
+    turns(world, 4_000)
+    act(world)
+    assert events(world) == 2
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["in the log again", "beyond the log's end"])
+def test_snapshots_that_stand_on_what_was_lost_halt_a_worker_and_can_be_resumed_though_the_checkpoint_stands(ahead):
+    """Found by seed 1308: nobody could go on, and the operator was told that anybody could."""
+    world = quiet(snapshot_interval_ms=100)
+    act(world, 1)
+    turns(world, 600)
+    heads = world.everything(TOPICS.heads, HOME)
+    act(world, 3)
+    turns(world, 100)
+    sealed = snapshotted(source(world), HOME).place.offset
+    world.broker.truncate_from(TOPICS.heads, HOME, heads[-1].offset + 1)  # no checkpoint came before the cut
+    assert look(world).checkpoint.place.offset < sealed
+    world.broker.truncate_from(TOPICS.verdicts, HOME, sealed)
+    world.broker.skip_offsets(TOPICS.verdicts, HOME, 0 if ahead else 20)
+    world.store.flush()
+    assert restarted(world).phase is Phase.HALTED
+    assert "snapshot" in owner(world).why
+    plan, _ = resumed(world)
+    assert plan.dropped
+    turns(world, 4_000)
+    assert owner(world).phase is Phase.DECIDING
 
 
 # --- Nothing reaches the history ---

@@ -16,8 +16,7 @@ from harness_stream.core.warming import Warmup
 from harness_stream.runtime import takeover, warming
 from harness_stream.runtime.deciding import BATCH_RECORDS_MAX
 from tests.log_checker import fold_partition
-from tests.simulation.test_simulation import PARTITIONS, TOPICS, Faults, World, bundle, compiled
-from tests.simulation.world import AGENTS
+from tests.simulation.world import AGENTS, PARTITIONS, TOPICS, World, bundle, compiled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,12 +44,10 @@ AFTER = (
     correlation: {type: event_count, rules: [reads], group-by: [tenant], timespan: 1h, condition: {gt: 700}}
 """
 )
-CALM = Faults(0, 0, 0, 0, 0, 0)
 
 
 def world_with(text: str = BEFORE) -> World:
-    world = World(5, CALM, workers=1)
-    world.healed = True
+    world = World(5, workers=1)
     world.push_rules(2, text)
     world.heal()
     return world
@@ -223,8 +220,6 @@ def test_a_checkpoint_says_what_a_partition_waits_for() -> None:
     assert newest(world)["decision"] == "approve", "the set in force stays"
 
 
-
-
 def test_a_quiet_partition_can_be_given_up_after_a_takeover(monkeypatch: pytest.MonkeyPatch) -> None:
     """What units took over at rest has no record to move the store with; nobody waits for one."""
     monkeypatch.setattr(takeover, "UNITS_PER_TURN", 1)
@@ -269,8 +264,7 @@ FEW = (
 
 def test_a_unit_fetched_under_a_switch_that_is_lost_has_lost_no_count() -> None:
     """What is stored is confirmed, so it is replayed by the confirmed bundle, whatever is in flight."""
-    world = World(5, CALM, workers=1, hot_units_max=2, snapshot_interval_ms=200)
-    world.healed = True
+    world = World(5, workers=1, hot_units_max=2, snapshot_interval_ms=200)
     world.push_rules(2, FEW)
     world.heal()
     reads(world, 5)
@@ -313,8 +307,7 @@ SUMMED = (
 
 @pytest.mark.parametrize("row_gone", [False, True])
 def test_an_outcome_counts_in_its_lane_whatever_became_of_the_agents_row(row_gone: bool) -> None:
-    world = World(5, CALM, workers=1, snapshot_interval_ms=10**9)
-    world.healed = True
+    world = World(5, workers=1, snapshot_interval_ms=10**9)
     world.push_rules(2, SUMMED)
     world.heal()
 

@@ -1,6 +1,7 @@
-"""A seeded world: the real core and runtime on the memory log, under a virtual clock, with faults that a seed decides.
+"""A seeded world: the real core and runtime on the memory log, under a virtual clock.
 
-Nothing here models the system; it only decides who runs when, and what the network does to each publish.
+Nothing here models the system; it only decides who runs when, and what the network does to each publish. By itself
+nothing goes wrong in it: faults are done to it (`faults.py`).
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import random
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from harness_stream.adapters.memory.clock import ManualClock
+from harness_stream.adapters.memory.incarnation import MemoryIncarnations
 from harness_stream.adapters.memory.log import (
     Fate,
     MemoryBroker,
@@ -24,23 +27,31 @@ from harness_stream.adapters.memory.log import (
 )
 from harness_stream.adapters.memory.state import MemoryStateStore
 from harness_stream.adapters.signing import UNSIGNED_HEADERS, UnsignedSigner, UnsignedVerifier
+from harness_stream.core import limits
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
-from harness_stream.core.rate import Rate
 from harness_stream.core.rules.compile import from_bundle, load
 from harness_stream.core.rules.windows import Windows
+from harness_stream.errors import CallerError
 from harness_stream.runtime.facts import RulesView
-from harness_stream.runtime.realm import Ports, Realm
+from harness_stream.runtime.realm import LANE_RATE_DEFAULT, Ports, Realm
+from harness_stream.runtime.resuming import Operator, planned, resume
+from harness_stream.runtime.standing import Source, standing
 from harness_stream.runtime.telemetry import NullMetrics
 from harness_stream.runtime.worker import Worker
+from harness_stream.wire.decisions import digest_of
 from harness_stream.wire.topics import Topics
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from harness_stream.adapters.memory.state import Dump
+    from harness_stream.core.fold import Place
+    from harness_stream.core.rate import Rate
     from harness_stream.ports import LogRecord
 
 TOPICS = Topics("sim")
 PARTITIONS = 2
-UNBOUNDED = Rate(1_000_000, 1_000_000)
 AGENTS = {f"agent-{n}": f"tenant-{n % 3}" for n in range(6)}
 ACTIONS = ("crm.read", "email.send", "search.query", "crm.export")
 ROLES = ("orchestrator", "approver", "enforcer")
@@ -132,36 +143,112 @@ def compiled(data: bytes) -> Windows:
     return Windows(from_bundle(data))
 
 
-@dataclass
-class Faults:
-    """Probabilities per publish or per turn."""
+DELIVERY_MS = limits.DELIVERY_TIMEOUT_MS
 
-    lost: float = 0.01
-    delayed: float = 0.05
-    falsely_failed: float = 0.01
-    crash: float = 0.004
-    pause: float = 0.004
-    store: float = 0.003
-    away: float = 0.0
+FATES: dict[str, Callable[[random.Random], Fate]] = {
+    "lost": lambda _: Fate(DELIVERY_MS, DELIVERY_MS, lands=False, reports="failed"),
+    "falsely failed": lambda r: Fate(r.randint(1, 4_000), DELIVERY_MS, reports="failed"),
+    "delayed": lambda r: Fate(late := r.randint(10, 2_500), late),
+    "reported late": lambda r: Fate(r.randint(0, 4_000), r.randint(4_000, 9_000), reports="failed"),
+}
+"""What the network may do to a publish, beside taking 0 to 4 ms."""
+
+TURN_MS = (0, 1, 1, 2, 5, 20)
+SLOW_TURN_MS = (1, 5, 20, 100)
+# A session's 6 s end within a hundred turns, and most turns find the tables fresh.
+HEAL_TURN_MS = (1, 5, 20, 100, 250)
+# V9. After the last fault: a session (6 s) or reports that never come (6 s), an operator who looks at a halted partition
+# (5 s between a worker's looks), a lost claim (2 s), loading and the backlog; some of it twice, if owners change.
+HEAL_MS_MAX = 60_000
+HEAL_TURNS_MAX = 20_000
+SETTLED_LOOK_TURNS = 4
+
+
+class Violation(AssertionError):  # noqa: N818  what it is, not that it is an error
+    """One invariant does not hold."""
+
+    def __init__(self, invariant: str, what: object) -> None:
+        super().__init__(f"{invariant}: {what}")
+        self.invariant = invariant
+
+
+class SteppedClock:
+    """One process's clock: its wall time may step, its monotonic time never."""
+
+    def __init__(self, base: ManualClock) -> None:
+        self._base, self.off_ms = base, 0
+
+    def now_ms(self) -> int:
+        return self._base.now_ms() + self.off_ms
+
+    def elapsed_ms(self) -> int:
+        return self._base.elapsed_ms()
+
+
+class StallingReader(MemoryReader):
+    """A reader some of whose topics stand still.
+
+    Attributes:
+        stalled: topic → whether the broker still answers where it ends.
+    """
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        super().__init__(broker)
+        self.stalled: dict[str, bool] = {}
+
+    def ask_ends(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
+        super().ask_ends([place for place in partitions if self.stalled.get(place[0], True)], now_ms)
+
+    def _take(self, place: tuple[str, int], offset: int, records_max: int) -> list[LogRecord]:
+        return [] if place[0] in self.stalled else super()._take(place, offset, records_max)
+
+
+class Told(NullMetrics):
+    """Counts what workers tell of claims and of partitions that halted."""
+
+    def __init__(self, happened: Counter[str]) -> None:
+        self._happened = happened
+
+    def count(self, name: str, by: float = 1, **labels: str) -> None:
+        if name == "harness_claims_total":
+            self._happened["claim " + labels["after"]] += 1
+        elif labels.get("reason") == "halted":
+            self._happened["halt"] += 1
 
 
 @dataclass
 class Member:
     name: str
+    writer_id: str
     worker: Worker
     writer: MemoryWriter
+    reader: StallingReader
+    clock: SteppedClock
     paused_until_ms: int = 0
+    leaving: bool = False
+    stalled_ms: dict[str, int] = field(default_factory=dict)  # table → since when, of `World.clock`
 
 
 @dataclass
 class World:
+    """Topics, workers and a store.
+
+    Attributes:
+        happened: how often what happened, by kind.
+        cut: partitions whose decision log lost records.
+        changed_ms: table → offset and time of every row.
+        uneven: publishes take 0 to 4 ms, else 1.
+        fates: what becomes of the next ones.
+        watch: sees every publish of a member before it is under way.
+    """
+
     seed: int
-    faults: Faults = field(default_factory=Faults)
     workers: int = 2
     snapshot_interval_ms: int = 3_000
     hot_units_max: int = 1_000
     rules: str = RULES
-    lane_rate: Rate = UNBOUNDED
+    turn_ms: Sequence[int] = TURN_MS
+    lane_rate: Rate = LANE_RATE_DEFAULT
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -183,12 +270,18 @@ class World:
         self.broker = MemoryBroker(topics | dict.fromkeys(single, 1), self.clock.now_ms)
         self.group = MemoryGroup(self.broker, TOPICS.intents)
         self.store = MemoryStateStore()
-        memory = self.snapshot_interval_ms, self.hot_units_max
-        self.realm = Realm("sim", "i1", PARTITIONS, TOPICS, "sim", True, *memory, lane_rate=self.lane_rate)
-        self.healed = False
+        sizes = self.snapshot_interval_ms, self.hot_units_max
+        self.realm = Realm("sim", "i1", PARTITIONS, TOPICS, "sim", True, *sizes, self.lane_rate)
+        self.incarnations = MemoryIncarnations(self.realm.incarnation)
         self.trace: list[str] = []
+        self.happened = Counter[str]()
+        self.uneven = False
+        self.fates: deque[str] = deque()
+        self.watch: Callable[[Member, LogRecord], None] | None = None
+        self.cut: set[int] = set()
+        self.changed_ms: dict[str, list[tuple[int, int]]] = {}
         self.sent: dict[str, bytes] = {}
-        self.dumps = [self.store.snapshot()]
+        self.dumps: list[Dump] = []
         self._names = iter(range(10_000))
         self._tables()
         self.push_rules(1, self.rules)
@@ -198,9 +291,13 @@ class World:
 
     def _tables(self) -> None:
         for row in identities():
-            self.broker.append(TOPICS.identity, 0, row["agent_id"].encode(), orjson.dumps(row))
+            self.put_row("identity", row["agent_id"], orjson.dumps(row))
         for row in classified():
-            self.broker.append(TOPICS.classification, 0, row["subject"].encode(), orjson.dumps(row))
+            self.put_row("classification", row["subject"], orjson.dumps(row))
+
+    def put_row(self, table: str, key: str, row: bytes | None) -> None:
+        offset = self.broker.append(TOPICS.table(table), 0, key.encode(), row)
+        self.changed_ms.setdefault(table, []).append((offset, self.clock.elapsed_ms()))
 
     def push_rules(self, revision: int, text: str = RULES, *, now: bool = False) -> None:
         data = bundle(text)
@@ -211,35 +308,39 @@ class World:
         self.revision = revision
 
     def _member(self) -> Member:
-        name = f"w{next(self._names)}"
-        writer = MemoryWriter(self.broker, fate=self._fate)
+        name, clock, reader = f"w{next(self._names)}", SteppedClock(self.clock), StallingReader(self.broker)
+        writer = MemoryWriter(self.broker, fate=lambda record: self._fate(member, record))
         ports = Ports(
             consumer=MemoryInputConsumer(self.group, name),
             writer=writer,
-            reader=MemoryReader(self.broker),
+            reader=reader,
+            incarnations=self.incarnations,
             store=self.store,
-            clock=self.clock,
+            clock=clock,
             signer=UnsignedSigner(),
             verifier=UnsignedVerifier(),
-            metrics=NullMetrics(),
+            metrics=Told(self.happened),
             jitter=self.random.random,
         )
         writer_id = f"{self.random.getrandbits(128):032x}"
-        return Member(name, Worker(self.realm, ports, writer_id, RulesView("sim", compiled)), writer)
+        worker = Worker(self.realm, ports, writer_id, RulesView("sim", compiled))
+        member = Member(name, writer_id, worker, writer, reader, clock)
+        return member
 
-    def _fate(self, _record: object) -> Fate:
-        if self.healed:
-            return Fate(land_after_ms=1, report_after_ms=1)
-        roll, f = self.random.random(), self.faults
-        if roll < f.lost:
-            return Fate(land_after_ms=3_000, report_after_ms=3_000, lands=False, reports="failed")
-        if roll < f.lost + f.falsely_failed:
-            return Fate(land_after_ms=self.random.randint(1, 4_000), report_after_ms=3_000, reports="failed")
-        if roll < f.lost + f.falsely_failed + f.delayed:
-            late = self.random.randint(10, 2_500)
-            return Fate(land_after_ms=late, report_after_ms=late)
-        quick = self.random.randint(0, 4)
+    def _fate(self, member: Member, record: LogRecord) -> Fate:
+        if self.watch is not None:
+            self.watch(member, record)
+        if self.fates:
+            kind = self.fates.popleft()
+            self.tell(kind, f"a publish of {member.name} to {record.topic}")
+            return FATES[kind](self.random)
+        quick = self.random.randint(0, 4) if self.uneven else 1
         return Fate(land_after_ms=quick, report_after_ms=quick)
+
+    def tell(self, kind: str, what: str = "") -> None:
+        """Something happened."""
+        self.happened[kind] += 1
+        self.trace.append(f"{self.clock.elapsed_ms():>8} ms  {kind}: {what}".removesuffix(": "))
 
     # --- what happens ---
 
@@ -285,7 +386,9 @@ class World:
         if verdicts:
             record, body = self.random.choice(verdicts)
             digest = hashlib.sha256(record.value or b"").hexdigest()
-            kind = "approve_or_deny" if body["decision"] == "hold" else self.random.choice(("outcome", "outcome", "child"))
+            kind = (
+                "approve_or_deny" if body["decision"] == "hold" else self.random.choice(("outcome", "outcome", "child"))
+            )
             getattr(self, f"_{kind}")(body, digest, record.offset)
 
     def _outcome(self, body: dict[str, Any], digest: str, _offset: int) -> None:
@@ -340,75 +443,91 @@ class World:
         """All records of a partition."""
         return self.broker.read(topic, partition, 0, 10**9)
 
-    def turn(self) -> None:
-        self.clock.advance(self.random.choice((0, 1, 1, 2, 5, 20)))
-        if not self.healed:
-            self._strike()
+    def inputs_end(self, partition: int) -> int:
+        """Offset after the last input; transaction markers at the log's end are none."""
+        records = self.everything(TOPICS.intents, partition)
+        return records[-1].offset + 1 if records else 0
+
+    def turn(self, spans_ms: Sequence[int] | None = None) -> None:
+        self.clock.advance(self.random.choice(spans_ms or self.turn_ms))
         now = self.clock.elapsed_ms()
         awake = [m for m in self.members if m.paused_until_ms <= now]
-        if awake:
-            self.random.choice(awake).worker.step(0)
-
-    def _strike(self) -> None:
-        f = self.faults
-        if self.random.random() < f.crash:
-            self.crash(self.random.randrange(len(self.members)))
-        if self.random.random() < f.pause:
-            member = self.random.choice(self.members)
-            member.paused_until_ms = self.clock.elapsed_ms() + self.random.randint(100, 12_000)
-            self.trace.append(f"{self.clock.elapsed_ms()} pause {member.name} until {member.paused_until_ms}")
-        if self.random.random() < f.store:
-            self._strike_store()
-        if self.random.random() < f.away:
-            self.store.down = not self.store.down
-            self.trace.append(f"{self.clock.elapsed_ms()} store {'away' if self.store.down else 'back'}")
-
-    def _strike_store(self) -> None:
-        kind = self.random.choice(("down", "flush", "lose", "dump", "restore", "drop"))
-        self.trace.append(f"{self.clock.elapsed_ms()} store {kind}")
-        if kind == "down":
-            self.store.down = not self.store.down
-        elif kind == "flush":
-            self.store.flush()
-        elif kind == "lose":
-            self.store.lose_next_answer = True
-        elif kind == "dump":
-            self.dumps.append(self.store.snapshot())
-        elif kind == "restore":
-            self.store.restore(self.random.choice(self.dumps))
-        else:
-            self.store.drop_units([f"a:{self.random.choice(list(AGENTS))}"])
+        if not awake:
+            return
+        member = self.random.choice(awake)
+        member.worker.step(0)
+        if member.leaving and member.worker.stopped:
+            member.worker.close()
+            self.replace(member)
 
     def crash(self, index: int) -> None:
         member = self.members[index]
         member.writer.crash(self.random.choice((0, 1, 3, None)))
-        self.trace.append(f"{self.clock.elapsed_ms()} crash {member.name}")
-        self.members[index] = self._member()
-        self.trace.append(f"{self.clock.elapsed_ms()} start {self.members[index].name}")
+        self.replace(member)
 
-    def heal(self, turns_max: int = 60_000) -> None:
-        """No more faults; everybody runs until every input is covered and everything is confirmed."""
-        self.healed = True
+    def replace(self, member: Member) -> None:
+        """Another one takes its place; the group learns of the old one what it told."""
+        self.members[self.members.index(member)] = self._member()
+
+    def heal(self) -> None:
+        """No more faults; everybody runs until every input is covered and everything is confirmed (V9)."""
         self.store.down = False
+        self.fates.clear()
+        self.broker.append_off_ms = 0
         for member in self.members:
-            member.paused_until_ms = 0
-        for _ in range(turns_max):
-            self.turn()
-            if self.settled():
-                return
+            member.paused_until_ms = member.clock.off_ms = 0
+            member.reader.stalled.clear()
+            member.stalled_ms.clear()
+        for agent in (
+            AGENTS if self.cut else ()
+        ):  # an owner at rest learns only from its next record that others are gone
+            self.send(agent_id=agent, by=agent)
+        healed_ms = self.clock.elapsed_ms()
+        for turn in range(HEAL_TURNS_MAX):
+            self.turn(HEAL_TURN_MS)
+            if turn % SETTLED_LOOK_TURNS == 0:
+                if self.settled():
+                    return
+                self.resume_halted()
+                if self.clock.elapsed_ms() - healed_ms > HEAL_MS_MAX:
+                    break
         phases = {m.name: {p: (o.phase, o.why) for p, o in m.worker.owners.items()} for m in self.members}
-        raise AssertionError(f"seed {self.seed}: not settled: {phases}")
+        raise Violation("V9", f"not settled after {self.clock.elapsed_ms() - healed_ms} ms: {phases}")
+
+    def resume_halted(self) -> None:
+        """An operator lets halted partitions go on without what they lost."""
+        halted = {p for m in self.members for p, o in m.worker.owners.items() if o.phase is Phase.HALTED}
+        for partition in sorted(halted):
+            verifier = UnsignedVerifier()
+            source = Source(MemoryReader(self.broker), TOPICS, "i1", verifier, self.store, self.clock)
+            operator = Operator(
+                MemoryWriter(self.broker), UnsignedSigner(), f"{self.random.getrandbits(128):032x}", "sim"
+            )
+            try:
+                plan = planned(source, standing(source, partition))
+            except CallerError:
+                continue  # it was resumed, and its worker has not looked since
+            place = resume(source, plan, operator, "a record of the log was lost")
+            self.tell("resume", f"partition {partition} goes on at {place.offset}, input {plan.next_input}")
 
     def settled(self) -> bool:
         owners = {p: o for m in self.members for p, o in m.worker.owners.items() if o.phase is Phase.DECIDING}
-        if set(owners) != set(range(PARTITIONS)):
+        if set(owners) != set(range(PARTITIONS)) or any(member.leaving for member in self.members):
             return False
-        ends = [self.broker.bounds(TOPICS.intents, p)[1] for p in range(PARTITIONS)]
-        done = all(owners[p].place.header.next_input == ends[p] and not owners[p].in_flight for p in owners)
-        done = done and not any(owner.state.warmed for owner in owners.values())
-        done = done and all(owner.place.header.rules[1] == self.revision for owner in owners.values())
-        return done and all(
-            self._stored(p) == owners[p].place.offset or owners[p].place.header.next_input == 0 for p in owners
+        headers = {p: owner.place.header for p, owner in owners.items()}
+        return (
+            all(headers[p].next_input >= self.inputs_end(p) and not owners[p].in_flight for p in owners)
+            and all(self._stands(owner.place) for owner in owners.values())
+            and not any(owner.state.warmed for owner in owners.values())
+            and all(header.rules is not None and header.rules[1] == self.revision for header in headers.values())
+            and all(self._stored(p) == owners[p].place.offset or not headers[p].next_input for p in owners)
+        )
+
+    def _stands(self, place: Place) -> bool:
+        """Is it in the log, as that is now?"""
+        records = self.broker.read(TOPICS.verdicts, place.header.partition, place.offset, 1)
+        return place.offset < 0 or any(
+            r.offset == place.offset and digest_of(r.value or b"") == place.digest for r in records
         )
 
     def _stored(self, partition: int) -> int:

@@ -129,3 +129,10 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     os.close(reader)
     with os.fdopen(writer, "w") as closed_pipe:
         assert python("-c", RUN, "--help", stdout=closed_pipe).stderr == ""
+
+
+def test_the_way_to_start_a_stack_names_the_folder_that_was_asked_about(tmp_path) -> None:
+    asked = python("-c", RUN, "status", "--dir", str(tmp_path))
+    assert (asked.returncode, asked.stdout.splitlines()[-1]) == (1, f"→ start it: harness up --dir {tmp_path.resolve()}")
+    usual = python("-c", RUN, "status", cwd=tmp_path)
+    assert usual.stdout.splitlines()[-1] == "→ start it: harness up"

@@ -9,8 +9,8 @@ import pytest
 
 from harness_stream import config
 from harness_stream.cli.compose import realm_of
-from harness_stream.config import Settings, load_settings
-from harness_stream.core.limits import HOT_STORED_BYTES_MAX
+from harness_stream.config import NAME_CHARS_MAX, Settings, load_settings
+from harness_stream.core.limits import HOT_STORED_BYTES_MAX, IDENTIFIER_CHARS_MAX
 from harness_stream.errors import ConfigError
 
 
@@ -52,7 +52,7 @@ class TestAVariableThatIsNearlyASetting:
     )
     def test_is_ignored_and_told_with_the_one_that_was_meant(self, caplog, typed, meant):
         assert load_settings(env={typed: "1"}) == load_settings(env={})
-        assert caplog.messages == [f"{typed} is no setting and is ignored; did you mean {meant}?"]
+        assert caplog.messages == [f"{typed} is no setting and is ignored; did you mean {meant}? [setting_ignored]"]
 
     def test_is_told_once_in_a_process(self, caplog):
         for _ in range(3):
@@ -69,7 +69,7 @@ class TestAVariableThatIsNearlyASetting:
             check=True,
         )
         assert done.stdout == "default\n"
-        assert done.stderr == "HARNESS_REALN is no setting and is ignored; did you mean HARNESS_REALM?\n"
+        assert done.stderr == "HARNESS_REALN is no setting and is ignored; did you mean HARNESS_REALM? [setting_ignored]\n"
 
 
 # What our own tests read, and what one delivery service sets in every step it runs.
@@ -86,6 +86,25 @@ def test_variables_of_others_are_left_alone_in_silence(caplog):
 def test_a_prefix_that_no_topic_may_have_is_refused(prefix):
     with pytest.raises(ConfigError, match="first part of topic names"):
         load_settings(env={}, prefix=prefix)
+
+
+@pytest.mark.parametrize("name", ["bootstrap", "redis_url", "realm", "group", "rule_set", "metrics_host"])
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_text_is_refused_since_a_script_meant_something_by_it(name, empty):
+    with pytest.raises(ConfigError, match=f"`{name}` is empty"):
+        load_settings(env={f"HARNESS_{name.upper()}": empty})
+
+
+@pytest.mark.parametrize("name", ["realm", "group", "rule_set"])
+@pytest.mark.parametrize("text", ["two words", "x" * (IDENTIFIER_CHARS_MAX + 1)])
+def test_a_name_that_no_event_could_carry_is_refused(name, text):
+    assert NAME_CHARS_MAX == IDENTIFIER_CHARS_MAX
+    with pytest.raises(ConfigError, match=f"`{name}` cannot be"):
+        load_settings(env={}, **{name: text})
+
+
+def test_rules_that_are_ignored_may_be_none():
+    assert load_settings(env={}, risk_ignored_rules="").risk_ignored_rules == ""
 
 
 def test_memory_is_shared_among_partitions_in_units_and_in_bytes():

@@ -78,6 +78,15 @@ def test_each_verdict_is_named_by_digest_and_offset():
         assert told["verdict_offset"] == 2
 
 
+def test_an_intent_without_a_verdict_is_named_by_the_id_it_was_published_under():
+    with Live(lambda _intent: (None, {})) as live:
+        with HarnessSync.connect(**live.connection()) as harness:
+            told, _ = answered(harness, replace(WISH, deadline_ms=100), None)
+        [intent] = live.worker.of("intent")
+    assert (told.decision, told.verdict_digest, told.intent_id) == ("none", "", intent["intent_id"])
+    assert f"\n  intent {intent['intent_id']}" in text(told)
+
+
 def test_a_report_that_is_refused_is_told_after_the_verdict():
     told, unreported, outcomes = sent(PLAIN, report="done", refuse={"outcome": "outcome_known"})
     assert (told.decision, told.reported, outcomes) == ("approve", None, ["done"])

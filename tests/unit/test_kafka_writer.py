@@ -39,3 +39,25 @@ def test_a_fatal_error_fails_what_is_open_and_the_next_append_has_a_new_producer
     writer.append("t", 0, None, b"c", token=3)
     assert [p.taken for p in built] == [2, 1]
     assert writer.deliveries() == []
+
+
+class FatalWhenServed(FatalAfterOne):
+    """The same, which says so where callbacks are served."""
+
+    def poll(self, _timeout_s):
+        if self.taken:
+            raise KafkaException(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "sequence lost", fatal=True))
+        return 0
+
+    flush = poll
+
+
+@pytest.mark.parametrize("serve", [lambda writer: writer.deliveries(), lambda writer: writer.flush(10)])
+def test_a_fatal_error_told_while_waiting_ends_nobody(monkeypatch, serve):
+    """A log that became shorter than the producer's numbers (three restored disks) is told by `poll`."""
+    monkeypatch.setattr(log, "Producer", FatalWhenServed)
+    writer = log.KafkaWriter("127.0.0.1:1")
+    writer.append("t", 0, None, b"a", token=1)
+    fates = serve(writer) or writer.deliveries()
+    assert [(f.token, f.offset) for f in fates] == [(1, None)]
+    assert writer.deliveries() == []

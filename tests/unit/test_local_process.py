@@ -68,6 +68,39 @@ def test_a_stack_without_ports_means_those_it_last_had_whether_a_server_died_or_
     assert Stack(tmp_path / "new").redis_url == "redis://127.0.0.1:6379/0"
 
 
+def addresses(stack: Stack) -> list[str]:
+    return [broker.address for broker in stack.brokers]
+
+
+def test_three_brokers_share_a_folder_and_take_ports_from_the_first_one_on(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, brokers=3, kafka_port=19092)
+    assert addresses(stack) == ["127.0.0.1:19092", "127.0.0.1:19093", "127.0.0.1:19094"]
+    assert stack.bootstrap == ",".join(addresses(stack))
+    assert [service.name for service in stack.status()] == ["redis", "kafka-1", "kafka-2", "kafka-3"]
+    assert len({service.log for service in stack.status()}) == 4
+
+
+def test_a_folder_of_three_brokers_stays_one_and_keeps_its_ports(tmp_path: Path) -> None:
+    first = DetachedProcess("kafka-1", tmp_path / "kafka-1")
+    first.spawn(SLEEPS, address="127.0.0.1:19092")
+    first.stop(5)
+    assert addresses(Stack(tmp_path)) == addresses(Stack(tmp_path, brokers=3, kafka_port=19092))
+    with pytest.raises(CallerError, match="holds the data of 3 brokers, not of 1"):
+        Stack(tmp_path, brokers=1)
+
+
+def test_a_folder_of_one_broker_is_not_made_one_of_three(tmp_path: Path) -> None:
+    (tmp_path / "kafka").mkdir()
+    with pytest.raises(CallerError, match="holds the data of 1 broker, not of 3"):
+        Stack(tmp_path, brokers=3)
+
+
+@pytest.mark.parametrize(("brokers", "port", "why"), [(2, 9092, "1 or 3 brokers, not 2"), (3, 65_531, "6 ports")])
+def test_a_cluster_that_cannot_be_is_refused(tmp_path: Path, brokers: int, port: int, why: str) -> None:
+    with pytest.raises(CallerError, match=why):
+        Stack(tmp_path, brokers=brokers, kafka_port=port)
+
+
 def test_it_runs_in_a_session_of_its_own_so_ctrl_c_does_not_reach_it(process: DetachedProcess) -> None:
     pid = start(process, SLEEPS)
     assert os.getsid(pid) == pid != os.getsid(0)

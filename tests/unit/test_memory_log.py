@@ -144,6 +144,27 @@ def test_append_time_never_steps_back():
     assert [r.timestamp_ms for r in stepping.read("t", 0, 0, 2)] == [5_000, 5_000]
 
 
+def test_append_time_steps_back_with_the_brokers_clock(broker):
+    for off_ms in (4_000, -4_000):
+        broker.append_off_ms = off_ms
+        broker.append("out", 0, None, b"a")
+    assert [r.timestamp_ms for r in broker.read("out", 0, 0, 2)] == [5_000, -3_000]
+
+
+def test_a_writer_whose_records_were_lost_has_what_is_under_way_and_the_next_one_refused(broker, clock):
+    writer = MemoryWriter(broker, fate=fates(Fate(), Fate(land_after_ms=5, report_after_ms=5)))
+    writer.append("out", 0, None, b"a", token=1)
+    writer.append("out", 0, None, b"b", token=2)
+    broker.truncate_from("out", 0, 0)
+    writer.break_sequence("out", 0)
+    writer.append("out", 0, None, b"c", token=3)
+    writer.append("out", 0, None, b"d", token=4)
+    writer.append("out", 1, None, b"e", token=5)
+    clock.advance(5)
+    assert (values(broker), values(broker, partition=1)) == ([b"d"], [b"e"])
+    assert {d.token: d.offset for d in writer.deliveries()} == {1: 0, 2: None, 3: None, 4: 0, 5: 0}
+
+
 def test_skipped_offsets_hold_no_record_but_count(broker):
     reader = MemoryReader(broker)
     reader.follow("out", 0, 0)

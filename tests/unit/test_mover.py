@@ -6,8 +6,9 @@ from harness_stream.adapters.memory.state import MemoryStateStore
 from harness_stream.core.fold import Place
 from harness_stream.core.limits import STORE_PATIENCE_MS
 from harness_stream.core.state import State
+from harness_stream.core.units import decode_unit
 from harness_stream.errors import StateUnavailable
-from harness_stream.runtime.mover import FILLING, LOOK_MS, MOVE_UNITS, RETRY_MS, Mover
+from harness_stream.runtime.mover import FILLING, LOOK_MS, MOVE_UNITS, REFILL_UNITS, RETRY_MS, Mover
 from harness_stream.runtime.telemetry import PrometheusMetrics
 
 QUICK_UNITS = 10
@@ -127,3 +128,44 @@ def test_late_answers_far_apart_are_no_outage(caplog):
         partition.turn([MANY[0]])
         partition.offset += STORE_PATIENCE_MS // RETRY_MS
     assert "does not answer" not in caplog.text
+
+
+def refilled(units, lost):
+    """A partition at rest that fills its store anew; the answers of the steps named in `lost` (from 0) do not come."""
+    partition = Partition()
+    for number in range(units):
+        partition.state.put(f"a:agent-{number}", ("since", "w", 1), 1)
+    partition.store = CountingStore()
+    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), None)
+    partition.mover.refill(partition.state)
+    place = Place.genesis("i", 0)._replace(offset=7)
+    for turn in range(1, 20):
+        partition.store.answers_lost = int(len(partition.store.heads) in lost)
+        assert partition.mover.flush(place, partition.state, turn * RETRY_MS)
+    return partition
+
+
+@pytest.mark.parametrize("units", [0, 5, 2 * REFILL_UNITS + 5])
+@pytest.mark.parametrize("lost", [{0}, {1}, {2}, {0, 1, 2}])
+def test_a_refill_ends_though_an_answer_was_lost_and_no_record_comes(units, lost):
+    """A clean stop waits for it: one that never ended kept its partition for ever (found by the simulation)."""
+    partition = refilled(units, lost)
+    assert not partition.mover.behind
+    assert partition.store.head(0).header != FILLING
+    assert len(partition.store.units(0)) == units
+    assert len(partition.store.heads) == 1 + units // REFILL_UNITS, "each part was sent once"
+
+
+def test_what_changes_while_a_part_is_under_way_is_not_taken_for_sent():
+    partition = Partition()
+    partition.store = CountingStore()
+    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), None)
+    partition.state.put(MANY[0], ("since", "w", 1), 1)
+    partition.mover.refill(partition.state)
+    partition.store.answers_lost = 1
+    partition.turn([])
+    partition.turn([])
+    for _ in range(3):
+        partition.turn([MANY[0]])
+    stored = partition.store.load(0, [MANY[0]])[MANY[0]]
+    assert decode_unit(stored.base)[0][("since", "w", 1)] == partition.offset

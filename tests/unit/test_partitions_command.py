@@ -36,8 +36,8 @@ def table(**over):
 
 def test_a_line_has_owner_epoch_lag_checkpoint_rules_and_void_records():
     titles, line = table()
-    assert titles == "part state owner epoch next end lag log end checkpoint rules void"
-    assert line == "3 deciding abababab 2 40 42 2 61 1 min ago 7 (dddddddd) 1 of 9"
+    assert titles == "part state owner epoch next end lag log end checkpoint rules void rate"
+    assert line == "3 deciding abababab 2 40 42 2 61 1 min ago 7 (dddddddd) 11.1% of 9"
 
 
 def test_a_set_that_is_not_in_force_yet_stands_beside_the_one_that_is():
@@ -47,7 +47,7 @@ def test_a_set_that_is_not_in_force_yet_stands_beside_the_one_that_is():
 
 def test_what_nobody_knows_is_a_dash():
     unknown = dict.fromkeys(("epoch", "writer", "next_input", "lag", "checkpoint_age_ms", "rules"))
-    assert table(**unknown)[1] == "3 deciding - - - 42 - 61 none - 1 of 9"
+    assert table(**unknown)[1] == "3 deciding - - - 42 - 61 none - 11.1% of 9"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ class Worker:
         self.readback = Readback(TOPIC, 0, self, self.reading, self.tail)
 
     def turn(self):
-        self.reading.step(self.clock.now_ms())
+        self.reading.step(self.clock.elapsed_ms())
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 from worked import Worked
 
+from harness_stream.cli.main import app
 from harness_stream.cli.replay import replay
 from harness_stream.cli.replay_file import numbered
 from harness_stream.core import limits
@@ -24,6 +25,7 @@ from harness_stream.core.fold import Place
 from harness_stream.core.model import TABLES
 from harness_stream.core.rules.compile import load
 from harness_stream.core.rules.windows import Windows
+from harness_stream.errors import CallerError
 from harness_stream.runtime import replay as engine_of
 from harness_stream.runtime.replay import Replay
 from harness_stream.runtime.replay_lines import LINE_BYTES_MAX, time_of, uuid7
@@ -442,3 +444,13 @@ def test_a_file_is_decided_as_a_worker_decided_the_same_inputs(seed: int, gaps_m
     replayed = Replay(Windows(load(RULES)), worked.rows(), "sim")
     told = [essence(body) for body in taken(replayed, *worked.lines()) if body is not None]
     assert sorted(told) == sorted(essence(body) for body, _ in worked.bodies() if body["kind"] != "switch")
+
+
+@pytest.mark.parametrize(
+    ("option", "text"), [("--since", "soon"), ("--history", "-5m"), ("--from", "0/x"), ("--to", "yesterday")]
+)
+def test_a_part_that_is_none_is_said_before_a_log_is_asked(option, text):
+    rules = str(EXAMPLES / "rules" / "production.yaml")
+    result = CliRunner().invoke(app, ["replay", "--rules", rules, "--from-log", option, text])
+    assert isinstance(result.exception, CallerError)
+    assert f"{option} {text}" in result.exception.message

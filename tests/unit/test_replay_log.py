@@ -26,6 +26,8 @@ from harness_stream.runtime import replay_feed
 from harness_stream.runtime.replay_feed import DecidedLog, Feed, Stretch, merged, ranges_of
 from harness_stream.runtime.replay_log import Answered, Known, LogReplay
 from harness_stream.wire.decisions import read_body
+from tests.simulation.faults import NETWORK
+from tests.simulation.script import run
 from tests.simulation.world import ACTIONS, AGENTS, NEW_RULES, PARTITIONS, RULES, TOPICS, World
 
 if TYPE_CHECKING:
@@ -100,11 +102,7 @@ def test_the_same_rules_decide_any_stretch_as_it_was_decided(seed: int, first: i
 
 @pytest.mark.parametrize("seed", range(6))
 def test_void_records_takeovers_stale_tables_and_lost_state_change_nothing(seed: int):
-    world = World(seed)
-    for _ in range(600):
-        world.random.choice([world.send, world.send, world.follow_up, world.mandate, *[lambda: None] * 6])()
-        world.turn()
-    world.heal()
+    world = run(2 * seed, [*NETWORK, "crash", "pause", "table stall", "store away", "store loss", "store restore"], 120)
     told = replayed(world, RULES, 3)
     assert told
     assert [essence(body) for _, body in told] == [essence(answer) for answer, _ in told]

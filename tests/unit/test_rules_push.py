@@ -108,6 +108,46 @@ def test_people_see_mistakes_and_warnings(tmp_path, text, options, code, told):
     assert told in result.exception.message
 
 
+@pytest.mark.parametrize(
+    ("options", "told", "hint"),
+    [
+        (("--set", "m=1"), "`--set m`: there is no parameter `m`; nothing was pushed", "known: `n`"),
+        (("--set", "n=bad"), "`--set n`: `params.n` is a number, and this is a text; nothing was pushed", "like 3"),
+        (("--set", "n=9007199254740993"), "`--set n`: out of range; nothing was pushed", "between"),
+    ],
+)
+def test_a_setting_that_the_file_does_not_take_is_the_flags_mistake_and_not_the_files(tmp_path, options, told, hint):
+    text = SOUND.replace("rules:", "params: {n: 3}\nrules:").replace("'true'", "'chain.events < params.n'")
+    result = pushed(tmp_path, text, *options)
+    assert isinstance(result.exception, CallerError)
+    assert result.exception.message == told
+    assert hint in result.exception.hint
+    assert result.stderr == ""
+    both = pushed(tmp_path, text.replace("chain.events", "chain.evnts"), *options)
+    assert "has mistakes; nothing was pushed" in both.exception.message
+    assert "[setting]" in both.stderr
+    assert "[unknown-field]" in both.stderr
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda file: None, "No such file or directory"),
+        (lambda file: file.mkdir(), "Is a directory"),
+        (lambda file: file.write_bytes(b"\x89PNG\xff"), "not UTF-8 at byte 0"),
+        (lambda file: file.write_bytes(b"#" * 300_000), "larger than 262,144 bytes"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_not_said_to_have_mistakes(tmp_path, make, told):
+    file = tmp_path / "r.yaml"
+    make(file)
+    result = CliRunner().invoke(app, ["rules", "push", str(file)])
+    assert isinstance(result.exception, CallerError)
+    assert result.exception.message == f"{file}: {told}; nothing was pushed"
+    data = orjson.loads(CliRunner().invoke(app, ["rules", "push", str(file), "--json"]).stdout)
+    assert [m["code"] for m in data["mistakes"]] == ["unreadable"]
+
+
 def test_watching_a_file_that_is_not_there_says_so_and_takes_it_when_it_comes(tmp_path):
     file = tmp_path / "r.yaml"
     command = [sys.executable, "-m", "harness_stream", "rules", "push", "--watch", "--json", str(file)]

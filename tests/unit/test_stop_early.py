@@ -1,4 +1,4 @@
-"""SIGTERM in a command's first moments: it ends at once, and says which kind of end that was."""
+"""SIGTERM, or Ctrl-C, in a command's first moments: it ends at once, and says which kind of end that was."""
 
 import signal
 import socket
@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from harness_stream.__main__ import EXIT_TERMINATED
+from harness_stream.__main__ import EXIT_INTERRUPTED, EXIT_TERMINATED
 
 STOP_S_MAX = 10  # a quarter of a second on an idle machine
 
@@ -18,22 +18,23 @@ import os, signal, sys
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == awaited:
-            os.kill(os.getpid(), signal.SIGTERM)
-awaited, *sys.argv[1:] = sys.argv[1:]
+            os.kill(os.getpid(), int(number))
+number, awaited, *sys.argv[1:] = sys.argv[1:]
 sys.meta_path.insert(0, Finder())
 from harness_stream.__main__ import main
 main()
 """
 
 
-def stopped_while_importing(module, folder, *words):
-    command = [sys.executable, "-c", STOPPED_AT_IMPORT, module, *words]
+def stopped_while_importing(module, folder, *words, by=signal.SIGTERM):
+    command = [sys.executable, "-c", STOPPED_AT_IMPORT, str(int(by)), module, *words]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_a_command_that_is_only_being_imported_ends_with_143(tmp_path):
-    done = stopped_while_importing("typer", tmp_path, "worker")
-    assert (done.returncode, done.stdout, done.stderr) == (EXIT_TERMINATED, "", "")
+@pytest.mark.parametrize(("by", "code"), [(signal.SIGTERM, EXIT_TERMINATED), (signal.SIGINT, EXIT_INTERRUPTED)])
+def test_a_command_that_is_only_being_imported_ends_in_silence_with_the_code_of_the_signal(tmp_path, by, code):
+    done = stopped_while_importing("typer", tmp_path, "worker", by=by)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
 
 
 def test_a_worker_that_imports_its_clients_ends_with_0_since_it_was_asked_to_stop(tmp_path):

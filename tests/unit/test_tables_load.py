@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -15,13 +16,16 @@ from harness_stream.adapters.tables_source import ROW_NODES_MAX, read_folder
 from harness_stream.cli import tables
 from harness_stream.cli.tables import Options, load_folder, topics_of
 from harness_stream.config import Settings
-from harness_stream.core.tables import IdentityRow, lane_of
+from harness_stream.core.events import Part
+from harness_stream.core.limits import INTEGER_MAX
+from harness_stream.core.tables import TABLES, TIME_FIELDS, IdentityRow, lane_of
 from harness_stream.errors import BrokerUnavailable, ConfigError
 from harness_stream.runtime.table_load import SILENCE_MS_MAX, read_tables
 from harness_stream.wire.codec import decode_row
 
 SAMPLES = Path(__file__).parents[2] / "examples" / "tables"
 TOPICS = topics_of(Settings())
+RISK = "- {{subject: '{}', score: 0.5, valid_until: 1}}\n"
 IDENTITY = "- {agent_id: a, tenant: acme}\n- {agent_id: b, tenant: acme}\n"
 
 
@@ -41,6 +45,11 @@ class Realm:
         reader, writer = MemoryReader(self.broker), MemoryWriter(self.broker)
         return load_folder(self.folder, reader, writer, topics=TOPICS, clock=self.clock, options=Options(**options))
 
+    def feed(self, table, key, value):
+        """A row that its feeder writes, which says so."""
+        writer = MemoryWriter(self.broker)
+        writer.append(TOPICS[table], 0, key.encode(), value, [("ce_source", b"/harness/a-feeder")])
+
     def log(self, table="identity"):
         return [(r.key.decode(), r.value) for r in self.broker.read(TOPICS[table], 0, 0, 10_000)]
 
@@ -58,6 +67,54 @@ def places(mistakes):
 
 
 # --- Files ---
+
+NINE = "2026-11-02T09:00:00Z"
+NINE_MS = 1_793_610_000_000
+
+
+@pytest.mark.parametrize("time", [NINE, f'"{NINE}"', str(NINE_MS)])
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("risk_yaml", "- {{subject: 'tool:a', score: 0.5, valid_until: {}}}\n"),
+        ("risk_jsonl", '{{"subject":"tool:a","score":0.5,"valid_until":{}}}\n'),
+        ("risk_csv", "subject,score,valid_until\ntool:a,0.5,{}\n"),
+    ],
+)
+def test_a_time_is_rfc_3339_in_utc_or_epoch_ms_in_every_kind_of_file(realm, file, text, time):
+    time = f'"{NINE}"' if "jsonl" in file and time == NINE else time
+    realm.write(**{file: text.format(time)})
+    assert not realm.load().mistakes
+    assert realm.rows("risk")["tool:a"].valid_until == NINE_MS
+
+
+def test_times_inside_of_a_field_have_both_forms_too(realm):
+    key = f"{{kid: k, alg: ed25519, public: {'Ab3_' * 10}Ab0, not_before: {NINE}, not_after: {NINE_MS}}}"
+    realm.write(identity_yaml=f"- {{agent_id: a, keys: [{key}]}}\n")
+    assert not realm.load().mistakes
+    [stored] = realm.rows()["a"].keys
+    assert (stored.not_before, stored.not_after) == (NINE_MS, NINE_MS)
+
+
+@pytest.mark.parametrize("time", ["2026-11-02", "2026-11-02T09:00:00", "2026-11-02T09:00:00+01:00", "soon", "-1", "1.5"])
+def test_what_is_no_time_is_told_both_forms(realm, time):
+    realm.write(risk_csv=f"subject,score,valid_until\ntool:a,0.5,{time}\n")
+    [mistake] = realm.load().mistakes
+    assert (mistake.line, mistake.message) == (2, "`valid_until` is no time")
+    assert mistake.fix == "write RFC 3339 in UTC, 2026-11-02T09:00:00Z, or epoch ms"
+
+
+def test_every_time_of_a_row_may_be_written_in_both_forms():
+    def fields(model):
+        for name, about in model.model_fields.items():
+            yield name, about
+            for inner in (*get_args(about.annotation), about.annotation):
+                if isinstance(inner, type) and issubclass(inner, Part):
+                    yield from fields(inner)
+
+    bound = [(name, about.metadata) for model in TABLES.values() for name, about in fields(model)]
+    assert {name for name, metadata in bound if any(getattr(m, "le", 0) == INTEGER_MAX for m in metadata)} == TIME_FIELDS
+
 
 
 def test_the_same_row_reads_the_same_from_every_format(tmp_path):
@@ -106,7 +163,7 @@ def test_csv_writes_a_list_of_objects_as_json(tmp_path):
         ("identity.yaml", "- agent_id: a\n  delegation:\n    depth: 99\n", 3, "`delegation.depth`"),
         ("identity.yaml", "- agent_id: a\n  owner: x\n  owner: y\n", 3, "`owner` stands twice"),
         ("identity.yaml", "- agent_id: 5\n", 1, "`agent_id`"),
-        ("identity.yaml", "- agent_id: a\n  owner: 2026-01-01\n", 1, "no JSON"),
+        ("identity.yaml", "- agent_id: a\n  owner: !!binary aGk=\n", 1, "no JSON"),
         ("identity.yaml", "- agent_id: a\n  owner: !!python/name:os.system x\n", 2, "constructor"),
         ("identity.yaml", "- agent_id: a\n  [x]: y\n", 2, "must be a text"),
         ("identity.yaml", "agent_id: a\n", 1, "not a list"),
@@ -255,6 +312,37 @@ def test_prune_deletes_what_the_files_do_not_have_only_in_tables_that_have_a_fil
     assert realm.load(prune=True).tables == {"identity": tables.TableReport(0, 1, 1, 2)}
     assert realm.log()[-1] == ("b", None)
     assert set(realm.rows("infrastructure")) == {"w"}
+
+
+def test_prune_leaves_rows_alone_that_a_feeder_keeps_up_to_date_and_says_so(realm):
+    realm.write(risk_yaml=RISK.format("tool:a") + RISK.format("tool:b"))
+    realm.load()
+    realm.feed("risk", "agent:runaway", b'{"subject":"agent:runaway","score":0.9,"valid_until":1}')
+    realm.feed("risk", "tool:b", b'{"subject":"tool:b","score":0.9,"valid_until":1}')  # in the file, and its row again
+    realm.write(risk_yaml=RISK.format("tool:b"))
+    report = realm.load(prune=True)
+    assert (report.deleted, report.kept) == ({"risk": ["tool:a"]}, {"risk": ["agent:runaway"]})
+    assert set(realm.rows("risk")) == {"tool:b", "agent:runaway"}
+    assert tables._report_text(report).endswith("\nnot deleted from risk, a feeder writes it: `agent:runaway`")
+
+
+def test_a_row_that_a_load_wrote_over_a_feeders_is_the_loads_until_the_feeder_writes_it_again(realm):
+    realm.feed("risk", "tool:a", b'{"subject":"tool:a","score":0.9,"valid_until":1}')
+    realm.write(risk_yaml=RISK.format("tool:a") + RISK.format("tool:b"))
+    realm.load()
+    realm.write(risk_yaml=RISK.format("tool:b"))
+    assert realm.load(prune=True).deleted == {"risk": ["tool:a"]}
+
+
+def test_prune_refuses_to_delete_every_row_that_is_no_feeders_and_never_deletes_one_of_those(realm):
+    realm.write(risk_yaml=RISK.format("tool:a"))
+    realm.load()
+    realm.feed("risk", "agent:runaway", b'{"subject":"agent:runaway","score":0.9,"valid_until":1}')
+    realm.write(risk_yaml="")
+    with pytest.raises(ConfigError, match="1 of risk: `tool:a`; nothing was written"):
+        realm.load(prune=True)
+    realm.load(prune_all=True)
+    assert set(realm.rows("risk")) == {"agent:runaway"}
 
 
 def test_prune_with_a_bad_row_deletes_nothing_because_the_bad_row_may_be_the_missing_one(realm):

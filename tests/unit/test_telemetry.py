@@ -97,8 +97,35 @@ def test_two_workers_in_one_process_do_not_share_counts():
     assert "harness_void_total 0.0" in two.exposition().decode()
 
 
+@pytest.mark.parametrize("series", [
+    'harness_denies_total{reason="quarantined"}',
+    'harness_denies_total{reason="rule"}',
+    'harness_rejects_total{reason="state_unavailable"}',
+    'harness_skips_total{reason="input_lost"}',
+    'harness_security_events_total{reason="halted"}',
+    'harness_security_events_total{reason="bypass"}',
+])  # fmt: skip
+def test_what_an_alert_waits_for_is_there_before_it_happens(series):
+    """Prometheus' `increase` sees no event that made its series."""
+    assert f"{series} 0.0" in PrometheusMetrics().exposition().decode()
+
+
+def test_what_is_dropped_is_shown_no_more_and_begins_anew():
+    metrics = PrometheusMetrics()
+    for partition in ("3", "4"):
+        metrics.gauge("harness_lag", 7, partition=partition)
+        metrics.gauge("harness_partition_state", 1, state="deciding", partition=partition)
+    metrics.drop(partition="3")
+    text = metrics.exposition().decode()
+    assert 'partition="3"' not in text
+    assert 'harness_lag{partition="4"} 7.0' in text
+    metrics.gauge("harness_lag", 1, partition="3")
+    assert 'harness_lag{partition="3"} 1.0' in metrics.exposition().decode()
+
+
 def test_nobody_listens_to_null_metrics():
     NullMetrics().count("anything", 1, any="label")
+    NullMetrics().drop(any="label")
 
 
 def test_the_server_shows_metrics(serve):
@@ -153,6 +180,7 @@ def test_port_0_is_off_and_a_closed_server_frees_its_port():
         (Readiness(frozenset(), False, frozenset()), ["rules push"]),
         (Readiness(frozenset(), True, None), ["no partition assignment"]),
         (Readiness(frozenset(), True, frozenset({10, 2})), ["partitions 2, 10"]),
+        (Readiness(frozenset(), True, frozenset(), recreated=True), ["log topics recreated"]),
         (Readiness(frozenset({"risk"}), False, frozenset({1})), ["risk", "rules push", "partitions 1"]),
         (replace(READY, tables_stale=frozenset({"risk", "identity"})), ["fresh for 1000 ms: identity, risk;"]),
         (READY, []),

@@ -4,14 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness_stream.adapters.kafka.topics import Found, compare
+from harness_stream.adapters.kafka.topics import Found, compare, topics_for
+from harness_stream.config import Settings
+from harness_stream.errors import ConfigError
 from harness_stream.wire.topics import Requirement, Topics, retention_ms, topic_specs
 
 DAY_MS = 86_400_000
+KEPT_MS = retention_ms(Settings().max_timespan_ms, Settings().snapshot_interval_ms)
 
 
-def specs(*, partitions=8, kept_ms=DAY_MS, dev=False):
-    return {s.name: s for s in topic_specs("harness", partitions, kept_ms, dev=dev)}
+def specs(*, partitions=8, kept_ms=DAY_MS, replication=3):
+    return {s.name: s for s in topic_specs("harness", partitions, kept_ms, replication)}
 
 
 def wanted(spec):
@@ -73,13 +76,24 @@ def test_production_survives_the_loss_of_a_broker_and_dev_needs_only_one():
     for spec in specs().values():
         assert (spec.replication, wanted(spec)["min.insync.replicas"]) == (3, "2")
         assert wanted(spec)["unclean.leader.election.enable"] == "false"
-    for spec in specs(dev=True).values():
+    for spec in specs(replication=1).values():
         assert (spec.replication, wanted(spec)["min.insync.replicas"]) == (1, "1")
 
 
-@pytest.mark.parametrize("dev", [True, False])
-def test_what_was_just_created_has_no_differences(dev):
-    assert [d for s in specs(dev=dev).values() for d in compare(s, as_created(s))] == []
+def test_a_dev_realm_that_asks_for_three_replicas_gets_what_production_has():
+    assert topics_for(Settings(dev=True)) == tuple(specs(kept_ms=KEPT_MS, replication=1).values())
+    assert topics_for(Settings(dev=True, replication=3)) == topics_for(Settings())
+    assert topics_for(Settings()) == tuple(specs(kept_ms=KEPT_MS).values())
+
+
+def test_without_dev_a_realm_cannot_ask_for_fewer():
+    with pytest.raises(ConfigError, match="at least 3 replicas, not 1"):
+        topics_for(Settings(replication=1))
+
+
+@pytest.mark.parametrize("replication", [1, 2, 3])
+def test_what_was_just_created_has_no_differences(replication):
+    assert [d for s in specs(replication=replication).values() for d in compare(s, as_created(s))] == []
 
 
 def test_more_replicas_and_longer_retention_are_no_difference():

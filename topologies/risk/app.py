@@ -21,6 +21,7 @@ from harness_stream.config import Settings, load_settings
 from harness_stream.core import limits
 from harness_stream.errors import ConfigError, ProtocolError
 from harness_stream.ports import LogRecord
+from harness_stream.wire.cloudevents import CE_SOURCE, source_of
 from harness_stream.wire.codec import encode
 from harness_stream.wire.topics import Topics
 from topologies.risk.score import Decay, PartitionRisk
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 # How often scores are looked at and rows written: two a second at most for one agent, however fast it is denied.
 PUBLISH_S: Final = 0.5
+FEEDER: Final = "topologies.risk"
 # Kafka's number for "stamped by the broker" in a record batch.
 _LOG_APPEND_TIME: Final = 1
 # Tables are compacted topics of one partition, so that a revision is an offset (PROTOCOL §2).
@@ -96,6 +98,8 @@ def build(settings: Settings) -> faust.App:
     built.transport = _transport(built, risks)
     log = built.topic(risks.topic, key_serializer="raw", value_serializer="raw")
     table = built.topic(Topics(settings.prefix).risk, key_serializer="raw", value_serializer="raw")
+    # Says whose the rows are, so that `harness tables load --prune` leaves them alone.
+    feeder = {CE_SOURCE: source_of(settings.realm, FEEDER).encode()}
 
     @built.agent(log)
     async def fold(stream: Any) -> None:  # noqa: ANN401  Faust has no types
@@ -110,7 +114,7 @@ def build(settings: Settings) -> faust.App:
     async def publish() -> None:
         for key, row in risks.rows():
             value = None if row is None else encode(row)
-            await (await table.send(key=key.encode(), value=value, partition=_TABLE_PARTITION))
+            await (await table.send(key=key.encode(), value=value, partition=_TABLE_PARTITION, headers=feeder))
 
     return built
 

@@ -66,7 +66,7 @@ class KafkaAdmin:
             BrokerUnavailable: nobody answered in time.
         """
         futures = self.client.describe_topics(TopicCollection(names), request_timeout=ADMIN_S_MAX)
-        return {name: self._described(future) for name, future in futures.items()}
+        return {name: self.known(future) for name, future in futures.items()}
 
     def unavailable(self, detail: str) -> BrokerUnavailable:
         """The error of a broker that does not answer."""
@@ -75,7 +75,12 @@ class KafkaAdmin:
             hint="`harness up` starts one on this machine; `--bootstrap` or HARNESS_BOOTSTRAP names another",
         )
 
-    def _described(self, future: Future[TopicDescription]) -> TopicDescription | None:
+    def known(self, future: Future[Result]) -> Result | None:
+        """The future's result; None if the broker does not know the topic.
+
+        Raises:
+            As `result`.
+        """
         try:
             return self.result(future)
         except KafkaException as error:

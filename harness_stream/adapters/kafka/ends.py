@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -23,8 +22,9 @@ LOW_MS: Final = 1_000
 _STALE: Final = frozenset({KafkaError.FENCED_LEADER_EPOCH, KafkaError.NOT_LEADER_FOR_PARTITION})
 # A new client connects and learns its metadata in some 10 ms; a restarted broker needs about a second to know itself.
 RENEW_MS: Final = 1_000
-# Three rounds of queries in a row that no broker answered: this client may be the one that has lost it (see
-# standstill.py), and if not, a new one every so often costs nothing.
+# Three rounds of queries of a partition in a row that no broker answered: this client may have lost its brokers (see
+# standstill.py), or it goes on asking a leader that died, whatever the others answer: an admin client looks up leaders
+# once. If neither, a new one every so often costs nothing.
 SILENCE_MS_MAX: Final = 3 * FRESH_MS_MAX
 # An older answer is worth nothing (`fresh_as_of`), so a query is given up then.
 QUERY_S_MAX: Final = FRESH_MS_MAX / 1000
@@ -50,8 +50,7 @@ class _Query:
 
     def heard(self) -> bool:
         """Did a broker say anything? librdkafka's own errors are negative."""
-        failures = (future.exception() for future in (self.low, self.end))
-        return all(not isinstance(e, KafkaException) or e.args[0].code() >= 0 for e in failures)
+        return _said(self.low) and _said(self.end)
 
     def answer(self) -> Ends | None:
         try:
@@ -59,8 +58,16 @@ class _Query:
         except KafkaException:
             return None
         if low < 0 or end < low:
-            return None  # librdkafka's "invalid offset", given as a result under load; and two queries that crossed
+            return None  # a result that nobody gave (`_said`), or two queries that crossed
         return Ends(self.topic, self.partition, low, end, self.asked_at_ms)
+
+
+def _said(asked: Future[ListOffsetsResultInfo]) -> bool:
+    """Of several partitions asked at once those without an answer get librdkafka's invalid offset, and no error."""
+    error = asked.exception()
+    if isinstance(error, KafkaException):
+        return bool(error.args[0].code() >= 0)
+    return error is None and bool(asked.result().offset >= 0)
 
 
 class EndsQueries:
@@ -73,18 +80,18 @@ class EndsQueries:
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
         self._renewed_at_ms = 0
-        self._silent_since_ms: int | None = None  # when the first query without an answer was asked
+        self._silent_since_ms: dict[tuple[str, int], int] = {}  # when a partition's first unanswered query was asked
         self._lows: dict[tuple[str, int], tuple[int, Future[ListOffsetsResultInfo]]] = {}
-        self._admin = AdminClient(settings.admin(bootstrap))
+        self._admin: AdminClient | None = AdminClient(settings.admin(bootstrap))
         self._open: list[_Query] = []
 
     def ask(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
-        """Send a query; dropped if too many are open, the next one will do."""
+        """Send a query; dropped if too many are open, the next one will do. Nothing is asked after `close`."""
         places = [TopicPartition(topic, partition) for topic, partition in partitions]
-        if not places or len(self._open) + len(places) > OPEN_MAX:
+        if self._admin is None or not places or len(self._open) + len(places) > OPEN_MAX:
             return
-        lows = self._firsts(places, now_ms)
-        ends = self._send(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        lows = self._firsts(self._admin, places, now_ms)
+        ends = _send(self._admin, places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         queries = (_Query(p.topic, p.partition, now_ms, low, ends[p]) for p, low in zip(places, lows, strict=True))
         self._open += queries
 
@@ -100,21 +107,24 @@ class EndsQueries:
         return [ends for query in done if (ends := query.answer()) is not None]
 
     def _silent(self, done: list[_Query]) -> list[int]:
-        """When the newest query was asked, if for too long no broker has said anything."""
+        """When queries were asked of partitions of which for too long no broker has said anything."""
+        late = []
         for query in done:
+            name = (query.topic, query.partition)
             if query.heard():
-                self._silent_since_ms = None
-            elif self._silent_since_ms is None:
-                self._silent_since_ms = query.asked_at_ms
-        since_ms = self._silent_since_ms
-        return [q.asked_at_ms for q in done if since_ms is not None and q.asked_at_ms - since_ms >= SILENCE_MS_MAX]
+                self._silent_since_ms.pop(name, None)
+            elif query.asked_at_ms - self._silent_since_ms.setdefault(name, query.asked_at_ms) >= SILENCE_MS_MAX:
+                late.append(query.asked_at_ms)
+        return late
 
-    def _firsts(self, places: list[TopicPartition], now_ms: int) -> list[Future[ListOffsetsResultInfo]]:
+    def _firsts(
+        self, admin: AdminClient, places: list[TopicPartition], now_ms: int
+    ) -> list[Future[ListOffsetsResultInfo]]:
         """First kept offsets: they move with retention, so an answer serves for LOW_MS (half of all queries saved)."""
         names = [(p.topic, p.partition) for p in places]
         due = [p for p, name in zip(places, names, strict=True) if not self._is_recent(name, now_ms)]
         if due:
-            asked = self._send(due, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+            asked = _send(admin, due, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
             self._lows |= {(p.topic, p.partition): (now_ms, asked[p]) for p in due}
         return [self._lows[name][1] for name in names]
 
@@ -124,21 +134,20 @@ class EndsQueries:
         return not failed and 0 <= now_ms - asked_ms < LOW_MS
 
     def close(self) -> None:
-        """Wait for open answers: one that reaches a process in its last moments crashes it. At most QUERY_S_MAX."""
-        lows = [low for _, low in self._lows.values()]
-        wait([*lows, *(query.end for query in self._open)], timeout=QUERY_S_MAX)
-        self._open = []
+        """Drop the client, at once, and with it open queries: an answer in a process's last moments crashes it."""
+        self._open, self._lows, self._admin = [], {}, None
 
     def _renew(self, now_ms: int) -> None:
         """A client whose cached leader was fenced, or that forgot its brokers, may never ask again by itself."""
-        self._open, self._lows, self._renewed_at_ms, self._silent_since_ms = [], {}, now_ms, None
+        self._open, self._lows, self._renewed_at_ms, self._silent_since_ms = [], {}, now_ms, {}
         self._admin = AdminClient(settings.admin(self._bootstrap))
 
-    def _send(
-        self, places: list[TopicPartition], spec: OffsetSpec
-    ) -> dict[TopicPartition, Future[ListOffsetsResultInfo]]:
-        return self._admin.list_offsets(
-            dict.fromkeys(places, spec),
-            isolation_level=IsolationLevel.READ_UNCOMMITTED,
-            request_timeout=QUERY_S_MAX,
-        )
+
+def _send(
+    admin: AdminClient, places: list[TopicPartition], spec: OffsetSpec
+) -> dict[TopicPartition, Future[ListOffsetsResultInfo]]:
+    return admin.list_offsets(
+        dict.fromkeys(places, spec),
+        isolation_level=IsolationLevel.READ_UNCOMMITTED,
+        request_timeout=QUERY_S_MAX,
+    )

@@ -15,6 +15,7 @@ partitions are lost, and assigned again to the new one (standstill.py).
 from __future__ import annotations
 
 import logging
+from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -24,7 +25,8 @@ from harness_stream.adapters.kafka import settings
 from harness_stream.adapters.kafka.ends import EndsQueries
 from harness_stream.adapters.kafka.positions import Positions
 from harness_stream.adapters.kafka.standstill import Standstill, Wait
-from harness_stream.core.limits import DRAIN_MS_MAX, END_QUERY_MS, SESSION_MS
+from harness_stream.alarms import Alarm, sound
+from harness_stream.core.limits import DRAIN_MS_MAX, END_QUERY_MS, FRESH_MS_MAX, SESSION_MS
 from harness_stream.ports import Assignment
 
 if TYPE_CHECKING:
@@ -40,6 +42,12 @@ LOOK_MS: Final = 500
 JOIN_MS: Final = settings.POLL_INTERVAL_MS_MAX + SESSION_MS
 # Every new member makes the others join again; one that is only slow must not do so for ever.
 JOIN_MS_MAX: Final = 8 * JOIN_MS
+# Leaving takes 20 ms; on a busy machine it may take as long as draining does, and who does not get to it is taken for
+# crashed: its partitions stand still for SESSION_MS.
+LEAVE_MS_MAX: Final = DRAIN_MS_MAX
+# Two looks. Without an answer for so long nobody is there to say goodbye to: librdkafka would wait for its session, and
+# with a broker that is silent for SOCKET_TIMEOUT_MS several times over.
+HEARD_MS_MAX: Final = FRESH_MS_MAX
 # Kafka numbers partitions from 0 up; no topic has this many.
 _NOBODYS_PARTITION: Final = 2**31 - 1
 
@@ -69,6 +77,7 @@ class KafkaInputConsumer:
         self._outside: dict[int, int] = {}  # partition → when its bounds were last asked for
         self._news: list[Assignment] = []
         self._lost: list[tuple[int, int]] = []
+        self._heard_ms = self._clock.elapsed_ms()  # when a broker last answered
         self._closed = False
 
     @property
@@ -132,12 +141,21 @@ class KafkaInputConsumer:
             self._positions.count(error.args[0])
 
     def close(self) -> None:
-        """Leave the group."""
+        """Leave the group, within LEAVE_MS_MAX; if no broker answers, our session has to end instead."""
         if self._closed:
             return
         self._closed = True
         self._queries.close()
         self._release()
+        # A client that is dropped unclosed is closed by its destructor, which waits as long.
+        leaving = Thread(target=self._leave, name="leave", daemon=True)
+        leaving.start()
+        heard = self._clock.elapsed_ms() - self._heard_ms <= HEARD_MS_MAX
+        leaving.join(LEAVE_MS_MAX / 1000 if heard else 0)
+        if leaving.is_alive():
+            log.info("no broker answers: the group is not left, others wait %d ms for our partitions", SESSION_MS)
+
+    def _leave(self) -> None:
         if not self._owned:
             self._consumer.unsubscribe()  # librdkafka leaves a group silently, as a crash, if it holds nothing
         self._consumer.close()
@@ -193,6 +211,8 @@ class KafkaInputConsumer:
             self._outside.setdefault(partition, -END_QUERY_MS)
         now_ms = self._clock.elapsed_ms()
         answers = self._queries.collect()
+        if answers:
+            self._heard_ms = now_ms
         for ends in answers:
             self._judge(ends)
         if answers and self._stands(answers, now_ms):
@@ -211,7 +231,8 @@ class KafkaInputConsumer:
         return any(noticed) or (self._joining is not None and self._joining.is_over(now_ms))
 
     def _renew(self, now_ms: int) -> None:
-        log.warning("the group's consumer of `%s` stands still while a broker answers: a new one", self._topic)
+        what = f"the group's consumer of `{self._topic}` stands still while a broker answers: a new one"
+        sound(log, Alarm.CLIENT_STOOD_STILL, what)
         lost = self._owned | self._held
         former, self._consumer = self._consumer, self._member()
         self._positions.silence((self._topic, p) for p in lost)

@@ -5,9 +5,10 @@ Rule: neither ever waits or raises because a broker is away; they count and go o
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter, deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 
@@ -16,14 +17,18 @@ from harness_stream.adapters.kafka import settings
 from harness_stream.adapters.kafka.ends import EndsQueries
 from harness_stream.adapters.kafka.positions import Positions
 from harness_stream.adapters.kafka.standstill import Standstill
+from harness_stream.alarms import Alarm, sound
 from harness_stream.ports import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from harness_stream.ports import Clock, Ends, Headers, LogRecord
 
 log = logging.getLogger(__name__)
+
+# A broker that serves answers within milliseconds, the first time after a connection is made.
+LEARN_S_MAX: Final = 1.0
 
 
 class KafkaReader:
@@ -34,11 +39,16 @@ class KafkaReader:
     Args:
         bootstrap: Kafka bootstrap servers.
         clock: tells how long a consumer stands still.
+        topics: those whose partitions shall be delivered as soon as they are followed. librdkafka asks for a topic it
+            has not met only in its look at all topics, once a second: two of them, and a takeover takes two seconds
+            more. Learning them waits for the broker, at most LEARN_S_MAX each.
     """
 
-    def __init__(self, bootstrap: str, clock: Clock | None = None) -> None:
+    def __init__(self, bootstrap: str, clock: Clock | None = None, topics: Iterable[str] = ()) -> None:
         self._bootstrap, self._clock = bootstrap, clock or SystemClock()
         self._consumer = Consumer(settings.reader(bootstrap))
+        for topic in topics:
+            self._learn(topic)
         self._positions = Positions(self._consumer)
         self._standstill = Standstill()
         self._queries = EndsQueries(bootstrap)
@@ -91,8 +101,14 @@ class KafkaReader:
             self._queries.close()
             self._consumer.close()
 
+    def _learn(self, topic: str) -> None:
+        # Without an answer nothing is lost but time.
+        with contextlib.suppress(KafkaException):
+            self._consumer.list_topics(topic, LEARN_S_MAX)
+
     def _renew(self, ends: Ends, now_ms: int) -> None:
-        log.warning("`%s`/%d goes on to %d and nothing arrives: a new consumer", ends.topic, ends.partition, ends.end)
+        what = f"`{ends.topic}`/{ends.partition} goes on to {ends.end} and nothing arrives: a new consumer"
+        sound(log, Alarm.CLIENT_STOOD_STILL, what)
         former, self._consumer = self._consumer, Consumer(settings.reader(self._bootstrap))
         self._positions.move_to(self._consumer)
         self._standstill.renewed(now_ms)
@@ -166,7 +182,7 @@ class KafkaWriter:
 
     def deliveries(self) -> list[Delivery]:
         """Fates known since the last call, in append order per partition."""
-        self._producer.poll(0)
+        self._serve(lambda: self._producer.poll(0))
         known: list[Delivery] = []
         for slots in self._slots.values():
             while slots and (delivery := slots[0].delivery) is not None:
@@ -176,7 +192,7 @@ class KafkaWriter:
 
     def flush(self, timeout_ms: int) -> int:
         """Wait until everything handed over has a fate or time is up; the number still open."""
-        self._producer.flush(timeout_ms / 1000)
+        self._serve(lambda: self._producer.flush(timeout_ms / 1000))
         return sum(slot.delivery is None for slots in self._slots.values() for slot in slots)
 
     def close(self) -> None:
@@ -184,6 +200,15 @@ class KafkaWriter:
         self._slots.clear()
         self._producer.flush(0)
         del self._producer  # its `close` would wait for the delivery time-out
+
+    def _serve(self, callbacks: Callable[[], object]) -> None:
+        """A fatal error may be told by whatever call serves callbacks, not only by the next append."""
+        try:
+            callbacks()
+        except KafkaException as error:
+            if not error.args[0].fatal():
+                raise
+            self._renew(error.args[0])
 
     def _renew(self, error: KafkaError) -> None:
         """After a fatal error (a broker lost our sequence numbers) this producer would refuse everything for ever."""

@@ -38,6 +38,8 @@ PREFETCH_RECORDS: Final = 20_000
 # The loop polls every 20 ms; one that hangs this long (heartbeats go on in the background) must lose its partitions.
 # Not below the session, and within the 10 s a takeover may take.
 POLL_INTERVAL_MS_MAX: Final = 10_000
+# The most that librdkafka takes: a day, in which a worker is replaced or its partitions move.
+METADATA_MS_MAX: Final = 86_400_000
 # Consumers without a group still need the name of one; it is never joined nor committed to.
 NO_GROUP: Final = "harness-no-group"
 
@@ -56,6 +58,9 @@ def common(bootstrap: str) -> ClientSettings:
         "reconnect.backoff.ms": RETRY_MS,
         "reconnect.backoff.max.ms": RECONNECT_MS_MAX,
         "retry.backoff.ms": RETRY_MS,
+        # With connections made only when needed, a query that waits for a dead broker connects again the moment it was
+        # refused, without any backoff: a core and a half each client, while two brokers of three need it to elect.
+        "enable.sparse.connections": False,
         # Topics are made by `harness topics apply`, never by asking for them.
         "allow.auto.create.topics": False,
     }
@@ -106,6 +111,9 @@ def reader(bootstrap: str) -> ClientSettings:
         # Says how far the log goes where its last offsets hold no record (transaction markers, compaction).
         "enable.partition.eof": True,
         "check.crcs": True,
+        # What is known of topics that are not read just now: a worker reads decisions only when it takes over. Where a
+        # leader has moved meanwhile, its former broker says so.
+        "metadata.max.age.ms": METADATA_MS_MAX,
         "fetch.min.bytes": 1,
         "fetch.wait.max.ms": FETCH_WAIT_MS,
         "fetch.error.backoff.ms": RETRY_MS,

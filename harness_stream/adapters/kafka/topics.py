@@ -20,8 +20,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 
 from harness_stream.adapters.kafka.admin import ADMIN_S_MAX, KafkaAdmin
-from harness_stream.errors import ProtocolError
-from harness_stream.wire.topics import MIN_INSYNC_SETTING, retention_ms, topic_specs
+from harness_stream.errors import ConfigError, ProtocolError
+from harness_stream.wire.topics import MIN_INSYNC_SETTING, REPLICATION, REPLICATION_DEV, retention_ms, topic_specs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from harness_stream.wire.topics import Requirement, TopicSpec
 
 PARTITIONS: Final = "partitions"
-REPLICATION: Final = "replication factor"
+REPLICAS: Final = "replication factor"
 # A busy controller publishes a change within a second; after five, what still differs was not taken.
 VISIBLE_S_MAX: Final = 5.0
 VISIBLE_PAUSE_S: Final = 0.05
@@ -84,7 +84,7 @@ def compare(spec: TopicSpec, found: Found) -> list[Difference]:
         differences.append(Difference(spec.name, PARTITIONS, str(spec.partitions), str(found.partitions), False))
     if found.replication < spec.replication:
         expected = f"≥ {spec.replication}"
-        differences.append(Difference(spec.name, REPLICATION, expected, str(found.replication), False))
+        differences.append(Difference(spec.name, REPLICAS, expected, str(found.replication), False))
     for need in spec.requirements:
         value = found.configs.get(need.name)
         if not need.met_by(value):
@@ -98,22 +98,39 @@ def _fixable(need: Requirement, found: Found) -> bool:
     return need.name != MIN_INSYNC_SETTING or int(need.value) <= found.replication
 
 
+def topics_for(settings: Settings) -> tuple[TopicSpec, ...]:
+    """Every topic of the realm that settings describe.
+
+    Raises:
+        ConfigError: fewer replicas than a realm has that is not `dev`.
+    """
+    kept_ms = retention_ms(settings.max_timespan_ms, settings.snapshot_interval_ms)
+    replication = settings.replication or (REPLICATION_DEV if settings.dev else REPLICATION)
+    if replication < REPLICATION and not settings.dev:
+        raise ConfigError(
+            f"a realm has at least {REPLICATION} replicas, not {replication}",
+            hint="leave `replication` out, or add `--dev` for a realm that may be lost with its broker",
+        )
+    return topic_specs(settings.prefix, settings.partitions, kept_ms, replication)
+
+
 def plan(admin: KafkaAdmin, settings: Settings) -> Plan:
     """Compare the realm's topics with what they must be.
 
     Raises:
+        ConfigError: see `topics_for`.
         BrokerUnavailable: nobody answered in time.
     """
-    specs = _specs(settings)
+    specs = topics_for(settings)
     described = admin.describe([spec.name for spec in specs])
     configs = _configs(admin, [name for name, found in described.items() if found is not None])
     missing, differences = [], []
     for spec in specs:
-        description = described[spec.name]
-        if description is None:
+        description, config = described[spec.name], configs.get(spec.name)
+        if description is None or config is None:
             missing.append(spec)
         else:
-            differences += compare(spec, _found(description, configs[spec.name]))
+            differences += compare(spec, _found(description, config))
     return Plan(tuple(missing), tuple(differences))
 
 
@@ -146,7 +163,7 @@ def fix(admin: KafkaAdmin, settings: Settings, differences: Sequence[Difference]
         BrokerUnavailable: nobody answered in time.
         ProtocolError: the broker refuses.
     """
-    wanted = {(s.name, need.name): need.value for s in _specs(settings) for need in s.requirements}
+    wanted = {(s.name, need.name): need.value for s in topics_for(settings) for need in s.requirements}
     resources: dict[str, list[ConfigEntry]] = {}
     for d in differences:
         if d.fixable:
@@ -214,33 +231,31 @@ def advice(admin: KafkaAdmin, settings: Settings, differences: Sequence[Differen
         BrokerUnavailable: nobody answered in time.
     """
     advised = []
-    few = {d.topic for d in differences if d.setting == REPLICATION}
+    few = {d.topic for d in differences if d.setting == REPLICAS}
     if few and not settings.dev:
-        left = plan(admin, replace(settings, dev=True)).differences
+        left = plan(admin, replace(settings, dev=True, replication=REPLICATION_DEV)).differences
         differences = [d for d in differences if d.topic not in few or d in left]
         advised.append("a realm made with `--dev` has one replica: add `--dev` (or set HARNESS_DEV=1) here too")
     if any(d.fixable for d in differences):
         advised.append("`harness topics apply --fix` changes settings")
     if any(not d.fixable for d in differences):
         advised.append(
-            "partition counts and replicas are never changed in place: name those that exist, or take a new `--prefix`"
+            "partition counts and replicas are never changed in place: name those that exist"
+            " (`--partitions`, `--replication`), or take a new `--prefix`"
         )
     return advised
 
 
-def _specs(settings: Settings) -> tuple[TopicSpec, ...]:
-    kept_ms = retention_ms(settings.max_timespan_ms, settings.snapshot_interval_ms)
-    return topic_specs(settings.prefix, settings.partitions, kept_ms, dev=settings.dev)
-
-
-def _configs(admin: KafkaAdmin, names: list[str]) -> dict[str, dict[str, str | None]]:
+def _configs(admin: KafkaAdmin, names: list[str]) -> dict[str, dict[str, str | None] | None]:
+    """None for a topic that the broker which was asked does not know (yet): each one learns of it in its own time."""
     if not names:
         return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     futures = admin.client.describe_configs(resources, request_timeout=ADMIN_S_MAX)
+    found = {resource.name: admin.known(future) for resource, future in futures.items()}
     return {
-        resource.name: {entry.name: entry.value for entry in admin.result(future).values()}
-        for resource, future in futures.items()
+        name: None if entries is None else {entry.name: entry.value for entry in entries.values()}
+        for name, entries in found.items()
     }
 
 
@@ -253,5 +268,7 @@ def _refused(what: str, error: KafkaException) -> ProtocolError:
     few_brokers = error.args[0].code() == KafkaError.INVALID_REPLICATION_FACTOR
     return ProtocolError(
         f"Kafka refuses to {what}: {error.args[0].str()}",
-        hint="on fewer brokers than that add `--dev`, which asks for one replica" if few_brokers else "",
+        hint="on fewer brokers than that add `--dev`, which asks for one replica unless `replication` says more"
+        if few_brokers
+        else "",
     )

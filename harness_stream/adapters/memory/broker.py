@@ -96,6 +96,9 @@ class MemoryBroker:
         now_ms: the broker's clock, milliseconds since the epoch.
         limits: topic name → largest value in bytes; a topic that is not named has none.
         blocking: True lets `wait` really wait (the demo's threads); False is for virtual time.
+
+    Attributes:
+        append_off_ms: fault: how far off its append times are; they step back if this becomes less.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class MemoryBroker:
         limits: Mapping[str, int] | None = None,
         blocking: bool = False,
     ) -> None:
+        self.append_off_ms = 0
         self.lock = threading.RLock()
         self._changed = threading.Condition(self.lock)
         self._now_ms = now_ms
@@ -200,6 +204,8 @@ class MemoryBroker:
 
     def advance(self) -> None:
         """Land or drop everything whose time has come, oldest first. Called by every other method."""
+        if not self._channels:  # nothing is under way
+            return
         with self.lock:
             now_ms = self._now_ms()
             while (channel := self._due(now_ms)) is not None:
@@ -207,7 +213,8 @@ class MemoryBroker:
                 flight.landed = True
                 if flight.lands:
                     flight.offset = self._write(flight.record, flight.land_at_ms)
-            self._channels = [c for c in self._channels if c.landing]
+                if not channel.landing:
+                    self._channels = [c for c in self._channels if c.landing]
 
     def hand_over(self, channel: Channel, flight: InFlight) -> None:
         """Put a record under way, behind those its writer sent before."""
@@ -235,7 +242,7 @@ class MemoryBroker:
     def _write(self, record: LogRecord, at_ms: int) -> int:
         log = self._at(record.topic, record.partition)
         log.last_append_ms = max(log.last_append_ms, at_ms)
-        log.records.append(record._replace(offset=log.end, timestamp_ms=log.last_append_ms))
+        log.records.append(record._replace(offset=log.end, timestamp_ms=log.last_append_ms + self.append_off_ms))
         log.end += 1
         self._changed.notify_all()
         return log.end - 1

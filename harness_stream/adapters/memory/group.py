@@ -248,7 +248,7 @@ class MemoryInputConsumer:
             self._lost.append((partition, low))
             place.offset = None
             return []
-        records = self._broker.read(self._group.topic, partition, offset, records_max)
+        records = self._broker.read(self._group.topic, partition, offset, records_max) if offset < end else []
         if records:
             place.offset = records[-1].offset + 1
             self._places[partition] = self._places.pop(partition)  # to the back of the queue

@@ -64,7 +64,8 @@ class MemoryReader:
             return offset
         with self._broker.lock:
             _, end = self._broker.bounds(topic, partition)
-            return offset if self._broker.read(topic, partition, offset, 1) else max(offset, end)
+            more = offset < end and self._broker.read(topic, partition, offset, 1)
+            return offset if more else max(offset, end)
 
     def ask_ends(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
         """Note the bounds as of now; partitions that do not exist get no answer."""
@@ -91,7 +92,7 @@ class MemoryReader:
             if not low <= offset <= end:
                 del self._positions[place]  # the owner learns it from `ends`; going on would be a silent jump
                 return []
-            records = self._broker.read(*place, offset, records_max)
+            records = self._broker.read(*place, offset, records_max) if offset < end else []
         if records:
             self.follow(*place, records[-1].offset + 1)  # to the back of the queue, so that no partition starves others
         return records
@@ -116,6 +117,7 @@ class MemoryWriter:
         self._now_ms = now_ms or broker.now_ms
         self._fate = fate
         self._channels: dict[tuple[str, int], Channel] = {}
+        self._broken: set[tuple[str, int]] = set()
         self._closed = False
 
     def append(
@@ -169,8 +171,22 @@ class MemoryWriter:
                     channel.landing.pop()
             self.close()
 
+    def break_sequence(self, topic: str, partition: int) -> None:
+        """Fault: the broker lost records of this writer, whose numbers no longer follow on what the broker has.
+
+        What is under way there fails, and what is appended next does; then a new sequence begins.
+        """
+        with self._broker.lock:
+            self._broker.advance()
+            self._broken.add((topic, partition))
+            for flight in self._channels.get((topic, partition), Channel()).landing:
+                flight.lands, flight.reports = False, "failed"
+
     def _flight(self, record: LogRecord, token: int) -> InFlight:
         now_ms = self._now_ms()
+        if (record.topic, record.partition) in self._broken:
+            self._broken.discard((record.topic, record.partition))
+            return InFlight(record, token, now_ms, now_ms, lands=False, reports="failed")
         if self._broker.oversized(record.topic, record.value):
             return InFlight(record, token, now_ms, now_ms, lands=False, reports="failed", error=TOO_LARGE)
         fate = self._fate(record)

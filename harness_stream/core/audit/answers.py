@@ -46,6 +46,7 @@ _DIGESTS: Final = frozenset(
     {"agent_id", "intent_id", "intent_digest", "arguments_digest", "enforcer_nonce", "digest", "id"}
 )
 _KINDS: Final = {"verdict": Kind.VERDICT, "ack": Kind.ACK, "reject": Kind.REJECT}
+RESUMED: Final = "an operator's word stands for what was before it"
 _TABLES_SAY: Final = frozenset({Reject.WRONG_PARTITION, Reject.STATE_UNAVAILABLE})
 
 
@@ -204,7 +205,7 @@ class Answers:
             yield from self._switched(before, record)
             return
         if record.body["kind"] == "resume":
-            self.lose("an operator's word stands for what was before it")
+            self.lose(RESUMED)
         try:
             change = change_of(record.body, record.digest)
             if change is None:

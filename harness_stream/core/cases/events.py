@@ -186,10 +186,20 @@ class EventReader(ExpectationReader):
             # What was filled in is only wrong because of what was written.
             own = [e for e in errors if not e.loc or names.get(str(e.loc[0]), e.loc[0]) in item.value]
             for found in own or errors:
-                self._refuse(*found, item, names)
+                if found.kind == "extra_forbidden":
+                    self._unknown(found.loc, item, model)
+                else:
+                    self._refuse(*found, item, names)
         except (ValueError, RecursionError) as error:
             self.wrong(item, Code.BAD_VALUE, f"cannot be written as JSON: {error}", _SEE_SCHEMA)
         return None
+
+    def _unknown(self, loc: tuple[int | str, ...], item: Item, model: Any) -> None:  # noqa: ANN401  a model
+        *above, name = map(str, loc)
+        holder, _ = _inside(item, above)
+        fix = _SEE_SCHEMA if above else did_you_mean(name, model.model_fields)
+        message = f"`{'.'.join((*above, name))}` is no field here"
+        self.wrong(holder.keys.get(name, holder), Code.UNKNOWN_KEY, message, fix)
 
     def _refuse(
         self, kind: str, loc: tuple[int | str, ...], message: str, item: Item, names: Mapping[str, str]
@@ -197,9 +207,7 @@ class EventReader(ExpectationReader):
         steps = [names.get(str(loc[0]), str(loc[0])), *map(str, loc[1:])] if loc else []
         place, below = _inside(item, steps)
         name = ".".join(steps) if steps else "this"
-        if kind == "extra_forbidden":
-            self.wrong(place, Code.UNKNOWN_KEY, f"`{name}` is no field here", _SEE_SCHEMA)
-        elif kind == "missing":
+        if kind == "missing":
             self.wrong(place, Code.MISSING_KEY, f"`{name}` is missing", f"add `{steps[-1]}: …`")
         elif steps and steps[0] in _MEANS and below:
             what, fix = _MEANS[steps[0]]

@@ -59,6 +59,10 @@ def read_cases(text: str, file: str = "<cases>") -> Read:
         findings.at(1, 1, message, "split the file", code=Code.LIMIT)
         return Read(None, findings)
     root = read_yaml(text, findings, "cases file", "start with `rules: FILE` and `cases:`")
+    if root is not None and isinstance(root.value, dict) and "rule_set" in root.value and "cases" not in root.value:
+        fix = "check it by `harness rules check`, and give the file of its cases here"
+        findings.on(root.keys["rule_set"], "this is a rule set, not a cases file", fix, code=Code.UNKNOWN_KEY)
+        return Read(None, findings)
     return Read(None if root is None else _Reader(findings, "cases file").file(root), findings)
 
 

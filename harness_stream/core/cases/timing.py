@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from harness_stream.core.cases.words import UNITS_MS
+from harness_stream.core.instant import instant_ms
 
 if TYPE_CHECKING:
     from harness_stream.core.rules.document import Value
@@ -14,10 +14,6 @@ if TYPE_CHECKING:
 _PART: Final = r"[0-9]{1,9}(?:ms|[smhd])"
 _OFFSET: Final = re.compile(rf"([-+]?)((?:{_PART})+)")
 _PARTS: Final = re.compile(r"([0-9]+)(ms|[smhd])")
-_RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# A UUIDv7 holds its time in 48 bits (RFC 9562 §5.7).
-_EPOCH_MS_MAX: Final = 2**48 - 1
 
 
 def offset_ms(value: Value) -> int | None:
@@ -44,13 +40,7 @@ def shown_ms(offset: int) -> str:
 
 def epoch_ms(value: Value) -> int | None:
     """Epoch ms of `2026-11-02T09:00:00Z` or of epoch ms; None if it is neither."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _EPOCH_MS_MAX:
-        return value
-    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
-        return None
     try:
-        moment = datetime.fromisoformat(value)
+        return instant_ms(value)
     except ValueError:
         return None
-    found = (moment - _EPOCH) // timedelta(milliseconds=1)
-    return found if found >= 0 else None

@@ -7,9 +7,9 @@ can still meet an absent row or a spent budget; such a rule denies.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from harness_stream.core import limits
+from harness_stream.core.rules.budget import Budget
 from harness_stream.core.rules.cel import Parser, Runtime, TypeChecker
 from harness_stream.core.rules.cost import Cost, shapes_of
 from harness_stream.core.rules.expression import Expression, Scope, understand
@@ -20,13 +20,11 @@ from harness_stream.core.rules.language import (
     FIELD_KEY,
     FIELDS,
     GROUP_PATHS,
-    INTENT_STEPS_MAX,
     MEASURE_PREFIX,
     OPERATOR_WORDS,
     ROOTS,
     SELECTION_ROOTS,
     TIMESPAN_MS_MAX,
-    TREE_NODES_MAX,
     WIDER_THAN_LANE,
     param_kind,
 )
@@ -42,6 +40,9 @@ if TYPE_CHECKING:
     from harness_stream.core.rules.document import Item
     from harness_stream.core.rules.language import Kind
     from harness_stream.core.rules.parse import Correlation, Draft, Path, Rule
+
+
+_KIND_WORDS: Final = {"int": "a whole number", "bool": "true or false", "list of strings": "a list"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +106,14 @@ class _Pass:
         self._draft = draft
         self._set = draft.rule_set
         self._findings: Findings = draft.findings
+        self._misread = draft.findings.all()
         self._timespan_ms_max = timespan_ms_max
         self._parser = Parser()
         self._runtime = Runtime()
         self._shapes = shapes_of(draft.rule_set.params)
         self._selections: dict[str, Expression] = {}
         self._when: Scope | None = None
-        self._nodes = 0
-        self._steps = {"rules": 0, "selections": 0}
-        self._too_much = False
+        self._budget = Budget(draft.findings)
 
     def _fields(self, roots: frozenset[str]) -> dict[str, Kind]:
         params = {f"params.{name}": param_kind(value) for name, value in self._set.params.items()}
@@ -132,26 +132,14 @@ class _Pass:
 
     def _understood(self, path: Path, scope: Scope) -> Expression | None:
         """Checks the expression that stands there, unless the set is too large already."""
-        item = self._draft.places.get(path)
-        expression = understand(item, scope, self._findings) if item and not self._too_much else None
-        if item and expression:
-            self._add_up(item, str(path[0]), expression)
+        item, part = self._draft.places.get(path), str(path[0])
+        if item is None or self._budget.refuses(item, part):
+            return None
+        expression = understand(item, scope, self._findings)
+        if expression:
+            once = part == "rules" and not expression.varies(self._when_scope().selections)
+            self._budget.add(item, part, expression.cost, once=once)
         return expression
-
-    def _add_up(self, item: Item, part: str, expression: Expression) -> None:
-        """What all expressions take together is bounded, or a thousand harmless ones could stall a worker."""
-        once = part == "rules" and not expression.varies(self._when_scope().selections)
-        self._nodes += expression.cost.nodes
-        self._steps[part] += expression.cost.steps * (1 if once else limits.RESOURCES_MAX)
-        self._too_much = self._nodes > TREE_NODES_MAX or self._steps[part] > INTENT_STEPS_MAX
-        if self._nodes > TREE_NODES_MAX:
-            message = f"up to here the rule set has more than {TREE_NODES_MAX:,} names, values and operators"
-            fix = "split the rule set; what a selection says counts wherever it is used"
-            self._wrong(item, Code.COST, message, fix)
-        elif self._too_much:
-            message = f"up to here the {part} may take more than {INTENT_STEPS_MAX:,} steps for one intent"
-            fix = f"what reads the resource counts {limits.RESOURCES_MAX} times; use less of loops and patterns"
-            self._wrong(item, Code.COST, message, fix)
 
     def _when_scope(self) -> Scope:
         if self._when is None:
@@ -183,7 +171,8 @@ class _Pass:
             self._wrong(self._place(index, "condition"), Code.WINDOW_CONDITION, message, fix)
 
     def _listed_selections(self, index: int, window: Correlation) -> None:
-        if not window.selections and (place := self._draft.places.get(("rules", index, "correlation", "rules"))):
+        place = self._draft.places.get(("rules", index, "correlation", "rules"))
+        if place is not None and place.value == []:
             self._wrong(place, Code.MISSING_KEY, "`rules` lists no selection", "name at least one selection")
         for position, name in enumerate(window.selections):
             if name not in self._set.selections:
@@ -206,7 +195,7 @@ class _Pass:
             self._wrong(item, Code.BAD_PATH, "paths of the event have no prefix here", f"write `{bare}`")
         elif f"event.{path}" in FIELDS:
             kind = FIELDS[f"event.{path}"].value
-            message = f"`{path}` is a {kind}; one can only {what} a text"
+            message = f"`{path}` holds {_KIND_WORDS.get(kind, kind)}; one can only {what} a text"
             self._wrong(item, Code.BAD_PATH, message, did_you_mean(path, GROUP_PATHS))
         else:
             self._wrong(item, Code.BAD_PATH, f"`{path}` is not a path of the event", did_you_mean(path, GROUP_PATHS))
@@ -274,7 +263,8 @@ class _Pass:
                 first[rule.id] = item.line
 
     def finish(self, conditions: list[Expression | None]) -> Checked | None:
-        lint(self._draft, self._selections, conditions)
+        self._budget.close()
+        lint(self._draft, self._selections, conditions, self._misread)
         if self._findings.failed:
             return None
         known = tuple(condition for condition in conditions if condition)

@@ -36,6 +36,40 @@ if TYPE_CHECKING:
     from harness_stream.core.rules.expression import Expression
 
 
+LOOP: Final = "loop"
+GROWING: Final = "map, filter"
+SELECTION: Final = "selection"
+MAP: Final = "map literal"
+
+
+class Part(NamedTuple):
+    """One node of a tree, and how much of the cost it is.
+
+    Attributes:
+        offset: where it stands.
+        what: the function it calls, or one of the kinds above; empty for a name or a value.
+        times: how often it is done; of the longest loop, its passes.
+    """
+
+    offset: int = 0
+    what: str = ""
+    times: int = 1
+
+
+class Overflow(NamedTuple):
+    """Arithmetic whose result can be no whole number of CEL's.
+
+    Attributes:
+        offset: where it stands.
+        function: CEL's name of it.
+        of_whole: whether all it is done with are whole numbers: not times, durations or unsigned numbers.
+    """
+
+    offset: int
+    function: str
+    of_whole: bool
+
+
 class Cost(NamedTuple):
     """What one evaluation may take.
 
@@ -43,15 +77,17 @@ class Cost(NamedTuple):
         nodes: of the tree, with its selections put in: what compiling takes.
         steps: of evaluation, about 25 ns each.
         loops: passes through loops; CEL gives up at `language.LOOP_STEPS_RUNTIME`.
-        dearest: offset of the part that takes most.
-        overflows: offset of arithmetic whose result can be no whole number of CEL's; None if there is none.
+        dearest: the part that takes most steps.
+        longest: the part that takes most passes.
+        overflows: the first arithmetic that can fail; None if there is none.
     """
 
     nodes: int
     steps: int
     loops: int
-    dearest: int = 0
-    overflows: int | None = None
+    dearest: Part = Part()
+    longest: Part = Part()
+    overflows: Overflow | None = None
 
 
 class Shape(NamedTuple):
@@ -107,7 +143,8 @@ _WHOLE: Final = Shape(most=INTEGER_MAX)
 # No text, list or map in memory is longer.
 _SIZE_MAX: Final = 2**32
 # Times, and unsigned numbers, which fail below 0: no arithmetic of them is sure to succeed.
-_NO_ARITHMETIC: Final = WHOLE_MAX + 1
+# Beyond -2^63, which is a whole number.
+_NO_ARITHMETIC: Final = WHOLE_MAX + 2
 _CALCULATING: Final = ARITHMETIC | DIVISIONS | {"-_"}
 # A chain carries the labels of all it touched. Nothing bounds them yet; beyond this the loop budget ends a loop.
 _CHAIN_LABELS: Final = 1024
@@ -161,7 +198,8 @@ def cost_of(tree: Node, shapes: Mapping[str, Shape], selections: Mapping[str, Ex
     """Estimates one expression; a selection costs what was estimated for it."""
     estimate = _Estimate(shapes, selections)
     estimate.visit(tree, 1)
-    return Cost(estimate.nodes, round(estimate.steps), estimate.loops, estimate.dearest, estimate.overflows)
+    found = estimate.dearest, estimate.longest, estimate.overflows
+    return Cost(estimate.nodes, round(estimate.steps), estimate.loops, *found)
 
 
 class _Estimate:
@@ -175,13 +213,18 @@ class _Estimate:
         self.steps = 0.0
         self.nodes = 0
         self.loops = 0
-        self.dearest = 0
-        self.overflows: int | None = None
+        self.dearest = self.longest = Part(times=0)
+        self.overflows: Overflow | None = None
 
-    def _add(self, node: Node, steps: float, times: int) -> None:
+    def _add(self, node: Node, steps: float, times: int, what: str = "") -> None:
         self.steps += steps * times
         if steps * times > self._most:
-            self._most, self.dearest = steps * times, node.offset
+            self._most, self.dearest = steps * times, Part(node.offset, what, times)
+
+    def _add_passes(self, node: Node, passes: int, what: str) -> None:
+        self.loops += passes
+        if passes > self.longest.times:
+            self.longest = Part(node.offset, what, passes)
 
     def visit(self, node: Node, times: int) -> Shape:  # noqa: PLR0911  one case a node
         """Adds the cost of a node that is evaluated so many times; says how large its value may be."""
@@ -199,7 +242,7 @@ class _Estimate:
             case ListOf(elements=elements):
                 return _many(len(elements), _largest([self.visit(element, times) for element in elements]))
             case MapOf(entries=entries):
-                self._add(node, len(entries) * _ENTRY_STEPS, times)
+                self._add(node, len(entries) * _ENTRY_STEPS, times, MAP)
                 pairs = [(self.visit(key, times), self.visit(value, times)) for key, value in entries]
                 return _many(len(entries), _largest([shape for pair in pairs for shape in pair]))
             case Comprehension():
@@ -212,8 +255,8 @@ class _Estimate:
         if selection is None:
             return self._shapes.get(node.name, _SCALAR)
         self.nodes += selection.cost.nodes
-        self.loops += selection.cost.loops * times
-        self._add(node, selection.cost.steps, times)
+        self._add_passes(node, selection.cost.loops * times, SELECTION)
+        self._add(node, selection.cost.steps, times, SELECTION)
         return _SCALAR
 
     def _select(self, node: Select, times: int) -> Shape:
@@ -227,8 +270,9 @@ class _Estimate:
         self.visit(start, times)
         before = dict(self._bound)
         self._bound[node.variable] = over.inner or _TEXT
-        self.loops += over.items * times
-        self._add(node, over.items * (_LOOP_STEPS + (over.items * _GROW_STEPS_ITEM if grows else 0)), times)
+        what, grown = (GROWING, over.items * _GROW_STEPS_ITEM) if grows else (LOOP, 0)
+        self._add_passes(node, over.items * times, what)
+        self._add(node, over.items * (_LOOP_STEPS + grown), times, what)
         added = [self.visit(part, times * max(1, over.items)) for part in body]
         self._bound = before
         return _many(over.items, _largest([shape.inner for shape in added if shape.inner])) if grows else _SCALAR
@@ -236,10 +280,11 @@ class _Estimate:
     def _call(self, node: Call, times: int) -> Shape:
         operands = ([] if node.target is None else [node.target]) + list(node.args)
         shapes = [self.visit(operand, times) for operand in operands]
-        self._add(node, _steps_of(node, shapes), times)
+        self._add(node, _steps_of(node, shapes), times, function_of(node) or node.function)
         most = _most_of(node.function, [shape.most for shape in shapes])
         if most > WHOLE_MAX and node.function in _CALCULATING and self.overflows is None:
-            self.overflows = node.offset
+            of_whole = all(shape.most < _NO_ARITHMETIC for shape in shapes)
+            self.overflows = Overflow(node.offset, node.function, of_whole)
         match node.function:
             case "_+_":
                 return _joined(shapes)._replace(most=most)
@@ -251,7 +296,7 @@ class _Estimate:
                 return Shape(most=most)
 
 
-def _most_of(function: str, operands: list[int]) -> int:
+def _most_of(function: str, operands: list[int]) -> int:  # noqa: PLR0911  one case a function
     """Magnitude of a call's result, if it is a whole number; 0 if it surely is none."""
     match function:
         case "_+_" | "_-_":
@@ -262,7 +307,9 @@ def _most_of(function: str, operands: list[int]) -> int:
             return operands[0]  # -2^63 / -1 is beyond the range as well
         case "size":
             return _SIZE_MAX
-        case "int" | "uint" | "timestamp" | "duration":
+        case "int":
+            return WHOLE_MAX + 1  # of -2^63
+        case "uint" | "timestamp" | "duration":
             return _NO_ARITHMETIC
         case _:
             return 0

@@ -172,7 +172,8 @@ def read_yaml(text: str, findings: Findings, what: str = "rule set", begin: str 
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         line, column = before.count("\n") + 1, error.position - before.rfind("\n")
-        findings.at(line, column, "a character that YAML does not allow", "remove it", code=Code.YAML)
+        message = f"a character that YAML does not allow, U+{ord(text[error.position]):04X}"
+        findings.at(line, column, message, "remove it", code=Code.YAML)
     except (ValueError, OverflowError):  # an escape beyond Unicode reaches chr() inside PyYAML
         line = loader.line + 1 if loader else 1
         findings.at(line, 1, "not YAML: an escape that is no character", "write the character itself", code=Code.YAML)
@@ -192,6 +193,10 @@ def _fix_of(text: str, mark: yaml.Mark | None) -> str:
     line, column = _place(mark)
     here = [*_LINE_BREAK.split(text), ""][line - 1]
     before, after = here[: column - 1], here[column - 1 :]
+    if after.startswith("\t"):
+        return "YAML indents by spaces: replace the tab"
+    if after.startswith("---"):
+        return "one file is one document: remove the line `---`, or move what follows it into a file of its own"
     begun = _BEGUN.search(before)
     if begun and ((begun["quoted"] and not _NEXT_KEY.match(after)) or begun["tag"] or _OPERATOR.match(after)):
         quote = '"' if "'" in begun["value"] else "'"

@@ -6,11 +6,11 @@ rule that fails denies (DESIGN §5). Types are CEL's own business (`cel.TypeChec
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from harness_stream.core.rules import guards
-from harness_stream.core.rules.cel import Complaint
+from harness_stream.core.rules.afford import too_dear, too_large
 from harness_stream.core.rules.cost import Cost, Shape, cost_of
 from harness_stream.core.rules.functions import ORIGIN, PARAMETERS, READS, answered, function_of, names_an_argument
 from harness_stream.core.rules.language import (
@@ -18,14 +18,12 @@ from harness_stream.core.rules.language import (
     ARGUMENT_KINDS,
     ARGUMENT_VALUES,
     ARITHMETIC,
-    CONDITION_STEPS_MAX,
     CONVERSIONS,
     DIVISIONS,
     EXPRESSION_CHARS_MAX,
     FIELD_VALUES,
     GUARDED_TABLES,
     LITERAL_ELEMENTS_MAX,
-    LOOP_STEPS_MAX,
     MACROS,
     OPERATOR_SIGNS,
     PATTERN_CHARS_MAX,
@@ -35,7 +33,6 @@ from harness_stream.core.rules.language import (
     SELECTION_ROOTS,
     STAND_INS,
     TYPE_NAMES,
-    WHOLE_MAX,
     Kind,
 )
 from harness_stream.core.rules.mistakes import ERROR, WARNING, Code, Findings, did_you_mean, token_chars
@@ -55,13 +52,14 @@ from harness_stream.core.rules.syntax import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from harness_stream.core.rules.cel import Parser, TypeChecker
+    from harness_stream.core.rules.cel import Complaint, Parser, TypeChecker
     from harness_stream.core.rules.document import Item
 
 _FUNCTIONS: Final = PREDICATES | CONVERSIONS | MACROS
 _WORD_CHARS: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
 _RESOURCE: Final = ("event.resource.", "intent.resource.")
 _EQUATING: Final = frozenset({"_==_", "_!=_", "@in"})
+_RE2: Final = "use RE2 syntax, which looks neither ahead nor back; write a backslash twice, or `[.]` in place of one"
 _INTERNAL: Final = frozenset({"@not_strictly_false", "@result"})
 
 
@@ -143,33 +141,13 @@ def understand(item: Item, scope: Scope, findings: Findings) -> Expression | Non
         if not (walk.failed and complaint.undeclared):
             _complain(item, complaint, Code.UNKNOWN_NAME if complaint.undeclared else Code.TYPE, findings)
     cost = cost_of(tree, scope.shapes, scope.selections)
-    _afford(item, cost, findings)
-    _fit(item, cost, findings)
+    # What a loop inside of a loop, a long list or a large pattern costs says nothing new: it is refused as such.
+    if not walk.dear and (dear := too_dear(cost)) is not None:
+        _complain(item, replace(dear, offset=_word(text, dear.offset)), Code.COST, findings)
+    if (large := too_large(cost)) is not None:
+        _complain(item, large, Code.UNGUARDED, findings)
     events = frozenset(walk.events)
     return Expression(text, tree, frozenset(walk.reads), dict(walk.uses), walk.loops, cost, events, dict(walk.calls))
-
-
-def _afford(item: Item, cost: Cost, findings: Findings) -> None:
-    """Refuses what could stall a worker, at the part that takes most."""
-    if cost.loops > LOOP_STEPS_MAX:
-        message = f"up to {cost.loops:,} passes through loops; the limit is {LOOP_STEPS_MAX:,}"
-        _complain(
-            item, Complaint(cost.dearest, message, "split the rule, or loop over a shorter list"), Code.COST, findings
-        )
-    elif cost.steps > CONDITION_STEPS_MAX:
-        message = f"up to {cost.steps:,} steps on the largest event; the limit is {CONDITION_STEPS_MAX:,}"
-        fix = "`map` and `filter` take the square of a list's length: use `exists`, `in` or `startsWith`"
-        _complain(item, Complaint(cost.dearest, message, fix), Code.COST, findings)
-
-
-def _fit(item: Item, cost: Cost, findings: Findings) -> None:
-    """Refuses arithmetic that fails for large numbers."""
-    if cost.overflows is None:
-        return
-    sign = item.value[cost.overflows]
-    message = f"`{sign}` fails when the result is beyond ±{WHOLE_MAX:,}, and here it can be"
-    fix = "compare without arithmetic, or use smaller numbers"
-    _complain(item, Complaint(cost.overflows, message, fix), Code.UNGUARDED, findings)
 
 
 def _complain(item: Item, complaint: Complaint, code: Code, findings: Findings) -> None:
@@ -198,6 +176,7 @@ class _Walk:
         self.calls: dict[int, str] = {}
         self.loops = False
         self.failed = False
+        self.dear = False
         self.typed: str = item.value
 
     def _mistake(
@@ -205,6 +184,7 @@ class _Walk:
     ) -> None:
         """A mistake on the token at an offset, or on everything from there to the end of the token at `upto`."""
         self.failed = self.failed or severity == ERROR
+        self.dear = self.dear or code == Code.COST
         last = offset if upto is None else upto
         length = last - offset + token_chars(self._item.value, last)
         self._findings.on(self._item, message, fix, code=code, offset=offset, length=length, severity=severity)
@@ -378,7 +358,7 @@ class _Walk:
             fix = f'fields of `{table}` are always there: compare with `""`, or ask `size()`'
         else:
             fix = "only keys of `measures` and `args` can be missing"
-        where = self._word(node.offset)
+        where = _word(self._item.value, node.offset)
         self._mistake(where, Code.UNGUARDED, "`has()` is refused here", fix)
         self.typed = answered(self.typed, where)
 
@@ -386,7 +366,7 @@ class _Walk:
 
     def _own_function(self, node: Call, name: str, facts: guards.Facts) -> None:
         """One of the language's own; its target is no value but part of its name."""
-        where = self._word(node.offset) if node.target is None else _start(node.target)
+        where = _word(self._item.value, node.offset) if node.target is None else _start(node.target)
         parameters = PARAMETERS[name]
         root = READS[name].partition(".")[0]
         if root not in self._scope.roots:
@@ -450,12 +430,7 @@ class _Walk:
             message, fix = f"`{node.function}` is not called like this", "write `list.exists(x, condition on x)`"
         else:
             message, fix = f"unknown function `{node.function}`", did_you_mean(node.function, _FUNCTIONS)
-        self._mistake(self._word(node.offset), Code.UNKNOWN_FUNCTION, message, fix)
-
-    def _word(self, offset: int) -> int:
-        """Start of the name before the bracket that CEL points at."""
-        before = str(self._item.value)[:offset].rstrip()
-        return len(before.rstrip(_WORD_CHARS)) if before[-1:] in _WORD_CHARS else offset
+        self._mistake(_word(self._item.value, node.offset), Code.UNKNOWN_FUNCTION, message, fix)
 
     def _division(self, node: Call) -> None:
         divisor = node.args[-1]
@@ -500,7 +475,7 @@ class _Walk:
                 return FIELD_VALUES.get(self._path(node) or "", ())
 
     def _conversion(self, node: Call) -> None:
-        where = self._word(node.offset)
+        where = _word(self._item.value, node.offset)
         arguments = [arg for arg in node.args if isinstance(arg, Const)]
         if len(arguments) < len(node.args) or node.target is not None:
             fix = "compare without converting: numbers compare across int and double"
@@ -524,7 +499,7 @@ class _Walk:
             fix = "use smaller counts in braces, and ranges in place of Unicode classes"
             self._mistake(pattern.offset, Code.COST, message, fix)
         elif error := self._scope.parser.literal_fails(f'"".matches({_quoted(pattern.value)})'):
-            self._mistake(pattern.offset, Code.BAD_VALUE, f"not a regular expression: {error}", "use RE2 syntax")
+            self._mistake(pattern.offset, Code.BAD_VALUE, f"not a regular expression: {_bare(error)}", _RE2)
 
     # --- literals and loops ---
 
@@ -548,7 +523,7 @@ class _Walk:
         name = node.variable
         if name in ROOTS or name in self._scope.selections or name in self._scope.reserved:
             message = f"`{name}` already names something else"
-            self._mistake(self._word(node.offset), Code.BAD_NAME, message, "call the variable `x`")
+            self._mistake(_word(self._item.value, node.offset), Code.BAD_NAME, message, "call the variable `x`")
         self._bound = (name,)
         if self._kind(node.over) in {Kind.MEASURES, Kind.ARGS} or isinstance(node.over, MapOf):
             facts = facts | {guards.key_in(node.over, Ident(0, name))}
@@ -559,7 +534,18 @@ class _Walk:
     def _nested(self, offset: int) -> None:
         fix = "use one loop, or split the rule"
         message = "a loop inside a loop is refused: its cost is the product of both"
-        self._mistake(self._word(offset), Code.COST, message, fix)
+        self._mistake(_word(self._item.value, offset), Code.COST, message, fix)
+
+
+def _bare(error: str) -> str:
+    """What RE2 says, without what CEL says around it."""
+    return error.rpartition("invalid regular expression: ")[2]
+
+
+def _word(text: str, offset: int) -> int:
+    """Start of the name before the bracket that CEL points at; the offset itself if it points at anything else."""
+    before = text[:offset].rstrip()
+    return len(before.rstrip(_WORD_CHARS)) if text[offset] == "(" and before[-1:] in _WORD_CHARS else offset
 
 
 def _start(node: Node) -> int:

@@ -8,7 +8,6 @@ without a mistake has none. What only looks odd is the author's business.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from harness_stream.core.limits import WINDOW_VALUES_MAX
@@ -20,30 +19,44 @@ from harness_stream.core.rules.language import (
     DECISIONS_JUDGED,
     PARAM_PREFIX,
 )
-from harness_stream.core.rules.mistakes import ERROR, WARNING, Code, Findings
+from harness_stream.core.rules.mistakes import WARNING, Code, Findings
+from harness_stream.core.rules.touched import WINDOW, error_places, parts_touched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from harness_stream.core.rules.document import Item
     from harness_stream.core.rules.expression import Expression
-    from harness_stream.core.rules.parse import Correlation, Draft, Rule
+    from harness_stream.core.rules.mistakes import Mistake
+    from harness_stream.core.rules.parse import Correlation, Draft
 
 _CHAIN: Final = "chain_id"
 # A history that an agent sheds only helps it where more history makes the rule fire.
 _FIRED_BY_HISTORY: Final = frozenset({"temporal", "temporal_ordered"})
 _FIRED_BY_MORE: Final = frozenset({"gt", "gte", "eq", "neq"})
+_CONDITION: Final = f"{WINDOW}.condition"
+# What says whether a window holds: all but how far it looks back.
+_WINDOW_MEANING: Final = frozenset(
+    {f"{WINDOW}.", _CONDITION, *(f"{WINDOW}.{part}" for part in ("type", "rules", "group-by", "include"))}
+)
+_DECIDING: Final = frozenset({"", "effect", "mode"})
 
 
-def lint(draft: Draft, selections: Mapping[str, Expression], conditions: Sequence[Expression | None]) -> None:
+def lint(
+    draft: Draft,
+    selections: Mapping[str, Expression],
+    conditions: Sequence[Expression | None],
+    misread: Sequence[Mistake],
+) -> None:
     """Adds every warning about the whole set to the draft's findings.
 
     Args:
         draft: what was read.
         selections: those that parse.
         conditions: each rule's `when`, None if it does not parse.
+        misread: mistakes in place of which a stand-in was read; the others leave what was written as it is.
     """
-    lint_ = _Lint(draft, selections, conditions)
+    lint_ = _Lint(draft, selections, conditions, misread)
     lint_.approves()
     lint_.unused()
     for index in range(len(draft.rule_set.rules)):
@@ -53,13 +66,17 @@ def lint(draft: Draft, selections: Mapping[str, Expression], conditions: Sequenc
 
 class _Lint:
     def __init__(
-        self, draft: Draft, selections: Mapping[str, Expression], conditions: Sequence[Expression | None]
+        self,
+        draft: Draft,
+        selections: Mapping[str, Expression],
+        conditions: Sequence[Expression | None],
+        misread: Sequence[Mistake],
     ) -> None:
         self._set, self._places = draft.rule_set, draft.places
         self._findings: Findings = draft.findings
-        self._errors = [(m.line, m.column) for m in draft.findings.all() if m.severity == ERROR]
         self._selections, self._conditions = selections, conditions
-        self._sound = [self._is_sound(index) for index in range(len(self._set.rules))]
+        self._misread = self._touched(misread)
+        self._wrong = self._touched(draft.findings.all())
         self._trees = trees = {name: expression.tree for name, expression in selections.items()}
         self._matched = {name: reach.meaning_of(tree, {}, DECISIONS_JUDGED) for name, tree in trees.items()}
         self._dead = {
@@ -67,25 +84,25 @@ class _Lint:
             for attempts, decisions in ((False, DECISIONS_COUNTED), (True, frozenset(DECISIONS)))
         }
         self._when = [
-            reach.meaning_of(condition.tree, trees, DECISIONS_JUDGED) if condition and sound else None
-            for condition, sound in zip(conditions, self._sound, strict=True)
+            reach.meaning_of(condition.tree, trees, DECISIONS_JUDGED) if condition and "when" not in wrong else None
+            for condition, wrong in zip(conditions, self._wrong, strict=True)
         ]
         self._window = [self._window_holds(index) for index in range(len(self._set.rules))]
 
-    def _is_sound(self, index: int) -> bool:
-        """Whether the rule is what its author wrote: where a mistake stood, a stand-in was read."""
-        item = self._places.get(("rules", index))
-        if item is None:
-            return False
-        before = bisect_left(self._errors, (item.line, item.column))
-        return before == len(self._errors) or self._errors[before] >= item.end
+    def _touched(self, mistakes: Iterable[Mistake]) -> list[frozenset[str]]:
+        """The parts of each rule that an error stands in."""
+        errors = error_places(mistakes)
+        rules = [self._places["rules", index] for index in range(len(self._set.rules))]
+        return [parts_touched(rule, errors) for rule in rules]
 
     def _window_holds(self, index: int) -> bool | None:
         """True without a window; None if it depends on the history, or is not understood."""
-        window, when = self._set.rules[index].correlation, self._when[index]
+        window, when, wrong = self._set.rules[index].correlation, self._when[index], self._wrong[index]
         if window is None:
-            return True
-        if when is None or not window.selections or not self._matched.keys() >= set(window.selections):
+            return None if wrong & {"", WINDOW} else True
+        if when is None or wrong & _WINDOW_MEANING:
+            return None
+        if not window.selections or not self._matched.keys() >= set(window.selections):
             return None
         if window.type in COUNTING and window.condition is None:
             return None
@@ -144,23 +161,25 @@ class _Lint:
     def rule(self, index: int) -> None:
         """A rule that never fires, a window that decides nothing or not exactly, a history that can be shed."""
         rule, when, window = self._set.rules[index], self._when[index], self._set.rules[index].correlation
-        if when is None:
-            return
-        if when.truth is False:
-            self._never_true(index, rule)
+        never = when is not None and when.truth is False
+        if never:
+            self._never_true(index)
         if window is None:
             return
         unmatched = self._unmatched(index, window)
-        if when.truth is not False and self._window[index] is not None and not unmatched:
-            self._decides(index, rule, window, when)
+        if when is not None and not never and self._window[index] is not None and not unmatched:
+            self._decides(index, window, when)
         self._exact(index, window)
-        if rule.effect != "approve" and _CHAIN in window.group_by and _fired_by_history(window):
-            self._sheds_history(index, rule, window)
+        if rule.effect != "approve" and _CHAIN in window.group_by and self._fired_by_history(index, window):
+            self._sheds_history(index, window)
 
-    def _never_true(self, index: int, rule: Rule) -> None:
+    def _name(self, index: int, otherwise: str = "this rule") -> str:
+        return otherwise if "id" in self._misread[index] else f"`{self._set.rules[index].id}`"
+
+    def _never_true(self, index: int) -> None:
         condition = self._conditions[index]
         otherwise = condition and reach.meaning_of(condition.tree, self._trees).truth
-        message = f"`{rule.id}` never fires: its condition is never true"
+        message = f"{self._name(index)} never fires: its condition is never true"
         if otherwise is not False:
             message += "; the intent that is judged reads as `approve`"
         fix = "remove the rule, or correct the condition"
@@ -168,7 +187,8 @@ class _Lint:
 
     def _unmatched(self, index: int, window: Correlation) -> bool:
         """Points out selections that ask for denied events where none are counted; whether there are any."""
-        names = set() if window.include_attempts else self._dead[False] - self._dead[True]
+        unread = window.include_attempts or self._misread[index] & {f"{WINDOW}.", f"{WINDOW}.include"}
+        names = set() if unread else self._dead[False] - self._dead[True]
         found = [(position, name) for position, name in enumerate(window.selections) if name in names]
         for position, name in found:
             message = f"`{name}` matches nothing here: it asks for denied events, and this window does not count them"
@@ -176,7 +196,7 @@ class _Lint:
             self._warn(self._place(index, "rules", position), Code.NEVER_MATCHES, message, fix)
         return bool(found)
 
-    def _decides(self, index: int, rule: Rule, window: Correlation, when: reach.Meaning) -> None:
+    def _decides(self, index: int, window: Correlation, when: reach.Meaning) -> None:
         """A window whose condition is settled whatever happened before."""
         counting = window.type in COUNTING
         own = any(when.implies(self._matched[name]) for name in window.selections)
@@ -186,13 +206,13 @@ class _Lint:
         if self._window[index]:
             self._warn(place, Code.ALWAYS_HOLDS, f"this window always holds: {why}", f"{fix}, or remove the window")
         else:
-            message = f"`{rule.id}` never fires: its window never holds, {why}"
+            message = f"{self._name(index)} never fires: its window never holds, {why}"
             self._warn(place, Code.NEVER_FIRES, message, f"{fix}, or remove the rule")
 
     def _exact(self, index: int, window: Correlation) -> None:
         """Beyond the bound a window knows only how many there are at least (DESIGN §5)."""
         condition = window.condition
-        if window.type != "value_count" or condition is None:
+        if window.type != "value_count" or condition is None or _CONDITION in self._misread[index]:
             return
         decisive = condition.threshold + (condition.op in {"gt", "lte"})
         if decisive > WINDOW_VALUES_MAX:
@@ -203,22 +223,35 @@ class _Lint:
             fix = f"compare with less than {WINDOW_VALUES_MAX:,}, or group more finely"
             self._warn(self._place(index, "condition", condition.op), Code.INEXACT, message, fix)
 
-    def _sheds_history(self, index: int, rule: Rule, window: Correlation) -> None:
-        twin = any(
-            self._sound[number]
-            and other.effect != "approve"
-            and other.mode == "enforce"
-            and other.correlation is not None
-            and _CHAIN not in other.correlation.group_by
-            and other.correlation.type == window.type
-            and set(other.correlation.selections) == set(window.selections)
-            for number, other in enumerate(self._set.rules)
-        )
+    def _fired_by_history(self, index: int, window: Correlation) -> bool:
+        """Whether more history makes the window hold, as far as what was read tells."""
+        if window.type in _FIRED_BY_HISTORY:
+            return True
+        read = window.type in COUNTING and window.condition is not None and _CONDITION not in self._misread[index]
+        return read and window.condition is not None and window.condition.op in _FIRED_BY_MORE
+
+    def _sheds_history(self, index: int, window: Correlation) -> None:
+        twin = any(self._may_be_twin(window, other) for other in range(len(self._set.rules)))
         if not twin:
             position = window.group_by.index(_CHAIN)
-            message = f"an agent sheds the history that `{rule.id}` looks at with every new chain"
+            message = f"an agent sheds the history that {self._name(index)} looks at with every new chain"
             fix = "group by `agent_id` instead, or add a second rule that does"
             self._warn(self._place(index, "group-by", position), Code.CHAIN_ONLY, message, fix)
+
+    def _may_be_twin(self, window: Correlation, index: int) -> bool:
+        """Whether a rule keeps, of all chains together, the history that a window keeps of one; or may be meant to."""
+        other, misread = self._set.rules[index], self._misread[index]
+        theirs = other.correlation
+        if theirs is None:
+            return WINDOW in misread
+        names = set(theirs.selections)
+        return (
+            (other.effect != "approve" or "effect" in misread)
+            and (other.mode == "enforce" or "mode" in misread)
+            and _CHAIN not in theirs.group_by
+            and (theirs.type == window.type or f"{WINDOW}.type" in misread)
+            and (names == set(window.selections) or f"{WINDOW}.rules" in misread)
+        )
 
     def _place(self, index: int, *keys: str | int) -> Item:
         """The item behind a part of a window, else of the window."""
@@ -230,22 +263,23 @@ class _Lint:
     def overruled(self) -> None:
         """Approves and holds that an enforced deny always beats."""
         rules = self._set.rules
-        denies = [i for i, rule in enumerate(rules) if rule.effect == "deny" and rule.mode == "enforce"]
+        clear = [not wrong & _DECIDING for wrong in self._wrong]
+        denies = [i for i, rule in enumerate(rules) if clear[i] and rule.effect == "deny" and rule.mode == "enforce"]
         for index, rule in enumerate(rules):
-            if rule.effect == "deny" or rule.mode != "enforce" or self._never(index):
+            if not clear[index] or rule.effect == "deny" or rule.mode != "enforce" or self._never(index):
                 continue
             by = next((other for other in denies if self._beats(other, index)), None)
             item = self._places.get(("rules", index, "when"))
             if by is not None and item:
-                self._overruled(item, rule, by)
+                self._overruled(item, index, by)
 
-    def _overruled(self, item: Item, rule: Rule, by: int) -> None:
-        deny, place = self._set.rules[by], self._places.get(("rules", by, "when"))
-        when = self._when[by]
+    def _overruled(self, item: Item, index: int, by: int) -> None:
+        deny, place, when = self._set.rules[by], self._places.get(("rules", by, "when")), self._when[by]
+        name, effect = self._name(index), self._set.rules[index].effect
         always = when is not None and when.truth is True and not deny.correlation
-        what = "denies every intent" if always else f"denies whatever `{rule.id}` would {rule.effect}"
+        what = "denies every intent" if always else f"denies whatever {name} would {effect}"
         where = f" (line {place.line})" if place else ""
-        message = f"`{rule.id}` never decides: `{deny.id}`{where} {what}"
+        message = f"{name} never decides: {self._name(by, 'another rule')}{where} {what}"
         self._warn(item, Code.OVERRULED, message, "deny wins: narrow the deny rule, or remove this one")
 
     def _never(self, index: int) -> bool:
@@ -256,11 +290,9 @@ class _Lint:
         theirs, ours = self._when[deny], self._when[index]
         if theirs is None or ours is None or self._never(deny) or not ours.implies(theirs):
             return False
-        window = None if self._window[deny] else self._set.rules[deny].correlation
+        if self._window[deny]:
+            return True
+        window = self._set.rules[deny].correlation
+        if any(part.startswith(WINDOW) for part in self._wrong[deny] | self._wrong[index]):
+            return False
         return reach.holds_wherever(window, self._set.rules[index].correlation)
-
-
-def _fired_by_history(window: Correlation) -> bool:
-    if window.type in _FIRED_BY_HISTORY:
-        return True
-    return window.condition is not None and window.condition.op in _FIRED_BY_MORE

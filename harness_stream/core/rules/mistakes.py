@@ -27,6 +27,7 @@ class Code(StrEnum):
 
     # --- the text and its shape ---
     UNREADABLE = "unreadable"
+    SETTING = "setting"
     YAML = "yaml"
     YAML_FEATURE = "yaml-feature"
     DUPLICATE_KEY = "duplicate-key"

@@ -240,22 +240,23 @@ class _Reader(Shape):
                 self._params[name] = self.scalar(value, f"params.{name}")
                 self._places["params", name] = value
         for name, override in self._overrides.items():
-            self._override(name, override, entries.get(name), item or root)
+            self._override(name, override, entries.get(name), root.keys.get("params", root))
 
     def _override(self, name: str, value: Scalar, declared: Item | None, where: Item) -> None:
         if declared is None or name not in self._params:
             message = f"`--set {name}`: there is no parameter `{name}`"
-            self.wrong(where, Code.UNKNOWN_PARAM, message, did_you_mean(name, self._params))
+            fix = did_you_mean(name, self._params) if self._params else "leave it out: this set has no params"
+            self.wrong(where, Code.SETTING, message, fix)
             return
         default = self._params[name]
         if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if _sort(value) != _sort(default):
             message = f"`--set {name}`: `params.{name}` is a {_sort(default)}, and this is a {_sort(value)}"
-            self.wrong(declared, Code.WRONG_TYPE, message, f"give a {_sort(default)}, like {default!r}")
+            self.wrong(declared, Code.SETTING, message, f"give a {_sort(default)}, like {default!r}")
         elif isinstance(value, int | float) and not abs(value) <= INTEGER_MAX:
             fix = f"use a number between ±{INTEGER_MAX}"
-            self.wrong(declared, Code.BAD_VALUE, f"`--set {name}`: out of range", fix)
+            self.wrong(declared, Code.SETTING, f"`--set {name}`: out of range", fix)
         else:
             self._params[name] = value
 

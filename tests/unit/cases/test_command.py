@@ -147,14 +147,29 @@ rules:
 def test_a_rule_that_failed_is_told_first_with_its_error(written):
     cases = CASES.split("  - name: two", maxsplit=1)[0]
     told = run(written(cases, FAILING)).stdout
-    assert "decision is deny (risky: rule_error), expected approve" in told
-    assert "deny      a crm.read (risky: rule_error)" in told
+    error = 'risky: rule_error: NOT_FOUND: Key not found in map : "score"'
+    assert f"decision is deny ({error}), expected approve" in told
+    assert f"deny      a crm.read ({error})" in told
     lines = [line.strip() for line in told.splitlines()]
     first = next(i for i, line in enumerate(lines) if line.startswith("risky (hold) fails, so it denies: "))
     assert "score" in lines[first]
     assert lines[first + 1] == "error    risk.score > 0.5     risk.score = null"
     assert first < lines.index("ok (approve) fires")
     assert "tried (deny, shadow) fails: " in told
+
+
+def test_what_the_engine_refused_is_told_with_its_cause_wherever_it_is_named(written):
+    cases = CASES.split("  - name: two", maxsplit=1)[0].replace("one is fine", "a helper") + """\
+    given:
+      - {at: -1m, agent: chief, action: crm.read}
+      - {at: -30s, agent: a, action: crm.read, parent: 0}
+    tables: {identity: [{agent_id: chief}, {agent_id: a}]}
+"""
+    told = run(written(cases.replace("action: crm.read}\n    then", "action: crm.read, parent: 0}\n    then"))).stdout
+    cause = "delegation: chief does not delegate to this agent"
+    assert f"decision is deny ({cause}), expected approve" in told
+    assert f"deny      a crm.read ({cause})" in told
+    assert f"note: given 1 (-30s): deny ({cause}); if that is meant" in told
 
 
 def test_a_rule_that_fired_as_unknown_is_told_as_such_wherever_it_is_named(written):
@@ -178,7 +193,7 @@ def test_an_answer_of_the_engine_is_told_in_words(written):
 
 def test_a_broken_history_is_noticed(written):
     broken = CASES.replace("{at: -1m, agent: a,", "{at: -1m, agent: a, chain: c,")
-    assert "note: given 0 (-1m): deny (chain_unknown); if that is meant" in run(written(broken)).stdout
+    assert "note: given 0 (-1m): deny (chain_unknown: c); if that is meant" in run(written(broken)).stdout
     passing = broken.replace("{decision: deny, rules: [many], evidence: [0]}", "approve")
     assert "pass  two are many  (1 note: --verbose)" in run(written(passing)).stdout
 

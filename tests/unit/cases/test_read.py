@@ -125,6 +125,17 @@ def test_everything_that_may_be_expected():
     assert [step.then and step.then.decision for step in case.history] == [None, "deny"]
 
 
+def test_a_rule_set_is_not_taken_for_cases():
+    found = read_cases("rule_set: x\ndefault: deny\nrules: []\n").findings.all()
+    assert [(m.message, m.found) for m in found] == [("this is a rule set, not a cases file", "rule_set")]
+
+
+def test_a_field_that_a_row_does_not_have_is_named_with_the_one_that_is_meant():
+    text = HEAD + CASE.replace("    when", "    tables: {identity: [{agent_id: a, rols: [x]}]}\n    when")
+    (found,) = read_cases(text).findings.all()
+    assert (found.found, found.fix) == ("rols", "did you mean `roles`?")
+
+
 # --- times ---
 
 
@@ -272,7 +283,7 @@ SEND = "when: {agent: a, action: crm.read}"
         ("when: {agent: a b, action: crm.read}\nthen: deny", [("bad-value", 1, "a b")]),
         ("when: {agent: a, action: crm.read, resources: [x, crm://y]}\nthen: deny", [("bad-value", 1, "x")]),
         ("when: {agent: a, action: crm.read, measures: {rows: -1}}\nthen: deny", [("bad-value", 1, "-1")]),
-        ("when: {agent: a, action: crm.read, arguments: [{nam: x}]}\nthen: deny", [("missing-key", 1, "{nam: x}"), ("unknown-key", 1, "x")]),
+        ("when: {agent: a, action: crm.read, arguments: [{nam: x}]}\nthen: deny", [("missing-key", 1, "{nam: x}"), ("unknown-key", 1, "nam")]),
         ("when: {agent: a, action: crm.read, at: -5m}\nthen: deny", [("unknown-key", 1, "at")]),
         ("when: {type: intnt, agent: a, action: crm.read}\nthen: deny", [("unknown-word", 1, "intnt")]),
         ("when: {type: table, table: risk, row: {subject: agent:a, score: 1}}\nthen: deny", [("bad-value", 1, "{type: table, table: risk, row: {subject: agent:a, score: 1}}")]),

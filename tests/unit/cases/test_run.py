@@ -121,7 +121,7 @@ def test_a_case_fails_in_words(when, given_, then, told):
 def test_a_given_intent_that_is_not_approved_is_pointed_out_unless_it_is_stated():
     first = "{at: -2m, agent: a, action: crm.read, chain: nope}"
     assert ran(MAIL, "approve", (first,)).result.remarks == (
-        "given 0 (-2m): deny (chain_unknown); if that is meant, write `then: deny` there",
+        "given 0 (-2m): deny (chain_unknown: nope); if that is meant, write `then: deny` there",
     )
     assert ran(MAIL, "approve", (first.replace("}", ", then: deny}"),)).result.remarks == ()
     late = "{type: outcome, at: -1m, agent: a, status: done}"

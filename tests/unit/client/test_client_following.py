@@ -181,6 +181,17 @@ def test_a_position_that_retention_has_overtaken_is_found_again_by_the_checkpoin
     assert future.result(0).decision == "approve"
 
 
+def test_a_log_that_is_shut_after_a_queued_intents_deadline_ends_nobody_elses_wait(world):
+    """A second end for the same wait stopped the enforcer's thread, and with it every other wait of the process."""
+    world.wiring.reader.ends = list  # no broker answers
+    expired = world.ask(deadline_ms=1_000)
+    world.wait(1_050)
+    assert isinstance(expired.exception(0), Unreachable)
+    following(world)._break("the record at 3 is not the one the checkpoint names")
+    with pytest.raises(Unreachable, match="not the one"):
+        world.ask().result(0)
+
+
 def test_a_log_that_loses_its_end_is_shut_and_intents_are_refused(world):
     history(world.script.begin(), 3)
     opened(world)

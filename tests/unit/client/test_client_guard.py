@@ -67,6 +67,19 @@ class TestWhatIsJudged:
         assert intent["arguments_digest"] == arguments_digest({"to": "bob@example.com", "body": "hi", "urgent": False})
         assert "bob" not in json.dumps(intent["arguments"])
 
+    def test_measures_may_be_the_same_in_each_call(self, live, chain):
+        chain.guard("email.send", measures={"bytes": 2, "cost": 0.5})(lambda: None)()
+        assert live.worker.of("intent")[0]["measures"] == {"bytes": 2, "cost": "0.5"}
+
+    @pytest.mark.parametrize(
+        ("measures", "what"),
+        [({"bytes": len}, "`bytes` in `measures` of `email.send` is builtin_function"), (10, "`measures` of .* is int")],
+    )
+    def test_measures_that_give_no_number_in_any_call_are_refused_when_decorating(self, chain, measures, what):
+        with pytest.raises(CallerError, match=what) as caught:
+            chain.guard("email.send", measures=measures)(lambda: None)
+        assert "measures=lambda given" in caught.value.hint
+
     def test_self_is_no_argument(self, live, chain):
         class Mailer:
             sent = ()

@@ -7,8 +7,9 @@ import pytest
 
 from harness_stream.core import limits, units
 from harness_stream.core.apply import units_of
+from harness_stream.core.intake import units_needed
 from harness_stream.core.reasons import Deny
-from harness_stream.core.state import PARTITION_UNIT, lane_unit
+from harness_stream.core.state import PARTITION_UNIT, agent_unit, lane_unit
 
 NOW = make.NOW
 PII = {"subject": "resource:crm://*", "labels": ["pii"]}
@@ -122,6 +123,25 @@ class TestRights:
         tree.story.take(make.mandate(agent_id=BOSS, close=True))
         assert why(tree.ask(MID, root))[0] == Deny.CHAIN_CLOSED
         assert why(tree.ask(LEAF, mid))[0] == Deny.CHAIN_CLOSED
+
+    def test_it_ends_with_the_chain_of_anybody_between(self):
+        """Who acts for the leaf is its parent's parent's child as well."""
+        tree = Tree(boss={"delegation": {"depth": 3}}, mid={"delegates": ["mid-2"]})
+        tree.put(make.identity_row("mid-2", delegates=[LEAF]))
+        tree.put(make.identity_row("orchestrator", roles=["orchestrator"]))
+        tree.story.take(make.mandate(agent_id=MID, expires_at=NOW + 90_000))
+        mid = tree.ask(MID, tree.ask(BOSS), chain_id="chain-1")
+        second = tree.ask("mid-2", mid)
+        assert tree.ask(LEAF, second)["decision"] == "approve"
+        tree.story.take(make.mandate(agent_id=MID, close=True))
+        assert why(tree.ask(LEAF, second)) == (Deny.CHAIN_CLOSED, "of mid, for whom this is done")
+
+    def test_everybody_above_is_in_memory_before_it_is_judged(self):
+        tree = Tree(boss={"delegation": {"depth": 3}}, mid={"delegates": ["mid-2"]})
+        tree.put(make.identity_row("mid-2", delegates=[LEAF]))
+        second = tree.ask("mid-2", tree.ask(MID, tree.ask(BOSS)))
+        leaf = make.intent(agent_id=LEAF, intent_id=make.uuid7(NOW, 999), parent={"agent_id": "mid-2", "intent_id": second["intent_id"]})
+        assert {agent_unit(name) for name in (BOSS, MID, "mid-2", LEAF)} <= set(units_needed(leaf, tree.tables, tree.story.state))
 
 
 class TestLabels:

@@ -64,6 +64,12 @@ def test_a_warning_is_shown_and_does_not_fail(written):
     assert result.stdout.endswith(", 1 warning\n")
 
 
+def test_what_a_text_says_to_a_terminal_is_not_passed_on(written):
+    told = run(written(f"{SOUND}# \x1b[2J\x07 \x1b]0;title\n")).stdout
+    assert "U+001B" in told
+    assert "\x1b" not in told
+
+
 def test_strict_makes_warnings_fail(written):
     assert run(written(WARNED), "--strict").exit_code == 2
     assert run(written(SOUND), "--strict").exit_code == 0
@@ -136,7 +142,12 @@ def test_standard_input_has_a_name():
 
 def test_a_parameter_can_be_set():
     assert run(EXAMPLE).stdout != run(EXAMPLE, "--set", "exports_a_day=2").stdout
-    assert "no parameter `exports`" in run(EXAMPLE, "--set", "exports=2").stdout
+    told = run(EXAMPLE, "--set", "exports=2").stdout
+    assert "no parameter `exports` [setting]\n    params:\n    ^^^^^^\n" in told
+
+
+def test_a_set_without_params_takes_no_setting(written):
+    assert "leave it out: this set has no params" in run(written(SOUND), "--set", "n=2").stdout
 
 
 def test_the_longest_window_is_the_realms(monkeypatch):
@@ -243,7 +254,7 @@ LIST = {
     "unguarded": ("  - {id: r, effect: deny, when: intent.measures.rows > 5}\n", "intent.measures.rows"),
     "absent-row": ("  - {id: r, effect: deny, when: risk.score > 0.5}\n", "risk.score"),
     "syntax": ("  - {id: r, effect: deny, when: mails and true}\n", "and"),
-    "wide-group": (window("type: temporal, rules: [spare], group-by: [realm], timespan: 1m"), "realm"),
+    "wide-group": (window("type: absent, rules: [spare], group-by: [realm], timespan: 1m"), "realm"),
     "long-window": (window("type: temporal, rules: [spare, mails], timespan: 25h"), "25h"),
     "chain-only": (window("type: temporal, rules: [spare], group-by: [chain_id], timespan: 1m"), "chain_id"),
     "never-fires": ("  - {id: r, effect: deny, when: 'false'}\n", "false"),

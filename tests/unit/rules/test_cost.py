@@ -83,12 +83,12 @@ def test_a_loop_counts_each_pass():
 @pytest.mark.parametrize(
     ("condition", "message", "at"),
     [
-        ('true && identity.actions.filter(x, x != "") == []', "steps on the largest event", "("),
-        ("true && identity.actions.map(x, x + x) == []", "steps on the largest event", "("),
+        ('true && identity.actions.filter(x, x != "") == []', "steps on the largest event", "filter("),
+        ("true && identity.actions.map(x, x + x) == []", "steps on the largest event", "map("),
         ("identity.actions.exists(x, x in identity.actions)", "steps on the largest event", "in"),
         ("identity.actions.exists(x, identity.actions == identity.actions)", "steps on the largest event", "=="),
-        ('identity.actions.exists(x, x.matches("a"))', "steps on the largest event", "("),
-        (" || ".join(['identity.actions.exists(x, x == "a")'] * 5), "passes through loops", "("),
+        ('identity.actions.exists(x, x.matches("a"))', "steps on the largest event", "matches("),
+        (" || ".join(['identity.actions.exists(x, x == "a")'] * 5), "passes through loops", "exists("),
         (r'intent.action.matches("\\pL")', "unfolds to", '"'),
         ('intent.action.matches("(a{20}){60}")', "unfolds to", '"'),
     ],
@@ -99,6 +99,59 @@ def test_a_condition_that_could_stall_a_worker_is_refused_at_its_dearest_part(co
     assert program is None
     (found,) = [m for m in mistakes if message in m.message]
     assert found.text[found.column - 1 :].startswith(at)
+
+
+@pytest.mark.parametrize(
+    ("condition", "fix"),
+    [
+        ('identity.actions.filter(x, x != "") == []', "use `exists`, `all` or `in`"),
+        ('intent.purpose.matches("(a|bc){1,80}(a|bc){1,80}")', "use `startsWith`, `endsWith` or `in [...]`"),
+        ("identity.actions.exists(x, x in identity.actions)", "search a shorter list"),
+        ("identity.actions.exists(x, identity.actions == identity.actions)", "compare shorter lists"),
+        ("identity.actions.exists(x, intent.resource.uri.contains(x))", "use `startsWith` or `endsWith`"),
+        ("identity.actions.exists(x, intent.resource.uri + x == x)", "do not join"),
+        ("identity.actions.exists(x, mandate.allows(x, x) || mandate.allows(x, 'a'))", "ask less often"),
+        ("identity.actions.exists(x, type(x) == string || type(x) == int || type(x) == bool)", "without converting"),
+        ("identity.actions.exists(x, costly)", "name the selection less often"),
+        (" || ".join(["looping"] * 80), "this selection makes up to 64 of them"),
+        (" || ".join(["identity.actions.exists(x, x == 'a')"] * 5), "this loop makes up to 1,024 of them"),
+    ],
+)
+def test_what_costs_too_much_has_a_fix_that_makes_that_very_part_cheaper(condition, fix):
+    selections = {"costly": "params.long.contains('b')", "looping": "event.labels.exists(x, x == 'a')"}
+    document = {"rule_set": "x", "default": "deny", "params": {"long": "a" * 300}, "selections": selections}
+    document["rules"] = [{"id": "r", "effect": "approve", "when": condition}]
+    _, mistakes = inspect(json.dumps(document, indent=0))
+    (found,) = [m for m in mistakes if m.code == "cost" and '"when"' in m.text]
+    assert fix in found.fix
+    assert ("take it out of the loop" in found.fix) == (".exists(x" in condition and "makes" not in fix)
+
+
+@pytest.mark.parametrize(
+    ("condition", "message", "fix"),
+    [
+        ("intent.t * 9000000000 > 5", "beyond ±9,223,372,036,854,775,807", "use smaller numbers"),
+        ("-(-9223372036854775808) > 1", "beyond ±9,223,372,036,854,775,807", "use smaller numbers"),
+        ("3u + 4u > 5u", "times, durations and unsigned numbers", "calculate with whole numbers"),
+        ('duration("1h") + duration("1h") > duration("1h")', "times, durations", "calculate with whole numbers"),
+    ],
+)
+def test_arithmetic_that_can_fail_is_told_why(condition, message, fix):
+    _, mistakes = inspect(json.dumps({"rules": [{"id": "r", "effect": "approve", "when": condition}]}))
+    (found,) = [m for m in mistakes if m.code == "unguarded"]
+    assert message in found.message
+    assert fix in found.fix
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "identity.actions.exists(x, identity.actions.exists(y, x == y))",
+        'intent.action.matches("(((a{100}){100}){100}){100}")',
+    ],
+)
+def test_what_is_refused_for_its_form_is_not_refused_for_its_cost_again(condition):
+    assert len(mistakes_of([condition])) == 1
 
 
 def test_the_limits_are_the_last_that_load():
@@ -144,10 +197,31 @@ def test_the_nodes_of_a_set_are_bounded_with_selections_put_in():
     assert "more than 40,000" in mistakes_of(["s && true"] * often, {"s": dense})[0]
 
 
-def test_after_too_much_nothing_more_is_looked_at():
+def test_after_too_much_nothing_more_is_looked_at_and_that_is_said():
     """Or a hostile text would be checked to its end, for seconds."""
     dense = "&&".join(["1 < 2"] * 200)
-    assert len(mistakes_of([dense] * 100 + ["nothing.known"] * 100)) == 1
+    (told,) = mistakes_of([dense] * 100 + ["nothing.known"] * 100)
+    assert "more than 40,000" in told
+    assert told.endswith("; not checked: 149 conditions (from line 1 on)")
+    (told,) = mistakes_of(["nothing.known"] * 2, {f"s{i}": dense for i in range(52)})
+    assert told.endswith("; not checked: 1 selection (from line 1 on) and 2 conditions (from line 1 on)")
+
+
+def test_what_is_too_dear_hides_no_mistake_after_it():
+    """A condition that is refused anyway takes nothing from the others; steps bound what is run, not what is checked."""
+    dear = "intent.resource.uri.contains('a') || intent.action in identity.actions"
+    pattern = 'intent.resource.uri.matches("(a|bc){1,80}(a|bc){1,80}")'
+    assert [told.split(" ")[0] for told in mistakes_of([pattern, "nothing.known"])] == ["up", "unknown"]
+    told = mistakes_of([dear] * 200 + ["nothing.known"])
+    assert ["more than 4,000,000 steps" in told[0], told[1:]] == [True, ["unknown name `nothing`"]]
+
+
+def test_what_is_too_much_together_says_where_to_begin():
+    dear, dearer = "intent.resource.uri.contains('a')", "intent.resource.uri.contains('a') || intent.action == 'a'"
+    rules = "".join(f'  - {{id: r{i}, effect: approve, when: "{dearer if i == 7 else dear}"}}\n' for i in range(200))
+    _, mistakes = inspect(f"rule_set: x\ndefault: deny\nrules:\n{rules}")
+    (found,) = mistakes
+    assert f"{cost(dearer).steps * 32:,} steps on line 11" in found.fix
 
 
 # --- patterns ---

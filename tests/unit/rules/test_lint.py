@@ -376,6 +376,124 @@ def test_while_there_are_mistakes_only_what_is_named_nowhere_is_called_unused():
     assert unused == ["reads", "never", "anything"]
 
 
+# --- beside mistakes ---
+
+SHED = "type: temporal, rules: [reads], group-by: [chain_id], timespan: 1m"
+COUNTED_BY_CHAIN = "type: event_count, rules: [reads], group-by: [chain_id], timespan: 1m, condition: {gt: 5}"
+
+
+def warned_beside_mistakes(rules):
+    """Codes of the warnings of a set that does not load."""
+    program, mistakes = inspect(f"{HEAD}rules:\n{OK}{rules}")
+    assert program is None
+    about_names = {Code.UNUSED_SELECTION, Code.UNUSED_PARAM}
+    return [m.code for m in mistakes if m.severity == "warning" and m.code not in about_names]
+
+
+@pytest.mark.parametrize(
+    ("was", "mistaken"),
+    [
+        ("{gt: 5}", "{eq: 5}"),
+        ("{gt: 5}", "{gt: -5}"),
+        ("timespan: 1m", "timespan: 9d"),
+        ("timespan: 1m", "timespan: soon"),
+        ("[chain_id]", "[chain_id, realm]"),
+        ("rules: [reads]", "rules: [raeds]"),
+        ("'mails'", "'identity.rols'"),
+        ("'mails'", "'mails && ('"),
+        ("when: 'mails', ", ""),
+        ("id: r, ", ""),
+        ("mode: enforce", "mode: enforced"),
+        ("mode: enforce", "mood: enforce"),
+        ("id: r,", "id: r, severity: hgh,"),
+        ("id: r,", "id: ok,"),
+    ],
+)
+def test_a_mistake_elsewhere_in_the_rule_hides_no_history_that_is_shed(was, mistaken):
+    written = rule("deny", "mails", COUNTED_BY_CHAIN)
+    assert warned_beside_mistakes(written.replace(was, mistaken)) == [Code.CHAIN_ONLY]
+
+
+@pytest.mark.parametrize(
+    ("was", "mistaken"),
+    [
+        ("effect: deny", "effect: dny"),
+        ("event_count", "event_cont"),
+        ("{gt: 5}", "{greater: 5}"),
+        ("{gt: 5}", "{gt: 5, lt: 9}"),
+        ("group-by:", "goup-by:"),
+    ],
+)
+def test_whether_history_is_shed_is_not_guessed(was, mistaken):
+    written = rule("deny", "mails", COUNTED_BY_CHAIN)
+    assert warned_beside_mistakes(written.replace(was, mistaken)) == []
+
+
+@pytest.mark.parametrize(
+    ("was", "mistaken", "may_be"),
+    [
+        ("'mails'", "'identity.rols'", True),
+        ("effect: deny", "effect: dny", True),
+        ("correlation:", "corelation:", True),
+        ("type: temporal", "type: tempral", True),
+        ("[reads]", "[reads, 5]", True),
+        ("mode: enforce", "mode: enforced", True),
+        ("'mails'", "'identity.rols', severity: hgh", True),
+        ("agent_id", "chain_id, severity: hgh", False),
+        ("type: temporal", "type: absent, for: 1m", False),
+        ("effect: deny", "effect: approve, sverity: high", False),
+    ],
+)
+def test_a_second_rule_with_a_mistake_keeps_the_history_if_it_may_be_meant_to(was, mistaken, may_be):
+    twin = rule("deny", "mails", SHED.replace("chain_id", "agent_id")).replace("id: r", "id: twin")
+    assert Code.CHAIN_ONLY not in [entry[0] for entry in warned(OK + rule("deny", "mails", SHED) + twin)]
+    found = warned_beside_mistakes(rule("deny", "mails", SHED) + twin.replace(was, mistaken))
+    assert (Code.CHAIN_ONLY not in found) == may_be
+
+
+@pytest.mark.parametrize(
+    ("rules", "code"),
+    [
+        (rule("deny", "mails && false").replace("id: r", "id: 5"), Code.NEVER_FIRES),
+        (rule("deny", "mails && false", "type: temporal, rules: [raeds], timespan: 1m"), Code.NEVER_FIRES),
+        (rule("deny", "outside", "type: absent, rules: [mails], timespan: soon"), Code.NEVER_FIRES),
+        (rule("deny", "mails", "type: temporal, rules: [mails], timespan: soon"), Code.ALWAYS_HOLDS),
+        (
+            rule("deny", "rols", "type: value_count, rules: [reads], timespan: 1m, condition: {gt: 5000, field: by}"),
+            Code.INEXACT,
+        ),
+        (rule("hold", "outside").replace("id: r", "sverity: low") + rule("deny", "mails"), Code.OVERRULED),
+    ],
+)
+def test_each_finding_looks_only_at_what_it_speaks_of(rules, code):
+    assert warned_beside_mistakes(rules) == [code]
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        rule("deny", "mails && false && rols"),
+        rule("deny", "outside", "type: absnt, rules: [mails], timespan: 1m"),
+        rule("deny", "outside", "type: absent, rules: [mails], inclde: attempts, timespan: 1m"),
+        rule("approve", "mails", "type: event_count, rules: [mails], timespan: 1m, condition: {lt: 1, gt: 5}"),
+        rule("hold", "outside") + rule("deny", "mails").replace("mode", "mod").replace("id: r", "id: s"),
+        rule("hold", "outside") + rule("deny", "mails").replace("mode: enforce", "window: 5").replace("id: r", "id: s"),
+        rule("hold", "outside") + rule("deny", "mails", SHED.replace("chain", "agent")).replace("corr", "cor"),
+        rule("deny", "false").replace("id: r", ", ".join(f"key{n}: 1" for n in range(9))),
+        rule("hold", "outside", mode="enforced") + rule("deny", "mails").replace("id: r", "id: s"),
+    ],
+)
+def test_what_was_not_read_is_not_judged(rules):
+    assert warned_beside_mistakes(rules) == []
+
+
+def test_a_rule_whose_name_was_not_read_is_told_by_its_place():
+    rules = rule("hold", "outside").replace("id: r, ", "") + rule("deny", "mails").replace("id: r", "id: [5]")
+    _, mistakes = inspect(f"{HEAD}rules:\n{OK}{rules}")
+    (told,) = [m.message for m in mistakes if m.code == Code.OVERRULED]
+    assert told == "this rule never decides: another rule (line 13) denies whatever this rule would hold"
+
+
 # --- allowing ---
 
 

@@ -128,7 +128,7 @@ def test_only_approves_carry_obligations():
         (HEAD + "rules:\n  - {id: a, effect: deny, when: 'true', mode: shade}\n", "`mode`", 4, 47, "`shadow`"),
         (HEAD + "rules:\n  - {id: a, effect: deny, when: 'true', because: [x]}\n", "`because`", 4, 50, "quotes"),
         ("a: [1\nb: 2\n", "not YAML", 2, 2, "check indentation"),
-        ("a: 1\n---\nb: 2\n", "not YAML", 2, 1, "check"),
+        ("a: 1\n---\nb: 2\n", "not YAML", 2, 1, "one file is one document"),
         ("a: \x07\n", "does not allow", 1, 4, "remove it"),
         ('a: "\\U00110000"\n', "no character", 1, 1, "write the character"),
         ("[" * 5_000, "nested deeper than 12", 1, 13, "no rule needs this"),
@@ -222,6 +222,21 @@ def test_no_expression_ever_raises(text):
     quoted = "'" + text.replace("'", "''") + "'"
     program, mistakes = inspect(HEAD + f"rules:\n  - id: a\n    effect: approve\n    when: {quoted}\n")
     assert program or mistakes
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "fix"),
+    [
+        ("a: b\n\t- c\n", "not YAML", "replace the tab"),
+        ("a:\n -\tb: c\n", "not YAML", "replace the tab"),
+        ("a: b\n\x00", "U+0000", "remove it"),
+    ],
+)
+def test_what_yaml_refuses_is_told_in_words(text, message, fix):
+    _, (found,) = parse(text)
+    assert (found.line, found.code) == (2, "yaml")
+    assert message in found.message
+    assert fix in found.fix
 
 
 @pytest.mark.parametrize("text", ["\r\t", "a: b\r\t: c", "x\u2028\t", "\x85\t", "\r\n\t", "\r\r\r["])

@@ -11,11 +11,10 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-import typer
 import yaml
+from pages import Block, anchors, blocks, command_lines, understood
 from scripted_worker import Live
 from typer.testing import CliRunner
 
@@ -30,29 +29,7 @@ from harness_stream.core.rules.functions import PARAMETERS
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/rules.md").read_text("utf-8")
-
-
-class Block(NamedTuple):
-    """A fenced block of the page."""
-
-    kind: str
-    text: str
-    line: int
-
-    @property
-    def name(self):
-        return f"{self.kind.replace(' ', '-')}-{self.line}"
-
-
-def blocks(page=PAGE):
-    """Every fenced block; one inside of a list item is indented."""
-    fence = re.compile(r"^( *)```(\w[^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-    for found in fence.finditer(page):
-        text = re.sub(rf"^{found[1]}", "", found[3], flags=re.MULTILINE)
-        yield Block(found[2], text, page.count("\n", 0, found.start()) + 1)
-
-
-BLOCKS = list(blocks())
+BLOCKS = list(blocks(PAGE))
 FRAME = yaml.safe_load(next(block.text for block in BLOCKS if block.kind == "yaml frame"))
 
 
@@ -186,9 +163,7 @@ def test_a_guard_fulfils_what_an_approval_asks_and_runs_nothing_if_it_asks_for_m
 
 
 def test_a_link_inside_the_page_leads_somewhere():
-    titles = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL), re.MULTILINE)
-    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-    assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= anchors
+    assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= anchors(re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL))
 
 
 def test_a_file_the_page_names_is_there():
@@ -244,13 +219,6 @@ def test_how_far_delegation_reaches_is_what_the_engine_enforces():
 # --- command lines ---
 
 
-def command_lines(text):
-    """Every `harness …` of a shell block or a comment, without what follows it."""
-    joined = text.replace("\\\n", " ")
-    for line in re.findall(r"^(?:#   |\s*)(harness [^\n|&]*)", joined, re.MULTILINE):
-        yield shlex.split(line, comments=True)
-
-
 def shown_lines():
     readme = (ROOT / "examples/rules/README.md").read_text("utf-8")
     texts = [b.text for b in (*BLOCKS, *blocks(readme)) if b.kind == "sh"]
@@ -260,8 +228,4 @@ def shown_lines():
 
 @pytest.mark.parametrize("line", shown_lines())
 def test_a_command_line_that_is_shown_is_understood(line):
-    command, rest, context = typer.main.get_command(cli.app), shlex.split(line)[1:], None
-    while hasattr(command, "resolve_command"):
-        context = command.make_context(command.name, rest, parent=context)
-        _, command, rest = command.resolve_command(context, rest)
-    assert command.make_context(command.name, rest, parent=context).params
+    assert understood(line)

@@ -1,0 +1,37 @@
+"""One fault of each kind on real processes, under load: nothing is lost, nothing double, no history wrong.
+
+The long run is `python -m tests.faults` (its last report: tests/faults/report.txt); this is the same runner.
+"""
+
+import pytest
+from real_servers import unavailable
+
+from harness_stream.errors import HarnessError
+from harness_stream.local.artifacts import java
+from harness_stream.local.redis import server_program
+from tests.faults.plan import KINDS
+from tests.faults.report import as_text
+from tests.faults.run import Options, run
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
+
+SEED = 5
+
+
+@pytest.fixture(autouse=True)
+def _servers_of_its_own():
+    """The broker needs listeners of this test's, so neither given addresses nor containers will do."""
+    try:
+        java()
+        server_program()
+    except HarnessError as error:
+        unavailable(error.message)
+
+
+def test_one_fault_of_each_kind_loses_nothing_doubles_nothing_and_leaves_no_intent_without_an_end(tmp_path):
+    options = Options(faults=len(KINDS), seed=SEED, workers=2, rate=20, transaction_s=5.0)
+    result = run(options, tmp_path)
+    report = as_text(result)
+    print(report)
+    assert {told.kind for told in result.told} == set(KINDS), report
+    assert not result.wrong, report

@@ -1,0 +1,147 @@
+"""Whether a run kept the protocol's promises (PROTOCOL §10: V1, V2, V3, V5, V8, V9).
+
+Rule of this file: what counts is what the auditor folds from what is left of the logs. Where an unclean election took
+records away and an operator went on, the only excuses are the ones named here.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from harness_stream.core import limits
+from harness_stream.core.audit import Kind
+from harness_stream.core.coverage import miscovered, twice_settled
+from tests.log_checker import WITHOUT_FACTS, audited, check_store
+from tests.simulation.world import NEW_RULES, PARTITIONS, RULES, TOPICS, Violation, bundle, compiled
+
+if TYPE_CHECKING:
+    from harness_stream.core.rules.windows import Windows
+    from harness_stream.ports import LogRecord
+    from tests.log_checker import Report
+    from tests.simulation.world import Member, World
+
+# An epoch that was claimed in lost records is not claimed again; a checkpoint of before may land after the cut.
+OF_A_CUT = frozenset({Kind.EPOCH, Kind.CHECKPOINT})
+
+
+def require(holds: object, invariant: str, what: object) -> None:
+    if not holds:
+        raise Violation(invariant, what)
+
+
+@functools.cache
+def bundles() -> dict[str, Windows]:
+    return {hashlib.sha256(data).hexdigest(): compiled(data) for data in (bundle(RULES), bundle(NEW_RULES))}
+
+
+def check(world: World) -> list[Report]:
+    """The reports of a run that has healed.
+
+    Raises:
+        Violation: something does not hold.
+    """
+    reports = [_audited(world, partition) for partition in range(PARTITIONS)]
+    passed_over = [_covered(world, partition, report) for partition, report in enumerate(reports)]
+    effective = [body for report in reports for body in report.effective]
+    require(not twice_settled(effective), "V2", twice_settled(effective))
+    _all_ended(world, effective, passed_over)
+    for body in effective:
+        _fresh(body)
+    for partition, report in enumerate(reports):
+        try:
+            check_store(report, world.store, partition)
+        except AssertionError as error:
+            raise Violation("V3", f"partition {partition}: {error}") from error
+    return reports
+
+
+def _audited(world: World, partition: int) -> Report:
+    inputs, decisions = (world.everything(topic, partition) for topic in (TOPICS.intents, TOPICS.verdicts))
+    resumed = partition in world.cut
+    input_end = world.broker.bounds(TOPICS.intents, partition)[1]
+    report = audited(inputs, decisions, partition, "i1", bundles(), resumed=resumed, input_end=input_end)
+    resumes = {r.offset for r in decisions if b'"kind":"resume"' in (r.value or b"")}
+    excused = OF_A_CUT if resumed else frozenset()
+    findings = [
+        finding
+        for finding in report.findings
+        if finding.kind not in excused and (finding.kind is not Kind.COVERAGE or finding.offset not in resumes)
+    ]
+    require(not findings, "V1", "\n".join(map(str, findings[:10])))
+    unproven = report.audit.answers.unproven
+    require(all(why.startswith(WITHOUT_FACTS) for why in unproven), "V1", unproven)
+    return report
+
+
+def _covered(world: World, partition: int, report: Report) -> set[int]:
+    """V5; which inputs an operator passed over."""
+    next_input, passed_over = 0, set[int]()
+    for body in report.effective:
+        if body["kind"] == "resume":
+            passed_over |= set(range(next_input, body["next_input"]))
+            next_input = body["next_input"]
+        elif "covers" in body:
+            next_input = body["covers"][1] + 1
+    wrong = miscovered(report.effective, world.inputs_end(partition))
+    left = {offset: times for offset, times in wrong.items() if offset not in passed_over or times}
+    require(not left, "V5", f"partition {partition}: offset → how often it is covered: {left}")
+    return passed_over
+
+
+def _all_ended(world: World, effective: list[dict[str, Any]], passed_over: list[set[int]]) -> None:
+    """V9: what the operator passed over ends by its deadline, everything else by an answer."""
+    ended = {b["intent_id"] for b in effective if b["kind"] == "verdict"}
+    ended |= {b["id"] for b in effective if b["kind"] == "reject"}
+    for partition, offsets in enumerate(passed_over):
+        records = world.everything(TOPICS.intents, partition) if offsets else []
+        values = [record.value for record in records if record.offset in offsets]
+        ended |= {intent_id for intent_id, value in world.sent.items() if value in values}
+    require(ended >= world.sent.keys(), "V9", f"never answered: {world.sent.keys() - ended}")
+
+
+def tables_of(windows: Windows) -> frozenset[str]:
+    """The tables that a decision by these rules reads."""
+    return frozenset({"identity"}).union(*windows.program.tables_read)
+
+
+def _fresh(body: dict[str, Any]) -> None:
+    """V8, as the record says it."""
+    if body["kind"] != "verdict" or body["decision"] == "deny":
+        return
+    inputs = body["inputs"]
+    for name in tables_of(bundles()[body["rules"]["digest"]]):
+        age_ms = inputs["decided_at"] - inputs["tables"][name][1]
+        require(
+            age_ms <= limits.FRESH_MS_MAX, "V8", f"{body['decision']} of {body['intent_id']}: {name} is {age_ms} ms old"
+        )
+
+
+def watched(world: World, member: Member, record: LogRecord) -> None:
+    """V8, as it really is: whoever is given no more of a table for a second approves nothing that reads it.
+
+    Raises:
+        Violation: it did.
+    """
+    if not member.stalled_ms or record.topic != TOPICS.verdicts:
+        return
+    body = orjson.loads(record.value or b"{}")
+    if body["kind"] != "verdict" or body["decision"] == "deny":
+        return
+    for name in tables_of(bundles()[body["rules"]["digest"]]) & member.stalled_ms.keys():
+        since_ms = _not_known_since(world, member, name)
+        age_ms = 0 if since_ms is None else world.clock.elapsed_ms() - since_ms
+        told = f"{member.name} says {body['decision']}, and its {name} is {age_ms} ms old"
+        require(age_ms <= limits.FRESH_MS_MAX, "V8", told)
+
+
+def _not_known_since(world: World, member: Member, name: str) -> int | None:
+    """When the member last knew all of the table, None: it does now."""
+    topic = TOPICS.table(name)
+    if not member.reader.stalled[topic]:
+        return member.stalled_ms[name]
+    position = member.reader.position(topic, 0) or 0
+    return next((at_ms for offset, at_ms in world.changed_ms[name] if offset >= position), None)

@@ -1,0 +1,144 @@
+"""What a seed does, as a list of steps that can be run again without some of them.
+
+Rule of this file: each step draws from dice of its own, so that leaving one out changes nothing of what the others do
+beyond what follows from it.
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+from unittest import mock
+
+from harness_stream.core import limits
+from harness_stream.core.rate import Rate
+from harness_stream.runtime import history, takeover, warming
+from harness_stream.runtime.realm import LANE_RATE_DEFAULT
+from tests.simulation.faults import FAULTS
+from tests.simulation.world import NEW_RULES, RULES, SLOW_TURN_MS, TURN_MS, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+LONG_EVERY = 50  # most of what is found needs few steps; some windows and snapshot cycles need many
+STEPS, STEPS_LONG = 36, 300
+FAULT_SHARE = 0.35
+SWITCHES = 3
+TURNS = (0, 1, 1, 2, 2, 3, 5, 8, 20)  # of the workers' loops, after each step
+DEADLINES_MS = (60_000, 60_000, 5_000, 500)
+LOW_RATE = Rate(per_s=2, burst=3)  # so that about every second intent of a lane is beyond it
+EVENTS = {"send": 55, "send in a chain": 8, "follow up": 18, "mandate": 5, "garbage": 3, "wait": 5, "operator": 3}
+
+
+class Step(NamedTuple):
+    """One thing that happens, and how long the workers then run.
+
+    Attributes:
+        index: in its script.
+        roll: seeds its dice.
+    """
+
+    index: int
+    kind: str
+    roll: int
+    turns: int
+
+
+def script(seed: int, faults: Iterable[str] | None = None, count: int | None = None) -> list[Step]:
+    """A seed's steps.
+
+    Args:
+        seed: decides everything.
+        faults: which kinds happen; default about half of all, other ones with each seed, so that they meet in pairs
+            that would drown among all others.
+        count: how many steps.
+    """
+    dice = random.Random(f"script {seed}")
+    kinds = [kind for kind in FAULTS if dice.random() < 0.5] if faults is None else list(faults)
+    count = count or (STEPS_LONG if seed % LONG_EVERY == 0 else STEPS)
+    switches = set(dice.sample(range(count), SWITCHES)) if seed % 2 else set()
+    steps = []
+    for index in range(count):
+        kind = (
+            dice.choice(kinds)
+            if kinds and dice.random() < FAULT_SHARE
+            else dice.choices(*zip(*EVENTS.items(), strict=True))[0]
+        )
+        kind = "rules" if index in switches else kind
+        steps.append(Step(index, kind, dice.getrandbits(32), dice.choice(TURNS)))
+    return steps
+
+
+# --- Events ---
+
+
+def _rules(world: World) -> None:
+    text = world.random.choice((NEW_RULES, RULES))
+    world.push_rules(world.revision + 1, text, now=world.random.random() < 0.2)
+
+
+EVENT_ACTS = {
+    "send": lambda world: world.send(deadline_ms=world.random.choice(DEADLINES_MS)),
+    "send in a chain": lambda world: world.send(chain_id=f"case-{world.random.randrange(3)}"),
+    "follow up": World.follow_up,
+    "mandate": World.mandate,
+    "garbage": lambda world: world.publish("agent-1", b"not json"),
+    "wait": lambda world: world.clock.advance(world.random.randint(50, 900)),
+    "operator": World.resume_halted,
+    "rules": _rules,
+}
+ACTS = {**EVENT_ACTS, **FAULTS}
+
+
+# --- Running ---
+
+
+def world_of(seed: int) -> World:
+    # Bits of the seed that nothing else depends on, so that evictions meet switches of rules and everything else.
+    forgetful, slow = seed // 4 % 2, seed // 8 % 2
+    rate = LOW_RATE if seed // 16 % 4 == 1 else LANE_RATE_DEFAULT
+    world = World(seed, 1 + seed % 3, 150 if forgetful else 3_000, 3 if forgetful else 1_000, lane_rate=rate)
+    world.uneven, world.turn_ms = True, SLOW_TURN_MS if slow else TURN_MS
+    return world
+
+
+def play(world: World, steps: Iterable[Step]) -> None:
+    """Do the steps, one after the other."""
+    for step in steps:
+        world.random.seed(step.roll)
+        world.trace.append(f"{world.clock.elapsed_ms():>8} ms  step {step.index}: {step.kind}, {step.turns} turns")
+        ACTS[step.kind](world)
+        for _ in range(step.turns):
+            world.turn()
+
+
+def run(seed: int, faults: Iterable[str] | None = None, count: int | None = None) -> World:
+    """Everything the seed says, and then no more faults."""
+    with short_histories(seed):
+        return played(world_of(seed), script(seed, faults, count))
+
+
+def played(world: World, steps: Sequence[Step]) -> World:
+    play(world, steps)
+    world.random.seed(world.seed)
+    world.trace.append(f"{world.clock.elapsed_ms():>8} ms  heal")
+    world.heal()
+    return world
+
+
+@contextmanager
+def short_histories(seed: int) -> Iterator[None]:
+    """Some runs count new windows from the middle of the log in small pieces; some have room for little."""
+    with ExitStack() as stack:
+        if seed % 5 == 2:
+            stack.enter_context(mock.patch.object(limits, "GROUPS_PER_UNIT_MAX", 2))
+        if seed % 3 == 1:
+            stack.enter_context(mock.patch.object(limits, "PART_BYTES_MAX", 2_000))
+        if seed % 4 == 3:
+            stack.enter_context(mock.patch.object(warming, "CHECKPOINT_GAP_MS", -8_000))
+            stack.enter_context(mock.patch.object(history, "SEARCH_RECORDS", 8))
+            stack.enter_context(mock.patch.object(history, "PIECE_RECORDS", 20))
+            stack.enter_context(mock.patch.object(takeover, "UNITS_PER_TURN", 1))
+            stack.enter_context(mock.patch.object(warming, "LATER_MAX", 2))
+        yield
