@@ -1,7 +1,7 @@
 """When a partition that is behind stops to judge what has waited too long: answered in time with a denial (`overload`).
 
 Rule of this file: first in, first out, more than a worker can judge leaves every intent as old as its deadline, so that
-whatever is judged is judged for nobody. Denied at half of it, all are answered in time, and those judged can be used.
+whatever is judged is judged for nobody. Denied at half of it, answers come in time, and those judged can be used.
 Only a lasting backlog counts: one that a stall has left is worked off. As core.rate, this is no history.
 
 The idea of watching how long a queue delays, and for how long it has done so, is CoDel's (RFC 8289).
