@@ -135,6 +135,23 @@ class EchoClient:
                 self._round.latencies_ms.append((time.perf_counter() - due) * 1000)
 
 
+def enforcer(realm: BenchRealm, lanes: list[str]) -> Enforcer:
+    """The product's own, running, with these lanes open."""
+    settings = realm.settings
+    named = ClientRealm(settings.realm, incarnation(settings), PARTITIONS, realm.topics)
+    ports = KafkaReader(settings.bootstrap), KafkaWriter(settings.bootstrap), SystemClock()
+    made = Enforcer(Wiring(named, *ports, UnsignedSigner(), UnsignedVerifier()))
+    made.start()
+    for lane in lanes:
+        made.open(lane).result(OPEN_S_MAX)
+    return made
+
+
+def ask(by: Enforcer, intent_id: str, agent: str, lane: str, value: bytes) -> Future[Any]:
+    """Let an enforcer publish an intent of the workload."""
+    return by.submit(Request("intent", intent_id, agent, lane, value, (), DEADLINE_MS, "benchmark", "0" * 64))
+
+
 class HarnessClient:
     """The product's own enforcer: it folds the decision log and gives an answer once it is effective.
 
@@ -144,15 +161,8 @@ class HarnessClient:
     """
 
     def __init__(self, realm: BenchRealm, agents: int) -> None:
-        settings = realm.settings
-        clock, topics = SystemClock(), realm.topics
-        named = ClientRealm(settings.realm, incarnation(settings), PARTITIONS, topics)
-        ports = KafkaReader(settings.bootstrap), KafkaWriter(settings.bootstrap), clock
-        self._enforcer = Enforcer(Wiring(named, *ports, UnsignedSigner(), UnsignedVerifier()))
-        self._enforcer.start()
-        for tenant in range(TENANTS):
-            self._enforcer.open(f"tenant-{tenant}").result(OPEN_S_MAX)
-        self._intents = Intents(settings.realm, agents, DEADLINE_MS, self._enforcer.nonce)
+        self._enforcer = enforcer(realm, [f"tenant-{tenant}" for tenant in range(TENANTS)])
+        self._intents = Intents(realm.settings.realm, agents, DEADLINE_MS, self._enforcer.nonce)
         self._number = 0
         self.intent_bytes = len(self._intents.make(0)[3])
 
@@ -175,11 +185,8 @@ class HarnessClient:
         self._enforcer.close()
 
     def _ask(self) -> Future[Any]:
-        intent_id, agent, lane, value = self._intents.make(self._number)
         self._number += 1
-        return self._enforcer.submit(
-            Request("intent", intent_id, agent, lane, value, (), DEADLINE_MS, "benchmark", "0" * 64)
-        )
+        return ask(self._enforcer, *self._intents.make(self._number - 1))
 
 
 def _note(found: Round, answered: Future[Any], due: float) -> None:

@@ -24,7 +24,8 @@ from workload import rules_yaml, tables
 
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.redis.state import RedisStateStore
-from harness_stream.config import Settings
+from harness_stream.config import LANE_RATE_MAX, Settings
+from harness_stream.core.rate import Rate
 from harness_stream.local.process import free_port
 from harness_stream.local.stack import Stack
 from harness_stream.wire.topics import Topics, topic_specs
@@ -38,6 +39,8 @@ READY_S_MAX: Final = 90.0  # a worker is ready in 3 s; a machine that does much 
 STOP_S_MAX: Final = 10.0  # ten times what a clean stop may take
 COMMAND_S_MAX: Final = 120.0
 ADMIN_S_MAX: Final = 15.0
+# So high that no lane meets it: the other benchmarks measure judging, not refusing.
+UNBOUNDED: Final = Rate(LANE_RATE_MAX, LANE_RATE_MAX)
 _CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -126,16 +129,31 @@ class BenchRealm:
             raise SystemExit(f"`harness {' '.join(words)}` failed:\n{done.stderr}")
 
     def _environment(self) -> dict[str, str]:
-        names = ("bootstrap", "redis_url", "prefix", "partitions", "group")
+        names = ("bootstrap", "redis_url", "prefix", "partitions", "group", "lane_rate", "lane_burst")
         own = {f"HARNESS_{name.upper()}": str(getattr(self.settings, name)) for name in names}
         return {**os.environ, **own, "HARNESS_DEV": "1"}
 
 
 @contextmanager
-def realm(where: Servers, agents: int) -> Iterator[BenchRealm]:
-    """A realm with the workload's rows and rules; its topics and keys are deleted at the end."""
+def realm(where: Servers, agents: int, rate: Rate = UNBOUNDED) -> Iterator[BenchRealm]:
+    """A realm with the workload's rows and rules; its topics and keys are deleted at the end.
+
+    Args:
+        where: its broker and Redis.
+        agents: of the workload.
+        rate: what one lane may ask of its workers.
+    """
     prefix = f"bench{secrets.token_hex(4)}"
-    settings = Settings(where.bootstrap, where.redis_url, prefix=prefix, partitions=PARTITIONS, dev=True, group=prefix)
+    settings = Settings(
+        where.bootstrap,
+        where.redis_url,
+        prefix=prefix,
+        partitions=PARTITIONS,
+        dev=True,
+        group=prefix,
+        lane_rate=rate.per_s,
+        lane_burst=rate.burst,
+    )
     made = BenchRealm(settings)
     try:
         _create_echo_topics(made)
@@ -153,6 +171,12 @@ def cpu_s(pid: int) -> float:
     """CPU seconds (user and system, all threads) that a process has used; Linux."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
+
+
+def peak_mib(pid: int) -> float:
+    """The most memory that a process has had resident; Linux."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def _command(*words: str) -> list[str]:

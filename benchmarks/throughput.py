@@ -27,6 +27,8 @@ from harness_stream.core import limits
 from harness_stream.core.lanes import partition_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from realm import BenchRealm
 
 DRAIN_S_MAX: Final = 180.0
@@ -55,12 +57,9 @@ class Drained:
     value_bytes: int
 
 
-def fill(realm: BenchRealm, agents: int, count: int) -> None:
+def fill(realm: BenchRealm, agents: int, count: int, deadline_ms: int = limits.DEADLINE_MS_MAX) -> None:
     """Append `count` intents by distinct agents, over all lanes."""
-    writer, intents = (
-        KafkaWriter(realm.settings.bootstrap),
-        Intents("default", agents, limits.DEADLINE_MS_MAX, "0" * 32),
-    )
+    writer, intents = KafkaWriter(realm.settings.bootstrap), Intents("default", agents, deadline_ms, "0" * 32)
     for number in range(count):
         _, _, lane, value = intents.make(number)
         at = partition_of(lane, PARTITIONS)
@@ -75,10 +74,10 @@ def drain_by_worker(realm: BenchRealm, count: int) -> Drained:
     """Start a worker, let it judge everything, stop it."""
     with realm.starting_worker() as pid:
         samples = _watch(realm, pid, count)
-    records = _verdicts(realm)
+    records = list(verdicts(realm))
     decisions: dict[str, int] = {}
     for _, body, _ in records:
-        said = _said(body)
+        said = said_by(body)
         decisions[said] = decisions.get(said, 0) + 1
     first, last = min(at for at, _, _ in records), max(at for at, _, _ in records)
     cpu = _cpu_at(samples, last / 1000) - _cpu_at(samples, first / 1000)
@@ -106,12 +105,12 @@ def drain_by_echo(realm: BenchRealm, count: int, size: int) -> Drained:
     return Drained(found["records"], found["cpu_s"] / number * 1e6, number / found["wall_s"], {}, size)
 
 
-def _said(body: dict[str, Any]) -> str:
-    """The decision, and of a refusal its first reason, since this workload should have none."""
+def said_by(body: dict[str, Any]) -> str:
+    """The decision, and of a refusal its first reason."""
     if body["decision"] == "approve":
         return "approve"
     first = body["reasons"][0]
-    return f"{body['decision']}: {first.get('rule', '')} {first['code']}"
+    return f"{body['decision']}: {' '.join(filter(None, (first.get('rule'), first['code'])))}"
 
 
 def _append(writer: KafkaWriter, topic: str, partition: int, key: bytes, value: bytes) -> None:
@@ -150,18 +149,17 @@ def _cpu_at(samples: list[tuple[float, float]], at_s: float) -> float:
     return before[1] + (after[1] - before[1]) * ((at_s - before[0]) / span if span > 0 else 0)
 
 
-def _verdicts(realm: BenchRealm) -> list[tuple[int, dict[str, Any], int]]:
-    """(append time in ms, body, bytes) of every verdict in the log."""
+def verdicts(realm: BenchRealm) -> Iterator[tuple[int, dict[str, Any], int]]:
+    """(append time in ms, body, bytes) of every verdict that is in the log now."""
     reader, topic = consumer(realm.settings.bootstrap), realm.topics.verdicts
     ends = {p: reader.get_watermark_offsets(TopicPartition(topic, p))[1] for p in range(PARTITIONS)}
     reader.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
-    found, left, heard = list[tuple[int, dict[str, Any], int]](), sum(ends.values()), time.monotonic()
+    left, heard = sum(ends.values()), time.monotonic()
     while left > 0 and time.monotonic() - heard < SILENCE_S_MAX:
         for record in reader.consume(500, 0.1):
             left, heard = left - 1, time.monotonic()
             value = record.value() or b"{}"
             body = orjson.loads(value)
             if body.get("kind") == "verdict":
-                found.append((record.timestamp()[1], body, len(value)))
+                yield record.timestamp()[1], body, len(value)
     reader.close()
-    return found

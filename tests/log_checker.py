@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from harness_stream.ports import LogRecord, StateStore
 
 
-# What is answered without a look at facts says none; everything else has to recompute.
-WITHOUT_FACTS = ("denied as quarantined", "denied as rate", "denied as too_large", "rejected as")
+# What is answered without a look at facts says none, nor does the log say what a worker had counted; everything else has
+# to recompute.
+WITHOUT_FACTS = ("denied as quarantined", "denied as too_large", "denied as rate", "denied as overload", "rejected as")
 
 
 @dataclass

@@ -43,6 +43,7 @@ from harness_stream.core.state import State, agent_unit, lane_unit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from harness_stream.core.backlog import Backlog
     from harness_stream.core.rate import LaneRates
     from harness_stream.core.rules.windows import Windows
 
@@ -50,6 +51,8 @@ Answer = dict[str, Any]
 Input = Intent | Mandate | Outcome | Approval
 
 ORCHESTRATOR, ENFORCER, APPROVER = "orchestrator", "enforcer", "approver"
+# Denials by which a worker protects itself; neither history nor rules say when.
+NOT_ADMITTED = frozenset({Deny.RATE, Deny.OVERLOAD})
 
 
 def units_needed(event: Input, tables: Tables, state: State) -> tuple[str, ...]:
@@ -120,6 +123,7 @@ class Intake:
         windows: the compiled rules in force.
         rules: (digest, revision) as the log names them.
         rates: what each lane may still ask; None admits everything (`harness replay`).
+        backlog: whether the partition is behind; None: never (`harness replay`).
     """
 
     partition: int | None
@@ -129,6 +133,7 @@ class Intake:
     windows: Windows
     rules: tuple[str, int]
     rates: LaneRates | None = field(default=None, kw_only=True)
+    backlog: Backlog | None = field(default=None, kw_only=True)
 
     def answer(self, event: Input, arrival: Arrival, decided_at: int) -> Answer:
         """The body of the record that covers this input."""
@@ -177,7 +182,7 @@ class Intake:
     # --- intents ---
 
     def _intent(self, intent: Intent, arrival: Arrival, decided_at: int) -> Answer:
-        denied = untimely(intent, arrival, decided_at) or self.beyond_rate(intent, arrival)
+        denied = untimely(intent, arrival, decided_at) or self.not_admitted(intent, arrival, decided_at)
         if denied is not None:
             return self.minimal(intent, arrival, denied, decided_at)
         inputs = self.facts(intent, arrival.t, decided_at)
@@ -358,14 +363,15 @@ class Intake:
 
     # --- what is known of who, where, how dangerous and which data; a replay may know it from the log instead ---
 
-    def beyond_rate(self, intent: Intent, arrival: Arrival) -> Decided | None:
-        """The denial of an intent that its lane has no room for; else its room is taken."""
-        if self.rates is None:
-            return None
-        lane = self.lane(intent.agent_id)
-        if self.rates.take(lane, arrival.t):
-            return None
-        return refused(Deny.RATE, f"lane {lane}: more than {self.rates.rate}")
+    def not_admitted(self, intent: Intent, arrival: Arrival, decided_at: int) -> Decided | None:
+        """The denial of an intent that its lane, or this worker, has no room for; else its lane's room is taken."""
+        waited_ms, lane = decided_at - arrival.append_ms, self.lane(intent.agent_id)
+        behind = self.backlog is not None and self.backlog.too_long(waited_ms, intent.deadline_ms, decided_at)
+        if self.rates is not None and not self.rates.take(lane, arrival.t):
+            return refused(Deny.RATE, f"lane {lane}: more than {self.rates.rate}")
+        return (
+            refused(Deny.OVERLOAD, f"{waited_ms} ms after append, deadline {intent.deadline_ms} ms") if behind else None
+        )
 
     def facts(self, intent: Intent, t: int, decided_at: int) -> dict[str, Any]:
         """The `inputs` of a verdict on this intent at chain time t."""
@@ -441,12 +447,12 @@ def _ack(event: Input, arrival: Arrival, reason: Refuse | None, change: Mapping[
     }
 
 
-def rate_denied(body: Mapping[str, Any]) -> Decided | None:
-    """The denial that a record gives for its lane's rate; None if it was admitted."""
+def not_admitted_by(body: Mapping[str, Any]) -> Decided | None:
+    """The denial that a record gives for its lane's rate or its worker's backlog; None if it was admitted."""
     reasons = body["reasons"] if body["kind"] == "verdict" else []
-    if not reasons or reasons[0].get("code") != Deny.RATE:
+    if not reasons or reasons[0].get("code") not in NOT_ADMITTED:
         return None
-    return refused(Deny.RATE, reasons[0].get("detail"))
+    return refused(Deny(reasons[0]["code"]), reasons[0].get("detail"))
 
 
 def inputs_of(body: Mapping[str, Any]) -> dict[str, Any]:

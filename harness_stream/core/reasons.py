@@ -24,6 +24,7 @@ class Deny(StrEnum):
     DELEGATION_LANE = "delegation_lane"
     LATE = "late"
     RATE = "rate"
+    OVERLOAD = "overload"
     CLOCK = "clock"
     STALE_FACTS = "stale_facts"
     FACTS_BEHIND = "facts_behind"
@@ -125,6 +126,7 @@ EXPLAIN: dict[str, str] = {
     Deny.DELEGATION_LANE: "the named parent lives in another lane; delegation stays inside one lane",
     Deny.LATE: "the deadline had passed when a worker saw the intent; the workers lag or the deadline is too short",
     Deny.RATE: "its lane asks for more than a worker evaluates for one lane (`lane_rate`): slow down, find who floods",
+    Deny.OVERLOAD: "its partition's worker is behind, and half of the deadline was over: ask less, or run more workers",
     Deny.CLOCK: "the broker's append time is more than 5 s ahead of the worker's clock; synchronise clocks",
     Deny.STALE_FACTS: "a table this decision reads was not known to be fresh; look at the worker's table lag",
     Deny.FACTS_BEHIND: "the intent demands a table revision this worker has not read yet; send it again",

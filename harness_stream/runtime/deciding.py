@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.alarms import Alarm, sound
 from harness_stream.core import counting, limits
+from harness_stream.core.backlog import Backlog
 from harness_stream.core.fold import Place, fold_header
 from harness_stream.core.intake import Intake, units_needed
 from harness_stream.core.model import Intent
@@ -23,8 +24,9 @@ from harness_stream.core.reasons import SECURITY_EVENTS
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.errors import GarbageRecord
 from harness_stream.runtime.admission import admit
-from harness_stream.runtime.batch import Batch, Handling, Taken
+from harness_stream.runtime.batch import Batch, Handling
 from harness_stream.runtime.fetching import Fetching
+from harness_stream.runtime.inbox import Inbox
 from harness_stream.runtime.mover import Moved
 from harness_stream.runtime.takeover import Takeover
 from harness_stream.runtime.warming import Warming
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from harness_stream.core.state import State
     from harness_stream.core.warming import Warmup
     from harness_stream.ports import Delivery, Ends, LogRecord, Metrics
+    from harness_stream.runtime.batch import Taken
     from harness_stream.runtime.facts import RulesView
     from harness_stream.runtime.loading import Folded, Loader
     from harness_stream.runtime.mover import Mover
@@ -56,8 +59,6 @@ BATCH_MS_MAX = 10
 EVICTIONS_PER_TURN = 64
 # A partition at rest says so every hour: retention (above a day) never takes the last word that vouches for its state.
 CHECKPOINT_IDLE_MS = 3_600_000
-# Enough to fill both batches while the broker is asked for more; beyond, the partition is paused.
-INBOX_RECORDS_MAX = 2 * limits.IN_FLIGHT_RECORDS_MAX
 _ENDED: Final = object()
 
 
@@ -98,8 +99,7 @@ class Deciding:
         self._folded, self._mover, self._snapshots, self._outbox = folded, mover, snapshots, outbox
         self._next_offset = end
         self._header = folded.place.header
-        self._inbox: deque[Taken] = deque()
-        self._paused = False
+        self._inbox = Inbox(partition, ports.consumer)
         self._changes: list[Moved] = []
         self._released = False
         self._final_sent = False
@@ -108,7 +108,7 @@ class Deciding:
         cold, clock = loader.cold(snapshots), ports.clock
         self._fetching = Fetching(loader, cold, folded.state, self._windows_confirmed, clock, ports.metrics, self.fail)
         self._background: deque[Generator[None, None, None]] = deque([cold.scan(folded.state.all_units)])
-        self._rates = LaneRates(realm.lane_rate)
+        self._rates, self._backlog = LaneRates(realm.lane_rate), Backlog()
         self._takeover = Takeover(self._state, mover, snapshots)
         self._checkpoint()
         ports.consumer.start(partition, self._header.next_input)
@@ -118,7 +118,7 @@ class Deciding:
     @property
     def ready(self) -> bool:
         """Could the next step answer inputs that are already here?"""
-        return bool(self._inbox) and not self._released and self._state.in_flight < limits.IN_FLIGHT_BATCHES_MAX
+        return len(self._inbox) > 0 and not self._released and self._state.in_flight < limits.IN_FLIGHT_BATCHES_MAX
 
     @property
     def finished(self) -> bool:
@@ -143,12 +143,8 @@ class Deciding:
 
     def offer(self, record: LogRecord) -> None:
         """The next input record."""
-        if self._released:
-            return
-        self._inbox.append(Taken(record))
-        if len(self._inbox) >= INBOX_RECORDS_MAX and not self._paused:
-            self._ports.consumer.pause(self._partition)
-            self._paused = True
+        if not self._released:
+            self._inbox.offer(record)
 
     def input_lost(self, low: int) -> None:
         """Retention overtook the input position; what is kept begins at `low`."""
@@ -198,7 +194,7 @@ class Deciding:
             self.fail(Signal.STATE_GONE, "the store lost state that is not in memory")
         self._fetching.step()
         self._run_background()
-        self._unpause()
+        self._inbox.refill()
         self._evict()
 
     def _work(self) -> None:
@@ -227,10 +223,10 @@ class Deciding:
     def _decide(self) -> None:
         room = limits.IN_FLIGHT_RECORDS_MAX - len(self._outbox)
         full = self._state.in_flight >= limits.IN_FLIGHT_BATCHES_MAX or self._outbox.size >= limits.IN_FLIGHT_BYTES_MAX
-        if not self._inbox or room <= 0 or full:
+        if not len(self._inbox) or room <= 0 or full:
             return
         size_max = 1 if self._header.crash_claims else min(room, BATCH_RECORDS_MAX)
-        candidates = [self._inbox[i] for i in range(min(size_max, len(self._inbox)))]
+        candidates = self._inbox.first(size_max)
         self._admit(candidates)
         self._fetch_needed(candidates)
         started_ms = self._ports.clock.elapsed_ms()
@@ -239,7 +235,7 @@ class Deciding:
             spent_ms = self._ports.clock.elapsed_ms() - started_ms
             if spent_ms > BATCH_MS_MAX or not self._take(batch, taken):
                 break
-            self._inbox.popleft()
+            self._inbox.answered()
         batch.finish()
         self._publish(batch)
         _count(self._ports.metrics, batch, self._ports.clock.elapsed_ms() - started_ms)
@@ -294,7 +290,7 @@ class Deciding:
             raise AssertionError("deciding without the bundle in force")
         self._state.push()
         place = self._partition, self._realm.partitions
-        intake = Intake(*place, self._state, self._tables, windows, rules, rates=self._rates)
+        intake = Intake(*place, self._state, self._tables, windows, rules, rates=self._rates, backlog=self._backlog)
         return Batch(self._header, intake, self._ports.clock.now_ms())
 
     def _windows_in_force(self) -> Windows | None:
@@ -440,17 +436,12 @@ class Deciding:
 
     # --- memory ---
 
-    def _unpause(self) -> None:
-        if self._paused and len(self._inbox) <= BATCH_RECORDS_MAX:
-            self._ports.consumer.resume(self._partition)
-            self._paused = False
-
     def _evict(self) -> None:
         """Let idle units leave memory, if store and snapshots hold them as they are."""
         surplus = len(self._state) - self._realm.hot_units_max
         if surplus <= 0 and self._state.hot_bytes <= self._realm.hot_bytes_max:
             return
-        awaited = self._units_needed(self._inbox[0]) if self._inbox else ()  # may come one by one
+        awaited = {unit for taken in self._inbox.first(1) for unit in self._units_needed(taken)}  # may come one by one
         for unit in list(islice(self._state.units(), max(surplus, EVICTIONS_PER_TURN))):
             if len(self._state) <= self._realm.hot_units_max and self._state.hot_bytes <= self._realm.hot_bytes_max:
                 return

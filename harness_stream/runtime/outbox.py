@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness_stream.wire.cloudevents import read_headers
+from harness_stream.wire.cloudevents import traceparent_of
 from harness_stream.wire.decisions import decision_headers, digest_of, encode_body
 
 if TYPE_CHECKING:
@@ -122,5 +122,5 @@ class Outbox:
         self.size += sent.size
 
     def _envelope(self, kind: str, digest: str, source: LogRecord | None) -> list[tuple[str, bytes]]:
-        trace = None if source is None else read_headers(source.headers).traceparent
+        trace = None if source is None else traceparent_of(source.headers or ())
         return decision_headers(self._realm.name, self.writer_id, kind, digest, self._ports.clock.now_ms(), trace)

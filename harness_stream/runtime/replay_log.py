@@ -1,7 +1,7 @@
 """A stretch of a real log decided anew by other rules (DESIGN §10, `harness replay --from-log`).
 
 Rule of this file: only what rules can change is decided anew. What was before the stretch is history as it really was;
-what the worker skipped, rejected, quarantined or denied for its rate stays so; chain time and decided_at are the real
+what the worker skipped, rejected, quarantined or did not admit stays so; chain time and decided_at are the real
 ones; and facts are those the log recorded with each verdict, by value. Only fields that no rule in force read then come
 from tables.
 """
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from harness_stream.core import delegation
 from harness_stream.core.ids import memory_of
-from harness_stream.core.intake import Answer, Input, Intake, inputs_of, rate_denied
+from harness_stream.core.intake import Answer, Input, Intake, inputs_of, not_admitted_by
 from harness_stream.core.model import Approval, Intent, Outcome
 from harness_stream.core.reasons import Deny, Refuse
 from harness_stream.core.records import RECORDS
@@ -181,9 +181,9 @@ class _Intake(Intake):
             return {name: self.real[name] for name in _REJECT_FIELDS}
         return Intake.answer(self, event, arrival, decided_at)
 
-    def beyond_rate(self, intent: Intent, arrival: Arrival) -> Decided | None:  # noqa: ARG002  the base's signature
+    def not_admitted(self, intent: Intent, arrival: Arrival, decided_at: int) -> Decided | None:  # noqa: ARG002  the base's signature
         """As it really was."""
-        return rate_denied(self.real)
+        return not_admitted_by(self.real)
 
     def facts(self, intent: Intent, t: int, decided_at: int) -> dict[str, Any]:
         """From the tables the replay was given."""

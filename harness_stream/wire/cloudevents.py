@@ -11,6 +11,7 @@ import binascii
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -125,17 +126,23 @@ def build_headers(
 
 def read_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> Headers:
     """What a record's headers say. The first of a repeated header counts. Raises nothing."""
-    texts = _texts(headers or ())
-    trace = texts.get(TRACEPARENT)
+    headers = list(islice(headers or (), HEADERS_MAX))
+    texts = _texts(headers)
     return Headers(
         id=texts.get(CE_ID),
         source=texts.get(CE_SOURCE),
         type=texts.get(CE_TYPE),
         time=texts.get(CE_TIME),
         content_type=texts.get(CONTENT_TYPE),
-        traceparent=trace if trace is not None and is_traceparent(trace) else None,
+        traceparent=traceparent_of(headers),
         signature=_read_signature(texts),
     )
+
+
+def traceparent_of(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
+    """As in `read_headers`, without reading the others: a worker asks for it with every record."""
+    found = _texts(header for header in islice(headers, HEADERS_MAX) if header[0] == TRACEPARENT).get(TRACEPARENT)
+    return found if found is not None and is_traceparent(found) else None
 
 
 def source_of(realm: str, writer: str) -> str:
@@ -167,9 +174,7 @@ def _signature_headers(signature: Signature) -> list[Header]:
 
 def _texts(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
     texts: dict[str, str] = {}
-    for count, (name, value) in enumerate(headers):
-        if count >= HEADERS_MAX:
-            break
+    for name, value in headers:
         if value is None or name in texts or len(value) > HEADER_BYTES_MAX:
             continue
         try:

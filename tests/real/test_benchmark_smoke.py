@@ -49,6 +49,21 @@ def test_both_halves_are_measured_beside_the_echo_and_nothing_is_lost(real_stack
     assert sum(drained["harness"]["decisions"].values()) == DRAIN
 
 
+def test_each_way_to_refuse_is_measured_beside_a_decision(real_stack, tmp_path):
+    printed = run(
+        "overload.py",
+        *("--seconds", 0, "--rounds", ROUNDS, "--drain", DRAIN, "--agents", 20, "--json", tmp_path / "out.json"),
+        HARNESS_BOOTSTRAP=real_stack.bootstrap,
+        HARNESS_REDIS_URL=real_stack.redis_url,
+    )
+    found = json.loads((tmp_path / "out.json").read_text())
+    for said in ("deny: late", "deny: rate", "approve"):
+        (drained,) = found["late_path"][said]
+        assert max(drained["decisions"], key=drained["decisions"].get) == said
+        assert sum(drained["decisions"].values()) == DRAIN
+    assert printed.count("times as much") == len(found["ratio"]) == 2
+
+
 def test_the_profile_names_the_functions_and_approves_the_whole_workload():
     printed = run("profile_worker.py", "--intents", 200, "--agents", 20, "--top", 5)
     assert "2 x 200 intents: {'approve': 400}" in printed

@@ -50,6 +50,7 @@ NOT_BLAMED: Final = frozenset(
     {
         Deny.UNKNOWN_AGENT,  # no identity row: nobody to watch, and anyone could fill the table with names
         Deny.LATE,  # the workers lag
+        Deny.OVERLOAD,  # the workers are too few
         Deny.RATE,  # of a lane: it hits whoever asks, and mostly is somebody else's doing
         Deny.CLOCK,
         Deny.STALE_FACTS,

@@ -50,7 +50,7 @@ class Positions:
         self._consumer = consumer
         self._places: dict[PlaceName, _Place] = {}
         self._assigned: set[PlaceName] = set()
-        self._outside: list[PlaceName] = []
+        self._outside: dict[PlaceName, None] = {}  # in order
         self._frozen = False
 
     def place(self, topic: str, partition: int, offset: int) -> None:
@@ -135,8 +135,8 @@ class Positions:
 
     def outside(self) -> list[PlaceName]:
         """Placed partitions whose offset turned out not to be in the log, since the last call; they stand still."""
-        found, self._outside = self._outside, []
-        return [name for name in dict.fromkeys(found) if name in self._places]
+        found, self._outside = self._outside, {}
+        return [name for name in found if name in self._places]
 
     def _unpause(self, name: PlaceName) -> None:
         """Clear librdkafka's flag, which would outlive a quick unassignment."""
@@ -192,7 +192,7 @@ class Positions:
             return
         self.count(error)
         if error.code() in _OUTSIDE and place is not None and not place.waiting:
-            self._outside.append(name)
+            self._outside[name] = None
 
     def count(self, error: KafkaError) -> None:
         """Count an error that is not worth an exception."""

@@ -20,7 +20,7 @@ from harness_stream.core.chain import AGENT_KEY, Agent
 from harness_stream.core.decide import Arrival, refused
 from harness_stream.core.fold import Place
 from harness_stream.core.ids import UNIT_PREFIX
-from harness_stream.core.intake import rate_denied
+from harness_stream.core.intake import not_admitted_by
 from harness_stream.core.join import ENGINE
 from harness_stream.core.model import Intent, Outcome
 from harness_stream.core.reasons import Deny, Reject
@@ -174,8 +174,8 @@ class Answers:
             answer = intake.quarantined(event, arrival, decided_at)
             answer = answer if answer["kind"] == "reject" else intake.minimal(event, arrival, refused(code), decided_at)
         else:
-            if rate_denied(body) is not None:
-                self.unproven[f"denied as {Deny.RATE}, which its worker had counted"] += 1
+            if not_admitted_by(body) is not None:
+                self.unproven[f"denied as {body['reasons'][0]['code']}, which its worker had counted"] += 1
             answer = intake.answer(event, arrival, decided_at)
         parsed: dict[str, Any] = orjson.loads(orjson.dumps(answer))
         return _told_by_tables(parsed, body) if isinstance(event, Outcome) else parsed

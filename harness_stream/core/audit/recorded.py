@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness_stream.core import delegation
-from harness_stream.core.intake import Intake, inputs_of, rate_denied
+from harness_stream.core.intake import Intake, inputs_of, not_admitted_by
 from harness_stream.core.join import empty_tables, system_of
 from harness_stream.core.reasons import Refuse
 
@@ -48,9 +48,9 @@ class RecordedIntake(Intake):
             raise ValueError(f"facts of the agents above {told}, and those above are {above}")
         return inputs
 
-    def beyond_rate(self, intent: Intent, arrival: Arrival) -> Decided | None:  # noqa: ARG002  the base's signature
-        """As it was: what a worker had seen of the lane since it claimed is no history."""
-        return rate_denied(self.real)
+    def not_admitted(self, intent: Intent, arrival: Arrival, decided_at: int) -> Decided | None:  # noqa: ARG002  the base's signature
+        """As it was: what a worker had seen of lanes and its backlog since it claimed is no history."""
+        return not_admitted_by(self.real)
 
     def lane(self, agent_id: str) -> str:
         """As recorded with the change."""

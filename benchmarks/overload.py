@@ -1,0 +1,118 @@
+"""What overload costs: the late path beside a decision, and three times the capacity for a minute.
+
+    python benchmarks/overload.py                 about six minutes; starts Kafka and Redis unless told where they are
+    python benchmarks/overload.py --seconds 10 --rounds 1 --drain 5000 --json out.json
+
+HARNESS_BOOTSTRAP and HARNESS_REDIS_URL name a broker and a Redis that run. Linux only: CPU times are read from /proc.
+
+First one worker drains logs that were filled before: of intents that are all late, all beyond their lane's rate, or all
+evaluated, in alternating rounds. Then half of the capacity that this showed is offered, three times of it, and half
+again, while honest clients ask (collapse.py). The numbers stay in the output: they are the machine's and the minute's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from collapse import VARIANTS, as_text, collapse
+from realm import UNBOUNDED, realm, servers
+from throughput import drain_by_worker, fill
+
+from harness_stream.core import limits
+from harness_stream.core.rate import Rate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from realm import Servers
+    from throughput import Drained
+
+
+class Kind(NamedTuple):
+    """How every intent of a filled log is answered.
+
+    Attributes:
+        said: the verdict.
+        deadline_ms: of each intent.
+        rate: of each lane.
+    """
+
+    said: str
+    deadline_ms: int
+    rate: Rate
+
+
+EVALUATED: Final = Kind("approve", limits.DEADLINE_MS_MAX, UNBOUNDED)
+# A worker needs a second to start, so everything is late; and one intent a second of each lane is within its bound.
+KINDS: Final = (
+    Kind("deny: late", 1, UNBOUNDED),
+    Kind("deny: rate", limits.DEADLINE_MS_MAX, Rate(1, 1)),
+    EVALUATED,
+)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure, print, and write what was asked for."""
+    asked = _arguments().parse_args(words)
+    with servers() as where:
+        drained = [_round(where, asked.agents, asked.drain) for _ in range(asked.rounds)]
+        capacity = asked.capacity or statistics.median(found[EVALUATED.said].per_s for found in drained)
+        runs = [collapse(where, asked.agents, v, capacity, asked.seconds) for v in VARIANTS] if asked.seconds else []
+    late_path = {kind.said: [asdict(found[kind.said]) for found in drained] for kind in KINDS}
+    found = {"settings": vars(asked), "late_path": late_path, "ratio": _ratios(drained), "overload": runs}
+    print("\n".join(_late_path(found) + [line for run in runs for line in as_text(run)]))
+    if asked.json:
+        Path(asked.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _round(where: Servers, agents: int, count: int) -> dict[str, Drained]:
+    return {kind.said: _drained(where, agents, count, kind) for kind in KINDS}
+
+
+def _drained(where: Servers, agents: int, count: int, kind: Kind) -> Drained:
+    with realm(where, agents, kind.rate) as made:
+        fill(made, agents, count, kind.deadline_ms)
+        return drain_by_worker(made, count)
+
+
+def _ratios(drained: list[dict[str, Drained]]) -> dict[str, list[float]]:
+    """How many refusals cost as much as a decision, by round: a bad minute hits both."""
+    cheap = [kind.said for kind in KINDS if kind is not EVALUATED]
+    return {said: [found[EVALUATED.said].cpu_us / found[said].cpu_us for found in drained] for said in cheap}
+
+
+def _late_path(found: dict[str, Any]) -> list[str]:
+    lines = ["CPU of one worker for each verdict, draining a log filled before: median of the rounds (min to max)"]
+    for said, rounds in found["late_path"].items():
+        cpu, per_s = [one["cpu_us"] for one in rounds], statistics.median(one["per_s"] for one in rounds)
+        spread = f"{statistics.median(cpu):6.1f} µs ({min(cpu):.1f} to {max(cpu):.1f})"
+        ratio = found["ratio"].get(said)
+        times = f"   a decision costs {statistics.median(ratio):.1f} times as much" if ratio else ""
+        lines.append(f"  {said:11} {spread}   {per_s:8,.0f}/s{times}{_others(said, rounds)}")
+    return lines
+
+
+def _others(said: str, rounds: list[dict[str, Any]]) -> str:
+    """Verdicts that were not what the log was filled for."""
+    others = sum(count for one in rounds for word, count in one["decisions"].items() if word != said)
+    return f"   ({others:,} others)" if others else ""
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=60.0, help="of overload; 0: only the late path")
+    parser.add_argument("--rounds", type=int, default=3, help="drains of each kind")
+    parser.add_argument("--drain", type=int, default=20_000, help="intents in each filled log")
+    parser.add_argument("--capacity", type=float, help="verdicts a second; default: what the drains show")
+    parser.add_argument("--agents", type=int, default=1_000)
+    parser.add_argument("--json", help="also write everything to this file")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Input of one partition that has arrived and is not answered yet.
+
+Rule of this file: bounded in records and bytes, whatever the log holds: a full inbox pauses its partition, and the rest
+waits in the log. Beyond the bounds comes at most what one poll had already brought.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from harness_stream.core import limits
+from harness_stream.runtime.batch import Taken
+
+if TYPE_CHECKING:
+    from harness_stream.ports import InputConsumer, LogRecord
+
+# Enough to fill both batches while the broker is asked for more.
+INBOX_RECORDS_MAX: Final = 2 * limits.IN_FLIGHT_RECORDS_MAX
+# As many of them in bytes; reached first only by records far larger than everyday ones.
+INBOX_BYTES_MAX: Final = 2 * limits.IN_FLIGHT_BYTES_MAX
+# More is asked for when a quarter is left: one batch, while which the broker answers.
+_REFILL_SHARE: Final = 4
+
+
+class Inbox:
+    """First in, first out.
+
+    Args:
+        partition: whose input.
+        consumer: is paused and resumed.
+    """
+
+    def __init__(self, partition: int, consumer: InputConsumer) -> None:
+        self._partition, self._consumer = partition, consumer
+        self._waiting: deque[Taken] = deque()
+        self._bytes = 0
+        self._paused = False
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def offer(self, record: LogRecord) -> None:
+        """Take in the next record."""
+        taken = Taken(record)
+        self._waiting.append(taken)
+        self._bytes += taken.size
+        full = len(self._waiting) >= INBOX_RECORDS_MAX or self._bytes >= INBOX_BYTES_MAX
+        if full and not self._paused:
+            self._consumer.pause(self._partition)
+            self._paused = True
+
+    def first(self, count: int) -> list[Taken]:
+        """At most so many, oldest first; they stay."""
+        return list(islice(self._waiting, count))
+
+    def answered(self) -> None:
+        """The first one is."""
+        self._bytes -= self._waiting.popleft().size
+
+    def clear(self) -> None:
+        """Forget everything; nothing is asked for again."""
+        self._waiting.clear()
+        self._bytes = 0
+
+    def refill(self) -> None:
+        """Ask for more if there is room again."""
+        few = len(self._waiting) <= INBOX_RECORDS_MAX // _REFILL_SHARE
+        if self._paused and few and self._bytes <= INBOX_BYTES_MAX // _REFILL_SHARE:
+            self._consumer.resume(self._partition)
+            self._paused = False
