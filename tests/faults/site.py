@@ -139,7 +139,7 @@ class Site:
         folder = self.folder / "realm"
         folder.mkdir()
         self.realm = OwnRealm(
-            self.broker.bootstrap,
+            self.broker.address,
             self.redis.url,
             folder,
             rules=RULES,
@@ -184,7 +184,7 @@ class Site:
     def start_clients(self, seeds):
         for seed in seeds:
             out = self.folder / f"client-{seed}.jsonl"
-            words = (self.broker.bootstrap, self.realm.settings.prefix, ",".join(self.lanes), self._partitions)
+            words = (self.broker.address, self.realm.settings.prefix, ",".join(self.lanes), self._partitions)
             command = [sys.executable, "-m", "tests.faults.load", *map(str, words), str(self._rate), str(seed)]
             with out.open("wb") as lines, out.with_suffix(".err").open("wb") as err:
                 process = subprocess.Popen(command, env=self._client_environment(), cwd=ROOT, stdout=lines, stderr=err)

@@ -64,12 +64,12 @@ def stop_s(worker):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["gone", "silent"])
 def test_a_worker_that_is_stopped_while_no_broker_answers_drains_for_its_second_and_ends(own_stack, tmp_path, number):
     realm = OwnRealm(own_stack.bootstrap, own_stack.redis_url, tmp_path, rules=RULES, tables=TABLES).prepare()
-    broker = own_stack.kafka.running().pid
+    broker = own_stack.brokers[0].running().pid
     with realm.worker() as worker:
         assert decision(realm) == "approve"
         os.kill(broker, number)
         took_s = stop_s(worker)
-    own_stack.kafka.kill()  # a silent one would not end by being asked
+    own_stack.brokers[0].kill()  # a silent one would not end by being asked
     assert took_s < STOP_S_MAX
 
 

@@ -60,7 +60,7 @@ def written_openly(site, lane, partition):
 
 def begun(site, lane):
     settings = {
-        "bootstrap.servers": site.broker.bootstrap,
+        "bootstrap.servers": site.broker.address,
         "transactional.id": f"open-{lane}",
         "transaction.timeout.ms": TRANSACTION_MS_MAX,
         "log_level": 0,
@@ -98,7 +98,7 @@ def full(scene):
 def limit(site, size):
     entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, site.realm.topics.verdicts, incremental_configs=[entry])
-    admin = KafkaAdmin(site.broker.bootstrap)
+    admin = KafkaAdmin(site.broker.address)
     (done,) = admin.client.incremental_alter_configs([resource]).values()
     admin.result(done)
 
