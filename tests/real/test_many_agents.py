@@ -129,6 +129,7 @@ def test_a_killed_worker_changes_no_history_and_loses_no_intent(realm, tmp_path)
     reports = check_logs(realm)
     check_terminal(reports, set().union(*results))
     verdicts = [b for r in reports for b in r.effective if b["kind"] == "verdict"]
+    assert any(b["kind"] == "claim" and b["after"] == "crash" for r in reports for b in r.effective), "it held something"
     rejects = Counter(b["reason"] for r in reports for b in r.effective if b["kind"] == "reject")
     assert len(verdicts) == INTENTS, rejects
     assert sum(b["decision"] == "approve" for b in verdicts) == kinds["approve"]
@@ -159,7 +160,7 @@ def check_logs(realm):
             inputs, decisions, partition, incarnation(realm), bundles, partitions=PARTITIONS, realm=realm.realm
         )
         check_coverage(report, len(inputs))
-        check_store(report, store, partition)
+        check_store(report, store, partition, whole=True)
         reports.append(report)
     reader.close()
     return reports
