@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args
 
 import typer
 
+from harness_stream.cli import failures
 from harness_stream.cli.flags import takes
 from harness_stream.core import limits
 from harness_stream.errors import CallerError, Denied, HarnessError, Held, Unavailable
@@ -116,9 +117,13 @@ def send(
     if report not in {None, *get_args(Status)}:
         raise CallerError(f"`{report}` is no outcome of an agent", hint=f"one of {', '.join(get_args(Status))}")
     told, unreported = _asked(settings, agent, lane, workload, wish, report)
-    typer.echo(json_format.dumps(asdict(told), ensure_ascii=False) if json else as_text(wish, told))
+    if json:
+        failures.print_json(as_document(told, unreported))
+    else:
+        typer.echo(as_text(wish, told))
     if unreported is not None:
-        raise unreported
+        failures.show(unreported)
+        raise typer.Exit(unreported.exit_code)
     raise typer.Exit(EXIT[told.decision])
 
 
@@ -242,6 +247,11 @@ def _ms_since(began_s: float) -> float:
 
 def _plain(reasons: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
     return tuple(reason._asdict() for reason in reasons)
+
+
+def as_document(told: Told, unreported: HarnessError | None) -> dict[str, Any]:
+    """The answer for a program; `unreported`: why the outcome was not taken in, None if nothing is wrong with it."""
+    return {**asdict(told), "unreported": None if unreported is None else failures.told(unreported)}
 
 
 def as_text(wish: Wish, told: Told) -> str:

@@ -9,7 +9,7 @@ from scripted_worker import Live
 from typer.testing import CliRunner
 
 from harness_stream import HarnessSync
-from harness_stream.cli.intents import Wish, answered, as_text
+from harness_stream.cli.intents import Wish, answered, as_document, as_text
 from harness_stream.cli.main import app
 from harness_stream.errors import Denied
 
@@ -91,6 +91,9 @@ def test_a_report_that_is_refused_is_told_after_the_verdict():
     told, unreported, outcomes = sent(PLAIN, report="done", refuse={"outcome": "outcome_known"})
     assert (told.decision, told.reported, outcomes) == ("approve", None, ["done"])
     assert isinstance(unreported, Denied)
+    document = as_document(told, unreported)
+    assert document["unreported"] == {"error": unreported.message, "hint": unreported.hint, "exit_code": 5}
+    assert as_document(told, None)["unreported"] is None
 
 
 def test_abandoned_is_no_outcome_that_an_agent_may_report():
