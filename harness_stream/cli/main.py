@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
@@ -18,6 +18,7 @@ from harness_stream.__main__ import EXIT_INTERRUPTED
 from harness_stream.cli.failures import json_wanted, print_json, show, told
 from harness_stream.errors import CallerError, HarnessError
 
+DISTRIBUTION: Final = "harness-stream"
 USAGE_ERROR: Final[Any] = typer.BadParameter.__base__
 """What every mistake in a command line derives from; typer's own name for it is private, and depends on its version."""
 
@@ -183,8 +184,25 @@ app = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  only this flag needs it
+
+    try:
+        typer.echo(f"harness {version(DISTRIBUTION)}")
+    except PackageNotFoundError as error:
+        raise CallerError(f"`{DISTRIBUTION}` is not installed, so it has no version", hint="pip install .") from error
+    raise typer.Exit
+
+
 @app.callback()
-def harness() -> None:
+def harness(
+    *,
+    _wanted: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
     """AI Harness: every action an agent intends is judged before it runs, against what it already did.
 
     Example: harness demo

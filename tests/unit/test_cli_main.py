@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 import typer
@@ -166,6 +167,11 @@ def test_a_mistyped_command_gets_a_suggestion(monkeypatch, capsys, typed: list[s
         cli.main()
     assert ended.value.code == 2
     assert meant in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    done = python("-c", RUN, "--version")
+    assert (done.returncode, done.stdout) == (0, f"harness {version('harness-stream')}\n")
 
 
 def test_help_lists_every_command_and_loads_none_of_the_heavy_packages() -> None:
