@@ -1,4 +1,4 @@
-"""A realm in one process: the worker's loop on the memory log and a virtual clock; Kafka and Redis cost nothing here."""
+"""A realm in one process: the worker's loop on the memory log and a virtual clock, without Kafka and Redis."""
 
 from __future__ import annotations
 
