@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from harness_stream.cli.flags import takes
+from harness_stream.cli.main import app
 from harness_stream.errors import BrokerUnavailable, CallerError, HarnessError, StateUnavailable, Unreachable
 from harness_stream.local.process import ProcessRecord, birth_mark
 
@@ -41,9 +42,9 @@ def hint(error: HarnessError, *flags: str) -> str:
     def probe(*, settings: object) -> None:
         raise error
 
-    app = typer.Typer()
-    app.command()(probe)
-    assert CliRunner().invoke(app, list(flags)).exception is error
+    command = typer.Typer()
+    command.command()(probe)
+    assert CliRunner().invoke(command, list(flags)).exception is error
     return error.hint
 
 
@@ -86,3 +87,15 @@ def test_a_folder_without_a_stack_and_another_error_change_nothing(folder):
     assert hint(BrokerUnavailable("no answer", hint="look")) == "look"
     kept(folder, "kafka", MOVED)
     assert hint(CallerError("wrong", hint="look")) == "look"
+
+
+def test_the_demo_on_a_real_broker_says_so_too_and_the_demo_alone_does_not(folder, monkeypatch):
+    kept(folder, "kafka", MOVED)
+
+    async def breaks(_demo: object) -> bool:
+        raise BrokerUnavailable("no answer", hint="look")
+
+    monkeypatch.setattr("harness_stream.cli.demo._until_told", breaks)
+    hints = [CliRunner().invoke(app, ["demo", *words]).exception.hint for words in (["--kafka"], [])]
+    assert f"`export HARNESS_BOOTSTRAP={MOVED}`" in hints[0]
+    assert hints[1] == "look"
