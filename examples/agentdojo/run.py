@@ -1,6 +1,6 @@
 """Replay a benchmark's tool calls as intents through a running harness, and print what was approved and what was not.
 
-    python examples/agentdojo/run.py --bootstrap 127.0.0.1:9092 --attacks
+    python examples/agentdojo/run.py --bootstrap 127.0.0.1:9092 --attacks    (or `python -m examples.agentdojo.run …`)
 
 Needs the `agentdojo` package, and a worker that decides by the tables and rules beside this file: see README.md.
 """
@@ -13,6 +13,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).parent))  # `python -m` does not look for the files beside this one
 
 from actions import Tools
 from extract import SUITES, Suite

@@ -18,6 +18,7 @@ import io
 import json
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -158,11 +159,11 @@ class _File:
         self.found = Findings(text, file)
         self.rows: list[SourceRow] = []
 
-    def add(self, value: object, line: int, node: yaml.Node | None = None) -> None:
-        """Take one row, or say everything that is wrong with it: in YAML at the place of each field."""
+    def add(self, value: object, line: int, place_of: Callable[[Sequence[int | str]], Place] | None = None) -> None:
+        """Take one row, or say everything that is wrong with it, where the format can tell at each field's place."""
 
         def place(loc: Sequence[int | str] = ()) -> Place:
-            return (line, 1) if node is None else _mark(_node_at(node, loc))
+            return (line, 1) if place_of is None else place_of(loc)
 
         try:
             raw = orjson.dumps(_with_times(value))
@@ -257,7 +258,7 @@ def _yaml_row(file: _File, loader: yaml.SafeLoader, node: yaml.Node) -> None:
         mark = error.problem_mark or node.start_mark
         file.found.at(mark.line + 1, mark.column + 1, str(error.problem), "write plain YAML, without tags")
     else:
-        file.add(value, line, node)
+        file.add(value, line, lambda loc: _mark(_node_at(node, loc)))
 
 
 def _check_shape(row: yaml.Node) -> None:
@@ -346,43 +347,78 @@ def _read_csv(file: _File) -> None:
     header = next(records, None)
     if header is None:
         return
-    columns = [name.strip() for name in header[1]]
-    types = _column_types(file, header[0], columns)
+    columns = [name.strip() for name in header.cells]
+    types = _column_types(file, header, columns)
     if types is None:
         return
-    for line, cells in records:
-        if not any(cell.strip() for cell in cells):
+    for record in records:
+        if not any(cell.strip() for cell in record.cells):
             continue
-        if len(cells) != len(columns):
-            file.found.at(line, 1, f"{len(cells)} cells, the header has {len(columns)}", "quote cells that hold commas")
+        if len(record.cells) != len(columns):
+            message = f"{len(record.cells)} cells, the header has {len(columns)}"
+            file.found.at(record.line, 1, message, "quote cells that hold commas")
             continue
-        file.add(_nested(columns, types, cells), line)
+        file.add(_nested(columns, types, record.cells), record.line, partial(_cell_at, record, columns))
 
 
-def _csv_records(file: _File) -> Iterator[tuple[int, list[str]]]:
-    """Records with the line they begin on."""
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """One record of a CSV file.
+
+    Attributes:
+        line: where it begins, counted from 1.
+        cells: their values.
+        text: the lines it stands on.
+    """
+
+    line: int
+    cells: Sequence[str]
+    text: Sequence[str]
+
+    def place(self, index: int) -> Place:
+        """Where a cell begins. The library does not tell, and only a mistake asks."""
+        begin, quoted, quotes_count = (self.line, 1), False, False
+        for number, text in enumerate(self.text, self.line):
+            for column, char in enumerate(text, 1):
+                if index == 0:
+                    return begin
+                if char == '"' and (quotes_count or begin == (number, column)):
+                    quotes_count, quoted = True, not quoted
+                elif char == "," and not quoted:
+                    begin, quotes_count, index = (number, column + 1), False, index - 1
+        return begin
+
+
+def _cell_at(record: _Record, columns: Sequence[str], loc: Sequence[int | str]) -> Place:
+    """The cell of a field or of what is in it; a missing field is its record's."""
+    path = [str(part) for part in loc]
+    at = (index for index, column in enumerate(columns) if column.split(".") == path[: column.count(".") + 1])
+    index = next(at, None)
+    return (record.line, 1) if index is None else record.place(index)
+
+
+def _csv_records(file: _File) -> Iterator[_Record]:
     reader = csv.reader(io.StringIO(file.text, newline=""), strict=True)
     begins = 1
     try:
         for cells in reader:
-            yield begins, cells
+            yield _Record(begins, cells, file.lines[begins - 1 : reader.line_num])
             begins = reader.line_num + 1
     except csv.Error as error:
         file.found.at(begins, 1, f"not CSV: {error}", "correct the quotes")
 
 
-def _column_types(file: _File, line: int, columns: Sequence[str]) -> list[str] | None:
+def _column_types(file: _File, header: _Record, columns: Sequence[str]) -> list[str] | None:
     """The JSON type of each column; None if the header is wrong."""
     schema = TABLES[file.table].model_json_schema()
     types: list[str] = []
     for at, column in enumerate(columns):
         kind = _type_of(schema, column.split("."))
         if column in columns[:at]:
-            file.found.at(line, 1, f"the column `{column}` stands twice", "keep one of them")
+            file.found.at(*header.place(at), f"the column `{column}` stands twice", "keep one of them")
         elif kind is None:
-            file.found.at(
-                line, 1, f"`{column}` is no field of {file.table}", did_you_mean(column, schema["properties"])
-            )
+            fix = did_you_mean(column, schema["properties"])
+            file.found.at(*header.place(at), f"`{column}` is no field of {file.table}", fix)
         types.append(kind or "")
     return None if file.found.failed else types
 

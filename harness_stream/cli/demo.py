@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import signal
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from harness_stream.cli.elsewhere import pointing_elsewhere
 from harness_stream.config import Settings, load_settings
 from harness_stream.errors import BrokerUnavailable, CallerError, ConfigError
 
@@ -59,7 +60,9 @@ def demo(
     if not kafka and (keep or bootstrap or redis):
         raise CallerError("`--keep`, `--bootstrap` and `--redis` need `--kafka`", hint="`harness demo --kafka --keep`")
     try:
-        holds = asyncio.run(_until_told(_Demo(_stage(kafka, keep, bootstrap, redis), _screen(json), fast)))
+        stage = _stage(kafka, keep, bootstrap, redis)
+        with pointing_elsewhere(stage.settings) if kafka else nullcontext():
+            holds = asyncio.run(_until_told(_Demo(stage, _screen(json), fast)))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     if not holds:

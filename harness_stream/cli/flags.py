@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
 
 import typer
 
+from harness_stream.cli.elsewhere import pointing_elsewhere
 from harness_stream.config import ENV_PREFIX, Settings, load_settings
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ def takes(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def run(**given: Any) -> None:  # noqa: ANN401  whatever the command takes
             flags = {name: given.pop(name) for name in names}
-            command(settings=load_settings(**flags), **given)
+            settings = load_settings(**flags)
+            with pointing_elsewhere(settings):
+                command(settings=settings, **given)
 
         own = _own_parameters(command)
         flags = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in names]

@@ -7,6 +7,7 @@ else. It reports no outcome by itself, so an approval counts as done (PROTOCOL ย
 from __future__ import annotations
 
 import json as json_format
+import re
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args
 
 import typer
 
+from harness_stream.cli import failures
 from harness_stream.cli.flags import takes
 from harness_stream.core import limits
+from harness_stream.core.reasons import Client
 from harness_stream.errors import CallerError, Denied, HarnessError, Held, Unavailable
 
 if TYPE_CHECKING:
@@ -27,6 +30,19 @@ if TYPE_CHECKING:
 
 EXIT: Final = {"approve": 0, "deny": Denied.exit_code, "hold": 6, "none": Unavailable.exit_code}
 """Exit code by what the answer was; `none`: no verdict by the deadline, or nobody could be reached."""
+
+AT_A_TERMINAL: Final[Mapping[str, str]] = {
+    Client.RULE: "change what the rule looks at, or ask its owner; "
+    "`harness verdicts tail --from-beginning --no-follow` shows the intents that made it fire",
+    Client.HOLD: "an approver has to answer, and `harness verdicts tail` shows the answer; only a program that waits "
+    "for it can act on a yes",
+}
+"""What to do next, where the client's own hint says it for a program."""
+
+A_MEASURE: Final = (
+    f"a measure is finite and >= 0, in plain digits, with at most {limits.MEASURE_WHOLE_DIGITS_MAX} before the point "
+    f"and {limits.MEASURE_DECIMALS_MAX} decimals: `--measure rows=10`, `--measure amount=12.5`"
+)
 
 Status = Literal["done", "failed", "unknown"]
 """What an agent may report of its own action. `abandoned` it may not (PROTOCOL ยง8): nobody could believe it."""
@@ -116,9 +132,13 @@ def send(
     if report not in {None, *get_args(Status)}:
         raise CallerError(f"`{report}` is no outcome of an agent", hint=f"one of {', '.join(get_args(Status))}")
     told, unreported = _asked(settings, agent, lane, workload, wish, report)
-    typer.echo(json_format.dumps(asdict(told), ensure_ascii=False) if json else as_text(wish, told))
+    if json:
+        failures.print_json(as_document(told, unreported))
+    else:
+        typer.echo(as_text(wish, told))
     if unreported is not None:
-        raise unreported
+        failures.show(unreported)
+        raise typer.Exit(unreported.exit_code)
     raise typer.Exit(EXIT[told.decision])
 
 
@@ -128,14 +148,18 @@ def measures(given: list[str]) -> dict[str, str | int]:
     Raises:
         CallerError: one is malformed or named twice.
     """
+    from harness_stream.core.scalars import DECIMAL_PATTERN  # noqa: PLC0415  slow to load, `--help` is not
+
     found: dict[str, str | int] = {}
     for text in given:
         name, equals, number = text.partition("=")
-        if not (equals and name and number.replace(".", "", 1).isdecimal()):
+        if not (equals and name and number):
             raise CallerError(f"`--measure {text}` is not NAME=NUMBER", hint="write for example `--measure rows=10`")
+        if re.fullmatch(DECIMAL_PATTERN, number) is None:
+            raise CallerError(f"`--measure {text}`: `{number}` is no number that a measure can be", hint=A_MEASURE)
         if name in found:
             raise CallerError(f"`--measure {name}` is given twice", hint="keep one of them")
-        found[name] = int(number) if number.isdecimal() else number
+        found[name] = number if "." in number else int(number)
     return found
 
 
@@ -223,7 +247,7 @@ def _refused(error: HarnessError, latency_ms: float) -> Told:
     answer = getattr(error, "verdict", None)
     decision = "hold" if isinstance(error, Held) else "deny" if isinstance(error, Denied) else "none"
     reasons = _plain(getattr(error, "reasons", ()))
-    told = Told(decision, reasons, (), {}, error.hint, error.message, latency_ms, error.intent_id)
+    told = Told(decision, reasons, (), {}, _next(error), error.message, latency_ms, error.intent_id)
     if answer is None:
         return told
     return replace(
@@ -236,12 +260,24 @@ def _refused(error: HarnessError, latency_ms: float) -> Told:
     )
 
 
+def _next(error: HarnessError) -> str:
+    """The error's hint, or what a person does instead."""
+    hinted = (reason.code for reason in getattr(error, "reasons", ()) if reason.hint == error.hint)
+    code = Client.HOLD if isinstance(error, Held) else next(hinted, "")
+    return AT_A_TERMINAL.get(code, error.hint)
+
+
 def _ms_since(began_s: float) -> float:
     return round((time.monotonic() - began_s) * 1000, 1)
 
 
 def _plain(reasons: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
     return tuple(reason._asdict() for reason in reasons)
+
+
+def as_document(told: Told, unreported: HarnessError | None) -> dict[str, Any]:
+    """The answer for a program; `unreported`: why the outcome was not taken in, None if nothing is wrong with it."""
+    return {**asdict(told), "unreported": None if unreported is None else failures.told(unreported)}
 
 
 def as_text(wish: Wish, told: Told) -> str:

@@ -9,13 +9,18 @@ from __future__ import annotations
 import importlib
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
 from harness_stream.__main__ import EXIT_INTERRUPTED
+from harness_stream.cli.failures import json_wanted, print_json, show, told
 from harness_stream.errors import CallerError, HarnessError
+
+DISTRIBUTION: Final = "harness-stream"
+USAGE_ERROR: Final[Any] = typer.BadParameter.__base__
+"""What every mistake in a command line derives from; typer's own name for it is private, and depends on its version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,15 @@ class LazyGroup(TyperGroup):
             return _family_command(cmd_name, entry)
         return None if entry is None else _command(cmd_name, _nothing, entry.help)
 
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  as above
+        """Run what was asked for; a command line nobody understands is told as JSON too, before typer tells it."""
+        try:
+            return super().invoke(ctx)
+        except USAGE_ERROR as error:
+            if ctx.parent is None and json_wanted():
+                print_json(told(CallerError(error.format_message(), hint=f"`{_words(error.ctx, ctx)} --help`")))
+            raise
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401  as above
         """The real command, to be run."""
         self.commands = {name: self.get_command(ctx, name) for name in self.table}  # read to suggest a near name
@@ -109,6 +123,11 @@ class LazyGroup(TyperGroup):
         if isinstance(entry, Entry) and name is not None:
             command = _command(name, _load(f"{ctx.command_path} {name}", entry), None)
         return name, command, rest
+
+
+def _words(found: Any, ctx: Any) -> str:  # noqa: ANN401  as above
+    """The command that was asked for, as far as it was understood."""
+    return str((found or ctx).command_path)
 
 
 def _nothing() -> None:
@@ -165,8 +184,25 @@ app = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  only this flag needs it
+
+    try:
+        typer.echo(f"harness {version(DISTRIBUTION)}")
+    except PackageNotFoundError as error:
+        raise CallerError(f"`{DISTRIBUTION}` is not installed, so it has no version", hint="pip install .") from error
+    raise typer.Exit
+
+
 @app.callback()
-def harness() -> None:
+def harness(
+    *,
+    _wanted: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
     """AI Harness: every action an agent intends is judged before it runs, against what it already did.
 
     Example: harness demo
@@ -187,9 +223,9 @@ def run(command: typer.Typer, name: str) -> None:
     try:
         command(prog_name=name)
     except HarnessError as error:
-        typer.echo(f"error: {error.message}", err=True)
-        if error.hint:
-            typer.echo(f"→ {error.hint}", err=True)
+        if json_wanted():
+            print_json(told(error))
+        show(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 START_ONE: Final = "start one with `harness worker`; one that runs says in its log what it waits for"
 PUSH_RULES: Final = "push one with `harness rules push`, and start a worker (`harness worker`) if none runs"
+LONGER: Final = "with a longer deadline if the broker is up (`harness status`)"
 # Nobody could find out which: the broker has not said whether the rules topic holds anything.
 EITHER: Final = "is a rule set in force (`harness rules status`)? Workers wait for one. Does one run? `harness worker`"
 
@@ -33,9 +34,11 @@ def not_published(subject: str, following: Following) -> Unreachable:
 
 def not_confirmed(waiting: Waiting, error: str | None) -> Unreachable:
     """It was handed over, and the broker did not confirm it."""
-    reason = Reason(Client.UNCONFIRMED, error or "no delivery report")
+    early = f"no delivery report by the deadline of {waiting.request.deadline_ms:,} ms"
+    reason = Reason(Client.UNCONFIRMED, error or early)
+    hint = reason.hint if error else f"{reason.hint}, {LONGER}"
     message = f"the broker did not confirm {waiting.request.subject} (partition {waiting.partition}): {reason.detail}"
-    return Unreachable(f"{message}; unknown whether it landed, nothing was run", hint=reason.hint, reasons=(reason,))
+    return Unreachable(f"{message}; unknown whether it landed, nothing was run", hint=hint, reasons=(reason,))
 
 
 def no_answer(waiting: Waiting, following: Following, now_ms: int) -> TimedOut:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Body = Mapping[str, Any]
 
 SAID: Final = {"approve": "approved", "deny": "denied", "hold": "held"}
+UNSAID: Final = "no rule's author said why"
 _MS_PER_S: Final = 1_000
 _RULE: Final = "rule"
 """A reason's code if a rule gave it; anything else is the engine's word."""
@@ -36,7 +37,7 @@ class Judged:
         decision: the log's answer.
         expected: the answer the demo is built to get.
         rule: which rule decided; the engine's own word if none did.
-        because: the rule author's words, or what the engine's word means.
+        because: the rule author's words, empty if there are none, or what the engine's word means.
         explanation: plain words for an answer that may surprise; empty for an approval.
         latency_ms: from the call of the guarded function to its first line, or to the refusal.
         ran: whether the function ran.
@@ -85,16 +86,17 @@ def _rule(reason: Body) -> str:
 
 
 def _because(reason: Body) -> str:
-    """A rule's own words; the engine's if the engine itself said no, or a rule failed."""
+    """A rule's own words, which may be none; the engine's if the engine itself said no, or a rule failed."""
     if reason["code"] == _RULE:
-        return str(reason.get("because") or "no rule's author said why")
+        return str(reason.get("because") or "")
     detail = reason.get("detail")
     return f"{EXPLAIN.get(reason['code'], reason['code'])}" + (f" ({detail})" if detail else "")
 
 
 def _explanation(attempt: Attempt, body: Body, audit: Audit) -> str:
     reason = body["reasons"][0]
-    said = f"{SAID[body['decision']]}: {_because(reason)}{_evidence(body, reason, audit)} (rule {_rule(reason)})."
+    why = f"{_because(reason) or UNSAID}{_evidence(body, reason, audit)}"
+    said = f"{SAID[body['decision']]}: {why} (rule {_rule(reason)})."
     return f"{said} {attempt.step.remark}".rstrip()
 
 

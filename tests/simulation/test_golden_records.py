@@ -14,8 +14,10 @@ from harness_stream.core.records import RECORDS
 from tests.simulation.world import PARTITIONS, TOPICS, World
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "log"
-KINDS = sorted(set(RECORDS) - {"resume"})  # a resume is an operator's, no worker writes it
-
+KINDS = sorted(RECORDS)
+TURNS_TO_A_CHECKPOINT = 600
+# A crashed worker's session runs out first, and its successor loads.
+TURNS_TO_A_HALT = 4_000
 
 # Of their own, so that the simulation may try other rules without changing these bytes.
 RULES = """
@@ -46,11 +48,34 @@ def written() -> dict[str, bytes]:
     for _ in range(200):
         world.turn()
     settle(world)
+    first = first_of_each_kind(world)
+    lose_a_verdict(world)
+    return first_of_each_kind(world) | first
+
+
+def first_of_each_kind(world: World) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for partition in range(PARTITIONS):
         for record in world.everything(TOPICS.verdicts, partition):
             found.setdefault(orjson.loads(record.value)["kind"], record.value)
     return found
+
+
+def lose_a_verdict(world: World) -> None:
+    """A checkpoint names a verdict that the log has not any more: its partition halts, and an operator resumes it."""
+    for _ in range(TURNS_TO_A_CHECKPOINT):
+        world.turn()
+    partition, offset = next(
+        (partition, record.offset)
+        for partition in range(PARTITIONS)
+        for record in world.everything(TOPICS.verdicts, partition)
+        if orjson.loads(record.value)["kind"] == "verdict"
+    )
+    world.broker.truncate_from(TOPICS.verdicts, partition, offset)
+    world.crash(0)
+    for _ in range(TURNS_TO_A_HALT):
+        world.turn()
+    world.resume_halted()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 import typer
@@ -55,6 +56,62 @@ def test_our_errors_become_two_lines_and_their_exit_code(monkeypatch, capsys, er
 def test_an_error_without_a_hint_is_one_line(monkeypatch, capsys) -> None:
     run_with(monkeypatch, raising(CallerError("it broke")))
     assert capsys.readouterr().err == "error: it broke\n"
+
+
+def commands_with_json() -> list[str]:
+    """Words of every command that takes `--json`."""
+
+    def words(command, path: list[str]):
+        for name in command.list_commands(None):
+            _, found, _ = command.resolve_command(CONTEXT(command, info_name="harness"), [name])
+            if hasattr(found, "list_commands"):
+                yield from words(found, [*path, name])
+            if any("--json" in parameter.opts for parameter in found.params):
+                yield " ".join([*path, name])
+
+    return sorted(words(typer.main.get_command(cli.app), []))
+
+
+CONTEXT = typer.Context.__base__
+WITH_JSON = commands_with_json()
+
+
+def ended(capsys, monkeypatch, *words: str) -> tuple[int, dict[str, object], str]:
+    """Exit code, the JSON document on standard output and the text on standard error."""
+    monkeypatch.setattr(sys, "argv", ["harness", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    said = capsys.readouterr()
+    return end.value.code, json.loads(said.out), said.err
+
+
+def test_commands_of_every_form_are_among_those_with_json() -> None:
+    assert {"up", "status", "intents send", "tables load", "partitions", "partitions resume"} <= set(WITH_JSON)
+
+
+@pytest.mark.parametrize("words", WITH_JSON)
+def test_with_json_an_error_is_a_document_on_standard_output_and_text_beside_it(monkeypatch, capsys, words) -> None:
+    usual = typer.core.TyperGroup.make_context
+
+    def breaks(command: object, *given: object, **named: object) -> object:
+        if isinstance(command, cli.LazyGroup):
+            return usual(command, *given, **named)
+        raise BrokerUnavailable("it broke", hint="mend it")
+
+    for kind in (typer.core.TyperCommand, typer.core.TyperGroup):
+        monkeypatch.setattr(kind, "make_context", breaks)
+    code, document, text = ended(capsys, monkeypatch, *words.split(), "--json")
+    assert document == {"error": "it broke", "hint": "mend it", "exit_code": code}
+    assert (code, text) == (3, "error: it broke\n→ mend it\n")
+
+
+@pytest.mark.parametrize("words", WITH_JSON)
+def test_with_json_so_is_a_command_line_nobody_understands(monkeypatch, capsys, words) -> None:
+    code, document, text = ended(capsys, monkeypatch, *words.split(), "--json", "--nonsense")
+    assert document["exit_code"] == code == 2
+    assert "--nonsense" in document["error"]
+    assert document["hint"] == f"`harness {words} --help`"
+    assert "--nonsense" in text
 
 
 def test_ctrl_c_ends_with_130_and_no_traceback(monkeypatch, capsys) -> None:
@@ -110,6 +167,11 @@ def test_a_mistyped_command_gets_a_suggestion(monkeypatch, capsys, typed: list[s
         cli.main()
     assert ended.value.code == 2
     assert meant in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    done = python("-c", RUN, "--version")
+    assert (done.returncode, done.stdout) == (0, f"harness {version('harness-stream')}\n")
 
 
 def test_help_lists_every_command_and_loads_none_of_the_heavy_packages() -> None:

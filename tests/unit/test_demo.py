@@ -18,7 +18,7 @@ from harness_stream.client.wiring import ClientRealm
 from harness_stream.core.coverage import miscovered, twice_settled, unanswered
 from harness_stream.demo.agents import CAST, PARAMS
 from harness_stream.demo.audit import Audit
-from harness_stream.demo.story import Judged
+from harness_stream.demo.story import UNSAID, Judged
 from harness_stream.demo.verify import checks, fold_again
 from harness_stream.wire.topics import Topics
 
@@ -64,6 +64,12 @@ def test_each_agent_gets_its_answers_and_runs_only_what_was_approved(lines, agen
     verdicts = of(lines, agent)
     assert [v["decision"] for v in verdicts] == EXPECTED[agent]
     assert [v["ran"] for v in verdicts] == [d == "approve" for d in EXPECTED[agent]]
+
+
+def test_because_is_empty_where_a_rules_author_gave_no_reason(lines) -> None:
+    said = {verdict["because"] for verdict in lines[:-1]}
+    assert UNSAID not in said
+    assert "" in said
 
 
 def test_the_same_mail_is_approved_before_personal_data_was_read_and_denied_after(lines) -> None:

@@ -9,9 +9,9 @@ from scripted_worker import Live
 from typer.testing import CliRunner
 
 from harness_stream import HarnessSync
-from harness_stream.cli.intents import Wish, answered, as_text
+from harness_stream.cli.intents import Wish, answered, as_document, as_text, measures
 from harness_stream.cli.main import app
-from harness_stream.errors import Denied
+from harness_stream.errors import CallerError, Denied
 
 WISH = Wish("crm.export", ("crm://customers/7",), {}, (), "", 5_000, None)
 DUTY = {"obligations": {"mask": ["iban"]}}
@@ -71,6 +71,30 @@ def test_every_other_answer_says_that_nothing_was_run_and_reports_nothing(policy
     assert "\n  nothing was run" in text(told)
 
 
+@pytest.mark.parametrize("decision", ["deny", "hold"])
+def test_what_to_do_next_is_said_for_a_terminal_and_not_for_a_program(decision):
+    told, *_ = sent((decision, {}))
+    assert "`harness verdicts tail" in told.hint
+    assert not re.search(r"verdict\.|=True|\w=`", told.hint)
+
+
+def test_measures_are_kept_exactly():
+    assert measures(["rows=10", "amount=12.50", "none=0"]) == {"rows": 10, "amount": "12.50", "none": 0}
+
+
+@pytest.mark.parametrize("number", ["-3", "NaN", "inf", "1e3", "0.1234567", "1" * 16, "007", "1.", "٣", "ten"])
+def test_a_number_that_no_measure_can_be_is_refused_with_what_can(number):
+    with pytest.raises(CallerError, match=re.escape(f"`{number}` is no number")) as refused:
+        measures([f"rows={number}"])
+    assert all(word in refused.value.hint for word in ("finite", ">= 0", "15 before the point", "6 decimals"))
+
+
+@pytest.mark.parametrize("text", ["rows", "=3", "rows="])
+def test_a_measure_is_a_name_and_a_number(text):
+    with pytest.raises(CallerError, match="is not NAME=NUMBER"):
+        measures([text])
+
+
 def test_each_verdict_is_named_by_digest_and_offset():
     for policy in (PLAIN, ("deny", {}), ("hold", {})):
         told = json.loads(json.dumps(asdict(sent(policy)[0])))
@@ -91,6 +115,9 @@ def test_a_report_that_is_refused_is_told_after_the_verdict():
     told, unreported, outcomes = sent(PLAIN, report="done", refuse={"outcome": "outcome_known"})
     assert (told.decision, told.reported, outcomes) == ("approve", None, ["done"])
     assert isinstance(unreported, Denied)
+    document = as_document(told, unreported)
+    assert document["unreported"] == {"error": unreported.message, "hint": unreported.hint, "exit_code": 5}
+    assert as_document(told, None)["unreported"] is None
 
 
 def test_abandoned_is_no_outcome_that_an_agent_may_report():

@@ -145,6 +145,31 @@ def test_csv_cells_take_the_type_of_their_field(tmp_path):
     assert (tool.labels, tool.argument_roles) == (("123", "x"), {"to": "destination"})
 
 
+@pytest.mark.parametrize(
+    ("row", "column"),
+    [
+        ("agent_id,tenant,status\na,acme,x\n", 8),
+        ('agent_id,tenant,status\n"a,b",acme,x\n', 12),
+        ('agent_id,tenant,status\n"say ""a,b""",acme,x\n', 20),
+        ('agent_id,tenant,status\na,5" disk,x\n', 11),
+        ("agent_id,roles\na,r;R R\n", 3),
+        ("agent_id,delegation.depth\na,deep\n", 3),
+        ("agent_id,status,owner\na,,\n,active,o\n", None),
+    ],
+)
+def test_a_csv_cell_with_a_mistake_is_found_where_it_begins(tmp_path, row, column):
+    (tmp_path / "identity.csv").write_text(row)
+    mistake = read_folder(tmp_path).mistakes[-1]  # an odd text may be one before it
+    assert (mistake.line, mistake.column) == ((2, column) if column else (3, 1))
+
+
+def test_a_csv_cell_after_one_of_several_lines_and_a_wrong_column_are_found_too(tmp_path):
+    (tmp_path / "identity.csv").write_text('agent_id,owner,status\na,"two\nlines",x\n')
+    (tmp_path / "risk.csv").write_text("subject,scroe\n")
+    places = [(mistake.line, mistake.column) for mistake in read_folder(tmp_path).mistakes]
+    assert places == [(2, 3), (3, 8), (1, 9)]
+
+
 def test_csv_writes_a_list_of_objects_as_json(tmp_path):
     key = {"kid": "k", "alg": "ed25519", "public": "A" * 43}
     cell = json.dumps([key]).replace('"', '""')
@@ -397,6 +422,19 @@ def test_a_dry_run_tells_what_would_happen_and_writes_nothing(realm):
     realm.write(identity_yaml=IDENTITY)
     report = realm.load(dry_run=True)
     assert (report.applied, report.tables["identity"].written, realm.log()) == (False, 2, [])
+
+
+def test_json_keeps_what_was_done_apart_from_what_would_be(realm):
+    realm.write(identity_yaml=IDENTITY)
+    planned = json.loads(tables._report_json(realm.load(dry_run=True)))
+    assert planned["applied"] is False
+    assert planned["tables"]["identity"].items() >= {"written": 0, "to_write": 2, "deleted": 0, "to_delete": 0}.items()
+    done = json.loads(tables._report_json(realm.load()))["tables"]["identity"]
+    assert done.items() >= {"written": 2, "to_write": 0}.items()
+    realm.write(identity_yaml="- {agent_id: a, tenant: acme}\n")
+    planned = json.loads(tables._report_json(realm.load(prune=True, dry_run=True)))
+    assert (planned["deleted"], planned["to_delete"]) == ({}, {"identity": ["b"]})
+    assert planned["tables"]["identity"].items() >= {"deleted": 0, "to_delete": 1}.items()
 
 
 @pytest.mark.parametrize(

@@ -501,7 +501,10 @@ class TestSilence:
         world = World(fate=lambda _record: Fate(lands=False, reports="never"))
         future = world.ask()
         world.wait(5_000 + ANSWER_GRACE_MS)
-        assert error_of(future, Unreachable).reasons[0].code == "unconfirmed"
+        error = error_of(future, Unreachable)
+        assert error.reasons[0].code == "unconfirmed"
+        assert "no delivery report by the deadline of 5,000 ms" in error.message
+        assert "a longer deadline" in error.hint
 
     def test_a_verdict_before_the_delivery_report_is_enough(self):
         world = World(fate=lambda _record: Fate(report_after_ms=1_000))
