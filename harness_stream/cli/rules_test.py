@@ -104,7 +104,8 @@ def run_cases(
 
     docs/rules.md has every key. Exit code 0: all pass; 1: a case fails,
     or with --require-coverage a rule fires in none; 2: mistakes in cases,
-    rules or tables, which are printed, and nothing ran.
+    rules or tables, which are printed, and nothing ran; or no case is
+    named like -k says.
     """
     suites = [load(file, overrides(set_ or []), only or []) for file in found_files(files)]
     if any(mistake.severity == ERROR for suite in suites for mistake in suite.mistakes):
@@ -116,13 +117,23 @@ def run_cases(
     coverage = covered(ran)
     complete = all(cases for rules in coverage.values() for cases in rules.values())
     passed = all(one.result.ok for _, results in ran for one in results)
-    ok = passed and (complete or not require_coverage)
+    some = any(results for _, results in ran)
+    ok = some and passed and (complete or not require_coverage)
     if json:
         typer.echo(json_format.dumps(shown.as_data(ran, coverage, ok=ok), ensure_ascii=False, default=str))
-    else:
+    elif some:
         typer.echo(shown.summary(ran, coverage, require_coverage=require_coverage))
+    if not some:
+        raise _no_case_ran(only or [])
     if not ok:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _no_case_ran(only: Sequence[str]) -> CallerError:
+    """A name that is mistyped in CI must not pass as a test."""
+    named = " or ".join(f"`{text}`" for text in only)
+    hint = "`-k` takes any part of a case's name; leave it out and every name is printed"
+    return CallerError(f"no case ran: none is named like {named}", hint=hint)
 
 
 def found_files(paths: Sequence[Path]) -> list[Path]:

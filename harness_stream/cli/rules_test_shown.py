@@ -229,7 +229,7 @@ def summary(ran: Sequence[tuple[Suite, Sequence[Ran]]], coverage: Coverage, *, r
     results = [one.result for _, of_file in ran for one in of_file]
     failed = sum(not result.ok for result in results)
     counts = f"{plural(len(results) - failed, 'case')} passed" + (f", {failed} failed" if failed else "")
-    lines = ["", counts if results else "no case ran"]
+    lines = ["", counts]
     for file, rules in coverage.items():
         lines += ["", f"rules of {file} that fired in a passing case: {sum(map(bool, rules.values()))} of {len(rules)}"]
         lines += [

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from harness_stream.cli.main import app
 from harness_stream.core.cases.words import CASE_KEYS, FIELDS, FILE_KEYS, THEN_KEYS
-from harness_stream.errors import ConfigError
+from harness_stream.errors import CallerError, ConfigError
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples/rules/production.cases.yaml"
@@ -210,7 +210,22 @@ def test_cases_are_chosen_by_name(written):
     assert "two are many" in result.stdout
     assert "one is fine" not in result.stdout
     assert "1 case passed" in result.stdout
-    assert "no case ran" in run(written(), "-k", "nothing").stdout
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_name_that_no_case_has_fails_because_nothing_was_tested(written, flags):
+    result = run(written(), "-k", "nothing", *flags)
+    assert isinstance(result.exception, CallerError)
+    assert result.exception.exit_code == 2
+    assert "no case ran: none is named like `nothing`" in str(result.exception)
+    assert not flags or json.loads(result.stdout)["ok"] is False
+
+
+def test_a_name_that_a_case_of_one_file_has_is_enough(written):
+    file = written()
+    other = file.with_name("s.cases.yaml")
+    other.write_text(CASES.replace("two are many", "another"), "utf-8")
+    assert run(file, other, "-k", "another").exit_code == 0
 
 
 def test_a_folder_stands_for_the_cases_below_it(written):
