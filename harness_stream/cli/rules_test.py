@@ -80,7 +80,9 @@ def run_cases(
     *,
     only: Annotated[list[str] | None, typer.Option("-k", metavar="TEXT", help="Only cases named like this.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a param.")] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Explain every rule in every case.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Explain every rule in every case, and why events missed a window.")
+    ] = False,
     require_coverage: Annotated[
         bool, typer.Option("--require-coverage", help="Fail if a rule fires in no passing case.")
     ] = False,
@@ -277,7 +279,10 @@ def _run(suite: Suite, *, verbose: bool, tell: bool) -> Iterator[Ran]:
 
 
 def run_case(case: Case, program: Program, folders: Folders, *, explain_all: bool = False) -> Ran:
-    """Run a case; if it fails (or `explain_all`) its history is played again and every rule is asked why."""
+    """Run a case; if it fails (or `explain_all`) its history is played again and every rule is asked why.
+
+    Only `explain_all` also asks why events of the history are in no selection: with a long history there are many.
+    """
     from harness_stream.core.cases import rows_of  # noqa: PLC0415  pydantic is slow to load
     from harness_stream.core.rules.windows import Windows  # noqa: PLC0415  same
     from harness_stream.runtime.case_explain import explain  # noqa: PLC0415  same
@@ -291,7 +296,7 @@ def run_case(case: Case, program: Program, folders: Folders, *, explain_all: boo
         return Ran(result, ())
     again = CaseRun(case, windows, rows)
     again.play_history()
-    return Ran(result, explain(again, program, again.line_of(case.when)))
+    return Ran(result, explain(again, program, again.line_of(case.when), missed=explain_all))
 
 
 def _tell_mistakes(suites: Sequence[Suite], *, json: bool) -> None:

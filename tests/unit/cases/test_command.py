@@ -134,6 +134,40 @@ def test_a_failing_case_tells_its_chain_and_what_decided(written):
         assert line in told, result.stdout
 
 
+MISSED = """\
+rules: r.yaml
+cases:
+  - name: reads of another kind
+    given:
+      - {repeat: {times: 3, every: 1s}, at: -10s, agent: a, action: crm.list, resources: "crm://x/{n}"}
+      - {at: -5s, agent: a, action: crm.read, resources: "hr://x"}
+      - {at: -4s, agent: b, action: crm.read, resources: "crm://x"}
+    when: {agent: a, action: crm.read, resources: "crm://y"}
+    then: {decision: deny, rules: [many]}
+"""
+
+
+def test_verbose_tells_which_part_of_a_selection_an_event_of_the_group_misses(written):
+    rules = RULES.replace('event.action == "crm.read"', """'event.action == "crm.read" && event.resource.system == "crm"'""")
+    file = written(MISSED, rules)
+    told = [line.strip() for line in run(file, "-v").stdout.splitlines()]
+    listed = told.index("0  -8s       does not match reads (3 times)")
+    assert told[listed : listed + 6] == [
+        "0  -8s       does not match reads (3 times)",
+        'false    event.action == "crm.read"     event.action = "crm.list"',
+        'true     event.resource.system == "crm"     event.resource.system = "crm"',
+        "1  -5s       does not match reads",
+        'true     event.action == "crm.read"     event.action = "crm.read"',
+        'false    event.resource.system == "crm"     event.resource.system = "hr"',
+    ]
+    assert not any(line.startswith("2 ") and "does not match" in line for line in told), "another agent's"
+    assert "does not match" not in run(file).stdout
+    (case,) = json.loads(run(file, "-v", "--json").stdout)["files"][0]["cases"]
+    missed = next(rule for rule in case["rules"] if rule["rule"] == "many")["window"]["missed"]
+    assert [(m["given"], m["times"], m["selection"]["text"]) for m in missed] == [(0, 3, "reads"), (1, 1, "reads")]
+    assert [part["result"] for part in missed[1]["selection"]["parts"]] == ["true", "false"]
+
+
 FAILING = """\
 rule_set: x
 default: deny
