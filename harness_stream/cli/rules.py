@@ -36,8 +36,15 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "push", "status"]
 
+Heads = dict[int, "dict[str, Any] | None"]
+"""Each partition's newest checkpoint, None where there is none."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
+EXIT_UNUSABLE: Final = 1
+"""Of `rules status`: what was pushed cannot come in force in some partition."""
+
+UNUSABLE_HINT: Final = "push a set that the workers load, or the former file again: it gets a higher revision"
 WARM_HINT: Final = "push the same file again without --now: its windows are then counted from the log"
 
 
@@ -94,7 +101,11 @@ def push(
     --json prints one object, with --watch one a line:
     ok, changed (something was written), digest and revision of what is
     active now (null if nothing was pushed because of mistakes), mistakes
-    (warnings, too) as `rules check --json` has them.
+    (warnings, too) as `rules check --json` has them, unusable (partition
+    to cause, if the set is active already and workers cannot load it).
+
+    Exit code 0: pushed, or active already; 2: it has mistakes, or is
+    active already and unusable.
     """
     wanted = Wanted(file, overrides(set_ or []), now=now, strict=strict, json=json)
     if not watch:
@@ -132,18 +143,44 @@ def push_once(wanted: Wanted, settings: Settings) -> None:
     from harness_stream.adapters.kafka.admin import require_topics  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter  # noqa: PLC0415  same
 
-    require_topics(settings.bootstrap, [_topics(settings).rules])
+    topics, clock = _topics(settings), SystemClock()
+    require_topics(settings.bootstrap, [topics.rules, topics.heads])
     with closing(KafkaReader(settings.bootstrap)) as reader, closing(KafkaWriter(settings.bootstrap)) as writer:
-        pushed, changed = publish(program, settings, reader, writer, SystemClock(), now=wanted.now)
+        pushed, changed = publish(program, settings, reader, writer, clock, now=wanted.now)
+        heads = {} if changed else _heads(settings, reader, clock)
+    tell_pushed(wanted, settings.rule_set, found.mistakes, pushed, changed=changed, unusable=unusable_in(pushed, heads))
+
+
+def tell_pushed(
+    wanted: Wanted,
+    rule_set: str,
+    mistakes: tuple[Mistake, ...],
+    pushed: Pushed,
+    *,
+    changed: bool,
+    unusable: Mapping[str, str],
+) -> None:
+    """Say what became of a push.
+
+    Raises:
+        CallerError: the set was active already, and workers cannot load it.
+        typer.Exit: the same, told as JSON.
+    """
     if wanted.json:
-        typer.echo(_as_json(found.mistakes, pushed, changed=changed))
+        typer.echo(_as_json(mistakes, pushed, changed=changed, unusable=unusable))
+        if unusable:
+            raise typer.Exit(EXIT_MISTAKES)
     elif changed:
-        typer.echo(f"pushed `{settings.rule_set}` revision {pushed.revision}, digest {pushed.digest[:12]}")
+        typer.echo(f"pushed `{rule_set}` revision {pushed.revision}, digest {pushed.digest[:12]}")
         typer.echo("see `harness rules status` for the partitions that have switched")
         if pushed.now:
             typer.echo(f"windows that are new may be unknown; to mend that, {WARM_HINT}")
+    elif unusable:
+        where, why = next(iter(unusable.items()))
+        message = f"`{rule_set}` is already at this digest, revision {pushed.revision}, and it is unusable"
+        raise CallerError(f"{message}: partition {where}: {why}", hint=UNUSABLE_HINT)
     else:
-        typer.echo(f"`{settings.rule_set}` is already at this digest: revision {pushed.revision}, nothing to do")
+        typer.echo(f"`{rule_set}` is already at this digest: revision {pushed.revision}, nothing to do")
 
 
 def _program(wanted: Wanted, found: CheckedFile, rule_set: str) -> Program:
@@ -172,9 +209,17 @@ def _program(wanted: Wanted, found: CheckedFile, rule_set: str) -> Program:
     return found.program
 
 
-def _as_json(mistakes: tuple[Mistake, ...], pushed: Pushed | None, *, changed: bool) -> str:
-    active = {"digest": pushed and pushed.digest, "revision": pushed and pushed.revision}
-    told = {"ok": pushed is not None, "changed": changed, **active, "mistakes": [as_data(m) for m in mistakes]}
+def _as_json(
+    mistakes: tuple[Mistake, ...], pushed: Pushed | None, *, changed: bool, unusable: Mapping[str, str] | None = None
+) -> str:
+    told = {
+        "ok": pushed is not None and not unusable,
+        "changed": changed,
+        "digest": pushed and pushed.digest,
+        "revision": pushed and pushed.revision,
+        "mistakes": [as_data(m) for m in mistakes],
+        "unusable": dict(unusable or {}),
+    }
     return json_format.dumps(told, ensure_ascii=False)
 
 
@@ -183,29 +228,54 @@ def status(*, settings: Settings, json: Json = False) -> None:
     """Show the active rule set and what each partition's newest checkpoint decides by.
 
     Example: harness rules status
+
+    --json prints one object:
+    ok (the exit code is 0), rule_set, active (digest, revision and now
+    of what was pushed last, null if nothing was), hint (what to do, may be
+    empty), partitions (number to digest and revision that it decides by,
+    null without a checkpoint), next (number to what keeps a newer set out:
+    revision, state, which is warming or unusable, and detail).
+
+    Exit code 0: what was pushed last is in force or on its way;
+    1: some partition cannot use it.
     """
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
-    from harness_stream.adapters.kafka.admin import partitions, require_topics  # noqa: PLC0415  same
+    from harness_stream.adapters.kafka.admin import require_topics  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
 
     topics, clock = _topics(settings), SystemClock()
     require_topics(settings.bootstrap, [topics.rules, topics.heads])
     with closing(KafkaReader(settings.bootstrap)) as reader:
         active = _active(list(read_to_end(reader, topics.rules, 0, clock)), settings.rule_set)
-        count = partitions(settings, topics.heads)
-        heads = {p: _last(list(read_to_end(reader, topics.heads, p, clock))) for p in range(count)}
+        heads = _heads(settings, reader, clock)
     report = report_of(settings.rule_set, active, heads)
     typer.echo(json_format.dumps(report) if json else status_text(report))
+    if not report["ok"]:
+        raise typer.Exit(EXIT_UNUSABLE)
 
 
-def report_of(rule_set: str, active: Pushed | None, heads: Mapping[int, dict[str, Any] | None]) -> dict[str, Any]:
-    """What `rules status --json` prints; `heads` are the partitions' newest checkpoints, None where there is none."""
+def report_of(rule_set: str, active: Pushed | None, heads: Heads) -> dict[str, Any]:
+    """What `rules status --json` prints."""
+    unusable = bool(unusable_in(active, heads))
+    warm_hint = WARM_HINT if active is not None and active.now else ""
     return {
+        "ok": not unusable,
         "rule_set": rule_set,
         "active": None if active is None else asdict(active),
-        "hint": WARM_HINT if active is not None and active.now else "",
+        "hint": UNUSABLE_HINT if unusable else warm_hint,
         "partitions": {str(p): None if head is None else head.get("rules") for p, head in heads.items()},
         "next": {str(p): head["next_rules"] for p, head in heads.items() if head and head.get("next_rules")},
+    }
+
+
+def unusable_in(active: Pushed | None, heads: Heads) -> dict[str, str]:
+    """Partition → why it cannot use what was pushed last; what is told of an earlier push does not count any more."""
+    told = {p: head.get("next_rules") for p, head in heads.items() if head}
+    newest = {None, active and active.revision}
+    return {
+        str(p): rules["detail"]
+        for p, rules in told.items()
+        if rules and rules["state"] == "unusable" and rules["revision"] in newest
     }
 
 
@@ -215,14 +285,15 @@ def publish(
     """Write the bundle, then the record that names it active; False if that set is active already.
 
     A set that was activated with `now` and is pushed without it becomes active again: a switch of its own is what its
-    windows, unknown since then, are warmed for.
+    windows, unknown since then, are warmed for. So does one whose bundle is not in the topic.
 
     Raises:
         BrokerUnavailable: the broker did not take it.
     """
     topics = _topics(settings)
-    before = _active(list(read_to_end(reader, topics.rules, 0, clock)), settings.rule_set)
-    if before is not None and before.digest == program.digest and (now or not before.now):
+    records = list(read_to_end(reader, topics.rules, 0, clock))
+    before, there = _active(records, settings.rule_set), any(r.value == program.bundle for r in records)
+    if before is not None and before.digest == program.digest and there and (now or not before.now):
         return before, False
     pushed = Pushed(program.digest, 1 if before is None else before.revision + 1, now)
     body = orjson.dumps(asdict(pushed))
@@ -247,6 +318,13 @@ def _active(records: list[LogRecord], rule_set: str) -> Pushed | None:
     return Pushed(body["digest"], body["revision"], body.get("now") is True)
 
 
+def _heads(settings: Settings, reader: LogReader, clock: Clock) -> Heads:
+    from harness_stream.adapters.kafka.admin import partitions  # noqa: PLC0415  slow to load, `--help` is not
+
+    topic = _topics(settings).heads
+    return {p: _last(list(read_to_end(reader, topic, p, clock))) for p in range(partitions(settings, topic))}
+
+
 def _last(records: list[LogRecord]) -> dict[str, Any] | None:
     return orjson.loads(records[-1].value or b"{}") if records else None
 
@@ -256,7 +334,9 @@ def status_text(report: Mapping[str, Any]) -> str:
     active = report["active"]
     lines = [f"rule set `{report['rule_set']}`: " + ("none pushed" if active is None else _rules_text(active))]
     if report["hint"]:
-        lines = [f"{lines[0]}, pushed with --now: windows that were new may be unknown", f"  → {report['hint']}"]
+        now = "pushed with --now: windows that were new may be unknown"
+        standing = now if report["ok"] else "unusable: the rules before it stay in force"
+        lines = [f"{lines[0]}, {standing}", f"  → {report['hint']}"]
     for partition, rules in report["partitions"].items():
         if rules is None:
             state = "no checkpoint yet (is a worker running?)"

@@ -80,7 +80,9 @@ def run_cases(
     *,
     only: Annotated[list[str] | None, typer.Option("-k", metavar="TEXT", help="Only cases named like this.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a param.")] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Explain every rule in every case.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Explain every rule in every case, and why events missed a window.")
+    ] = False,
     require_coverage: Annotated[
         bool, typer.Option("--require-coverage", help="Fail if a rule fires in no passing case.")
     ] = False,
@@ -104,7 +106,8 @@ def run_cases(
 
     docs/rules.md has every key. Exit code 0: all pass; 1: a case fails,
     or with --require-coverage a rule fires in none; 2: mistakes in cases,
-    rules or tables, which are printed, and nothing ran.
+    rules or tables, which are printed, and nothing ran; or no case is
+    named like -k says.
     """
     suites = [load(file, overrides(set_ or []), only or []) for file in found_files(files)]
     if any(mistake.severity == ERROR for suite in suites for mistake in suite.mistakes):
@@ -116,13 +119,23 @@ def run_cases(
     coverage = covered(ran)
     complete = all(cases for rules in coverage.values() for cases in rules.values())
     passed = all(one.result.ok for _, results in ran for one in results)
-    ok = passed and (complete or not require_coverage)
+    some = any(results for _, results in ran)
+    ok = some and passed and (complete or not require_coverage)
     if json:
         typer.echo(json_format.dumps(shown.as_data(ran, coverage, ok=ok), ensure_ascii=False, default=str))
-    else:
+    elif some:
         typer.echo(shown.summary(ran, coverage, require_coverage=require_coverage))
+    if not some:
+        raise _no_case_ran(only or [])
     if not ok:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _no_case_ran(only: Sequence[str]) -> CallerError:
+    """A name that is mistyped in CI must not pass as a test."""
+    named = " or ".join(f"`{text}`" for text in only)
+    hint = "`-k` takes any part of a case's name; leave it out and every name is printed"
+    return CallerError(f"no case ran: none is named like {named}", hint=hint)
 
 
 def found_files(paths: Sequence[Path]) -> list[Path]:
@@ -266,7 +279,10 @@ def _run(suite: Suite, *, verbose: bool, tell: bool) -> Iterator[Ran]:
 
 
 def run_case(case: Case, program: Program, folders: Folders, *, explain_all: bool = False) -> Ran:
-    """Run a case; if it fails (or `explain_all`) its history is played again and every rule is asked why."""
+    """Run a case; if it fails (or `explain_all`) its history is played again and every rule is asked why.
+
+    Only `explain_all` also asks why events of the history are in no selection: with a long history there are many.
+    """
     from harness_stream.core.cases import rows_of  # noqa: PLC0415  pydantic is slow to load
     from harness_stream.core.rules.windows import Windows  # noqa: PLC0415  same
     from harness_stream.runtime.case_explain import explain  # noqa: PLC0415  same
@@ -280,7 +296,7 @@ def run_case(case: Case, program: Program, folders: Folders, *, explain_all: boo
         return Ran(result, ())
     again = CaseRun(case, windows, rows)
     again.play_history()
-    return Ran(result, explain(again, program, again.line_of(case.when)))
+    return Ran(result, explain(again, program, again.line_of(case.when), missed=explain_all))
 
 
 def _tell_mistakes(suites: Sequence[Suite], *, json: bool) -> None:

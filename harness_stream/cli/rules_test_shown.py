@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from harness_stream.cli.rules_test import Ran, Suite
-    from harness_stream.runtime.case_explain import Counted, Part, RuleAccount, Said, WindowAccount
+    from harness_stream.runtime.case_explain import Counted, Missed, Part, RuleAccount, Said, WindowAccount
     from harness_stream.runtime.case_run import Result, Told
 
 # Beyond these a failing case is no easier to understand; `--verbose` has them all.
@@ -185,6 +185,7 @@ def _window(window: WindowAccount) -> Iterator[str]:
     yield f"{said:<7}  window: {shape}"
     yield f"{_DEEPER}{_against(window)}"
     yield from _indented(_events(window.events))
+    yield from _indented(line for missed in window.missed for line in _missed(missed))
 
 
 def _against(window: WindowAccount) -> str:
@@ -217,6 +218,14 @@ def _events(events: Sequence[Counted]) -> Iterator[str]:
         yield f"{'' if index is None else index:>3}  {when:<8}  {', '.join(selections)}{not_counted}"
 
 
+def _missed(missed: Missed) -> Iterator[str]:
+    step = None if missed.told is None else missed.told.step
+    index, when = ("", shown_ms(0)) if step is None else (step.index, shown_ms(step.at_ms))
+    often = f" ({missed.times} times)" if missed.times > 1 else ""
+    yield f"{'' if index is None else index:>3}  {when:<8}  does not match {missed.selection.text}{often}"
+    yield from _indented((line for part in missed.selection.inner for line in _part(part)), 3)
+
+
 def _indented(lines: Iterable[str], levels: int = 1) -> Iterator[str]:
     return (f"{_DEEPER * levels}{line}" for line in lines)
 
@@ -229,7 +238,7 @@ def summary(ran: Sequence[tuple[Suite, Sequence[Ran]]], coverage: Coverage, *, r
     results = [one.result for _, of_file in ran for one in of_file]
     failed = sum(not result.ok for result in results)
     counts = f"{plural(len(results) - failed, 'case')} passed" + (f", {failed} failed" if failed else "")
-    lines = ["", counts if results else "no case ran"]
+    lines = ["", counts]
     for file, rules in coverage.items():
         lines += ["", f"rules of {file} that fired in a passing case: {sum(map(bool, rules.values()))} of {len(rules)}"]
         lines += [
@@ -332,6 +341,7 @@ def _window_data(window: WindowAccount) -> dict[str, Any]:
         if condition is None
         else {"op": condition.op, "threshold": condition.threshold, "field": condition.field},
         "events": [_counted_data(counted) for counted in window.events],
+        "missed": [_missed_data(missed) for missed in window.missed],
     }
 
 
@@ -343,4 +353,14 @@ def _counted_data(counted: Counted) -> dict[str, Any]:
         "selections": list(counted.selections),
         "counted": not counted.why_not,
         "why_not": counted.why_not or None,
+    }
+
+
+def _missed_data(missed: Missed) -> dict[str, Any]:
+    step = None if missed.told is None else missed.told.step
+    return {
+        "given": None if step is None else step.index,
+        "at_ms": 0 if step is None else step.at_ms,
+        "times": missed.times,
+        "selection": _part_data(missed.selection),
     }

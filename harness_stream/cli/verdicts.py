@@ -49,6 +49,7 @@ def tail(
     """Show what was decided, from each partition's newest checkpoint on, until Ctrl-C.
 
     A line: time, partition/offset, agent, action, decision, rule and reason, and how long after the intent it came.
+    A switch tells the rules' revision and digest, and whether their new windows were warmed.
 
     Example: harness verdicts tail --agent support-1 --from-beginning --no-follow
     """
@@ -234,12 +235,19 @@ def _why(body: Mapping[str, Any]) -> str:
     if kind == "claim":
         return printable(f"epoch {body.get('epoch')}, after {body.get('after')}")
     if kind == "switch":
-        return printable(f"rules {str(body.get('rules', {}).get('digest'))[:12]}")
+        return printable(_switch_text(body))
     if kind == "skip":
         found = ", ".join(f"{o.get('offset')}: {o.get('reason')}" for o in body.get("offsets", ()))
         return printable(f"{body.get('count')} × {body.get('reason')} {found}")
     status = [str(part) for part in (body.get("status"), body.get("reason"), body.get("detail")) if part]
     return printable(" ".join(status))
+
+
+def _switch_text(body: Mapping[str, Any]) -> str:
+    """Which rules, and whether windows that were new know what came before; the record does not say why they do not."""
+    rules = body.get("rules", {})
+    counted = "new windows warmed" if body.get("warmed") else "no windows warmed (--now, or none were new)"
+    return f"rules revision {rules.get('revision')}, digest {str(rules.get('digest'))[:12]}: {counted}"
 
 
 def reason_text(reason: Mapping[str, Any]) -> str:

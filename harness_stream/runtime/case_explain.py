@@ -8,6 +8,7 @@ again. Only the parts of a condition are evaluated here, on exactly the noted va
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -20,9 +21,12 @@ from harness_stream.core.rules.parts import parts_of, reads_of, with_selections
 from harness_stream.core.rules.program import Program
 from harness_stream.core.rules.windows import Windows
 from harness_stream.core.scalars import measure_of
+from harness_stream.core.views import views_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from cel_expr_python import cel
 
     from harness_stream.core.groups import Group
     from harness_stream.core.rules.parse import Correlation
@@ -68,6 +72,21 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
+class Missed:
+    """Why an event of a window's group does not match a selection that the window lists.
+
+    Attributes:
+        told: the event, the newest one of a step that is repeated; None is the judged one.
+        times: how many of its step miss it.
+        selection: with its parts, as they are for the event.
+    """
+
+    told: Told | None
+    times: int
+    selection: Part
+
+
+@dataclass(frozen=True, slots=True)
 class WindowAccount:
     """A rule's window.
 
@@ -78,6 +97,7 @@ class WindowAccount:
         looked_at: False if `when` did not hold, so that nobody asked.
         lo, hi: what it counted, both ends included; hi None is unbounded. Of temporal windows 1 or 0.
         events: of this group, the judged one last.
+        missed: why events of this group match no more of its selections; empty if nobody asked for it.
     """
 
     correlation: Correlation
@@ -87,6 +107,7 @@ class WindowAccount:
     lo: float | str | None
     hi: float | str | None
     events: tuple[Counted, ...]
+    missed: tuple[Missed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +133,20 @@ class RuleAccount:
     window: WindowAccount | None
 
 
-def explain(run: CaseRun, program: Program, line: bytes) -> tuple[RuleAccount, ...]:
+def explain(run: CaseRun, program: Program, line: bytes, *, missed: bool = False) -> tuple[RuleAccount, ...]:
     """What every rule says of the next line of a case; empty if rules were not asked.
 
     Args:
         run: with its history played, and the judged event not yet taken.
         program: the rules that judge.
         line: the judged event.
+        missed: also say why events are in no selection of a window.
     """
     watch = _Watch(program)
     body = run.engine.would_answer(run.next_line, line, watch)
     if body is None or body["kind"] != "verdict" or not watch.seen:
         return ()
-    explaining = _Explaining(run, program, watch, body)
+    explaining = _Explaining(run, program, watch, body, missed=missed)
     return tuple(explaining.rule(index) for index in range(len(program.rules)))
 
 
@@ -171,29 +193,29 @@ class _Watch(Windows):
 
 
 class _Explaining:
-    def __init__(self, run: CaseRun, program: Program, watch: _Watch, body: Mapping[str, Any]) -> None:
-        self._run, self._program, self._watch = run, program, watch
+    def __init__(self, run: CaseRun, program: Program, watch: _Watch, body: Mapping[str, Any], *, missed: bool) -> None:
+        self._run, self._program, self._watch, self._tell_missed = run, program, watch, missed
         self._event: Mapping[str, Any] = body["event"]
         self._findings = {finding["rule"]: finding for finding in body["shadow"]}
         self._parser, self._runtime = Parser(), Runtime()
-        self._activations = [self._runtime.activation(variables) for variables in watch.seen]
+        self._views = [_View(variables, self._runtime.activation(variables)) for variables in watch.seen]
         before = [(told, event) for told, event in _events(run.history) if event["id"] != self._event["id"]]
         self._events = [*before, (None, self._event)]
 
     def rule(self, index: int) -> RuleAccount:
         rule = self._program.rules[index]
         texts = parts_of(self._parser, rule.when)
-        results = [[self._said(text, view) for text in texts] for view in range(len(self._watch.seen))]
-        view = _telling(results, rule.effect, failed=isinstance(self._finding(rule.id), str))
-        held = all(said is True for said in results[view])
+        results = [[self._said(text, view) for text in texts] for view in self._views]
+        number = _telling(results, rule.effect, failed=isinstance(self._finding(rule.id), str))
+        view, held = self._views[number], all(said is True for said in results[number])
         correlation = rule.correlation
-        several = len(self._watch.seen) > 1
+        several = len(self._views) > 1
         return RuleAccount(
             rule.id,
             rule.effect,
             rule.mode,
             self._finding(rule.id),
-            str(self._watch.seen[view]["intent"]["resource"]["uri"]) if several else "",
+            str(view.variables["intent"]["resource"]["uri"]) if several else "",
             tuple(self._part(text, view) for text in texts),
             None if correlation is None else self._window(index, correlation, view, held=held),
         )
@@ -208,35 +230,30 @@ class _Explaining:
 
     # --- conditions ---
 
-    def _said(self, text: str, view: int) -> Said:
+    def _said(self, text: str, view: _View) -> Said:
         program = self._runtime.compile(with_selections(self._parser, text, self._program.rule_set.selections))
-        return program[0].message if isinstance(program, tuple) else outcome(program, self._activations[view])
+        return program[0].message if isinstance(program, tuple) else outcome(program, view.activation)
 
-    def _part(self, text: str, view: int) -> Part:
+    def _part(self, text: str, view: _View) -> Part:
         selections = self._program.rule_set.selections
         inner = parts_of(self._parser, selections[text]) if text in selections else ()
-        reads = {path: self._value(path, view) for path in reads_of(self._parser, text)}
+        reads = {path: view.value(path) for path in reads_of(self._parser, text)}
         return Part(text, self._said(text, view), reads, tuple(self._part(part, view) for part in inner))
-
-    def _value(self, path: str, view: int) -> Any:  # noqa: ANN401  any value of a rule's variables
-        value: Any = self._watch.seen[view]
-        for name in path.split("."):
-            value = value.get(name) if isinstance(value, Mapping) else None
-        return value
 
     # --- windows ---
 
-    def _window(self, index: int, correlation: Correlation, view: int, *, held: bool) -> WindowAccount:
+    def _window(self, index: int, correlation: Correlation, view: _View, *, held: bool) -> WindowAccount:
         spec = self._watch.by_rule[index]
         if spec is None:
             raise AssertionError("a rule with a correlation has a window")
-        group = counting.group_of(spec, self._watch.seen[view]["intent"])
+        group = counting.group_of(spec, view.variables["intent"])
         noted = self._watch.intervals.get(index, [])
         lo, hi, holds = _telling_interval(noted, self._program.rules[index].effect) if noted else (None, None, None)
         scaled = [measure_of(end) if spec.kind == "value_sum" and end is not None else end for end in (lo, hi)]
         events = tuple(self._counted(spec, group, correlation))
-        shown = {path: self._value(f"intent.{path}", view) for path in correlation.group_by}
-        return WindowAccount(correlation, shown, holds, held and bool(noted), scaled[0], scaled[1], events)
+        missed = tuple(self._missed(spec, group, correlation)) if self._tell_missed else ()
+        shown = {path: view.value(f"intent.{path}") for path in correlation.group_by}
+        return WindowAccount(correlation, shown, holds, held and bool(noted), scaled[0], scaled[1], events, missed)
 
     def _counted(self, spec: window.Spec, group: Group, correlation: Correlation) -> list[Counted]:
         found = []
@@ -247,6 +264,45 @@ class _Explaining:
                     names = tuple(name for name, bit in pairs if match.mask >> bit & 1)
                     found.append(Counted(told, names, "" if told is None else _why_not(spec, event, self._event["t"])))
         return found
+
+    def _missed(self, spec: window.Spec, group: Group, correlation: Correlation) -> Iterator[Missed]:
+        """One a step and selection, so that a given event that is repeated is told once."""
+        newest: dict[tuple[int | None, str], tuple[Told | None, list[dict[str, Any]]]] = {}
+        times = Counter[tuple[int | None, str]]()
+        for told, event in self._events:
+            views = [view for view in views_of(event) if counting.group_of(spec, view) == group]
+            masks = self._watch.select(views)
+            for name, bit in zip(correlation.selections, spec.bits, strict=True):
+                if views and not any(mask >> bit & 1 for mask in masks):
+                    key = None if told is None else told.step.index, name
+                    newest[key] = told, views
+                    times[key] += 1
+        for key, (told, views) in newest.items():
+            yield Missed(told, times[key], self._closest(key[1], views))
+
+    def _closest(self, selection: str, views: Sequence[Mapping[str, Any]]) -> Part:
+        """A selection on the resource of an event that comes closest to it."""
+        params = self._views[0].variables["params"]
+        found = []
+        for event in views:
+            variables = {"event": event, "params": params}
+            found.append(self._part(selection, _View(variables, self._runtime.activation(variables))))
+        return max(found, key=lambda part: sum(inner.said is True for inner in part.inner))
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What conditions are asked on: variables, as they are and in CEL's hands."""
+
+    variables: Mapping[str, Any]
+    activation: cel.Activation
+
+    def value(self, path: str) -> Any:  # noqa: ANN401  any value of a rule's variables
+        """What a dotted name reads; None if there is nothing."""
+        value: Any = self.variables
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
 
 
 def _telling(results: Sequence[Sequence[Said]], effect: str, *, failed: bool) -> int:

@@ -40,6 +40,12 @@ class People:
 
     def run(self, *words: object, exit_code: int = 0, **env: str) -> str:
         """Standard output, and after it standard error."""
+        done = self.ended(*words, **env)
+        assert done.returncode == exit_code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def ended(self, *words: object, **env: str) -> subprocess.CompletedProcess[str]:
+        """A command that has ended, however it did."""
         done = subprocess.run(
             [*COMMAND, *map(str, words)],
             cwd=self.folder,
@@ -49,9 +55,8 @@ class People:
             timeout=90,
             check=False,
         )
-        assert done.returncode == exit_code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
-        return done.stdout + done.stderr
+        return done
 
     def start(self, *words: str, stdout: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -212,3 +217,47 @@ def test_an_empty_redis_beside_a_log_that_is_not_is_no_agent_that_did_nothing(pe
     assert "what `support-1` did is not known here" in told
     assert "does one run? `harness worker`; nothing is lost" in told
     assert "done nothing" not in told
+
+
+LONG = "type: temporal, rules: [reads], group-by: [agent_id], timespan: 2d"
+TOO_LONG = f"""\
+rule_set: production
+default: deny
+selections: {{reads: event.action == "crm.read"}}
+rules:
+  - {{id: ok, effect: approve, when: 'true'}}
+  - {{id: two-days, effect: deny, when: reads, correlation: {{{LONG}}}}}
+"""
+
+
+def test_a_set_that_workers_cannot_load_fails_wherever_one_looks_until_another_is_pushed(people):
+    file = people.folder / "long.yaml"
+    file.write_text(TOO_LONG, "utf-8")
+    longer = {"HARNESS_MAX_TIMESPAN_MS": str(2 * 86_400_000)}
+    people.run("rules", "push", file, **longer)
+    report = status_with(people, lambda report: len(report["next"]) == 2, exit_code=1)
+    assert not report["ok"]
+    assert report["hint"]
+    cause = "`rules.two-days.correlation.timespan`: the longest window is 86,400 s"
+    assert all(cause in told["detail"] for told in report["next"].values())
+
+    again = json.loads(people.run("rules", "push", file, "--json", exit_code=2, **longer))
+    assert (again["ok"], again["changed"], set(again["unusable"])) == (False, False, {"0", "1"})
+    told = people.run("rules", "push", file, exit_code=2, **longer)
+    assert "is already at this digest" in told
+    assert cause in told
+
+    people.run("rules", "push", EXAMPLES / "rules" / "production.yaml")
+    assert status_with(people, lambda report: not report["next"])["ok"]
+
+
+def status_with(people, wanted, exit_code=0):
+    """The first report that is as wanted, which ends with the exit code."""
+    end = time.monotonic() + READY_S
+    while True:
+        done = people.ended("rules", "status", "--json")
+        report = json.loads(done.stdout)
+        if wanted(report):
+            assert done.returncode == exit_code
+            return report
+        assert time.monotonic() < end, report

@@ -202,7 +202,8 @@ def push(story, names, budget=NO_BUDGET, then=lambda: None):
     answer, program = json.loads(said.splitlines()[0]), load(rules(names, budget))
     revision = answer["revision"]
     assert {m.pop("severity") for m in answer.pop("mistakes")} <= {"warning"}
-    assert answer == {"ok": True, "changed": True, "digest": program.digest, "revision": revision}
+    stands = {"digest": program.digest, "revision": revision}
+    assert answer == {"ok": True, "changed": True, "unusable": {}, **stands}
     story.pushed[revision], story.windows[revision] = program, names
     wait_until(
         lambda: all(head["rules"]["revision"] == revision for head in story.heads.newest()),
@@ -223,8 +224,8 @@ def push_what_is_no_bundle(story):
             lambda revision=revision: all(refused(head, revision) for head in story.heads.newest()),
             why=lambda: f"nobody says what became of it: {standing(story)}",
         )
-        story.refused[revision] = status(realm)
-    story.refused_text = realm.harness("rules", "status")
+        story.refused[revision] = status(realm, exit_code=1)
+    story.refused_text = realm.harness("rules", "status", exit_code=1)
     goes_on(story)
 
 
@@ -285,8 +286,8 @@ def writers(story):
     return {head["writer"] for head in story.heads.newest() if head}
 
 
-def status(realm):
-    return json.loads(realm.harness("rules", "status", "--json").splitlines()[0])
+def status(realm, exit_code=0):
+    return json.loads(realm.harness("rules", "status", "--json", exit_code=exit_code).splitlines()[0])
 
 
 # --- counted a second time ---
@@ -464,7 +465,7 @@ def test_what_is_no_bundle_changes_nothing_and_rules_status_says_so(story):
     in_force = {"digest": story.pushed[3].digest, "revision": 3}
     details = {4: "does not load", 5: "is not in the rules topic"}
     for revision, report in story.refused.items():
-        assert report["active"]["revision"] == revision
+        assert (report["ok"], report["active"]["revision"]) == (False, revision)
         assert report["partitions"] == {str(p): in_force for p in range(PARTITIONS)}
         for told in report["next"].values():
             assert (told["revision"], told["state"]) == (revision, "unusable")

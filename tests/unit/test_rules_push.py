@@ -5,16 +5,18 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import orjson
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.memory.broker import MemoryBroker
 from harness_stream.adapters.memory.log import MemoryReader, MemoryWriter
 from harness_stream.cli.main import app
-from harness_stream.cli.rules import Pushed, publish, report_of, status_text
+from harness_stream.cli.rules import UNUSABLE_HINT, Pushed, Wanted, publish, report_of, status_text, tell_pushed
 from harness_stream.config import Settings
 from harness_stream.core.rules import load
 from harness_stream.errors import CallerError
@@ -63,6 +65,14 @@ def test_a_push_that_changes_nothing_writes_nothing(realm, first, again):
     assert len(realm.active()) == 1
 
 
+def test_a_set_that_is_active_and_whose_bundle_is_not_there_is_written_again(realm):
+    named = orjson.dumps({"digest": load(SOUND).digest, "revision": 1})
+    writer = MemoryWriter(realm.broker)
+    writer.append(TOPIC, 0, b"active/production", named, (), token=1)
+    assert realm.push() == (Pushed(load(SOUND).digest, 2), True)
+    assert load(SOUND).bundle in [r.value for r in realm.broker.read(TOPIC, 0, 0, 1_000)]
+
+
 def test_another_set_gets_the_next_revision(realm):
     realm.push()
     pushed, changed = realm.push(OTHER, now=True)
@@ -71,7 +81,7 @@ def test_another_set_gets_the_next_revision(realm):
 
 # --- push, before anything is written ---
 
-KEYS = {"ok", "changed", "digest", "revision", "mistakes"}
+KEYS = {"ok", "changed", "digest", "revision", "mistakes", "unusable"}
 WRONG = SOUND.replace("'true'", "identity.rols")
 WARNED = SOUND + "  - {id: b, effect: hold, when: 'false'}\n"
 
@@ -164,9 +174,25 @@ def test_watching_a_file_that_is_not_there_says_so_and_takes_it_when_it_comes(tm
     assert process.returncode == 130
 
 
-# --- status ---
-
 DIGEST = "d" * 64
+CAUSE = "bundle dddddddddddd does not load: the longest window is 86,400 s"
+
+
+def test_a_set_that_is_active_and_unusable_is_not_pushed_again_as_if_nothing_were_to_do(capsys):
+    pushed = Pushed(DIGEST, 2)
+    with pytest.raises(CallerError) as raised:
+        tell_pushed(Wanted(Path("r.yaml"), {}), "production", (), pushed, changed=False, unusable={"1": CAUSE})
+    assert f"already at this digest, revision 2, and it is unusable: partition 1: {CAUSE}" in raised.value.message
+    assert raised.value.hint == UNUSABLE_HINT
+    with pytest.raises(typer.Exit) as left:
+        tell_pushed(
+            Wanted(Path("r.yaml"), {}, json=True), "production", (), pushed, changed=False, unusable={"1": CAUSE}
+        )
+    told = orjson.loads(capsys.readouterr().out)
+    assert (left.value.exit_code, told["ok"], told["changed"], told["unusable"]) == (2, False, False, {"1": CAUSE})
+
+
+# --- status ---
 
 
 def in_force(revision):
@@ -198,3 +224,24 @@ def test_a_set_whose_windows_were_counted_needs_no_hint():
 def test_a_realm_without_rules_says_so():
     report = report_of("production", None, {0: in_force(1)})
     assert status_text(report).splitlines()[0] == "rule set `production`: none pushed"
+
+
+def unusable(revision, in_force_too=1):
+    return in_force(in_force_too) | {"next_rules": {"revision": revision, "state": "unusable", "detail": CAUSE}}
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_what_was_pushed_and_is_unusable_is_no_success(now):
+    report = report_of("production", Pushed(DIGEST, 2, now=now), {0: in_force(1), 1: unusable(2)})
+    assert (report["ok"], report["hint"]) == (False, UNUSABLE_HINT)
+    assert status_text(report).splitlines() == [
+        f"rule set `production`: revision 2, digest {DIGEST[:12]}, unusable: the rules before it stay in force",
+        f"  → {UNUSABLE_HINT}",
+        f"  partition 0: revision 1, digest {DIGEST[:12]}  ← not switched yet",
+        f"  partition 1: revision 1, digest {DIGEST[:12]}  ← revision 2: unusable, {CAUSE}",
+    ]
+
+
+def test_an_unusable_set_that_a_push_has_replaced_fails_nothing():
+    report = report_of("production", Pushed(DIGEST, 3), {0: unusable(2)})
+    assert (report["ok"], report["hint"]) == (True, "")

@@ -209,7 +209,8 @@ class _Pass:
             return
         if condition.op == "eq" and rule.effect != "approve":
             message = f"`eq` in a {rule.effect} window lets the next number through"
-            self._wrong(self._place(index, "condition", "eq"), Code.EQ_LETS_THROUGH, message, "write `gte`")
+            operator = self._place(index, "condition").keys["eq"]
+            self._wrong(operator, Code.EQ_LETS_THROUGH, message, "write `gte`")
         if condition.threshold < 0:
             often = "always" if condition.op in {"gt", "gte", "neq"} else "never"
             compared = f"{OPERATOR_WORDS[condition.op]} {condition.threshold}"

@@ -74,7 +74,7 @@ def from_bundle(bundle: bytes, *, timespan_ms_max: int = TIMESPAN_MS_MAX) -> Pro
     findings = Findings("", name)
     program = _program(read_bundle(bundle, findings), timespan_ms_max)
     if program is None:
-        raise _invalid(name, findings.all())
+        raise _invalid(name, findings.all(), lines=False)
     if program.bundle != bundle:
         raise InvalidInput(f"{name}: not in canonical form", hint="make bundles with `harness rules push`")
     return program
@@ -91,11 +91,12 @@ def _program(draft: Draft | None, timespan_ms_max: int) -> Program | None:
     return Program(draft, checked, bundle)
 
 
-def _invalid(file: str, mistakes: tuple[Mistake, ...]) -> InvalidInput:
+def _invalid(file: str, mistakes: tuple[Mistake, ...], *, lines: bool = True) -> InvalidInput:
     errors = [mistake for mistake in mistakes if mistake.severity == ERROR]
     first = errors[0]
     counted = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
-    message = f"{file}: {counted}, the first on line {first.line}: {first.message}"
+    place = f", the first on line {first.line}" if lines else ", the first" if len(errors) > 1 else ""
+    message = f"{file}: {counted}{place}: {first.message}"
     return InvalidInput(message, hint=first.fix, mistakes=mistakes)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from harness_stream.core.rules.language import INTEGER_MAX
+from harness_stream.core.rules.language import INTEGER_MAX, NAME_CHARS_MAX
 from harness_stream.core.rules.mistakes import Code, Findings
 
 # The deepest value of a rule set is a threshold, on level six; of cases a value of an argument, on level nine. That
@@ -42,6 +42,9 @@ _OPERATOR: Final = re.compile(r"[.=!<>&|+?-]|in\b")
 
 _BEGIN_RULES: Final = "start with `rule_set: NAME` and `default: deny`"
 
+# Linked, not spelt out: a bundle may have many values under few long names.
+Path = tuple["Path | None", str]
+
 Value = Any  # str | int | float | bool | None | list[Item] | dict[str, Item]
 
 
@@ -57,6 +60,7 @@ class Item:
         raw: the source of a scalar, quotes included; empty if the value did not come from YAML.
         style: YAML's scalar style: None (plain), ' " | or >.
         end: line and column after its last character.
+        path: of a value that stands on no line (of a bundle): the one around it, and its own name there.
     """
 
     value: Value
@@ -66,6 +70,16 @@ class Item:
     raw: str = ""
     style: str | None = None
     end: tuple[int, int] = (1, 1)
+    path: Path | None = None
+
+    @property
+    def dotted(self) -> str:
+        """Its path for people, such as `rules.exports.when`; empty for a value that stands on a line."""
+        names, path = list[str](), self.path
+        while path is not None:
+            path, name = path
+            names.append(name[:NAME_CHARS_MAX])
+        return ".".join(reversed(names))
 
     def position(self, offset: int = 0) -> tuple[int, int]:
         """Line and column of the offset-th character of a text value."""
@@ -314,19 +328,26 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number")
 
 
-def _from_json(value: Any, depth: int) -> Item:  # noqa: ANN401  any JSON value
+def _from_json(value: Any, depth: int, path: Path | None = None) -> Item:  # noqa: ANN401  any JSON value
     if depth > DEPTH_MAX:
         raise ValueError(f"nested deeper than {DEPTH_MAX} levels")
     if isinstance(value, dict):
-        children = {key: _from_json(child, depth + 1) for key, child in value.items()}
-        return Item(children, keys={key: Item(key) for key in children})
+        children = {key: _from_json(child, depth + 1, (path, key)) for key, child in value.items()}
+        return Item(children, keys={key: Item(key, path=(path, key)) for key in children}, path=path)
     if isinstance(value, list):
-        return Item([_from_json(child, depth + 1) for child in value])
+        elements = [_from_json(child, depth + 1, (path, _name(child, at))) for at, child in enumerate(value)]
+        return Item(elements, path=path)
     if isinstance(value, str) and _FORBIDDEN.search(value):
         raise ValueError("control characters and lone surrogates are refused")
     if isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= _bound(value)):
         raise ValueError(f"a number out of range (±{INTEGER_MAX})")
-    return Item(value)
+    return Item(value, path=path)
+
+
+def _name(element: Any, index: int) -> str:  # noqa: ANN401  any JSON value
+    """What people call an element of a list: its id, else its number."""
+    name = element.get("id") if isinstance(element, dict) else None
+    return name if isinstance(name, str) and name else str(index)
 
 
 def _bound(value: float) -> float:

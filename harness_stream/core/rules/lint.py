@@ -8,18 +8,21 @@ without a mistake has none. What only looks odd is the author's business.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from harness_stream.core.limits import WINDOW_VALUES_MAX
 from harness_stream.core.rules import reach
 from harness_stream.core.rules.language import (
+    CONDITION_KEYS,
     COUNTING,
     DECISIONS,
     DECISIONS_COUNTED,
     DECISIONS_JUDGED,
+    FIELD_KEY,
     PARAM_PREFIX,
 )
-from harness_stream.core.rules.mistakes import WARNING, Code, Findings
+from harness_stream.core.rules.mistakes import ERROR, WARNING, Code, Findings, closest
 from harness_stream.core.rules.touched import WINDOW, error_places, parts_touched
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ _CONDITION: Final = f"{WINDOW}.condition"
 _WINDOW_MEANING: Final = frozenset(
     {f"{WINDOW}.", _CONDITION, *(f"{WINDOW}.{part}" for part in ("type", "rules", "group-by", "include"))}
 )
+_SUGGESTED: Final = re.compile(r"did you mean `([\w.]+)`")
 _DECIDING: Final = frozenset({"", "effect", "mode"})
 
 
@@ -77,6 +81,8 @@ class _Lint:
         self._selections, self._conditions = selections, conditions
         self._misread = self._touched(misread)
         self._wrong = self._touched(draft.findings.all())
+        errors = (mistake for mistake in draft.findings.all() if mistake.severity == ERROR)
+        self._suggested = {word for mistake in errors for word in _SUGGESTED.findall(mistake.fix)}
         self._trees = trees = {name: expression.tree for name, expression in selections.items()}
         self._matched = {name: reach.meaning_of(tree, {}, DECISIONS_JUDGED) for name, tree in trees.items()}
         self._dead = {
@@ -130,6 +136,9 @@ class _Lint:
         selections = listed | {name for expression in expressions for name in expression.uses.values()}
         params = {read.removeprefix(PARAM_PREFIX) for expression in expressions for read in expression.reads}
         params |= {ref for _, ref in self._thresholds()}
+        # Whoever misspelt a name uses the one that is suggested for it.
+        selections |= self._suggested
+        params |= {word.removeprefix(PARAM_PREFIX) for word in self._suggested if word.startswith(PARAM_PREFIX)}
         kinds = (("selections", "selection", selections), ("params", "param", params))
         for key, what, used in kinds:
             names: Iterable[str] = self._set.selections if key == "selections" else self._set.params
@@ -227,8 +236,16 @@ class _Lint:
         """Whether more history makes the window hold, as far as what was read tells."""
         if window.type in _FIRED_BY_HISTORY:
             return True
-        read = window.type in COUNTING and window.condition is not None and _CONDITION not in self._misread[index]
-        return read and window.condition is not None and window.condition.op in _FIRED_BY_MORE
+        return window.type in COUNTING and self._operator(index, window) in _FIRED_BY_MORE
+
+    def _operator(self, index: int, window: Correlation) -> str:
+        """How a window compares, whatever it is compared with; empty if that is not sure."""
+        item = self._places.get(self._at(index, "condition"))
+        if window.condition is None or item is None or not isinstance(item.value, dict):
+            return ""
+        meant = {closest(key, CONDITION_KEYS) for key in item.value} - {FIELD_KEY}
+        sure = window.condition.op in item.value and meant == {window.condition.op}
+        return window.condition.op if sure else ""
 
     def _sheds_history(self, index: int, window: Correlation) -> None:
         twin = any(self._may_be_twin(window, other) for other in range(len(self._set.rules)))

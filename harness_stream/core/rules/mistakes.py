@@ -164,7 +164,12 @@ class Findings:
         length: int | None = None,
         severity: str = ERROR,
     ) -> None:
-        """Adds a finding on an item's value: on all of it, or on `length` characters from the `offset`-th on."""
+        """Adds a finding on an item's value: on all of it, or on `length` characters from the `offset`-th on.
+
+        Where no line can say which value is meant, the message does.
+        """
+        if where := item.dotted:
+            message = f"`{where}`: {message}"
         line, column = item.position(offset)
         if length is None and item.style in _QUOTES:
             length = len(item.value) - offset

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from harness_stream.cli.main import app
 from harness_stream.core.cases.words import CASE_KEYS, FIELDS, FILE_KEYS, THEN_KEYS
-from harness_stream.errors import ConfigError
+from harness_stream.errors import CallerError, ConfigError
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / "examples/rules/production.cases.yaml"
@@ -134,6 +134,40 @@ def test_a_failing_case_tells_its_chain_and_what_decided(written):
         assert line in told, result.stdout
 
 
+MISSED = """\
+rules: r.yaml
+cases:
+  - name: reads of another kind
+    given:
+      - {repeat: {times: 3, every: 1s}, at: -10s, agent: a, action: crm.list, resources: "crm://x/{n}"}
+      - {at: -5s, agent: a, action: crm.read, resources: "hr://x"}
+      - {at: -4s, agent: b, action: crm.read, resources: "crm://x"}
+    when: {agent: a, action: crm.read, resources: "crm://y"}
+    then: {decision: deny, rules: [many]}
+"""
+
+
+def test_verbose_tells_which_part_of_a_selection_an_event_of_the_group_misses(written):
+    rules = RULES.replace('event.action == "crm.read"', """'event.action == "crm.read" && event.resource.system == "crm"'""")
+    file = written(MISSED, rules)
+    told = [line.strip() for line in run(file, "-v").stdout.splitlines()]
+    listed = told.index("0  -8s       does not match reads (3 times)")
+    assert told[listed : listed + 6] == [
+        "0  -8s       does not match reads (3 times)",
+        'false    event.action == "crm.read"     event.action = "crm.list"',
+        'true     event.resource.system == "crm"     event.resource.system = "crm"',
+        "1  -5s       does not match reads",
+        'true     event.action == "crm.read"     event.action = "crm.read"',
+        'false    event.resource.system == "crm"     event.resource.system = "hr"',
+    ]
+    assert not any(line.startswith("2 ") and "does not match" in line for line in told), "another agent's"
+    assert "does not match" not in run(file).stdout
+    (case,) = json.loads(run(file, "-v", "--json").stdout)["files"][0]["cases"]
+    missed = next(rule for rule in case["rules"] if rule["rule"] == "many")["window"]["missed"]
+    assert [(m["given"], m["times"], m["selection"]["text"]) for m in missed] == [(0, 3, "reads"), (1, 1, "reads")]
+    assert [part["result"] for part in missed[1]["selection"]["parts"]] == ["true", "false"]
+
+
 FAILING = """\
 rule_set: x
 default: deny
@@ -210,7 +244,22 @@ def test_cases_are_chosen_by_name(written):
     assert "two are many" in result.stdout
     assert "one is fine" not in result.stdout
     assert "1 case passed" in result.stdout
-    assert "no case ran" in run(written(), "-k", "nothing").stdout
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_name_that_no_case_has_fails_because_nothing_was_tested(written, flags):
+    result = run(written(), "-k", "nothing", *flags)
+    assert isinstance(result.exception, CallerError)
+    assert result.exception.exit_code == 2
+    assert "no case ran: none is named like `nothing`" in str(result.exception)
+    assert not flags or json.loads(result.stdout)["ok"] is False
+
+
+def test_a_name_that_a_case_of_one_file_has_is_enough(written):
+    file = written()
+    other = file.with_name("s.cases.yaml")
+    other.write_text(CASES.replace("two are many", "another"), "utf-8")
+    assert run(file, other, "-k", "another").exit_code == 0
 
 
 def test_a_folder_stands_for_the_cases_below_it(written):

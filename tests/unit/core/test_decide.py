@@ -218,6 +218,18 @@ class TestRules:
         shadow = ask.replace("effect: hold", "effect: hold, mode: shadow")
         assert decided(rules=shadow, **both).decision == "approve"
 
+    def test_a_rule_that_spends_its_budget_denies_and_the_reason_says_so(self):
+        """No legal row is that long: it stands for whatever the estimate of a condition's cost may have overlooked."""
+        text = rules("{id: known, effect: approve, when: 'identity.actions.exists(a, a == \"never\")'}")
+        windows, intent = make.windows(text), make.intent()
+        inputs = join(intent, make.tables(), NOW, windows.program.fields_read, ())
+        endless = {**inputs, "identity": {**inputs["identity"], "actions": ["crm.read"] * 20_000}}
+        result = decide(intent, make.arrival(intent, NOW, append_ms=None), endless, State(), windows)
+        assert result.decision == "deny"
+        (reason,) = [r for r in result.reasons if r["rule"] == "known"]
+        assert reason["code"] == Deny.RULE_ERROR
+        assert reason["detail"] == "budget spent: the condition took more than 10,000 loop steps"
+
     def test_a_rule_may_ask_for_the_parent(self):
         ask = rules("{id: never, effect: deny, when: 'intent.parent.startsWith(\"b\")'}")
         assert decided(rules=ask).decision == "approve"

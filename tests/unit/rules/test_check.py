@@ -333,7 +333,7 @@ def windowed(effect, window):
         ("{type: temporal, rules: [egress], timespan: 1m, condition: {gt: 1}}", 77, "has no condition", "remove it"),
         ("{type: absent, rules: [egress], timespan: 1m, condition: {gt: 1}}", 75, "has no condition", "remove it"),
         ("{type: event_count, rules: [egress], timespan: 1m}", 18, "needs a condition", "add `condition"),
-        ("{type: event_count, rules: [egress], timespan: 1m, condition: {eq: 1}}", 85, "`eq` in a deny", "write `gte`"),
+        ("{type: event_count, rules: [egress], timespan: 1m, condition: {eq: 1}}", 81, "`eq` in a deny", "write `gte`"),
         (
             "{type: event_count, rules: [egress], timespan: 1m, condition: {gt: 1, field: action}}",
             95,

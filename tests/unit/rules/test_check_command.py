@@ -270,7 +270,7 @@ LIST = {
     "unused-selection": ("", "spare"),
     "unused-param": ("", "idle"),
     "duplicate-id": ("  - {id: ok, effect: deny, when: mails}\n", "ok"),
-    "eq-lets-through": (window("type: event_count, rules: [mails], timespan: 1m, condition: {eq: 3}"), "3"),
+    "eq-lets-through": (window("type: event_count, rules: [mails], timespan: 1m, condition: {eq: 3}"), "eq"),
     "negative-count": (
         window("type: event_count, rules: [mails], timespan: 1m, condition: {gt: params.low}"),
         "params.low",

@@ -376,6 +376,19 @@ def test_while_there_are_mistakes_only_what_is_named_nowhere_is_called_unused():
     assert unused == ["reads", "never", "anything"]
 
 
+@pytest.mark.parametrize(
+    ("when", "window"),
+    [
+        ("raeds", "type: event_count, rules: [outside], timespan: 1m, condition: {gt: params.nn}"),
+        ("chain.events > params.nn", "type: temporal, rules: [raeds, outside], timespan: 1m"),
+    ],
+)
+def test_what_is_suggested_for_a_misspelt_name_is_not_called_unused_beside_it(when, window):
+    _, mistakes = inspect(f"{HEAD}rules:\n{OK}{rule('deny', when, window)}")
+    unused = [m.found for m in mistakes if m.code in {Code.UNUSED_SELECTION, Code.UNUSED_PARAM}]
+    assert unused == ["mails", "never", "anything"]
+
+
 # --- beside mistakes ---
 
 SHED = "type: temporal, rules: [reads], group-by: [chain_id], timespan: 1m"
@@ -395,6 +408,10 @@ def warned_beside_mistakes(rules):
     [
         ("{gt: 5}", "{eq: 5}"),
         ("{gt: 5}", "{gt: -5}"),
+        ("{gt: 5}", "{gt: params.m}"),
+        ("{gt: 5}", "{gt: many}"),
+        ("{gt: 5}", "{gt: 5, field: [by]}"),
+        ("{gt: 5}", "{gt: 5, feild: by}"),
         ("timespan: 1m", "timespan: 9d"),
         ("timespan: 1m", "timespan: soon"),
         ("[chain_id]", "[chain_id, realm]"),
@@ -421,6 +438,10 @@ def test_a_mistake_elsewhere_in_the_rule_hides_no_history_that_is_shed(was, mist
         ("event_count", "event_cont"),
         ("{gt: 5}", "{greater: 5}"),
         ("{gt: 5}", "{gt: 5, lt: 9}"),
+        ("{gt: 5}", "{gt: params.m, lt: 9}"),
+        ("{gt: 5}", "{gt: 5, unless: 9}"),
+        ("{gt: 5}", "{lt: params.m}"),
+        ("{gt: 5}", "5"),
         ("group-by:", "goup-by:"),
     ],
 )

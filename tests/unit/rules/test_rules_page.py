@@ -25,6 +25,7 @@ from harness_stream.core.provenance import WORDS
 from harness_stream.core.reasons import Deny
 from harness_stream.core.rules import inspect
 from harness_stream.core.rules import language as words
+from harness_stream.core.rules.cel import BUDGET_SPENT
 from harness_stream.core.rules.functions import PARAMETERS
 
 ROOT = Path(__file__).parents[3]
@@ -182,6 +183,8 @@ def test_a_file_the_page_names_is_there():
         ("a list in a condition", [words.LITERAL_ELEMENTS_MAX]),
         ("a pattern of `matches`", [words.PATTERN_CHARS_MAX]),
         ("what conditions may cost", [words.CONDITION_STEPS_MAX, words.INTENT_STEPS_MAX]),
+        ("loops of a condition as it runs", [words.LOOP_STEPS_RUNTIME]),
+        ("loops `check` accepts", [words.LOOP_STEPS_MAX]),
         ("a window", [words.WINDOW_SELECTIONS_MAX, words.GROUP_BY_MAX, words.TIMESPAN_MS_MAX // 3_600_000]),
         ("exact in a window", [limits.WINDOW_EXACT_MAX, limits.WINDOW_VALUES_MAX, limits.WINDOW_HOLDS_MAX]),
         ("groups of a window", [limits.GROUPS_PER_LANE_MAX, limits.GROUPS_PER_UNIT_MAX]),
@@ -195,6 +198,12 @@ def test_a_file_the_page_names_is_there():
 def test_a_limit_is_what_the_engine_enforces(row, numbers):
     (told,) = re.findall(rf"^\| {re.escape(row)} \| (.*) \|$", told_between("## Limits", "## Common"), re.MULTILINE)
     assert [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", told)] == numbers
+
+
+def test_a_spent_budget_is_named_as_verdicts_name_it():
+    (told,) = re.findall(r"^\| loops of a condition as it runs .*$", PAGE, re.MULTILINE)
+    assert f"`{Deny.RULE_ERROR}`" in told
+    assert f"`{BUDGET_SPENT.partition(':')[0]}`" in told
 
 
 def test_numbers_in_the_text_are_the_engines():
