@@ -160,13 +160,14 @@ def _windows(reader: LogReader, topic: str, digest: str) -> Windows:
     """The bundle in force, compiled."""
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
     from harness_stream.core.rules.compile import from_bundle  # noqa: PLC0415  same
+    from harness_stream.core.rules.language import TIMESPAN_MS_ANY  # noqa: PLC0415  same
     from harness_stream.core.rules.windows import Windows  # noqa: PLC0415  same
     from harness_stream.runtime.to_end import read_to_end  # noqa: PLC0415  same
     from harness_stream.wire.decisions import digest_of  # noqa: PLC0415  same
 
     for record in read_to_end(reader, topic, 0, SystemClock()):
         if record.key == f"bundle/{digest}".encode() and record.value and digest_of(record.value) == digest:
-            return Windows(from_bundle(record.value))
+            return Windows(from_bundle(record.value, timespan_ms_max=TIMESPAN_MS_ANY))
     raise ProtocolError(f"the rule bundle {digest[:12]} that decides is not in `{topic}`", hint="push it again")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from harness_stream.adapters.clock import SystemClock
@@ -23,7 +24,7 @@ from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier
 from harness_stream.core import limits
 from harness_stream.core.rate import Rate
 from harness_stream.errors import ConfigError
-from harness_stream.runtime.facts import RulesView
+from harness_stream.runtime.facts import RulesView, compiled
 from harness_stream.runtime.realm import Ports, Realm
 from harness_stream.runtime.worker import Worker
 from harness_stream.wire.topics import Topics
@@ -91,8 +92,9 @@ def kafka_worker(settings: Settings, realm: Realm, metrics: Metrics) -> Worker:
         metrics=metrics,
         jitter=random.SystemRandom().random,
     )
+    load = partial(compiled, timespan_ms_max=settings.max_timespan_ms)
     compiling = ThreadPoolExecutor(1, thread_name_prefix="rules")
-    return Worker(realm, ports, secrets.token_hex(16), RulesView(realm.rule_set, background=compiling))
+    return Worker(realm, ports, secrets.token_hex(16), RulesView(realm.rule_set, load, background=compiling))
 
 
 __all__ = ["KafkaAdmin", "kafka_worker", "realm_of", "require_dev", "verified_realm"]

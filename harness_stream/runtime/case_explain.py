@@ -11,12 +11,13 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from harness_stream.core import counting, window
 from harness_stream.core.chain import released
 from harness_stream.core.rules.cel import Parser, Runtime, outcome
 from harness_stream.core.rules.compile import from_bundle
+from harness_stream.core.rules.language import TIMESPAN_MS_ANY
 from harness_stream.core.rules.parts import parts_of, reads_of, with_selections
 from harness_stream.core.rules.program import Program
 from harness_stream.core.rules.windows import Windows
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from harness_stream.core.rules.program import Judged
     from harness_stream.runtime.case_run import CaseRun, Told
 
-# A window's length was checked when the set was loaded.
-_ANY_MS: Final = 2**53
 Said = bool | str | None
 """True, False, the text of an error, or None: unknown."""
 
@@ -177,7 +176,7 @@ class _Watch(Windows):
             rule["mode"] = "shadow"
             rule.pop("obligations", None)
         text = json.dumps(bundle, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        super().__init__(from_bundle(text.encode(), timespan_ms_max=_ANY_MS))
+        super().__init__(from_bundle(text.encode(), timespan_ms_max=TIMESPAN_MS_ANY))
         self.seen: list[Mapping[str, Any]] = []
         self.intervals: dict[int, list[tuple[int, int | None, bool | None]]] = {}
         self.program = _Noting(self.program, self.seen)

@@ -15,6 +15,7 @@ import orjson
 
 from harness_stream.alarms import Alarm, sound
 from harness_stream.core.rules.compile import from_bundle
+from harness_stream.core.rules.language import TIMESPAN_MS_ANY
 from harness_stream.core.rules.windows import Windows
 from harness_stream.errors import InvalidInput
 from harness_stream.wire.decisions import digest_of
@@ -90,17 +91,17 @@ class RulesView:
 
     Args:
         rule_set: whose active record counts.
-        compiled: makes windows of a bundle's bytes, default by compiling them; raises InvalidInput.
+        load: makes windows of a bundle's bytes, default `compiled`; raises InvalidInput.
         background: compiles what is pushed, so that the loop goes on deciding; a thousand rules take a second.
     """
 
     def __init__(
         self,
         rule_set: str,
-        compiled: Callable[[bytes], Windows] | None = None,
+        load: Callable[[bytes], Windows] | None = None,
         background: Executor | None = None,
     ) -> None:
-        self._compiled, self._background = compiled or _compile, background
+        self._compiled, self._background = load or compiled, background
         self._compiling: tuple[str, Future[Windows]] | None = None
         self.active: tuple[str, int] | None = None
         self.now = False
@@ -193,8 +194,13 @@ class RulesView:
             sound(log, Alarm.BUNDLE_UNUSABLE, what)
 
 
-def _compile(bundle: bytes) -> Windows:
-    return Windows(from_bundle(bundle))
+def compiled(bundle: bytes, timespan_ms_max: int = TIMESPAN_MS_ANY) -> Windows:
+    """A bundle's windows.
+
+    Raises:
+        InvalidInput: it does not load, or asks for longer windows than `timespan_ms_max`.
+    """
+    return Windows(from_bundle(bundle, timespan_ms_max=timespan_ms_max))
 
 
 class _Active(NamedTuple):

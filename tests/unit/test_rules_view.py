@@ -3,12 +3,14 @@
 import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import orjson
 
+from harness_stream.core.rules.compile import load
 from harness_stream.errors import InvalidInput
 from harness_stream.ports import Ends, LogRecord
-from harness_stream.runtime.facts import COMPILED_MAX, RulesView
+from harness_stream.runtime.facts import COMPILED_MAX, RulesView, compiled
 
 BROKEN = b'{"rule_set": "production"}'
 
@@ -104,3 +106,28 @@ def test_pushes_that_were_overtaken_before_they_began_are_not_compiled():
     pool.shutdown()
     view.bounds(ENDS, 2)
     assert (view.active[1], compiled) == (40, [b"1", b"40"])
+
+
+DAY_MS = 86_400_000
+WEEK = """
+rule_set: production
+default: deny
+selections: {reads: event.action == "crm.read"}
+rules:
+  - {id: a, effect: approve, when: 'true'}
+  - id: many
+    effect: deny
+    when: reads
+    correlation: {type: event_count, rules: [reads], group-by: [agent_id], timespan: 7d, condition: {gt: 5}}
+"""
+
+
+def test_a_window_is_as_long_as_the_workers_own_setting_allows_and_whoever_reads_a_log_takes_any():
+    """A set that was pushed as its own hint says, with a longer `max_timespan_ms` everywhere, was loaded by no worker."""
+    bundle = load(WEEK, timespan_ms_max=7 * DAY_MS).bundle
+    digest = hashlib.sha256(bundle).hexdigest()
+    for bound, usable in ((DAY_MS, False), (7 * DAY_MS, True), (None, True)):
+        view = RulesView("production", bound and partial(compiled, timespan_ms_max=bound))
+        told(view, f"bundle/{digest}", bundle)
+        activate(view, 1, digest)
+        assert (view.active is not None, view.problem == "") == (usable, usable)

@@ -63,6 +63,8 @@ TREE_NODES_MAX: Final = 40_000
 NESTING_MAX: Final = 32
 # Default of `topics.max_timespan`: longer windows could not be rebuilt from the log (PROTOCOL §2).
 TIMESPAN_MS_MAX: Final = 24 * 3_600_000
+# For whoever reads what is in force, or was: it was checked against that realm's setting when it came to be.
+TIMESPAN_MS_ANY: Final = 2**53
 # Names and texts of a rule travel in every verdict it decides, and a verdict is ≤ 16 KiB (PROTOCOL §3).
 NAME_CHARS_MAX: Final = 64
 BECAUSE_CHARS_MAX: Final = 256
