@@ -40,6 +40,14 @@ OWN_SERVERS = tuple(
 )
 
 
+LOAD = ("test_many_agents.py", "test_overload.py", "test_rules_push_live.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the whole machine comes last: by then nobody kills brokers beside it any more."""
+    items.sort(key=lambda item: item.path.name in LOAD)
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Lanes:
     return Lanes(config, log)
 

@@ -15,11 +15,14 @@ from harness_stream.core import limits
 
 # An intent is denied after half of its own deadline: then the answer has as long to be confirmed and read.
 WAITED_SHARE: Final = 2
-# Whether the partition is behind is measured alike by all: one that can wait long must not hide what others wait.
-BEHIND_MS: Final = limits.DEADLINE_MS_DEFAULT // WAITED_SHARE
 # A resync may take DELIVERY_TIMEOUT_MS, and at half load what came meanwhile is worked off as fast as it came: after
-# this long what is next has waited for less than BEHIND_MS again.
+# this long what is next has waited for less than half of the usual deadline again.
 LASTING_MS: Final = 2_000
+
+
+def waited_too_long(waited_ms: int, deadline_ms: int) -> bool:
+    """For a partition that is behind. Who says that it can wait for a minute must not make others wait as long."""
+    return waited_ms * WAITED_SHARE > min(deadline_ms, limits.DEADLINE_MS_DEFAULT)
 
 
 class Backlog:
@@ -45,11 +48,11 @@ class Backlog:
         if not 0 <= now_ms - self._asked_ms < LASTING_MS:  # nothing waited for so long, or the clock was set
             self.shedding, self._against_ms = False, None
         self._asked_ms = now_ms
-        behind = waited_ms > BEHIND_MS
+        behind = waited_too_long(waited_ms, deadline_ms)
         if behind is self.shedding:
             self._against_ms = None
         elif self._against_ms is None:
             self._against_ms = now_ms
         elif now_ms - self._against_ms >= LASTING_MS:
             self.shedding, self._against_ms = behind, None
-        return self.shedding and waited_ms * WAITED_SHARE > deadline_ms
+        return self.shedding and behind

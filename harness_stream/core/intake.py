@@ -365,13 +365,16 @@ class Intake:
 
     def not_admitted(self, intent: Intent, arrival: Arrival, decided_at: int) -> Decided | None:
         """The denial of an intent that its lane, or this worker, has no room for; else its lane's room is taken."""
-        waited_ms, lane = decided_at - arrival.append_ms, self.lane(intent.agent_id)
+        waited_ms, lane = decided_at - arrival.append_ms, self._payer(intent)
         behind = self.backlog is not None and self.backlog.too_long(waited_ms, intent.deadline_ms, decided_at)
-        if self.rates is not None and not self.rates.take(lane, arrival.t):
+        if self.rates is not None and not self.rates.take(lane, arrival.append_ms):
             return refused(Deny.RATE, f"lane {lane}: more than {self.rates.rate}")
-        return (
-            refused(Deny.OVERLOAD, f"{waited_ms} ms after append, deadline {intent.deadline_ms} ms") if behind else None
-        )
+        return overloaded(waited_ms, intent.deadline_ms) if behind else None
+
+    def _payer(self, intent: Intent) -> str:
+        """The lane of whoever speaks: nobody empties another lane's bucket. All whom nobody knows share one."""
+        row = _identity(self.tables, intent.by)
+        return "?" if row is None or _identity(self.tables, intent.agent_id) is None else lane_of(row)
 
     def facts(self, intent: Intent, t: int, decided_at: int) -> dict[str, Any]:
         """The `inputs` of a verdict on this intent at chain time t."""
@@ -445,6 +448,11 @@ def _ack(event: Input, arrival: Arrival, reason: Refuse | None, change: Mapping[
         "reason": None if reason is None else str(reason),
         "change": change,
     }
+
+
+def overloaded(waited_ms: int, deadline_ms: int) -> Decided:
+    """The denial of an intent that waited too long in a partition that is behind."""
+    return refused(Deny.OVERLOAD, f"{waited_ms} ms after append, deadline {deadline_ms} ms")
 
 
 def not_admitted_by(body: Mapping[str, Any]) -> Decided | None:

@@ -1,7 +1,8 @@
 """How many intents of one lane are evaluated: a bound per lane, so that a runaway one costs nobody else (`deny: rate`).
 
-Rule of this file: time is chain time, and what is beyond the bound is not evaluated, not counted and never waits. It is
-the worker's own protection and no history: a successor begins with full buckets, and the log says which intents it hit.
+Rule of this file: time is what the broker's append times go forward by, and what is beyond the bound is not evaluated,
+not counted and never waits. It is the worker's own protection and no history: a successor begins with full buckets, and
+the log says which intents it hit.
 
 A token bucket in its form with one number per lane, the time at which the bucket would be full again (generic cell
 rate algorithm, virtual scheduling, ITU-T I.371).
@@ -42,13 +43,14 @@ class LaneRates:
     def __init__(self, rate: Rate) -> None:
         self.rate = rate
         self._full_at_us: OrderedDict[str, int] = OrderedDict()
+        self._passed_ms = self._last_ms = 0
 
     def __len__(self) -> int:
         return len(self._full_at_us)
 
-    def take(self, lane: str, t: int) -> bool:
-        """Take one token of the lane's at chain time t (epoch ms); False if none is left."""
-        now_us = t * 1_000
+    def take(self, lane: str, append_ms: int) -> bool:
+        """Take one token of the lane's at this append time (epoch ms); False if none is left."""
+        now_us = self._passed(append_ms) * 1_000
         full_at_us = max(self._full_at_us.get(lane, 0), now_us) + _MICROS // self.rate.per_s
         if full_at_us - now_us > self.rate.burst * _MICROS // self.rate.per_s:
             return False
@@ -56,6 +58,12 @@ class LaneRates:
         self._full_at_us.move_to_end(lane)
         self._forget(now_us)
         return True
+
+    def _passed(self, append_ms: int) -> int:
+        """Append time without its steps back: where those are made up for, chain time stands still."""
+        self._passed_ms += max(0, append_ms - self._last_ms)
+        self._last_ms = append_ms
+        return self._passed_ms
 
     def _forget(self, now_us: int) -> None:
         """Two a turn: faster than lanes can come, and never a scan."""

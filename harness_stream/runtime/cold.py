@@ -92,7 +92,7 @@ class Cold:
                 if record is None:
                     yield
                     continue
-                key, as_of = key_of(record), _as_of(record)
+                key, as_of = key_of(record, self._realm.incarnation), _as_of(record)
                 if key is not None and record.value is None:
                     furthest.pop(key.unit, None)
                     self._snapshots.dropped(key.unit)
@@ -201,7 +201,7 @@ class Cold:
                 if record is None:
                     yield None
                     continue
-                unit, key = places.get(record.offset), key_of(record)
+                unit, key = places.get(record.offset), key_of(record, self._realm.incarnation)
                 if unit is not None and key is not None and key.unit == unit and record.value is not None:
                     yield unit, _Found(record.offset, record.value, [])
 

@@ -220,6 +220,10 @@ class Deciding:
     def _state(self) -> State:
         return self._folded.state
 
+    def _set_back(self, decided_at: int) -> bool:
+        """Was the wall clock set back since this turn began? The next one says anew how fresh the tables are."""
+        return any(table.fresh_as_of > decided_at for table in self._tables.values())
+
     def _decide(self) -> None:
         room = limits.IN_FLIGHT_RECORDS_MAX - len(self._outbox)
         full = self._state.in_flight >= limits.IN_FLIGHT_BATCHES_MAX or self._outbox.size >= limits.IN_FLIGHT_BYTES_MAX
@@ -231,6 +235,9 @@ class Deciding:
         self._fetch_needed(candidates)
         started_ms = self._ports.clock.elapsed_ms()
         batch = self._new_batch()
+        if self._set_back(batch.decided_at):
+            self._state.pop()
+            return
         for taken in candidates:
             spent_ms = self._ports.clock.elapsed_ms() - started_ms
             if spent_ms > BATCH_MS_MAX or not self._take(batch, taken):

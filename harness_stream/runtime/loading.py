@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Body = Mapping[str, Any]
 
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 _NO_BUNDLE = "a bundle that the log names is not in the rules topic"
 
 
@@ -117,6 +118,13 @@ class Folded:
         except ValidationError as error:
             why = f"the effective record at {offset} breaks its schema: {refusals(error)[0]}"
             raise CannotLoadError(Signal.UNEXTENDABLE, why) from None
+        try:
+            self._change(offset, body, digest, _windows(rules, self.place))
+        except _UNREADABLE as error:  # free parts that no schema checks, of a version that writes others
+            why = f"what the effective record at {offset} changes cannot be read: {type(error).__name__}: {error}"
+            raise CannotLoadError(Signal.UNEXTENDABLE, why) from None
+
+    def _change(self, offset: int, body: Body, digest: str, windows: Windows) -> None:
         change = change_of(body, digest)
         if change is None:
             return
@@ -125,7 +133,7 @@ class Folded:
         if len(kept) == len(units):
             return
         self.state.touched()
-        apply(self.state, change, _windows(rules, self.place))
+        apply(self.state, change, windows)
         self.touched.update(self.state.touched())
         for unit, values in kept.items():
             self.state.install(unit, values)
@@ -326,7 +334,7 @@ class Loader:
         try:
             bounds = yield from self._bounds(chain_topic, tail)
             self._reading.follow(chain_topic, self._partition, bounds.low, tail)
-            gathered = Gathered()
+            gathered = Gathered(self._realm.incarnation)
             while self._reading.position(chain_topic, self._partition) < bounds.end or tail.records:
                 for record in tail.drain():
                     gathered.take(record)

@@ -308,7 +308,6 @@ class Owner:
             missing = "no active rule set; push one with `harness rules push`"
             self.why = "the rules are being compiled" if self._rules.compiling else missing
             yield
-        yield from self._same_incarnation()
         self.why = "loaded"
         self._keep_behind()
         return Signal.LOADED
@@ -387,6 +386,7 @@ class Owner:
         return True
 
     def _claiming(self) -> Task:
+        yield from self._same_incarnation()
         pending = yield from self._pending()
         yield from self._claims_apart()
         epoch = max(self._folded.epoch_seen, self.place.header.epoch) + 1

@@ -281,7 +281,7 @@ def _seal_nothing(source: Source, operator: Operator, place: Place) -> None:
     """A snapshot of a partition in which nothing ever happened, at the very place from which it goes on."""
     values: dict[Any, Any] = {PLACE_KEY: place.to_json()}
     (piece,) = encode_parts(values, place.offset, place.header.t, 0)
-    key = Key(PARTITION_UNIT, place.header.epoch).encode()
+    key = Key(PARTITION_UNIT, place.header.epoch).encode(place.header.incarnation)
     _append(operator, source.topics.chains, place.header.partition, key, piece)
 
 

@@ -8,8 +8,10 @@ cycle under the other one of two keys: pieces of a cycle that breaks off never r
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness_stream.core.state import PARTITION_UNIT, State, Unit
@@ -44,9 +46,10 @@ class Snapshot(NamedTuple):
 
 
 class Key(NamedTuple):
-    """A record's key: `unit@epoch`, of a piece `unit@epoch#number~turn`.
+    """A record's key: `log/unit@epoch`, of a piece `log/unit@epoch#number~turn`; `log` names the incarnation.
 
-    A key per epoch: what a former owner still had under way can never replace a newer snapshot.
+    A key per epoch: what a former owner still had under way can never replace a newer snapshot. And one per
+    incarnation: topics that were recreated begin with nothing, and what was snapshot before is of no log any more.
     """
 
     unit: str
@@ -54,19 +57,24 @@ class Key(NamedTuple):
     number: int = 0
     turn: int | None = None
 
-    def encode(self) -> bytes:
+    def encode(self, incarnation: str) -> bytes:
         """As the record has it."""
         piece = "" if self.turn is None else f"#{self.number}~{self.turn}"
-        return f"{self.unit}@{self.epoch}{piece}".encode()
+        return f"{_log_of(incarnation)}/{self.unit}@{self.epoch}{piece}".encode()
 
 
-_KEY = re.compile(r"(?P<unit>.+)@(?P<epoch>\d+)(?:#(?P<number>\d+)~(?P<turn>[01]))?", re.DOTALL)
+_KEY = re.compile(r"(?P<log>[0-9a-f]{8})/(?P<unit>.+)@(?P<epoch>\d+)(?:#(?P<number>\d+)~(?P<turn>[01]))?", re.DOTALL)
 
 
-def key_of(record: LogRecord) -> Key | None:
-    """What a record of the chains topic is; None if it is none of ours."""
+@cache
+def _log_of(incarnation: str) -> str:
+    return hashlib.sha256(incarnation.encode()).hexdigest()[:8]
+
+
+def key_of(record: LogRecord, incarnation: str) -> Key | None:
+    """What a record of the chains topic is; None if it is none of ours, or of another incarnation."""
     found = _KEY.fullmatch((record.key or b"").decode(errors="replace"))
-    if found is None:
+    if found is None or found["log"] != _log_of(incarnation):
         return None
     turn = found["turn"]
     return Key(found["unit"], int(found["epoch"]), int(found["number"] or 0), None if turn is None else int(turn))
@@ -75,11 +83,15 @@ def key_of(record: LogRecord) -> Key | None:
 class Gathered:
     """Every unit's snapshot that stands furthest: a former owner's late write has a key of its own and may come last.
 
+    Args:
+        incarnation: whose; all others are passed.
+
     Attributes:
         units: unit → what is known of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, incarnation: str) -> None:
+        self._incarnation = incarnation
         self.units: dict[str, Snapshot] = {}
         self._pieces: dict[tuple[Key, int, int], dict[int, Snapshot]] = {}
 
@@ -88,7 +100,7 @@ class Gathered:
 
         A tombstone ends whatever was said of its unit before: an operator resumed the partition without it.
         """
-        key = key_of(record)
+        key = key_of(record, self._incarnation)
         if key is None:
             return
         if record.value is None:
@@ -166,7 +178,7 @@ class Snapshots:
         self._turns: dict[str, int] = {}  # unit in pieces → the turn that counts
         self._written: dict[str, int] = {}  # of this cycle
         self._started_ms: int | None = None
-        self._epoch = 0
+        self._epoch, self._incarnation = 0, ""
 
     def scan(self, first: int, last: int) -> None:
         """What the topic holds, and which units records `first` to `last` changed, is to be found out first."""
@@ -187,7 +199,7 @@ class Snapshots:
 
     def step(self, now_ms: int, place: Place, state: State, fetch: Callable[[list[str]], bool]) -> None:
         """Write a little; `fetch` brings cold units into memory and says whether all are there."""
-        self._epoch = place.header.epoch
+        self._epoch, self._incarnation = place.header.epoch, place.header.incarnation
         if self._cycle is None:
             self._begin(now_ms, place, state)
         elif self._cycle and len(self._open) < OPEN_MAX:
@@ -272,6 +284,6 @@ class Snapshots:
             turn = self._written[unit] = 1 - self._turns.get(unit, 1)
         for number, piece in enumerate(pieces):
             key, token = Key(unit, self._epoch, number, turn), self._next_token()
-            self._writer.append(self._topic, self._partition, key.encode(), piece, (), token=token)
+            self._writer.append(self._topic, self._partition, key.encode(self._incarnation), piece, (), token=token)
             self._open[token] = key
             self._pieces_open[unit] += 1

@@ -275,7 +275,7 @@ def standing(source: Source, partition: int) -> Standing:
 
 def snapshotted(source: Source, partition: int) -> Snapshotted:
     """What the chains topic holds (raises BrokerUnavailable)."""
-    gathered, keys = Gathered(), dict[bytes, None]()
+    gathered, keys = Gathered(source.incarnation), dict[bytes, None]()
     for record in read_to_end(source.reader, source.topics.chains, partition, source.clock):
         gathered.take(record)
         if record.key is not None and record.value is not None:

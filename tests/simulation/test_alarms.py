@@ -17,7 +17,7 @@ from tests.simulation.world import RULES, TOPICS
 def metrics(monkeypatch):
     """What all workers of a world count together."""
     counted = PrometheusMetrics()
-    monkeypatch.setattr("tests.simulation.world.NullMetrics", lambda: counted)
+    monkeypatch.setattr("tests.simulation.world.Told", lambda happened: counted)
     return counted
 
 

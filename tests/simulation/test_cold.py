@@ -165,7 +165,7 @@ def test_of_a_units_snapshots_the_one_that_stands_furthest_counts() -> None:
     world = world_with()
     read(world)
     snapshot(world)
-    old = next(r for r in world.everything(TOPICS.chains, HOME) if (r.key or b"").startswith(UNIT.encode()))
+    old = next(r for r in world.everything(TOPICS.chains, HOME) if f"/{UNIT}@".encode() in (r.key or b""))
     restart(world)
     for _ in range(4):
         read(world)

@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from harness_stream.core import backlog
+from harness_stream.core import backlog, limits
 from harness_stream.core.rate import Rate
 from harness_stream.core.reasons import Deny
 from harness_stream.runtime import deciding
@@ -27,7 +27,7 @@ DEADLINES_MS = (10, 100, 60_000)
 
 def flooded(seed: int) -> list[Report]:
     """A worker that judges half of what is asked, until it heals; runs are so short that some 10 ms are long."""
-    with mock.patch.object(backlog, "BEHIND_MS", 10), mock.patch.object(backlog, "LASTING_MS", 50):
+    with mock.patch.object(limits, "DEADLINE_MS_DEFAULT", 20), mock.patch.object(backlog, "LASTING_MS", 50):
         world = World(seed, workers=2, lane_rate=RATE)
         with mock.patch.object(deciding, "BATCH_RECORDS_MAX", 1):
             for _ in range(TURNS):

@@ -1,16 +1,21 @@
 """What went wrong once: each case as small as it could be made, on the real worker in a virtual world."""
 
 import gc
+from dataclasses import replace
 
 import orjson
 import pytest
 
 from harness_stream.adapters.memory.log import Fate
+from harness_stream.adapters.memory.state import MemoryStateStore
 from harness_stream.adapters.signing import UNSIGNED_HEADERS
 from harness_stream.core import limits
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
+from harness_stream.core.reasons import Deny
+from harness_stream.core.tables import TABLES
 from harness_stream.runtime.mover import MOVE_UNITS
+from harness_stream.runtime.snapshots import Key
 from tests.log_checker import fold_partition
 from tests.simulation.world import AGENTS, PARTITIONS, TOPICS, World, bundle, compiled
 
@@ -73,7 +78,7 @@ def test_a_former_owners_late_snapshot_erases_nothing():
     world = quiet(snapshot_interval_ms=300)
     act(world)
     turns(world, 600)
-    old = next(r for r in world.everything(TOPICS.chains, HOME) if r.key.startswith(f"a:{AGENT}@".encode()))
+    old = next(r for r in world.everything(TOPICS.chains, HOME) if f"/a:{AGENT}@".encode() in r.key)
     restarted(world)
     act(world, 3)
     turns(world, 600)
@@ -119,9 +124,9 @@ def test_junk_where_workers_read_stops_nobody(junk):
     world = quiet(snapshot_interval_ms=300)
     act(world, 2)
     turns(world, 600)
-    for topic, key in ((TOPICS.heads, str(HOME).encode()), (TOPICS.chains, b"a:zz@1"), (TOPICS.verdicts, None)):
+    for topic, key in ((TOPICS.heads, str(HOME).encode()), (TOPICS.chains, Key("a:zz", 1).encode("i1")), (TOPICS.verdicts, None)):
         world.broker.append(topic, HOME, key, junk, UNSIGNED_HEADERS)
-    world.broker.append(TOPICS.chains, HOME, b"a:zz", None)
+    world.broker.append(TOPICS.chains, HOME, Key("a:zz", 1).encode("i1"), None)
     world.store.flush()
     assert restarted(world).phase is Phase.DECIDING
     assert events(world) == 2
@@ -416,3 +421,78 @@ def test_a_worker_that_starts_while_the_newest_set_is_unusable_decides_by_the_on
     before = events(world)
     act(world)
     assert events(world) == before + 1
+
+
+def last_verdict(world):
+    bodies = [orjson.loads(r.value) for r in world.everything(TOPICS.verdicts, HOME)]
+    return [body for body in bodies if body["kind"] == "verdict"][-1]
+
+
+def test_a_clock_that_is_set_back_within_a_turn_makes_no_table_fresh():
+    world = quiet()
+    act(world)
+    member = world.members[0]
+    member.reader.stalled.update(dict.fromkeys(map(TOPICS.table, TABLES), False))
+    world.clock.advance(3_000)
+    read = member.worker._read
+
+    def then_set_back():
+        read()
+        member.clock.off_ms = -4_000
+
+    world.send(agent_id=AGENT, by=AGENT, action="crm.read", resources=["web://z"])
+    member.worker._read = then_set_back
+    world.turn()
+    member.worker._read = read
+    turns(world, 60)
+    assert last_verdict(world)["reasons"][0]["code"] == Deny.STALE_FACTS
+
+
+def test_topics_that_were_recreated_take_no_history_from_snapshots_of_before():
+    """The log had grown past them when the store was lost: an agent's history of another life came back for its own."""
+    world = quiet(snapshot_interval_ms=300)
+    act(world, 20)
+    turns(world, 800)
+    for topic in (TOPICS.intents, TOPICS.verdicts):
+        for partition in range(PARTITIONS):
+            log = world.broker._at(topic, partition)
+            log.records.clear()
+            log.end = 0
+    world.crash(0)
+    world.realm = replace(world.realm, incarnation="i2")
+    world.incarnations.current, world.store = "i2", MemoryStateStore()
+    world.replace(world.members[0])
+    turns(world, 4_000)
+    act(world, 3)
+    other = next(a for a, lane in AGENTS.items() if lane == AGENTS[AGENT] and a != AGENT)
+    for _ in range(30):
+        world.send(agent_id=other, by=other, action="search.query", resources=[])
+        turns(world, 40)
+    assert events(world) == 3
+    world.store = MemoryStateStore()
+    restarted(world)
+    assert (owner(world).phase, events(world)) == (Phase.DECIDING, 3)
+
+
+def test_no_claim_is_written_into_logs_that_were_recreated_after_one_was_lost():
+    world = World(1, workers=1)
+    world.fates.extend(["lost"] * PARTITIONS)
+    while not any(o.phase is Phase.RESYNC for o in world.members[0].worker.owners.values()):
+        world.turn()
+    world.incarnations.current = "i2"
+    turns(world, 3_000)
+    assert claims(world) == 0
+
+
+def test_a_record_whose_free_parts_are_of_another_version_halts_its_partition_and_ends_no_worker(monkeypatch):
+    world = quiet()
+    act(world)
+    world.store.flush()
+
+    def of_another_version(change):
+        raise KeyError("chains")
+
+    monkeypatch.setattr("harness_stream.runtime.loading.units_of", of_another_version)
+    found = restarted(world)
+    assert found.phase is Phase.HALTED
+    assert "cannot be read: KeyError: 'chains'" in found.why

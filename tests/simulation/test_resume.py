@@ -13,6 +13,7 @@ from harness_stream.core.units import encode_parts
 from harness_stream.errors import CallerError, StateUnavailable
 from harness_stream.runtime import standing as standing_module
 from harness_stream.runtime.resuming import Operator, claimed, planned, resume
+from harness_stream.runtime.snapshots import Key
 from harness_stream.runtime.standing import SILENT_MS, Activity, Source, Trouble, reached, snapshotted, standing, told
 from harness_stream.wire.decisions import read_body
 from tests.log_checker import fold_partition
@@ -444,7 +445,7 @@ def test_snapshots_that_stand_on_what_is_left_keep_the_history_that_the_log_no_l
 def test_one_snapshot_that_is_ahead_of_what_is_left_makes_all_of_them_useless():
     world, _ = cut_behind_snapshots()
     (ahead,) = encode_parts({}, end(world), 0, 0)
-    world.broker.append(TOPICS.chains, HOME, b"a:another@1", ahead)
+    world.broker.append(TOPICS.chains, HOME, Key("a:another", 1).encode("i1"), ahead)
     with pytest.raises(CallerError, match="neither log, store nor snapshots"):
         resumed(world)
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness_stream.core import delegation
-from harness_stream.core.intake import Intake, inputs_of, not_admitted_by
+from harness_stream.core.backlog import waited_too_long
+from harness_stream.core.intake import Intake, inputs_of, not_admitted_by, overloaded
 from harness_stream.core.join import empty_tables, system_of
-from harness_stream.core.reasons import Refuse
+from harness_stream.core.reasons import Deny, Refuse
 
 if TYPE_CHECKING:
     from harness_stream.core.decide import Arrival, Decided
@@ -48,9 +49,13 @@ class RecordedIntake(Intake):
             raise ValueError(f"facts of the agents above {told}, and those above are {above}")
         return inputs
 
-    def not_admitted(self, intent: Intent, arrival: Arrival, decided_at: int) -> Decided | None:  # noqa: ARG002  the base's signature
-        """As it was: what a worker had seen of lanes and its backlog since it claimed is no history."""
-        return not_admitted_by(self.real)
+    def not_admitted(self, intent: Intent, arrival: Arrival, decided_at: int) -> Decided | None:
+        """As it was: what a worker had seen of lanes and its backlog is no history; how long it waited is."""
+        told = not_admitted_by(self.real)
+        waited_ms = decided_at - arrival.append_ms
+        if told is None or told.reasons[0]["code"] != Deny.OVERLOAD:
+            return told
+        return overloaded(waited_ms, intent.deadline_ms) if waited_too_long(waited_ms, intent.deadline_ms) else None
 
     def lane(self, agent_id: str) -> str:
         """As recorded with the change."""

@@ -7,8 +7,10 @@ import random
 import factories as make
 import pytest
 
+from harness_stream.core.audit.recorded import recorded_intake
 from harness_stream.core.backlog import LASTING_MS, Backlog
 from harness_stream.core.reasons import Deny
+from harness_stream.core.state import State
 
 NOW, DEADLINE_MS, HALF_MS = make.NOW, 5_000, 2_500
 STEP_MS = 100
@@ -60,10 +62,13 @@ def test_one_that_can_wait_long_does_not_hide_that_the_partition_is_behind() -> 
     assert backlog.too_long(HALF_MS + 1, DEADLINE_MS, NOW + LASTING_MS)
 
 
-def test_each_intent_is_held_against_its_own_deadline() -> None:
-    backlog = behind()
-    assert not backlog.too_long(HALF_MS + 1, 2 * DEADLINE_MS, NOW + LASTING_MS)
-    assert backlog.too_long(DEADLINE_MS + 1, 2 * DEADLINE_MS, NOW + LASTING_MS)
+def test_each_intent_is_held_against_its_own_deadline_and_none_against_more_than_the_usual() -> None:
+    """Who says that it can wait for a minute would else make all behind it wait for half of that."""
+    backlog, at = behind(), NOW + LASTING_MS
+    assert backlog.too_long(501, 1_000, at)
+    assert not backlog.too_long(500, 1_000, at)
+    assert backlog.too_long(HALF_MS + 1, 12 * DEADLINE_MS, at)
+    assert not backlog.too_long(HALF_MS, 12 * DEADLINE_MS, at)
 
 
 def test_it_is_over_once_all_came_soon_enough_for_as_long() -> None:
@@ -106,3 +111,32 @@ def test_at_three_times_the_capacity_all_are_answered_in_time_and_as_soon_as_it_
     assert 0.2 < sum(judged) / len(judged) < 0.4
     recovered = next(n for n, append_ms in enumerate(asked) if append_ms > overload_ms + HALF_MS)
     assert all(judged[recovered:])
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{2_000: 3.0}, {1_000: 3.0}, {DEADLINE_MS: 0.3, 12 * DEADLINE_MS: 2.7}],
+    ids=["all can wait for two seconds", "all for one", "few for five, beside many for a minute"],
+)
+def test_whatever_deadlines_there_are_nearly_all_are_answered_in_time(asked: dict[int, float]) -> None:
+    """Asked: deadline → how many times the capacity."""
+    draw, now_ms, backlog = random.Random(1), 0.0, Backlog()
+    each = [(draw.uniform(0, 60_000), ms) for ms, share in asked.items() for _ in range(int(share * 60_000 / JUDGE_MS))]
+    answered: dict[int, list[bool]] = {ms: [] for ms in asked}
+    for append_ms, deadline_ms in sorted(each):
+        now_ms = max(now_ms, append_ms)
+        waited_ms = int(now_ms - append_ms)
+        denied = waited_ms > deadline_ms or backlog.too_long(waited_ms, deadline_ms, NOW + int(now_ms))
+        now_ms += DENY_MS if denied else JUDGE_MS
+        answered[deadline_ms].append(now_ms - append_ms <= deadline_ms)
+    assert all(sum(times) / len(times) > 0.95 for times in answered.values())
+
+
+def test_an_overload_that_the_record_itself_refutes() -> None:
+    """Whether a partition was behind is no history; how long the intent had waited is."""
+    intent = make.intent(deadline_ms=5_000)
+    real = {"kind": "verdict", "reasons": [{"code": "overload", "detail": "2501 ms after append, deadline 5000 ms"}]}
+    intake = recorded_intake(State(), make.windows(), make.RULES, real)
+    waited = {ms: intake.not_admitted(intent, make.arrival(intent), make.NOW + ms) for ms in (2_500, 2_501)}
+    assert waited[2_500] is None
+    assert waited[2_501].reasons == ({"code": "overload", "detail": "2501 ms after append, deadline 5000 ms"},)

@@ -75,3 +75,18 @@ def test_what_comes_too_late_or_twice_takes_no_room_and_what_was_denied_for_its_
         told.take(late)
     assert [told.take(make.intent(intent_id=make.uuid7(n=n)))["decision"] for n in (3, 4, 5)] == ["approve", "approve", "deny"]
     assert told.take(make.intent(intent_id=make.uuid7(n=5)))["reason"] == Reject.DUPLICATE
+
+
+def test_nobody_empties_the_bucket_of_a_lane_he_may_not_speak_for() -> None:
+    told = story()
+    strangers = ({"by": "approver"}, {"agent_id": "tenant-1", "by": "tenant-1"}, {"by": "nobody"})
+    for n, over in enumerate(strangers, start=10):
+        assert told.take(make.intent(intent_id=make.uuid7(n=n), **over))["decision"] == "deny"
+    assert told.take(make.intent())["decision"] == "approve"
+
+
+def test_an_append_time_that_was_ahead_stops_no_bucket() -> None:
+    """Chain time stands still until the others have caught up; a lane that asks as before is admitted as before."""
+    rates = LaneRates(Rate(per_s=10, burst=2))
+    times = [*range(NOW, NOW + 1_000, 200), *range(NOW + 5_900, NOW + 6_500, 200), *range(NOW + 1_600, NOW + 5_000, 200)]
+    assert all(rates.take("a", append_ms) for append_ms in times)
