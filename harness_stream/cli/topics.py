@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness_stream.cli.failures import show, told
 from harness_stream.cli.flags import takes
 from harness_stream.errors import ProtocolError
 
@@ -45,17 +46,28 @@ def apply(*, settings: Settings, fix: Fix = False, as_json: Json = False) -> Non
         topics.fix(admin, settings, before.differences)
     after = topics.plan_when_visible(admin, settings, fixed=fix)
     fixed = [d for d in before.differences if d not in after.differences]
-    _report(before, fixed, after.differences, as_json=as_json)
-    if after.missing or after.differences:
-        raise ProtocolError(
-            f"{len(after.missing) + len(after.differences)} differences remain",
-            hint="; ".join(topics.advice(admin, settings, after.differences)),
-        )
+    count = len(after.missing) + len(after.differences)
+    advice = "; ".join(topics.advice(admin, settings, after.differences))
+    error = ProtocolError(f"{count} differences remain", hint=advice) if count else None
+    _report(before, fixed, after.differences, error, as_json=as_json)
+    if error is not None and as_json:  # one document, so it is told in the report
+        show(error)
+        raise typer.Exit(error.exit_code)
+    if error is not None:
+        raise error
 
 
-def _report(before: Plan, fixed: Sequence[Difference], remaining: Sequence[Difference], *, as_json: bool) -> None:
+def _report(
+    before: Plan,
+    fixed: Sequence[Difference],
+    remaining: Sequence[Difference],
+    error: ProtocolError | None,
+    *,
+    as_json: bool,
+) -> None:
     if as_json:
         report = {
+            **({} if error is None else told(error)),
             "created": [spec.name for spec in before.missing],
             "fixed": [asdict(d) for d in fixed],
             "differences": [asdict(d) for d in remaining],

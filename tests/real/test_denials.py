@@ -233,7 +233,7 @@ def stored(realm):
 def sealed(realm):
     """Are there snapshots as of one place?"""
     partition = realm.partition_of(LANE)
-    return any((r.key or b"").startswith(b"p@") for r in realm.records(realm.topics.chains, partition))
+    return any(b"/p@" in (r.key or b"") for r in realm.records(realm.topics.chains, partition))
 
 
 def test_a_worker_decides_without_redis_and_fills_it_when_it_comes(own_redis, own_realm):

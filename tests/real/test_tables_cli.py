@@ -75,15 +75,20 @@ def test_rules_status_asks_the_broker_how_many_partitions_there_are(harness):
     ("words", "topic"),
     [
         (("tables", "get", "risk"), "risk"),
-        (("rules", "push", str(RULES)), "rules"),
         (("intents", "send", "--agent", "support-1", "--action", "crm.read", "--dev"), "identity"),
     ],
-    ids=["tables get", "rules push", "intents send"],
+    ids=["tables get", "intents send"],
 )
 def test_a_command_that_needs_a_topic_that_is_not_there_names_it_and_what_makes_it(harness, words, topic):
     said = harness(*words, exit_code=ProtocolError.exit_code, errors=True)
     assert said.startswith("error: topic `t")
     assert f".{topic}` does not exist\n→ run `harness topics apply`, which creates it\n" in said
+
+
+def test_a_push_names_every_topic_it_needs(harness):
+    said = harness("rules", "push", str(RULES), exit_code=ProtocolError.exit_code, errors=True)
+    assert all(f".{name}`" in said for name in ("rules", "heads"))
+    assert "do not exist\n→ run `harness topics apply`, which creates them\n" in said
 
 
 def test_a_load_names_every_table_that_has_no_topic_and_writes_nothing(harness):
