@@ -40,12 +40,14 @@ OWN_SERVERS = tuple(
 )
 
 
-LOAD = ("test_many_agents.py", "test_overload.py", "test_rules_push_live.py")
+LOAD = ("test_kafka_log.py", "test_many_agents.py", "test_overload.py", "test_rules_push_live.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs the whole machine comes last: by then nobody kills brokers beside it any more."""
-    items.sort(key=lambda item: item.path.name in LOAD)
+    """What needs the whole machine is run alone (`-m load`): beside others publishes wait for longer than they may."""
+    for item in items:
+        if item.path.name in LOAD:
+            item.add_marker(pytest.mark.load)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Lanes:
