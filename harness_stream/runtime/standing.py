@@ -117,6 +117,7 @@ class Heard:
         self.digests: dict[int, str] = {}
         self.last = -1
         self._source, self._partition, self._low, self._wanted = source, partition, low, wanted
+        self._before: list[tuple[LogRecord, Body, str]] = []  # what was met while `place` was not known
 
     def take(self, record: LogRecord) -> None:
         """The next record."""
@@ -129,10 +130,16 @@ class Heard:
         epoch = body.get("epoch")
         if type(epoch) is int:
             self.epoch_seen = max(self.epoch_seen, epoch)
-        if self.place is None:
-            self.place = self._begun_by(record)
-        else:
+        if self.place is not None:
             self._fold(record, body, digest, self.place)
+            return
+        self._before.append((record, body, digest))
+        self.place = place = self._begun_by(record)
+        if place is not None:
+            # The checkpoint may state a place that is some effective records behind it.
+            before, self._before = self._before, []
+            for earlier in before:
+                self._fold(*earlier, self.place or place)
 
     def may_hold(self, offset: int, digest: str) -> bool:
         """False if the record there is known to be another one, or none where retention took nothing."""

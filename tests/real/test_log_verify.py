@@ -1,6 +1,7 @@
 """`harness log verify` and `harness log export` on a real log, with a worker that was killed in the middle."""
 
 import json
+from collections import Counter
 from contextlib import closing
 
 import pytest
@@ -97,8 +98,11 @@ def test_a_log_that_a_killed_worker_left_is_right_and_recomputes(kept):
     assert told["end"] == len(bodies)
     assert told["undecided"] == 0
     assert told["recomputed"]["verdict"] == sum(b["kind"] == "verdict" for b in kept.realm.effective(kept.partition))
-    assert told["recomputed"]["reject"] == 1
-    assert told["unproven"] == {}
+    rejects = Counter(b["reason"] for b in kept.realm.effective(kept.partition) if b["kind"] == "reject")
+    assert told["recomputed"]["reject"] == rejects.pop("duplicate")
+    # A busy machine's store may have been silent for a moment; nothing else may be left unproven.
+    assert rejects.keys() <= {"state_unavailable"}
+    assert told["unproven"] == {f"rejected as {reason}, which tables say": n for reason, n in rejects.items()}
     text = kept.said("verify")
     assert "nothing wrong in 2 partitions" in text
     assert "recomputed" not in text

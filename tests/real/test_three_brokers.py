@@ -181,7 +181,7 @@ def cpu_of_asking_s(realm, seconds):
     began_s = time.process_time()
     with closing(KafkaReader(realm.settings.bootstrap)) as reader:
         for turn in range(10 * seconds):
-            reader.ask_ends([(realm.topics.verdicts, p) for p in range(PARTITIONS)], turn)
+            reader.ask_ends([(realm.topics.verdicts, p) for p in range(PARTITIONS)], 100 * turn)
             reader.ends()
             time.sleep(0.1)
     return time.process_time() - began_s

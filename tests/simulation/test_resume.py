@@ -136,6 +136,21 @@ def test_records_that_lost_are_counted_though_a_checkpoint_came_after_them(monke
     assert (row["void"], row["records"]) == (0, 0), "no checkpoint is among so few"
 
 
+def test_wherever_the_sample_begins_what_counts_is_not_called_void(monkeypatch):
+    world = quiet()
+    for _ in range(1_500):  # without a pause, so that verdicts are on their way while a checkpoint is written
+        world.send(agent_id=AGENT, by=AGENT, action="crm.read")
+        world.turn()
+    turns(world, 1_200)
+    bodies = [(r.offset, read_body(r.value)[0]) for r in world.everything(TOPICS.verdicts, HOME)]
+    behind = [offset for offset, body in bodies if body["kind"] == "checkpoint" and body["verdict_offset"] < offset - 1]
+    assert behind, "a checkpoint states a place behind the record before it"
+    for length in range(1, end(world), 7):
+        monkeypatch.setattr(standing_module, "SAMPLE_RECORDS", length)
+        row = told(look(world), world.clock.now_ms())
+        assert row["void"] == 0, (length, row["records"])
+
+
 def test_the_table_says_what_is_wrong_and_what_to_do():
     world = quiet()
     act(world, 3)

@@ -130,7 +130,7 @@ class EndsQueries:
 
     def _is_recent(self, name: tuple[str, int], now_ms: int) -> bool:
         asked_ms, low = self._lows.get(name, (now_ms - LOW_MS, None))
-        failed = low is not None and low.done() and low.exception() is not None
+        failed = low is not None and low.done() and not _said(low)
         return not failed and 0 <= now_ms - asked_ms < LOW_MS
 
     def close(self) -> None:
