@@ -53,21 +53,21 @@ def matches(event: Event, windows: Windows, views: Sequence[Mapping[str, Any]] |
         return
     views = views_of(event) if views is None else views
     masks = windows.select(views)
-    for spec in windows.specs:
+    for spec, concerned in windows.counted_by:
         groups: dict[Group, list[tuple[int, Mapping[str, Any]]]] = {}
         for view, mask in zip(views, masks, strict=True):
-            if mask & spec.mask or mask >> window.FAILED_SHIFT & spec.mask:
+            if mask & concerned:
                 groups.setdefault(group_of(spec, view), []).append((mask, view))
         for group, seen in groups.items():
             yield spec, home_of(spec, event, group), group, _match(spec, event, seen)
 
 
 def _match(spec: window.Spec, event: Event, seen: Sequence[tuple[int, Mapping[str, Any]]]) -> window.Match:
-    mask, failed, values = 0, False, dict[str, None]()
+    listed, mask, failed, values = spec.mask, 0, False, dict[str, None]()
     for bits, view in seen:
-        mask |= bits & spec.mask
-        failed = failed or bool(bits >> window.FAILED_SHIFT & spec.mask)
-        if spec.kind == "value_count" and bits & spec.mask:
+        mask |= bits & listed
+        failed = failed or bool(bits >> window.FAILED_SHIFT & listed)
+        if spec.kind == "value_count" and bits & listed:
             value = _path(view, spec.field or "")
             values.update({} if value is None else {window.value_of(value): None})
     amount = _measured(spec, event) if spec.kind == "value_sum" else 1
@@ -101,9 +101,8 @@ def home_of(spec: window.Spec, event: Event, group: Group) -> str:
 
 def homes_of(event: Event, windows: Windows) -> frozenset[str]:
     """Every unit whose windows an event may be counted in or judged by."""
-    spread = [spec for spec in windows.specs if spec.is_spread]
-    views = views_of(event) if spread else ()
-    shards = (home_of(spec, event, group_of(spec, view)) for spec in spread for view in views)
+    views = views_of(event) if windows.spread else ()
+    shards = (home_of(spec, event, group_of(spec, view)) for spec in windows.spread for view in views)
     return frozenset((agent_unit(event["agent_id"]), lane_unit(event["lane"]), *shards))
 
 

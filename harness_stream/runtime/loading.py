@@ -23,8 +23,8 @@ from harness_stream.core.groups import generation
 from harness_stream.core.partition import Signal
 from harness_stream.core.records import RECORDS
 from harness_stream.core.refusals import refusals
-from harness_stream.core.state import PARTITION_UNIT, State
-from harness_stream.core.units import replay_unit
+from harness_stream.core.state import PARTITION_UNIT, State, Unit
+from harness_stream.core.units import decode_parts, replay_unit
 from harness_stream.core.warming import Warmup
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.cold import Cold, units_named
@@ -144,6 +144,13 @@ def _windows(rules: RulesView, place: Place) -> Windows:
     if windows is None:
         raise CannotLoadError(Signal.FAULT, _NO_BUNDLE)
     return windows
+
+
+def _unpacked(*pieces: bytes) -> Unit:
+    try:
+        return decode_parts(pieces)
+    except ValueError as error:
+        raise CannotLoadError(Signal.UNEXTENDABLE, f"a snapshot cannot be read: {error}") from None
 
 
 class Loader:
@@ -348,15 +355,21 @@ class Loader:
             why = f"the log ends at {end}, and a snapshot holds what the record at {furthest} changed"
             raise CannotLoadError(Signal.UNEXTENDABLE, why)
         sealed = units.pop(PARTITION_UNIT, None)
-        if sealed is None or PLACE_KEY not in sealed.values:
+        if sealed is None:
             return None
-        place = Place.from_json(sealed.values.pop(PLACE_KEY))
+        values = _unpacked(*sealed.pieces)
+        if PLACE_KEY not in values:
+            return None
+        place = Place.from_json(values.pop(PLACE_KEY))
         if not self._reaches(place, ends, checkpoint):
             return None
-        state = State()
-        state.install(PARTITION_UNIT, sealed.values)
+        state = State(decode=_unpacked)
+        state.install(PARTITION_UNIT, values)
         for name, unit in units.items():
-            state.install(name, unit.values, unit.size)
+            if len(unit.pieces) == 1:
+                state.install_packed(name, *unit.pieces)
+            else:
+                state.install(name, _unpacked(*unit.pieces), sum(map(len, unit.pieces)))
         ahead = {name: unit.as_of for name, unit in units.items() if unit.as_of > sealed.as_of}
         return Folded(place, state, epoch_seen=place.header.epoch, ahead=ahead)
 
