@@ -48,7 +48,7 @@ def main(words: Sequence[str] | None = None) -> None:
         seconds = statistics.median(found[name].seconds for found in rounds)
         ratio = statistics.median(found[name].rate / found["floor"].rate for found in rounds)
         records, rate = rounds[0][name].records, statistics.median(found[name].rate for found in rounds)
-        print(f"  {name:<24} {seconds:6.2f} s of CPU for {records:7,} {rate:9,.0f}/s   {ratio:5.2f} of the floor's rate")
+        print(f"  {name:<24} {seconds:6.2f} s of CPU for {records:7,} {rate:9,.0f}/s  {ratio:5.2f} of the floor's rate")
     if asked.json:
         told = [{name: read._asdict() for name, read in found.items()} for found in rounds]
         Path(asked.json).write_text(json.dumps({"settings": vars(asked), "rounds": told}, indent=1) + "\n", "utf-8")
