@@ -30,6 +30,7 @@ from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.cold import Cold, units_named
 from harness_stream.runtime.history import STEP_MS_MAX, History, Tail, checkpoint_in
 from harness_stream.runtime.mover import FILLING
+from harness_stream.runtime.progress import Progress
 from harness_stream.runtime.snapshots import PLACE_KEY, Gathered
 from harness_stream.wire.decisions import read_body
 
@@ -220,6 +221,9 @@ class Loader:
             self._reading.stop(self._realm.topics.verdicts, self._partition)
             self._tail.drain()
 
+    def _progress(self, what: str, first: int, end: int) -> Progress:
+        return Progress(self._partition, what, first, end, self._ports.clock)
+
     def cold(self, snapshots: Snapshots) -> Cold:
         """What brings cold units from their snapshots."""
         return Cold(self._partition, self._realm, self._ports, self._reading, self.history, snapshots)
@@ -233,14 +237,17 @@ class Loader:
 
         Raises:
             StateUnavailable: the store does not answer.
-            CannotLoadError: STATE_GONE if the store lost one of them.
+            CannotLoadError: STATE_GONE if the store lost one of them, or holds what is none.
         """
         missing = list(islice((u for u in dict.fromkeys(units) if not state.has(u)), limits.COLD_FETCH_UNITS_MAX))
         partition = state.confirmed(PARTITION_UNIT)
         for name, unit in self._ports.store.load(self._partition, missing).items():
             if unit is None or unit.base is None:  # deltas alone: the server evicted what they were appended to
                 raise CannotLoadError(Signal.STATE_GONE, f"the store lost a unit: {name}")
-            values = replay_unit(name, unit.base, unit.deltas, partition, windows)
+            try:
+                values = replay_unit(name, unit.base, unit.deltas, partition, windows)
+            except ValueError as error:
+                raise CannotLoadError(Signal.STATE_GONE, f"the store holds no unit: {name}, {error}") from None
             state.install(name, values, unit.size)
 
     def _fetch_all(self, state: State, units: Sequence[str], windows: Windows) -> Generator[None, None, None]:
@@ -342,9 +349,11 @@ class Loader:
             bounds = yield from self._bounds(chain_topic, tail)
             self._reading.follow(chain_topic, self._partition, bounds.low, tail)
             gathered = Gathered(self._realm.incarnation)
-            while self._reading.position(chain_topic, self._partition) < bounds.end or tail.records:
+            progress = self._progress("snapshots", bounds.low, bounds.end)
+            while (position := self._reading.position(chain_topic, self._partition)) < bounds.end or tail.records:
                 for record in tail.drain():
                     gathered.take(record)
+                progress.at(position)
                 yield
         finally:
             self._reading.drop(chain_topic, self._partition)
@@ -392,6 +401,7 @@ class Loader:
     def _drain_to(self, folded: Folded, end: int, expected: dict[int, set[str]]) -> Generator[None, None, None]:
         """Fold to `end`; `expected` says which records must be in the log, and is used up."""
         verdicts, done = self._realm.topics.verdicts, False
+        progress = self._progress("records of the decision log", folded.place.offset + 1, end)
         while not done:
             done = self._reading.position(verdicts, self._partition) >= end
             records = [(r, *read_body(r.value)) for r in self._tail.drain()]
@@ -409,6 +419,7 @@ class Loader:
                 if warmed:
                     yield from self._count_warmup(folded, record.offset, body)
                 folded.take(record.offset, body, digest, self._rules)
+                progress.at(record.offset + 1)
                 if warmed:  # the stretch it was counted from was read in between
                     self._reading.follow(verdicts, self._partition, record.offset + 1, self._tail)
                     done = False
