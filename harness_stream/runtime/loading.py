@@ -31,7 +31,7 @@ from harness_stream.runtime.cold import Cold, units_named
 from harness_stream.runtime.history import STEP_MS_MAX, History, Tail, checkpoint_in
 from harness_stream.runtime.mover import FILLING
 from harness_stream.runtime.progress import Progress
-from harness_stream.runtime.snapshots import PLACE_KEY, Gathered
+from harness_stream.runtime.snapshots import PLACE_KEY, Gathered, Snapshot
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
@@ -145,6 +145,18 @@ def _windows(rules: RulesView, place: Place) -> Windows:
     if windows is None:
         raise CannotLoadError(Signal.FAULT, _NO_BUNDLE)
     return windows
+
+
+def _state_of(partition: Unit, units: Mapping[str, Snapshot]) -> State:
+    """What snapshots hold; who is one piece stays bytes until somebody looks into it."""
+    state = State(decode=_unpacked)
+    state.install(PARTITION_UNIT, partition)
+    for name, (_, pieces) in units.items():
+        if len(pieces) == 1:
+            state.install_packed(name, *pieces)
+        else:
+            state.install(name, _unpacked(*pieces), sum(map(len, pieces)))
+    return state
 
 
 def _unpacked(*pieces: bytes) -> Unit:
@@ -343,44 +355,38 @@ class Loader:
         return Folded(place, state, stored=place.offset, epoch_seen=place.header.epoch)
 
     def _from_snapshots(self, ends: Ends, checkpoint: Body) -> Generator[None, None, Folded | None]:
-        chain_topic, tail = self._realm.topics.chains, Tail()
-        self._reading.watch(chain_topic, self._partition, tail)
-        try:
-            bounds = yield from self._bounds(chain_topic, tail)
-            self._reading.follow(chain_topic, self._partition, bounds.low, tail)
-            gathered = Gathered(self._realm.incarnation)
-            progress = self._progress("snapshots", bounds.low, bounds.end)
-            while (position := self._reading.position(chain_topic, self._partition)) < bounds.end or tail.records:
-                for record in tail.drain():
-                    gathered.take(record)
-                progress.at(position)
-                yield
-        finally:
-            self._reading.drop(chain_topic, self._partition)
-        units = gathered.units
+        units = yield from self._snapshots()
         # A live owner may have gone on since `ends`, but no snapshot may be ahead of the log.
         end = (yield from self._bounds(self._realm.topics.verdicts, self._tail)).end
         if (furthest := max((unit.as_of for unit in units.values()), default=-1)) >= end:
             why = f"the log ends at {end}, and a snapshot holds what the record at {furthest} changed"
             raise CannotLoadError(Signal.UNEXTENDABLE, why)
-        sealed = units.pop(PARTITION_UNIT, None)
-        if sealed is None:
-            return None
-        values = _unpacked(*sealed.pieces)
-        if PLACE_KEY not in values:
+        seal = units.pop(PARTITION_UNIT, None)
+        values = {} if seal is None else _unpacked(*seal.pieces)
+        if seal is None or PLACE_KEY not in values:
             return None
         place = Place.from_json(values.pop(PLACE_KEY))
         if not self._reaches(place, ends, checkpoint):
             return None
-        state = State(decode=_unpacked)
-        state.install(PARTITION_UNIT, values)
-        for name, unit in units.items():
-            if len(unit.pieces) == 1:
-                state.install_packed(name, *unit.pieces)
-            else:
-                state.install(name, _unpacked(*unit.pieces), sum(map(len, unit.pieces)))
-        ahead = {name: unit.as_of for name, unit in units.items() if unit.as_of > sealed.as_of}
-        return Folded(place, state, epoch_seen=place.header.epoch, ahead=ahead)
+        ahead = {name: unit.as_of for name, unit in units.items() if unit.as_of > seal.as_of}
+        return Folded(place, _state_of(values, units), epoch_seen=place.header.epoch, ahead=ahead)
+
+    def _snapshots(self) -> Generator[None, None, dict[str, Snapshot]]:
+        """Each unit's snapshot that stands furthest."""
+        topic, tail, gathered = self._realm.topics.chains, Tail(), Gathered(self._realm.incarnation)
+        self._reading.watch(topic, self._partition, tail)
+        try:
+            bounds = yield from self._bounds(topic, tail)
+            self._reading.follow(topic, self._partition, bounds.low, tail)
+            progress = self._progress("snapshots", bounds.low, bounds.end)
+            while (position := self._reading.position(topic, self._partition)) < bounds.end or tail.records:
+                for record in tail.drain():
+                    gathered.take(record)
+                progress.at(position)
+                yield
+        finally:
+            self._reading.drop(topic, self._partition)
+        return gathered.units
 
     # --- folding ---
 
