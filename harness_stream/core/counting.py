@@ -8,6 +8,7 @@ and by *generation*: one that enters a bundle anew starts anew.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from harness_stream.core import window
@@ -87,9 +88,14 @@ def group_of(spec: window.Spec, view: Mapping[str, Any]) -> Group:
 
 def _path(view: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401  a value of the event
     value: Any = view
-    for part in path.split("."):
+    for part in _parts(path):
         value = value.get(part) if isinstance(value, Mapping) else None
     return repr(value) if isinstance(value, list | Mapping) else value
+
+
+@lru_cache(maxsize=4_096)  # a rule set has at most 1,000 windows
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))
 
 
 def home_of(spec: window.Spec, event: Event, group: Group) -> str:

@@ -129,10 +129,12 @@ class Folded:
         change = change_of(body, digest)
         if change is None:
             return
-        units = units_of(change)
-        kept = {u: dict(self.state.confirmed(u)) for u in units if (self.ahead or {}).get(u, -1) >= offset}
-        if len(kept) == len(units):
-            return
+        kept: dict[str, Unit] = {}
+        if self.ahead:
+            units = units_of(change)
+            kept = {unit: dict(self.state.confirmed(unit)) for unit in units if self.ahead.get(unit, -1) >= offset}
+            if len(kept) == len(units):
+                return
         self.state.touched()
         apply(self.state, change, windows)
         self.touched.update(self.state.touched())
