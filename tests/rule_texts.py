@@ -38,3 +38,16 @@ def budget(count: int, timespan: str) -> str:
     correlation:
       {{type: event_count, rules: [any], group-by: [agent_id], timespan: {timespan}, condition: {{gt: {count}}}}}
 """
+
+
+# A set with a window that is longer than what workers load unless they are told.
+TWO_DAYS = rule_set(
+    """\
+  - {id: ok, effect: approve, when: "true"}
+  - id: two-days
+    effect: deny
+    when: reads
+    correlation: {type: temporal, rules: [reads], group-by: [agent_id], timespan: 2d}
+""",
+    reads=READS,
+)
