@@ -15,8 +15,8 @@ from decimal import Decimal
 from itertools import combinations, product
 from typing import TYPE_CHECKING
 
-from expectation import FAILS, NO, UNKNOWN, YES, Expectation
-from oracle_words import COUNTING, Event, Predicate, Resource, Rule, Window
+from tests.expectation import FAILS, NO, UNKNOWN, YES, Expectation
+from tests.oracle_words import COUNTING, Event, Predicate, Resource, Rule, Window
 
 from harness_stream.core import limits
 
@@ -344,10 +344,16 @@ class Oracle:
         Who acts for another carries from then on what the other one carried.
         """
         parent = self.history.get(now.parent) if now.parent else None
-        seen = {(now.agent_id, now.chain_id), self.root(now), *([(parent.agent_id, parent.chain_id)] if parent else [])}
-        approved = [e for e in self.history.values() if e.decision == "approve" and e.key != now.key]
-        told = [e for e in approved if (e.agent_id, e.chain_id) in seen or self.root(e) in seen]
-        return frozenset().union(*(e.touched() | e.brought for e in told))
+        homes = {(now.agent_id, now.chain_id), self.root(now), *([(parent.agent_id, parent.chain_id)] if parent else [])}
+        return frozenset().union(*(self._carried(home, now) for home in homes))
+
+    def _carried(self, home: tuple[str, str], now: Event) -> frozenset[str]:
+        """Labels of one chain, or of the tree that began in it: approvals may take some from it (DESIGN §5)."""
+        carried = frozenset[str]()
+        for e in self.history.values():
+            if e.decision == "approve" and e.key != now.key and home in {(e.agent_id, e.chain_id), self.root(e)}:
+                carried = (carried | e.touched() | e.brought) - e.declassified
+        return carried
 
     def brings(self, now: Event) -> frozenset[str]:
         """A child brings along what it carries."""

@@ -12,7 +12,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
-from oracle_words import COUNTING, MEASURE, Predicate, Rule, Window
+from tests.oracle_words import COUNTING, MEASURE, Predicate, Rule, Window
 
 from harness_stream.core import limits
 from harness_stream.core.rules.language import GROUP_PATHS

@@ -6,7 +6,7 @@ one intent ann may have two agents, bob and cat one. Bob may not send.
 """
 
 import pytest
-from oracle_words import Predicate, Rule, Window
+from tests.oracle_words import Predicate, Rule, Window
 from scenario_runs import Tale
 
 from harness_stream.core import limits

@@ -13,8 +13,8 @@ from decimal import Decimal
 from typing import NamedTuple
 
 import pytest
-from expectation import NO, UNKNOWN, YES
-from oracle_words import Event, Predicate, Rule, Window
+from tests.expectation import NO, UNKNOWN, YES
+from tests.oracle_words import Event, Predicate, Rule, Window
 from scenario_runs import Run, Witness, said
 from scenarios import TIMES, Scenario, Step
 

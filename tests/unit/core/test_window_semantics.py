@@ -6,7 +6,7 @@ cat share a lane, eve has her own; `crm://a` is personal.
 """
 
 import pytest
-from oracle_words import Predicate, Rule, Window
+from tests.oracle_words import Predicate, Rule, Window
 from scenario_runs import Tale
 from scenarios import FOREIGN_WORKLOAD
 
