@@ -15,10 +15,9 @@ from decimal import Decimal
 from itertools import combinations, product
 from typing import TYPE_CHECKING
 
+from harness_stream.core import limits
 from tests.expectation import FAILS, NO, UNKNOWN, YES, Expectation
 from tests.oracle_words import COUNTING, Event, Predicate, Resource, Rule, Window
-
-from harness_stream.core import limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

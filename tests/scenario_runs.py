@@ -35,7 +35,6 @@ from scenarios import (
 )
 
 from harness_stream.core.apply import apply, change_of
-from harness_stream.core.model import Approval, Intent, Mandate, Outcome
 from harness_stream.core.rules.compile import load
 from harness_stream.core.rules.windows import Windows
 from harness_stream.core.state import State
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from harness_stream.core.intake import Intake
+    from harness_stream.core.model import Approval, Intent, Mandate, Outcome
 
 
 class World:

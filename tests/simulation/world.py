@@ -236,8 +236,10 @@ class World:
     Attributes:
         happened: how often what happened, by kind.
         cut: partitions whose decision log lost records.
+        cuts: of each such loss partition, first offset, end, and where the chains topic ended then.
         changed_ms: table → offset and time of every row.
         uneven: publishes take 0 to 4 ms, else 1.
+        cramped: windows have room for a few groups only.
         fates: what becomes of the next ones.
         watch: sees every publish of a member before it is under way.
     """
@@ -275,10 +277,11 @@ class World:
         self.incarnations = MemoryIncarnations(self.realm.incarnation)
         self.trace: list[str] = []
         self.happened = Counter[str]()
-        self.uneven = False
+        self.uneven = self.cramped = False
         self.fates: deque[str] = deque()
         self.watch: Callable[[Member, LogRecord], None] | None = None
         self.cut: set[int] = set()
+        self.cuts: list[tuple[int, int, int, int]] = []
         self.changed_ms: dict[str, list[tuple[int, int]]] = {}
         self.sent: dict[str, bytes] = {}
         self.dumps: list[Dump] = []
