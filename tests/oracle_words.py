@@ -49,6 +49,8 @@ class Event:
     remembered_until: int = 0
     brought: frozenset[str] = frozenset()
     """Labels that a delegated intent carried into the tree it acts for."""
+    brought_perhaps: frozenset[str] = frozenset()
+    """The same, if approvals take labels from no tree."""
     allowed: frozenset[str] = frozenset()
     """The actions that its agent's row allowed."""
     declassified: frozenset[str] = frozenset()

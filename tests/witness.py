@@ -97,8 +97,10 @@ class Witness(ABC):
             now = replace(now, chain_id=own_chain(now.agent_id))  # an invented chain sheds no history
         end = (until or taken.t + intent.deadline_ms) + limits.OUTCOME_GRACE_MS
         kept = max(end, id_time_ms(intent.intent_id) + limits.ID_MEMORY_MS)
-        brought = self.oracle.brings(now) if decision == "approve" else frozenset[str]()
-        now = replace(now, decision=decision, hold_until=until, remembered_until=kept, brought=brought)
+        now = replace(now, decision=decision, hold_until=until, remembered_until=kept)
+        if decision == "approve":
+            brought = {"brought": self.oracle.brings(now), "brought_perhaps": self.oracle.brings(now, far=False)}
+            now = replace(now, **brought)
         self.oracle.record(now)
         self.digests[now.key] = taken.digest
         return now

@@ -24,6 +24,7 @@ CLOCK_STEPS_MS = (-12_000, -4_000, -300, 300, 4_000, 12_000)
 STANDSTILLS_MS = (2_000, 8_000, 140_000)
 CUT_RECORDS_MAX = 25  # about two seconds of a busy partition's log: before the newest checkpoint, and behind it
 MARKERS_MAX = 3
+KEPT_INPUTS_MAX = 4  # what a busy partition has in hand
 TABLES = {"identity": TOPICS.identity, "classification": TOPICS.classification, "risk": TOPICS.risk}
 
 
@@ -69,7 +70,8 @@ def log_cut(world: World) -> None:
     partition = world.random.randrange(PARTITIONS)
     low, end = world.broker.bounds(TOPICS.verdicts, partition)
     at = max(low, end - world.random.randint(1, CUT_RECORDS_MAX))
-    if at < end:
+    # Below what only snapshots still hold, history would be lost for good; that is an operator's to say (test_resume).
+    if at < end and not low:
         lost = {
             orjson.loads(r.value or b"{}")["writer"] for r in world.broker.read(TOPICS.verdicts, partition, at, end)
         }
@@ -80,6 +82,36 @@ def log_cut(world: World) -> None:
         world.cut.add(partition)
         world.cuts.append((partition, at, end, world.broker.bounds(TOPICS.chains, partition)[1]))
         world.tell("log cut", f"partition {partition} from {at}; it ended at {end}")
+
+
+def input_retention(world: World) -> None:
+    """The input log begins later, past inputs that nobody has answered if the workers are behind."""
+    partition = world.random.randrange(PARTITIONS)
+    low, end = world.broker.bounds(TOPICS.intents, partition)
+    at = end - world.random.randint(0, KEPT_INPUTS_MAX)
+    if at > low:
+        world.retain(TOPICS.intents, partition, at)
+        world.tell("input retention", f"partition {partition} begins at {at}")
+
+
+def decision_retention(world: World) -> None:
+    """The decision log begins later, nowhere past what snapshots hold: that is how long it must be kept."""
+    partition = world.random.randrange(PARTITIONS)
+    low, end = world.broker.bounds(TOPICS.verdicts, partition)
+    held = _held_by_snapshots(world, partition, low)
+    if partition not in world.cut and low < held <= end:
+        at = world.random.randint(low + 1, held)
+        world.retain(TOPICS.verdicts, partition, at)
+        world.tell("decision retention", f"partition {partition} begins at {at}, snapshots hold all before {held}")
+
+
+def _held_by_snapshots(world: World, partition: int, low: int) -> int:
+    """As the newest checkpoint in the log says; and what a switch counted its new windows from is kept as well."""
+    records = world.broker.read(TOPICS.verdicts, partition, low, 10**9)
+    bodies = [orjson.loads(record.value or b"{}") for record in records]
+    warmed = [body["warmed"]["verdict_offset"] for body in bodies if body["kind"] == "switch" and body["warmed"]]
+    cut = max((body["snapshot_cut"] for body in bodies if body["kind"] == "checkpoint"), default=-1)
+    return int(min([cut, *warmed]))
 
 
 def markers(topic: str, kind: str) -> Callable[[World], None]:
@@ -217,6 +249,8 @@ FAULTS: dict[str, Callable[[World], None]] = {
     "clean stop": clean_stop,
     "standstill": standstill,
     "log cut": log_cut,
+    "input retention": input_retention,
+    "decision retention": decision_retention,
     "input markers": markers(TOPICS.intents, "input markers"),
     "decision markers": markers(TOPICS.verdicts, "decision markers"),
     "worker clock step": worker_clock,

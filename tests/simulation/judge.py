@@ -15,13 +15,17 @@ import orjson
 from harness_stream.core import limits
 from harness_stream.core.audit import Kind
 from harness_stream.core.coverage import miscovered, twice_settled
+from harness_stream.core.fold import Place
 from harness_stream.core.units import decode_part
 from harness_stream.runtime.snapshots import key_of
+from harness_stream.wire.decisions import read_body
 from tests.log_checker import WITHOUT_FACTS, audited, check_store
 from tests.simulation.hearing import complaints
 from tests.simulation.world import NEW_RULES, PARTITIONS, RULES, TOPICS, Violation, bundle, compiled
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     from harness_stream.core.rules.windows import Windows
     from harness_stream.ports import LogRecord
     from tests.log_checker import Report
@@ -90,7 +94,8 @@ def _checked(world: World) -> list[Report]:
     passed_over = [_covered(world, partition, report) for partition, report in enumerate(reports)]
     effective = [body for report in reports for body in report.effective]
     require(not twice_settled(effective), "V2", twice_settled(effective))
-    _all_ended(world, effective, passed_over)
+    lost = set[bytes]().union(*(_never_approved(world, *each) for each in enumerate(reports)))
+    _all_ended(world, effective, passed_over, lost)
     for body in effective:
         _fresh(body)
     for partition, report in enumerate(reports):
@@ -104,6 +109,8 @@ def _checked(world: World) -> list[Report]:
 
 def _audited(world: World, partition: int) -> Report:
     inputs, decisions = (world.everything(topic, partition) for topic in (TOPICS.intents, TOPICS.verdicts))
+    lost = _lost(world, partition, decisions)
+    inputs = [record for record in inputs if record.offset not in lost]
     resumed = partition in world.cut
     input_end = world.broker.bounds(TOPICS.intents, partition)[1]
     report = audited(inputs, decisions, partition, "i1", bundles(), resumed=resumed, input_end=input_end)
@@ -118,6 +125,37 @@ def _audited(world: World, partition: int) -> Report:
     unproven = report.audit.answers.unproven
     require(all(why.startswith(WITHOUT_FACTS) for why in unproven), "V1", unproven)
     return report
+
+
+def _lost(world: World, partition: int, decisions: Iterable[LogRecord]) -> set[int]:
+    """Inputs that retention took, and that an effective record says were lost."""
+    gone = {record.offset for record in world.forgotten.get((TOPICS.intents, partition), ())}
+    place, lost = Place.genesis("i1", partition), set[int]()
+    for record in decisions if gone else ():
+        body, digest = read_body(record.value)
+        after = place.after(record.offset, body, digest)
+        if after is not None:
+            place = after
+            lost |= set(_said_lost([body]))
+    return lost & gone
+
+
+def _said_lost(effective: Iterable[Mapping[str, Any]]) -> Iterator[int]:
+    for body in effective:
+        if body["kind"] == "skip" and body["reason"] == "input_lost":
+            yield from range(body["covers"][0], body["covers"][1] + 1)
+
+
+def _never_approved(world: World, partition: int, report: Report) -> set[bytes]:
+    """What was lost is denied by silence (V2); which inputs that were."""
+    lost, inputs = set(_said_lost(report.effective)), world.everything(TOPICS.intents, partition)
+    values = {record.value or b"" for record in inputs if record.offset in lost}
+    only = values - {record.value for record in inputs if record.offset not in lost}  # else it was sent again
+    approved = {b["intent_id"] for b in report.effective if b["kind"] == "verdict" and b["decision"] == "approve"}
+    wrong = {intent_id for intent_id in approved if world.sent.get(intent_id) in only}
+    require(not wrong, "V2", f"lost, and approved: {wrong}")
+    world.happened["inputs lost"] += len(lost)
+    return values
 
 
 def hear(world: World, partition: int, report: Report) -> None:
@@ -146,9 +184,12 @@ def _covered(world: World, partition: int, report: Report) -> set[int]:
     return passed_over
 
 
-def _all_ended(world: World, effective: list[dict[str, Any]], passed_over: list[set[int]]) -> None:
-    """V9: what the operator passed over ends by its deadline, everything else by an answer."""
-    ended = {b["intent_id"] for b in effective if b["kind"] == "verdict"}
+def _all_ended(
+    world: World, effective: list[dict[str, Any]], passed_over: list[set[int]], lost: set[bytes]
+) -> None:
+    """V9: what was lost, or the operator passed over, ends by its deadline, everything else by an answer."""
+    ended = {intent_id for intent_id, value in world.sent.items() if value in lost}
+    ended |= {b["intent_id"] for b in effective if b["kind"] == "verdict"}
     ended |= {b["id"] for b in effective if b["kind"] == "reject"}
     for partition, offsets in enumerate(passed_over):
         records = world.everything(TOPICS.intents, partition) if offsets else []
