@@ -70,8 +70,7 @@ def log_cut(world: World) -> None:
     partition = world.random.randrange(PARTITIONS)
     low, end = world.broker.bounds(TOPICS.verdicts, partition)
     at = max(low, end - world.random.randint(1, CUT_RECORDS_MAX))
-    # Below what only snapshots still hold, history would be lost for good; that is an operator's to say (test_resume).
-    if at < end and not low:
+    if at < end:
         lost = {
             orjson.loads(r.value or b"{}")["writer"] for r in world.broker.read(TOPICS.verdicts, partition, at, end)
         }
@@ -92,26 +91,6 @@ def input_retention(world: World) -> None:
     if at > low:
         world.retain(TOPICS.intents, partition, at)
         world.tell("input retention", f"partition {partition} begins at {at}")
-
-
-def decision_retention(world: World) -> None:
-    """The decision log begins later, nowhere past what snapshots hold: that is how long it must be kept."""
-    partition = world.random.randrange(PARTITIONS)
-    low, end = world.broker.bounds(TOPICS.verdicts, partition)
-    held = _held_by_snapshots(world, partition, low)
-    if partition not in world.cut and low < held <= end:
-        at = world.random.randint(low + 1, held)
-        world.retain(TOPICS.verdicts, partition, at)
-        world.tell("decision retention", f"partition {partition} begins at {at}, snapshots hold all before {held}")
-
-
-def _held_by_snapshots(world: World, partition: int, low: int) -> int:
-    """As the newest checkpoint in the log says; and what a switch counted its new windows from is kept as well."""
-    records = world.broker.read(TOPICS.verdicts, partition, low, 10**9)
-    bodies = [orjson.loads(record.value or b"{}") for record in records]
-    warmed = [body["warmed"]["verdict_offset"] for body in bodies if body["kind"] == "switch" and body["warmed"]]
-    cut = max((body["snapshot_cut"] for body in bodies if body["kind"] == "checkpoint"), default=-1)
-    return int(min([cut, *warmed]))
 
 
 def markers(topic: str, kind: str) -> Callable[[World], None]:
@@ -250,7 +229,6 @@ FAULTS: dict[str, Callable[[World], None]] = {
     "standstill": standstill,
     "log cut": log_cut,
     "input retention": input_retention,
-    "decision retention": decision_retention,
     "input markers": markers(TOPICS.intents, "input markers"),
     "decision markers": markers(TOPICS.verdicts, "decision markers"),
     "worker clock step": worker_clock,

@@ -265,7 +265,9 @@ class LogWitness(Witness):
         return self.rows.at(table, self.revisions[table])
 
     def event_of(self, intent: Intent, t: int) -> Event:
-        row = self._rows("identity")[intent.agent_id]
+        row = self._rows("identity").get(intent.agent_id)
+        if row is None:  # it was held before, and a person's no needs no row
+            return replace(self.oracle.history[intent.agent_id, intent.intent_id], t=t)
         return Event(
             id=intent.intent_id,
             t=t,
