@@ -9,8 +9,10 @@ import orjson
 import pytest
 
 from harness_stream.adapters.memory.broker import Fate
+from harness_stream.core.apply import change_of
 from harness_stream.core.counting import WARMUPS_KEY
 from harness_stream.core.fold import Place
+from harness_stream.core.groups import Kept
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.warming import Warmup
 from harness_stream.runtime import takeover, warming
@@ -362,6 +364,28 @@ def test_a_count_that_retention_overtakes_knows_nothing_before_its_end() -> None
     for _ in counting:
         world.turn()
     assert warmup.since == owner.place.header.t
+
+
+def kept_by(warmup: Warmup) -> list[Kept]:
+    return [value for unit in warmup.units(3).values() for value in unit.values() if isinstance(value, Kept)]
+
+
+def test_a_count_from_the_middle_of_the_log_knows_nothing_before_it_of_what_it_counts() -> None:
+    """Found by the oracle, seed 939: what was counted looked exact, and one denial too few was given."""
+    world = world_with()
+    reads(world, 5)
+    partition = partition_of(AGENTS["agent-1"], PARTITIONS)
+    verdicts = [b for b in bodies(world, partition) if b["kind"] == "verdict"]
+    middle = Place.genesis("i1", partition)
+    middle = middle._replace(offset=3, header=middle.header._replace(t=verdicts[0]["t"]))
+    warmup = Warmup(compiled(bundle(AFTER)), middle)
+    for body in verdicts[1:]:
+        change = change_of(body, "")
+        assert change is not None
+        warmup.take(change)
+    assert {kept.state.since for kept in kept_by(warmup)} == {verdicts[0]["t"]}
+    warmup.forget_before(verdicts[3]["t"])
+    assert {kept.state.since for kept in kept_by(warmup)} == {verdicts[3]["t"]}
 
 
 def test_warming_ends_though_every_turn_publishes_a_whole_batch() -> None:
