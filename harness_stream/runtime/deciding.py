@@ -107,7 +107,9 @@ class Deciding:
         self._warming: Warming | None = None
         self._counting: Generator[None, None, None] | None = None
         cold, clock = loader.cold(snapshots), ports.clock
-        self._fetching = Fetching(loader, cold, folded.state, self._windows_confirmed, clock, ports.metrics, self.fail)
+        self._fetching = Fetching(
+            loader, cold, folded.state, self._windows_confirmed, clock, ports.metrics, self.fail, mover.reached
+        )
         self._background: deque[Generator[None, None, None]] = deque([cold.scan(folded.state.all_units)])
         self._rates, self._backlog = LaneRates(realm.lane_rate), Backlog()
         self._takeover = Takeover(self._state, mover, snapshots)

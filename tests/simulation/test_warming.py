@@ -366,6 +366,29 @@ def test_a_count_that_retention_overtakes_knows_nothing_before_its_end() -> None
     assert warmup.since == owner.place.header.t
 
 
+def test_who_takes_over_after_retention_took_the_count_knows_nothing_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store holds units from before the switch, and the log no longer what they were to take over."""
+    monkeypatch.setattr(takeover, "UNITS_PER_TURN", 0)
+    world = world_with()
+    reads(world, 40)
+    world.push_rules(3, AFTER.replace("gt: 600", "gt: 30").replace("gt: 700", "gt: 30"))
+    for _ in range(2_000):
+        world.turn()
+    partition = partition_of(AGENTS["agent-1"], PARTITIONS)
+    assert world.members[0].worker.owners[partition].place.header.rules[1] == 3
+    end = world.broker.bounds(TOPICS.verdicts, partition)[1]
+    world.broker.truncate_before(TOPICS.verdicts, partition, end - 3)
+    world.crash(0)
+    for _ in range(6_000):
+        world.turn()
+    world.send(by="agent-1", agent_id="agent-1", action="crm.read", chain_id=None, resources=[], measures={})
+    for _ in range(200):
+        world.turn()
+    reasons = {reason["rule"]: reason["counted"] for reason in newest(world)["reasons"]}
+    assert {rule: hi for rule, (_, hi) in reasons.items()} == {"reads-of-one": None, "reads-of-all": None}
+    assert newest(world)["decision"] == "deny"
+
+
 def kept_by(warmup: Warmup) -> list[Kept]:
     return [value for unit in warmup.units(3).values() for value in unit.values() if isinstance(value, Kept)]
 
