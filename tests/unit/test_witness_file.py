@@ -154,7 +154,7 @@ def test_one_path_has_one_witness(path):
 def test_a_path_that_cannot_be_written_is_told(tmp_path, name):
     (tmp_path / "file").write_text("")
     keeper = WitnessFile(str(tmp_path / name)) if not name.startswith("file") else None
-    with pytest.raises(CallerError, match="No such file|Not a directory"):
+    with pytest.raises(CallerError, match=r"No such file|Not a directory"):
         (keeper or WitnessFile(str(tmp_path / name))).append(held())
 
 
@@ -165,5 +165,5 @@ def test_nothing_held_is_no_proof(tmp_path, make):
         path.write_text("")
     elif make == "folder":
         path.mkdir()
-    with pytest.raises(CallerError, match="No such file|holds no checkpoint"):
+    with pytest.raises(CallerError, match=r"No such file|holds no checkpoint"):
         list(held_in(str(path)))
