@@ -50,7 +50,7 @@ class WitnessFile:
         with _told(self._path):
             if self._is_folder:
                 self._path.mkdir(parents=True, exist_ok=True)
-            for file in _files_of(self._path) if self._path.exists() else ():
+            for file in _files_of(self._path):
                 self._open(file)
 
     def append(self, held: Held) -> None:
@@ -107,7 +107,7 @@ def held_in(path: str) -> Iterator[Held]:
         CallerError: it cannot be read, it is empty of checkpoints, or a line is none.
     """
     place, some = Path(path), False
-    with _told(place):
+    with _told(place, "give what `harness log witness` writes: a file, or its folder"):
         for file in _files_of(place):
             for held in _lines(file):
                 some = True
@@ -177,11 +177,13 @@ def _sync_folder(folder: Path) -> None:
         os.close(number)
 
 
+_WRITABLE: Final = "give a file, or a folder ending in `/`, that may be written and whose folder exists"
+
+
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _told(path: Path, hint: str = _WRITABLE) -> Iterator[None]:
     """An error of the file system in words."""
     try:
         yield
     except OSError as error:
-        hint = "give a file, or a folder ending in `/`, that may be written and whose folder exists"
         raise CallerError(f"{error.filename or path}: {error.strerror}", hint=hint) from None

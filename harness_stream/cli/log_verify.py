@@ -21,7 +21,7 @@ from harness_stream.config import load_settings
 from harness_stream.errors import CallerError, ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from harness_stream.cli.decision_log import DecisionLog, Start
     from harness_stream.config import Settings
@@ -136,12 +136,14 @@ def _runs(
     from harness_stream.runtime.audit_run import AuditedRealm, AuditPorts, AuditRun  # noqa: PLC0415  same
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
+    witnessed = None if witness is None else _witnessed(witness)
     topics, clock, verifier = Topics(settings.prefix), SystemClock(), UnsignedVerifier()
     require_topics(settings.bootstrap, [topics.intents, topics.verdicts, topics.heads, topics.rules])
     realm_id, count = incarnation(settings), partitions(settings, topics.verdicts)
     reader, again = (stack.enter_context(closing(KafkaReader(settings.bootstrap))) for _ in range(2))
     log = DecisionLog(reader, topics, realm_id, verifier, clock)
-    witnessed = None if witness is None else _witnessed(witness, count)
+    if witnessed is not None:
+        _require_partitions(witnessed, count)
     given = None if start is None else _given(start, realm_id, count, log)
     ports = AuditPorts(reader, again, clock, verifier, bundles_in(reader, topics))
     realm = AuditedRealm(settings.realm, topics, count)
@@ -153,19 +155,22 @@ def _runs(
         yield AuditRun(ports, realm, place.place, place.ends, held, full=full, witness=kept)
 
 
-def _witnessed(path: str, count: int) -> dict[int, list[Held]]:
+def _witnessed(path: str) -> dict[int, list[Held]]:
     """What a witness holds, by partition; read before any end is asked for, since it may be growing."""
     from harness_stream.adapters.witness_file import held_in  # noqa: PLC0415  slow to load, `--help` is not
 
     found: dict[int, list[Held]] = {}
     for held in held_in(path):
         found.setdefault(held.place.header.partition, []).append(held)
-    if max(found) >= count:
-        raise CallerError(
-            f"{path} holds checkpoints of partition {max(found)}, and the decision log has 0 to {count - 1}",
-            hint="is it another realm's? Or were the topics recreated with fewer partitions?",
-        )
     return found
+
+
+def _require_partitions(held: Iterable[int], count: int) -> None:
+    if max(held) >= count:
+        raise CallerError(
+            f"checkpoints of partition {max(held)} are held, and the decision log has 0 to {count - 1}",
+            hint="are they another realm's? Or were the topics recreated with fewer partitions?",
+        )
 
 
 def bundles_in(reader: LogReader, topics: Topics) -> Callable[[str], Windows | None]:

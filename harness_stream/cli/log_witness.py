@@ -63,7 +63,9 @@ def witness(
     A checkpoint that cannot come from a log that goes on from what is held
     (lower offset, another record, an epoch that goes back, inputs answered
     again without a resume) is told at once, after a look into the log, and
-    held as well, since it is evidence. Exit code 1 if there was any.
+    held as well, since it is evidence. Exit code 1 if there was any; 3 if the
+    broker stays away when it must be asked: started again it goes on where it
+    was, and first looks whether what it held last still stands.
 
     Example: harness log witness /mnt/elsewhere/heads/
 

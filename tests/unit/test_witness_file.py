@@ -116,8 +116,9 @@ def test_what_a_later_version_adds_to_a_line_disturbs_nobody():
 
 
 def test_a_line_is_on_the_disk_before_it_counts(path, monkeypatch):
-    keeper, order = WitnessFile(str(path)), []
+    order = []
     monkeypatch.setattr(witness_file.os, "fsync", lambda number: order.append(os.fstat(number).st_size))
+    keeper = WitnessFile(str(path))
     keeper.append(held(1))
     keeper.append(held(2))
     size = len(encode_line(held(1)))
@@ -150,12 +151,11 @@ def test_one_path_has_one_witness(path):
     keep(path, held(2))
 
 
-@pytest.mark.parametrize("name", ["missing/heads.jsonl", "file/below"])
-def test_a_path_that_cannot_be_written_is_told(tmp_path, name):
+@pytest.mark.parametrize("name", ["missing/heads.jsonl", "file/below", "file/below/"])
+def test_a_path_that_cannot_be_written_is_told_before_anything_is_read(tmp_path, name):
     (tmp_path / "file").write_text("")
-    keeper = WitnessFile(str(tmp_path / name)) if not name.startswith("file") else None
     with pytest.raises(CallerError, match=r"No such file|Not a directory"):
-        (keeper or WitnessFile(str(tmp_path / name))).append(held())
+        WitnessFile(f"{tmp_path}/{name}")
 
 
 @pytest.mark.parametrize("make", ["missing", "empty", "folder"])
