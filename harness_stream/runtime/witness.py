@@ -20,6 +20,7 @@ from harness_stream.wire.decisions import read_body
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from harness_stream.core.fold import Body
     from harness_stream.ports import Clock, LogReader, LogRecord, Verifier
     from harness_stream.wire.topics import Topics
 
@@ -288,7 +289,7 @@ class Watched:
             if record.offset > after.offset:
                 ports.again.unfollow(topic, self._partition)
                 break
-            if body.get("kind") == "resume" and ports.verifier.decision_authentic(record):
+            if _resumes(body, base, after) and ports.verifier.decision_authentic(record):
                 ports.again.unfollow(topic, self._partition)
                 return True
         return False
@@ -314,8 +315,16 @@ class Watched:
         return self._finding(_kind(look), place, look.text)
 
     def _recreated(self, held: Place) -> Finding:
-        text = f"held of the log topics {held.header.incarnation}: {described(held)}; now they are {self._incarnation}"
-        return Finding(Kind.RECREATED, self._partition, held.offset, f"{text}: they were recreated")
+        text = (
+            f"held of the log topics {held.header.incarnation}: {described(held)}; now they are {self._incarnation}: "
+            "they were recreated, or another realm's are held here"
+        )
+        return Finding(Kind.RECREATED, self._partition, held.offset, text)
+
+
+def _resumes(body: Body, base: Place, after: Place) -> bool:
+    epoch = body.get("epoch") if body.get("kind") == "resume" else None
+    return type(epoch) is int and base.header.epoch < epoch <= after.header.epoch
 
 
 def _kind(look: Look) -> Kind:

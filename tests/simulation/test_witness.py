@@ -403,3 +403,16 @@ def test_what_is_no_checkpoint_is_passed_over(witnessing):
     assert witnessing.once() == []
     assert len(witnessing.held()) == 1
     assert isinstance(witnessing.held()[0], Held)
+
+
+@pytest.mark.parametrize("epoch", [1, 7])
+def test_a_resume_of_another_epoch_excuses_no_input_that_is_answered_again(witnessing, epoch):
+    """One that is void, or that the checkpoint itself does not know of."""
+    world = witnessing.world
+    witnessing.once()
+    (held,) = witnessing.held()
+    body = {"kind": "resume", "incarnation": "i1", "epoch": epoch, "writer": "e" * 32}
+    at = world.broker.append(TOPICS.verdicts, HOME, None, orjson.dumps(body), UNSIGNED_HEADERS)
+    say(world, verdict_offset=at, next_input=held.place.header.next_input - 1, epoch=held.place.header.epoch)
+    (found,) = witnessing.once()
+    assert "its next_input goes back, and no resume is known" in found.text

@@ -131,6 +131,7 @@ class Witnessed:
         newest, now = held[-1], self._start.header
         text = (
             f"{len(held)} held of the log topics {incarnation}, the last one: {described(newest.place)}; "
-            f"now the topics are {now.incarnation}: they were recreated, and nothing here goes on from that history"
+            f"now the topics are {now.incarnation}: they were recreated, or another realm's are held; "
+            "nothing here goes on from that history"
         )
         return Finding(Kind.RECREATED, now.partition, newest.place.offset, text)
