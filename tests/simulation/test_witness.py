@@ -275,6 +275,21 @@ def test_what_retention_took_is_no_longer_kept_and_not_wrong(witnessing):
     assert witnessing.once() == []
 
 
+def test_what_is_held_of_before_the_folds_start_is_compared_by_its_records(witnessing):
+    world, witnessing.every_ms = witnessing.world, 1
+    act(world, 3)
+    turns(world, 600)
+    witnessing.once()
+    held = witnessing.held()
+    log = DecisionLog(MemoryReader(world.broker), TOPICS, "i1", VERIFIER, world.clock)
+    findings, told = audited(world, held=held, start=log.start(HOME))
+    assert (findings, told["witness"]["compared"]) == ([], len(held))
+    assert told["witness"]["by_digest"] == sum(one.place.offset < told["from"] for one in held) > 0
+    other = held[0]._replace(place=held[0].place._replace(digest="0" * 64))
+    findings, _ = audited(world, held=[other], start=log.start(HOME))
+    assert [(f.kind, f.offset) for f in findings] == [(Kind.WITNESS, other.place.offset)]
+
+
 def test_recreated_topics_are_a_finding_of_their_own(witnessing):
     witnessing.once()
     for topic in (TOPICS.intents, TOPICS.verdicts, TOPICS.heads):
