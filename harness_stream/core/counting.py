@@ -8,6 +8,7 @@ and by *generation*: one that enters a bundle anew starts anew.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from harness_stream.core import window
@@ -87,9 +88,14 @@ def group_of(spec: window.Spec, view: Mapping[str, Any]) -> Group:
 
 def _path(view: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401  a value of the event
     value: Any = view
-    for part in path.split("."):
+    for part in _parts(path):
         value = value.get(part) if isinstance(value, Mapping) else None
     return repr(value) if isinstance(value, list | Mapping) else value
+
+
+@lru_cache(maxsize=4_096)  # a rule set has at most 1,000 windows
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))
 
 
 def home_of(spec: window.Spec, event: Event, group: Group) -> str:
@@ -196,6 +202,14 @@ def switched(
         open_ones = state.get(PARTITION_UNIT, WARMUPS_KEY) or {}
         state.put(PARTITION_UNIT, WARMUPS_KEY, {**open_ones, str(revision): warmup.place.to_json()})
         state.warmed[revision] = warmup.units(revision)
+
+
+def unseen(state: State, revision: int, t: int) -> None:
+    """Retention took what a warmed switch is counted from again: who takes over from now on knows nothing up to t."""
+    since: Mapping[str, Sequence[Any]] = state.get(PARTITION_UNIT, SINCE_KEY) or {}
+    hows = {window_id: Entered(*how) for window_id, how in since.items()}
+    taken = {w: how._replace(since=window.later(how.since, t)) for w, how in hows.items() if how.revision == revision}
+    state.put(PARTITION_UNIT, SINCE_KEY, {window_id: list(how) for window_id, how in {**hows, **taken}.items()})
 
 
 def warm(state: State, unit: str, windows: Windows, revision: int | None = None) -> None:

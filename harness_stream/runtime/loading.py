@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 from pydantic import ValidationError
@@ -31,18 +31,21 @@ from harness_stream.runtime.cold import Cold, units_named
 from harness_stream.runtime.history import STEP_MS_MAX, History, Tail, checkpoint_in
 from harness_stream.runtime.mover import FILLING
 from harness_stream.runtime.progress import Progress
-from harness_stream.runtime.snapshots import PLACE_KEY, Gathered
+from harness_stream.runtime.snapshots import PLACE_KEY, Gathered, Snapshot
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from harness_stream.core.rules.windows import Windows
-    from harness_stream.ports import Ends, StateStore
+    from harness_stream.ports import Ends, LogRecord, StateStore, StoredHead
     from harness_stream.runtime.facts import RulesView
     from harness_stream.runtime.reading import Reading
     from harness_stream.runtime.realm import Ports, Realm
     from harness_stream.runtime.snapshots import Snapshots
+
+# Records taken apart at once, about 2 MB: whoever takes apart all that was read waits for memory, not for the work.
+TAKEN_APART_MAX: Final = 256
 
 T = TypeVar("T")
 Body = Mapping[str, Any]
@@ -129,10 +132,12 @@ class Folded:
         change = change_of(body, digest)
         if change is None:
             return
-        units = units_of(change)
-        kept = {u: dict(self.state.confirmed(u)) for u in units if (self.ahead or {}).get(u, -1) >= offset}
-        if len(kept) == len(units):
-            return
+        kept: dict[str, Unit] = {}
+        if self.ahead:
+            units = units_of(change)
+            kept = {unit: dict(self.state.confirmed(unit)) for unit in units if self.ahead.get(unit, -1) >= offset}
+            if len(kept) == len(units):
+                return
         self.state.touched()
         apply(self.state, change, windows)
         self.touched.update(self.state.touched())
@@ -145,6 +150,18 @@ def _windows(rules: RulesView, place: Place) -> Windows:
     if windows is None:
         raise CannotLoadError(Signal.FAULT, _NO_BUNDLE)
     return windows
+
+
+def _state_of(partition: Unit, units: Mapping[str, Snapshot]) -> State:
+    """What snapshots hold; who is one piece stays bytes until somebody looks into it."""
+    state = State(decode=_unpacked)
+    state.install(PARTITION_UNIT, partition)
+    for name, (_, pieces) in units.items():
+        if len(pieces) == 1:
+            state.install_packed(name, *pieces)
+        else:
+            state.install(name, _unpacked(*pieces), sum(map(len, pieces)))
+    return state
 
 
 def _unpacked(*pieces: bytes) -> Unit:
@@ -232,16 +249,27 @@ class Loader:
         """The decision log's bounds, asked for now."""
         return (yield from self.history.bounds())
 
-    def fetch(self, state: State, units: Iterable[str], windows: Windows) -> None:
+    def fetch(
+        self, state: State, units: Iterable[str], windows: Windows, judge: Callable[[StoredHead | None], None]
+    ) -> None:
         """One bounded fetch: the first of `units` that are not in memory, and as many more as a call brings.
+
+        Args:
+            state: takes them.
+            units: which.
+            windows: the confirmed bundle.
+            judge: raises CannotLoadError if a store that stands there does not hold them as they are wanted. It is told
+                where the store stood after they were read, so that another one that took its place is noticed.
 
         Raises:
             StateUnavailable: the store does not answer.
-            CannotLoadError: STATE_GONE if the store lost one of them, or holds what is none.
+            CannotLoadError: STATE_GONE if the store lost one of them, or holds what is none; what `judge` raises.
         """
         missing = list(islice((u for u in dict.fromkeys(units) if not state.has(u)), limits.COLD_FETCH_UNITS_MAX))
         partition = state.confirmed(PARTITION_UNIT)
-        for name, unit in self._ports.store.load(self._partition, missing).items():
+        found = self._ports.store.load(self._partition, missing)
+        judge(self._ports.store.head(self._partition))
+        for name, unit in found.items():
             if unit is None or unit.base is None:  # deltas alone: the server evicted what they were appended to
                 raise CannotLoadError(Signal.STATE_GONE, f"the store lost a unit: {name}")
             try:
@@ -250,9 +278,17 @@ class Loader:
                 raise CannotLoadError(Signal.STATE_GONE, f"the store holds no unit: {name}, {error}") from None
             state.install(name, values, unit.size)
 
-    def _fetch_all(self, state: State, units: Sequence[str], windows: Windows) -> Generator[None, None, None]:
+    def _fetch_all(
+        self, state: State, units: Sequence[str], windows: Windows, stored: int | None, moved: Signal
+    ) -> Generator[None, None, None]:
+        """All of `units`, from a store that stands at `stored`: elsewhere they may be ahead of the fold, or behind."""
+
+        def judge(at: StoredHead | None) -> None:
+            if at is None or at.verdict_offset != stored:
+                raise CannotLoadError(moved, "another worker moved the store meanwhile")
+
         while not all(state.has(unit) for unit in units):
-            yield from self._answered(lambda: self.fetch(state, units, windows))
+            yield from self._answered(lambda: self.fetch(state, units, windows, judge))
             yield
 
     def _answered(self, question: Callable[[], T]) -> Generator[None, None, T]:
@@ -337,50 +373,44 @@ class Loader:
             state = State(elsewhere=(yield from self._answered(lambda: store.units(self._partition))))
             windows = self._rules.windows(place.header.rules[0]) if place.header.rules else None
             if windows is not None:
-                yield from self._fetch_all(state, [PARTITION_UNIT], windows)
+                yield from self._fetch_all(state, [PARTITION_UNIT], windows, head.verdict_offset, Signal.FAULT)
         except (StateUnavailable, CannotLoadError, ValueError, KeyError, TypeError):
             return None
         return Folded(place, state, stored=place.offset, epoch_seen=place.header.epoch)
 
     def _from_snapshots(self, ends: Ends, checkpoint: Body) -> Generator[None, None, Folded | None]:
-        chain_topic, tail = self._realm.topics.chains, Tail()
-        self._reading.watch(chain_topic, self._partition, tail)
-        try:
-            bounds = yield from self._bounds(chain_topic, tail)
-            self._reading.follow(chain_topic, self._partition, bounds.low, tail)
-            gathered = Gathered(self._realm.incarnation)
-            progress = self._progress("snapshots", bounds.low, bounds.end)
-            while (position := self._reading.position(chain_topic, self._partition)) < bounds.end or tail.records:
-                for record in tail.drain():
-                    gathered.take(record)
-                progress.at(position)
-                yield
-        finally:
-            self._reading.drop(chain_topic, self._partition)
-        units = gathered.units
+        units = yield from self._snapshots()
         # A live owner may have gone on since `ends`, but no snapshot may be ahead of the log.
         end = (yield from self._bounds(self._realm.topics.verdicts, self._tail)).end
         if (furthest := max((unit.as_of for unit in units.values()), default=-1)) >= end:
             why = f"the log ends at {end}, and a snapshot holds what the record at {furthest} changed"
             raise CannotLoadError(Signal.UNEXTENDABLE, why)
-        sealed = units.pop(PARTITION_UNIT, None)
-        if sealed is None:
-            return None
-        values = _unpacked(*sealed.pieces)
-        if PLACE_KEY not in values:
+        seal = units.pop(PARTITION_UNIT, None)
+        values = {} if seal is None else _unpacked(*seal.pieces)
+        if seal is None or PLACE_KEY not in values:
             return None
         place = Place.from_json(values.pop(PLACE_KEY))
         if not self._reaches(place, ends, checkpoint):
             return None
-        state = State(decode=_unpacked)
-        state.install(PARTITION_UNIT, values)
-        for name, unit in units.items():
-            if len(unit.pieces) == 1:
-                state.install_packed(name, *unit.pieces)
-            else:
-                state.install(name, _unpacked(*unit.pieces), sum(map(len, unit.pieces)))
-        ahead = {name: unit.as_of for name, unit in units.items() if unit.as_of > sealed.as_of}
-        return Folded(place, state, epoch_seen=place.header.epoch, ahead=ahead)
+        ahead = {name: unit.as_of for name, unit in units.items() if unit.as_of > seal.as_of}
+        return Folded(place, _state_of(values, units), epoch_seen=place.header.epoch, ahead=ahead)
+
+    def _snapshots(self) -> Generator[None, None, dict[str, Snapshot]]:
+        """Each unit's snapshot that stands furthest."""
+        topic, tail, gathered = self._realm.topics.chains, Tail(), Gathered(self._realm.incarnation)
+        self._reading.watch(topic, self._partition, tail)
+        try:
+            bounds = yield from self._bounds(topic, tail)
+            self._reading.follow(topic, self._partition, bounds.low, tail)
+            progress = self._progress("snapshots", bounds.low, bounds.end)
+            while (position := self._reading.position(topic, self._partition)) < bounds.end or tail.records:
+                for record in tail.drain():
+                    gathered.take(record)
+                progress.at(position)
+                yield
+        finally:
+            self._reading.drop(topic, self._partition)
+        return gathered.units
 
     # --- folding ---
 
@@ -404,29 +434,41 @@ class Loader:
         progress = self._progress("records of the decision log", folded.place.offset + 1, end)
         while not done:
             done = self._reading.position(verdicts, self._partition) >= end
-            records = [(r, *read_body(r.value)) for r in self._tail.drain()]
-            yield from self._prefetch(folded, [body for r, body, _ in records if r.offset > folded.place.offset])
-            clock = self._ports.clock
-            started_ms = clock.elapsed_ms()
-            for record, body, digest in records:
-                if clock.elapsed_ms() - started_ms > STEP_MS_MAX:
-                    yield
-                    started_ms = clock.elapsed_ms()
-                self._compare(folded, record.offset, digest, expected)
-                if record.offset <= folded.place.offset or not self._ports.verifier.decision_authentic(record):
-                    continue
-                warmed = body.get("warmed") and folded.place.after(record.offset, body, digest) is not None
-                if warmed:
-                    yield from self._count_warmup(folded, record.offset, body)
-                folded.take(record.offset, body, digest, self._rules)
-                progress.at(record.offset + 1)
-                if warmed:  # the stretch it was counted from was read in between
-                    self._reading.follow(verdicts, self._partition, record.offset + 1, self._tail)
+            drained = self._tail.drain()
+            for first in range(0, len(drained), TAKEN_APART_MAX):
+                part = drained[first : first + TAKEN_APART_MAX]
+                warmed_at = yield from self._fold_some(folded, part, expected, progress)
+                if warmed_at is not None:  # the stretch it was counted from was read in between
+                    self._reading.follow(verdicts, self._partition, warmed_at + 1, self._tail)
                     done = False
                     break
             if not done:
                 yield
         self._compare(folded, end, "", expected)
+
+    def _fold_some(
+        self, folded: Folded, part: Sequence[LogRecord], expected: dict[int, set[str]], progress: Progress
+    ) -> Generator[None, None, int | None]:
+        """Fold these, or up to one whose switch was warmed: its offset."""
+        records = [(r, *read_body(r.value)) for r in part]
+        yield from self._prefetch(folded, [body for r, body, _ in records if r.offset > folded.place.offset])
+        clock = self._ports.clock
+        started_ms = clock.elapsed_ms()
+        for record, body, digest in records:
+            if clock.elapsed_ms() - started_ms > STEP_MS_MAX:
+                yield
+                started_ms = clock.elapsed_ms()
+            self._compare(folded, record.offset, digest, expected)
+            if record.offset <= folded.place.offset or not self._ports.verifier.decision_authentic(record):
+                continue
+            warmed = body.get("warmed") and folded.place.after(record.offset, body, digest) is not None
+            if warmed:
+                yield from self._count_warmup(folded, record.offset, body)
+            folded.take(record.offset, body, digest, self._rules)
+            progress.at(record.offset + 1)
+            if warmed:
+                return record.offset
+        return None
 
     def _count_open_warmups(self, folded: Folded) -> Generator[None, None, None]:
         """Units in the store may still have to take over what switches before it warmed."""
@@ -435,7 +477,11 @@ class Loader:
             windows = _windows(self._rules, folded.place)
             fresh = [s.id for s in windows.specs if generation(folded.state, s.id) == int(revision)]
             warmup = Warmup(windows.narrowed(fresh), Place.from_json(place))
+            began = warmup.since
             yield from self.history.count(warmup, folded.place.offset + 1, int(revision), folded.place.header.t)
+            if warmup.since is not None and warmup.since != began:
+                counting.unseen(folded.state, int(revision), warmup.since)
+                folded.touched.add(PARTITION_UNIT)
             folded.state.warmed[int(revision)] = warmup.units(int(revision))
 
     def _count_warmup(self, folded: Folded, offset: int, body: Body) -> Generator[None, None, None]:
@@ -463,17 +509,14 @@ class Loader:
         raise CannotLoadError(Signal.UNEXTENDABLE, f"the record at {offset} is not the one {named}")
 
     def _prefetch(self, folded: Folded, bodies: Sequence[Body]) -> Generator[None, None, None]:
-        """Units of a run of records, fetched together; then make sure that the store did not move meanwhile."""
+        """Units of a run of records, fetched together."""
         if folded.state.complete:
             return
         units = [unit for body in bodies for unit in units_named(body) if not folded.state.has(unit)]
         if not units:
             return
-        yield from self._fetch_all(folded.state, units, _windows(self._rules, folded.place))
-        head = yield from self._answered(lambda: self._ports.store.head(self._partition))
-        if head is None or head.verdict_offset != folded.stored:
-            # What was fetched may be ahead of the fold: none of it may be used.
-            raise CannotLoadError(folded.store_moved, "another worker moved the store meanwhile")
+        windows = _windows(self._rules, folded.place)
+        yield from self._fetch_all(folded.state, units, windows, folded.stored, folded.store_moved)
 
 
 def _name(checkpoint: Body) -> str:

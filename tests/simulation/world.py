@@ -41,6 +41,7 @@ from harness_stream.runtime.telemetry import NullMetrics
 from harness_stream.runtime.worker import Worker
 from harness_stream.wire.decisions import digest_of
 from harness_stream.wire.topics import Topics
+from tests.rule_texts import ALLOWED, EGRESS, READS, no_egress_after_read, rule_set
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -57,21 +58,10 @@ ACTIONS = ("crm.read", "email.send", "search.query", "crm.export")
 ROLES = ("orchestrator", "approver", "enforcer")
 RESOURCES = {"crm://a": ["pii"], "crm://b": [], "mail://x": [], "mail://y": [], "web://z": []}
 
-RULES = """
-rule_set: sim
-default: deny
-selections:
-  reads: event.action == "crm.read"
-  egress: event.action == "email.send"
-  queries: event.action == "search.query"
-  exports: event.action == "crm.export"
-  anything: "true"
-rules:
-  - {id: allowed, effect: approve, when: "intent.action in identity.actions"}
-  - id: no-egress-after-read
-    effect: deny
-    when: egress
-    correlation: {type: temporal, rules: [reads], group-by: [chain_id], timespan: 2s}
+RULES = rule_set(
+    ALLOWED,
+    no_egress_after_read("2s"),
+    """\
   - id: loop
     effect: deny
     when: queries
@@ -105,7 +95,14 @@ rules:
     when: anything
     correlation: {type: event_count, rules: [anything], group-by: [resource.uri], timespan: 9s, condition: {gt: 4}}
   - {id: tainted, effect: hold, when: 'egress && "pii" in chain.labels'}
-"""
+""",
+    name="sim",
+    reads=READS,
+    egress=EGRESS,
+    queries='event.action == "search.query"',
+    exports='event.action == "crm.export"',
+    anything="true",
+)
 
 
 NEW_RULES = (
@@ -236,8 +233,11 @@ class World:
     Attributes:
         happened: how often what happened, by kind.
         cut: partitions whose decision log lost records.
+        cuts: of each such loss partition, first offset, end, and where the chains topic ended then.
+        forgotten: what retention took, by topic and partition.
         changed_ms: table → offset and time of every row.
         uneven: publishes take 0 to 4 ms, else 1.
+        cramped: windows have room for a few groups only.
         fates: what becomes of the next ones.
         watch: sees every publish of a member before it is under way.
     """
@@ -275,11 +275,13 @@ class World:
         self.incarnations = MemoryIncarnations(self.realm.incarnation)
         self.trace: list[str] = []
         self.happened = Counter[str]()
-        self.uneven = False
+        self.uneven = self.cramped = False
         self.fates: deque[str] = deque()
         self.watch: Callable[[Member, LogRecord], None] | None = None
         self.cut: set[int] = set()
+        self.cuts: list[tuple[int, int, int, int]] = []
         self.changed_ms: dict[str, list[tuple[int, int]]] = {}
+        self.forgotten: dict[tuple[str, int], list[LogRecord]] = {}
         self.sent: dict[str, bytes] = {}
         self.dumps: list[Dump] = []
         self._names = iter(range(10_000))
@@ -439,14 +441,20 @@ class World:
         at = partition_of(lane, PARTITIONS) if partition is None else partition
         self.broker.append(TOPICS.intents, at, lane.encode(), value, UNSIGNED_HEADERS)
 
+    def retain(self, topic: str, partition: int, low: int) -> None:
+        """Retention takes everything before `low`; it is kept here for whoever judges the run."""
+        gone = [record for record in self.broker.read(topic, partition, 0, 10**9) if record.offset < low]
+        self.forgotten.setdefault((topic, partition), []).extend(gone)
+        self.broker.truncate_before(topic, partition, low)
+
     def everything(self, topic: str, partition: int) -> list[LogRecord]:
-        """All records of a partition."""
-        return self.broker.read(topic, partition, 0, 10**9)
+        """All records of a partition, those that retention took as well."""
+        return [*self.forgotten.get((topic, partition), ()), *self.broker.read(topic, partition, 0, 10**9)]
 
     def inputs_end(self, partition: int) -> int:
-        """Offset after the last input; transaction markers at the log's end are none."""
-        records = self.everything(TOPICS.intents, partition)
-        return records[-1].offset + 1 if records else 0
+        """Offset after the last input; transaction markers at the log's end are none, but retention leaves none out."""
+        records, low = self.everything(TOPICS.intents, partition), self.broker.bounds(TOPICS.intents, partition)[0]
+        return max(low, records[-1].offset + 1 if records else 0)
 
     def turn(self, spans_ms: Sequence[int] | None = None) -> None:
         self.clock.advance(self.random.choice(spans_ms or self.turn_ms))
@@ -524,8 +532,8 @@ class World:
         )
 
     def _stands(self, place: Place) -> bool:
-        """Is it in the log, as that is now?"""
-        records = self.broker.read(TOPICS.verdicts, place.header.partition, place.offset, 1)
+        """Is it in the log, as that is now, or was before retention?"""
+        records = self.everything(TOPICS.verdicts, place.header.partition)
         return place.offset < 0 or any(
             r.offset == place.offset and digest_of(r.value or b"") == place.digest for r in records
         )
