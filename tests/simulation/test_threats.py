@@ -10,8 +10,10 @@ from harness_stream.adapters.signing import UnsignedVerifier
 from harness_stream.cli.decision_log import DecisionLog
 from harness_stream.cli.log_verify import bundles_in
 from harness_stream.core.audit import Kind
+from harness_stream.core.partition import Phase
 from harness_stream.runtime.audit_run import AuditedRealm, AuditPorts, AuditRun
 from tests.simulation.test_regressions import AGENT, HOME, quiet, restarted, turns
+from tests.simulation.test_resume import resumed
 from tests.simulation.world import PARTITIONS, TOPICS
 
 VERIFIER = UnsignedVerifier()
@@ -92,3 +94,16 @@ def test_an_agent_that_speaks_for_another_is_denied_whatever_that_one_may():
     assert ask(world, "crm.read", "crm://b", by=other) == ("deny", {"not_speaker"})
     assert ask(world, "crm.read", "crm://b", by="enforcer-0")[0] == "approve"
     assert ask(world, "crm.read", "crm://b", by="enforcer-1") == ("deny", {"not_speaker"})
+
+
+def test_a_forged_checkpoint_halts_whoever_starts_from_it_and_is_resumed():
+    world = quiet()
+    assert ask(world, "crm.read", "crm://b")[0] == "approve"
+    turns(world, 600)
+    newest = world.everything(TOPICS.heads, HOME)[-1]
+    forged = orjson.dumps(orjson.loads(newest.value) | {"record_digest": "0" * 64})
+    world.broker.append(TOPICS.heads, HOME, newest.key, forged, newest.headers)
+    assert restarted(world).phase is Phase.HALTED
+    resumed(world)
+    turns(world, 4_000)
+    assert ask(world, "crm.read", "crm://b")[0] == "approve"
