@@ -188,10 +188,11 @@ class State:
         return self._open(unit) if values is None else values
 
     def _open(self, unit: str) -> Unit:
-        data = self._packed.pop(unit, None)
+        data = self._packed.get(unit)
         if data is None or self._decode is None:
             return {}
         values = self._base[unit] = self._decode(data)
+        del self._packed[unit]
         return values
 
     def units(self) -> Iterator[str]:

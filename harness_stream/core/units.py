@@ -147,6 +147,15 @@ def as_of(data: bytes) -> int | None:
     return None if said is None else int(said[1])
 
 
+_VERSIONED: Final = re.compile(rb'\{"v":(\d+),')
+
+
+def is_of_another_version(data: bytes) -> bool:
+    """Did an older or newer engine write this?"""
+    said = _VERSIONED.match(data)
+    return said is not None and int(said[1]) != VERSION
+
+
 def encode_change(change: Change, offset: int, unit: str) -> bytes:
     """A delta: what of the change the unit needs, and the decision-log offset it came from."""
     return orjson.dumps([offset, told(change) if unit.startswith(UNIT_PREFIX) else change])

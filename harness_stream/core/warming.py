@@ -67,6 +67,8 @@ class Warmup:
                 if isinstance(value, Kept):
                     state = value.state._replace(since=later(value.state.since, t))
                     self._counted.put(unit, key, Kept(value.until, state))
+                elif not _is_counted(key):
+                    self._counted.put(unit, key, later(value, t))
 
     def _begin(self, homes: Iterable[str]) -> None:
         """A group that something is counted in knows as little of what was before as one that nothing is counted in."""

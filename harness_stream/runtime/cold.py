@@ -14,7 +14,7 @@ from harness_stream.core.apply import change_of, units_of
 from harness_stream.core.counting import WARMUPS_KEY
 from harness_stream.core.fold import Place
 from harness_stream.core.state import PARTITION_UNIT
-from harness_stream.core.units import as_of, decode_unit, encode_change, replay_unit
+from harness_stream.core.units import as_of, decode_unit, encode_change, is_of_another_version, replay_unit
 from harness_stream.runtime.history import Readback, Tail
 from harness_stream.runtime.snapshots import PLACE_KEY, key_of
 from harness_stream.wire.decisions import read_body
@@ -89,7 +89,9 @@ class Cold:
                     yield
                     continue
                 key, stands = key_of(record, self._realm.incarnation), as_of(record.value or b"")
-                if key is not None and record.value is None:
+                if is_of_another_version(record.value or b""):
+                    continue
+                if key is not None and stands is None:  # ended, or damaged: what came before it is too old
                     furthest.pop(key.unit, None)
                     self._snapshots.dropped(key.unit)
                 elif key is not None and stands is not None and stands >= furthest.get(key.unit, stands):

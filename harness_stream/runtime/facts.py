@@ -17,7 +17,7 @@ from harness_stream.core.rules.language import TIMESPAN_MS_ANY
 from harness_stream.core.rules.windows import Windows
 from harness_stream.errors import InvalidInput
 from harness_stream.wire.decisions import digest_of
-from harness_stream.wire.rules_topic import Pushed, active_key, read_active
+from harness_stream.wire.rules_topic import Pushed, active_key, newer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,7 +128,7 @@ class RulesView:
         if key.startswith(b"bundle/") and record.value is not None:
             self._bundles.setdefault(digest_of(record.value), record.value)
         elif key == self._key:
-            self._wanted = read_active(record.value) or self._wanted
+            self._wanted = newer(self._wanted, record.value)
         self._view.passed(record.offset + 1)
         self._activate()
 

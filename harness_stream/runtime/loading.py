@@ -374,12 +374,17 @@ class Loader:
             windows = self._rules.windows(place.header.rules[0]) if place.header.rules else None
             if windows is not None:
                 yield from self._fetch_all(state, [PARTITION_UNIT], windows, head.verdict_offset, Signal.FAULT)
-        except (StateUnavailable, CannotLoadError, ValueError, KeyError, TypeError):
+        except CannotLoadError as error:
+            if error.signal is Signal.FAULT:  # it moved meanwhile; it may still be where to start from
+                raise
+            return None
+        except (StateUnavailable, ValueError, KeyError, TypeError):
             return None
         return Folded(place, state, stored=place.offset, epoch_seen=place.header.epoch)
 
     def _from_snapshots(self, ends: Ends, checkpoint: Body) -> Generator[None, None, Folded | None]:
-        units = yield from self._snapshots()
+        gathered = yield from self._snapshots()
+        units = gathered.units
         # A live owner may have gone on since `ends`, but no snapshot may be ahead of the log.
         end = (yield from self._bounds(self._realm.topics.verdicts, self._tail)).end
         if (furthest := max((unit.as_of for unit in units.values()), default=-1)) >= end:
@@ -392,11 +397,13 @@ class Loader:
         place = Place.from_json(values.pop(PLACE_KEY))
         if not self._reaches(place, ends, checkpoint):
             return None
+        if gathered.broken:
+            why = f"a snapshot cannot be read: {min(gathered.broken)}"
+            raise CannotLoadError(Signal.UNEXTENDABLE, why)
         ahead = {name: unit.as_of for name, unit in units.items() if unit.as_of > seal.as_of}
         return Folded(place, _state_of(values, units), epoch_seen=place.header.epoch, ahead=ahead)
 
-    def _snapshots(self) -> Generator[None, None, dict[str, Snapshot]]:
-        """Each unit's snapshot that stands furthest."""
+    def _snapshots(self) -> Generator[None, None, Gathered]:
         topic, tail, gathered = self._realm.topics.chains, Tail(), Gathered(self._realm.incarnation)
         self._reading.watch(topic, self._partition, tail)
         try:
@@ -410,7 +417,7 @@ class Loader:
                 yield
         finally:
             self._reading.drop(topic, self._partition)
-        return gathered.units
+        return gathered
 
     # --- folding ---
 

@@ -7,6 +7,7 @@ Phases that wait are generators, each returning the signal that ends it, so that
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from harness_stream.alarms import Alarm, sound
@@ -25,7 +26,7 @@ from harness_stream.runtime.readiness import RECREATED
 from harness_stream.runtime.snapshots import Snapshots
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
     from harness_stream.core.join import Tables
     from harness_stream.ports import Delivery, Ends, LogRecord
@@ -177,7 +178,8 @@ class Owner:
         if sent is None:
             return
         if self._deciding is not None:
-            self._deciding.delivered(sent, delivery)
+            with self._unpacking(self._deciding):
+                self._deciding.delivered(sent, delivery)
         elif sent.body["kind"] == "claim" and delivery.offset is None:
             self._fault = (Signal.FAULT, f"the claim's fate is unknown: {delivery.error}")
 
@@ -210,19 +212,22 @@ class Owner:
     def step(self) -> None:
         """Do what the phase asks for; never waits."""
         if self._deciding is not None:
-            self._fault = self._decide(self._deciding)
+            with self._unpacking(self._deciding):
+                self._deciding.step()
+            self._fault = self._deciding.fault
         elif self._fault is None:
             self._go_on()
         if self._fault is not None:
             (signal, why), self._fault = self._fault, None
             self._enter(signal, why)
 
-    def _decide(self, deciding: Deciding) -> tuple[Signal, str] | None:
+    @contextmanager
+    def _unpacking(self, deciding: Deciding) -> Iterator[None]:
+        """Whoever looks into a unit that was brought as bytes may find that it is none."""
         try:
-            deciding.step()
-        except CannotLoadError as error:  # a unit that was brought as bytes is none
-            return error.signal, error.why
-        return deciding.fault
+            yield
+        except CannotLoadError as error:
+            deciding.fail(error.signal, error.why)
 
     def _go_on(self) -> None:
         if self._task is None:

@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness_stream.core.state import PARTITION_UNIT, State, Unit
-from harness_stream.core.units import as_of, decode_part, encode_parts, forgotten
+from harness_stream.core.units import as_of, decode_part, encode_parts, forgotten, is_of_another_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -87,15 +87,17 @@ class Gathered:
 
     Attributes:
         units: unit → what is known of it.
+        broken: unit → epoch, of those whose newest record is no snapshot: what is known of them may be too old.
     """
 
     def __init__(self, incarnation: str) -> None:
         self._incarnation = incarnation
         self.units: dict[str, Snapshot] = {}
+        self.broken: dict[str, int] = {}
         self._pieces: dict[tuple[Key, int, int], dict[int, bytes]] = {}
 
     def take(self, record: LogRecord) -> None:
-        """The next record; one that is no snapshot is passed: the log knows what is missing.
+        """The next record.
 
         A tombstone ends whatever was said of its unit before: an operator resumed the partition without it.
         """
@@ -105,27 +107,41 @@ class Gathered:
         if record.value is None:
             self._forget(key.unit)
             return
+        if is_of_another_version(record.value):  # all that this one knows was written anew before it sealed anything
+            return
         if key.turn is None:
             stands = as_of(record.value)
-            if stands is not None:
-                self._keep(key.unit, Snapshot(stands, (record.value,)))
-            return
+            if stands is None:
+                self.broken[key.unit] = key.epoch
+                return
+            whole: Snapshot | None = Snapshot(stands, (record.value,))
+        else:
+            whole = self._together(key, record.value)
+        if whole is not None:
+            self._keep(key, whole)
+
+    def _together(self, key: Key, value: bytes) -> Snapshot | None:
+        """The unit, if this was the last of its pieces."""
         try:
-            part = decode_part(record.value)
+            part = decode_part(value)
         except ValueError:
-            return
+            self.broken[key.unit] = key.epoch
+            return None
         together = self._pieces.setdefault((key._replace(number=0), part.as_of, part.mark), {})
-        together[part.number] = record.value
-        if len(together) == part.of:
-            self._keep(key.unit, Snapshot(part.as_of, tuple(together[number] for number in sorted(together))))
+        together[part.number] = value
+        pieces = tuple(together[number] for number in sorted(together))
+        return Snapshot(part.as_of, pieces) if len(pieces) == part.of else None
 
     def _forget(self, unit: str) -> None:
         self.units.pop(unit, None)
+        self.broken.pop(unit, None)
         self._pieces = {piece: parts for piece, parts in self._pieces.items() if piece[0].unit != unit}
 
-    def _keep(self, unit: str, snapshot: Snapshot) -> None:
-        if unit not in self.units or snapshot.as_of >= self.units[unit].as_of:
-            self.units[unit] = snapshot
+    def _keep(self, key: Key, snapshot: Snapshot) -> None:
+        if key.epoch >= self.broken.get(key.unit, key.epoch):
+            self.broken.pop(key.unit, None)
+        if key.unit not in self.units or snapshot.as_of >= self.units[key.unit].as_of:
+            self.units[key.unit] = snapshot
 
 
 class Snapshots:

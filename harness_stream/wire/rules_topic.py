@@ -1,6 +1,7 @@
 """Records of the rules topic: bundles by their digests, and which one a realm decides by.
 
-Rule of this file: a record that cannot be read names nothing, so the one before it counts, for workers and people.
+Rule of this file: a record that cannot be read, or whose revision does not rise, names nothing, so the one before it
+counts, for workers and people.
 """
 
 from __future__ import annotations
@@ -57,5 +58,11 @@ def newest_active(records: Iterable[tuple[bytes | None, bytes | None]], rule_set
     name, newest = active_key(rule_set), None
     for key, value in records:
         if key == name:
-            newest = read_active(value) or newest
+            newest = newer(newest, value)
     return newest
+
+
+def newer(before: Pushed | None, value: bytes | None) -> Pushed | None:
+    """What is active once a record came after `before`."""
+    named = read_active(value)
+    return before if named is None or (before is not None and named.revision <= before.revision) else named

@@ -36,9 +36,9 @@ OF_A_LOST_UNIT = frozenset({"V1", "V3"})
 OF_A_CUT = frozenset({Kind.EPOCH, Kind.CHECKPOINT})
 
 
-def require(holds: object, invariant: str, what: object) -> None:
+def require(holds: object, invariant: str, what: object, partition: int | None = None) -> None:
     if not holds:
-        raise Violation(invariant, what)
+        raise Violation(invariant, what, partition)
 
 
 @functools.cache
@@ -55,7 +55,8 @@ def check(world: World) -> list[Report]:
     try:
         return _checked(world)
     except Violation as violation:
-        if violation.invariant not in OF_A_LOST_UNIT or not any(_unit_of_lost_history(world, *cut) for cut in world.cuts):
+        cuts = [cut for cut in world.cuts if cut[0] == violation.partition]
+        if violation.invariant not in OF_A_LOST_UNIT or not any(_unit_of_lost_history(world, *cut) for cut in cuts):
             raise
     world.tell("a lost history's unit came back")
     return []
@@ -102,7 +103,7 @@ def _checked(world: World) -> list[Report]:
         try:
             check_store(report, world.store, partition)
         except AssertionError as error:
-            raise Violation("V3", f"partition {partition}: {error}") from error
+            raise Violation("V3", f"partition {partition}: {error}", partition) from error
         hear(world, partition, report)
     return reports
 
@@ -121,9 +122,9 @@ def _audited(world: World, partition: int) -> Report:
         for finding in report.findings
         if finding.kind not in excused and (finding.kind is not Kind.COVERAGE or finding.offset not in resumes)
     ]
-    require(not findings, "V1", "\n".join(map(str, findings[:10])))
+    require(not findings, "V1", "\n".join(map(str, findings[:10])), partition)
     unproven = report.audit.answers.unproven
-    require(all(why.startswith(WITHOUT_FACTS) for why in unproven), "V1", unproven)
+    require(all(why.startswith(WITHOUT_FACTS) for why in unproven), "V1", unproven, partition)
     return report
 
 
@@ -166,7 +167,7 @@ def hear(world: World, partition: int, report: Report) -> None:
     """
     found, asked = complaints(world, partition, report)
     world.happened["asked of the oracle"] += asked
-    require(not found, "V3", "\n".join(["the oracle:", *found[:10]]))
+    require(not found, "V3", "\n".join(["the oracle:", *found[:10]]), partition)
 
 
 def _covered(world: World, partition: int, report: Report) -> set[int]:

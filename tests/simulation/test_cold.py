@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from harness_stream.core import limits
+from harness_stream.core.ids import ids_unit
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
 from harness_stream.core.state import PARTITION_UNIT
@@ -501,3 +502,43 @@ def test_a_cold_agent_is_not_judged_by_an_older_store_that_nobody_has_noticed_ye
     world.store.restore(older)
     assert counted(read(world)) == [6, 6]
     recomputed(world)
+
+
+def newest_snapshot(world: World, unit: str) -> Any:
+    return next(r for r in reversed(world.everything(TOPICS.chains, HOME)) if f"/{unit}@".encode() in (r.key or b""))
+
+
+def test_a_snapshot_that_was_cut_short_halts_instead_of_forgetting(caplog: pytest.LogCaptureFixture) -> None:
+    world = world_with()
+    read(world)
+    snapshot(world)
+    newest = newest_snapshot(world, UNIT)
+    world.broker.append(TOPICS.chains, HOME, newest.key, newest.value[:-5])
+    world.crash(0)
+    world.store.flush()
+    turns(world, 4_000)
+    assert owner(world).phase is Phase.HALTED
+    assert f"a snapshot cannot be read: {UNIT}" in caplog.text
+
+
+def test_a_damaged_unit_that_is_only_written_to_halts_as_well() -> None:
+    """An approval remembers its intent's id without looking it up."""
+    ask = "rules:\n  - {id: ask, effect: hold, when: 'intent.action == \"search.query\"'}"
+    world = world_with(FEW.replace("rules:", ask, 1))
+    sent = orjson.loads(world.send(by=AGENT, agent_id=AGENT, action="search.query", resources=[], measures={}))
+    turns(world, 100)
+    held = next(
+        r
+        for r in world.everything(TOPICS.verdicts, HOME)
+        if orjson.loads(r.value or b"{}").get("intent_id") == sent["intent_id"]
+    )
+    snapshot(world)
+    unit = ids_unit(sent["intent_id"])
+    broken = newest_snapshot(world, unit)
+    world.broker.append(TOPICS.chains, HOME, broken.key, broken.value.replace(b'"items":[[["', b'"items":[[["no-'))
+    assert rebuilt(world).state.packed(unit) is not None
+    digest = hashlib.sha256(held.value or b"").hexdigest()
+    answer = {"type": "approval", "by": "approver-0", "approval_id": world.uuid7(), "decision": "approve"}
+    world._say(AGENT, **answer, declassify=[], hold_digest=digest, hold_offset=held.offset)
+    turns(world, 50)
+    assert owner(world).phase is Phase.HALTED

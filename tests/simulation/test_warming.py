@@ -10,10 +10,12 @@ import pytest
 
 from harness_stream.adapters.memory.broker import Fate
 from harness_stream.core.apply import change_of
-from harness_stream.core.counting import WARMUPS_KEY
+from harness_stream.core.chain import AGENT_KEY, Agent
+from harness_stream.core.counting import WARMUPS_KEY, switched, warm
 from harness_stream.core.fold import Place
-from harness_stream.core.groups import Kept
+from harness_stream.core.groups import Kept, window_of
 from harness_stream.core.lanes import partition_of
+from harness_stream.core.state import State, agent_unit
 from harness_stream.core.warming import Warmup
 from harness_stream.runtime import takeover, warming
 from harness_stream.runtime.deciding import BATCH_RECORDS_MAX
@@ -431,3 +433,36 @@ def test_warming_ends_though_every_turn_publishes_a_whole_batch() -> None:
             break
         warm.published(published)
     assert warm.ready
+
+
+PER_CHAIN = (
+    BEFORE
+    + """
+  - id: reads-in-a-chain
+    effect: deny
+    when: reads
+    correlation: {type: event_count, rules: [reads], group-by: [chain_id], timespan: 1h, condition: {gt: 3}}
+"""
+)
+
+
+def test_a_group_that_nothing_was_counted_in_knows_nothing_of_what_retention_took_either() -> None:
+    """An agent with two chains: one was counted, the other's events were in what retention took."""
+    world = world_with()
+    reads(world, 5)
+    partition = partition_of(AGENTS["agent-1"], PARTITIONS)
+    verdicts = [b for b in bodies(world, partition) if b["kind"] == "verdict"]
+    middle = Place.genesis("i1", partition)
+    middle = middle._replace(offset=3, header=middle.header._replace(t=verdicts[0]["t"]))
+    old, new = compiled(bundle(BEFORE)), compiled(bundle(PER_CHAIN))
+    warmup, change = Warmup(new, middle), change_of(verdicts[1], "")
+    assert change is not None
+    warmup.take(change)
+    t = verdicts[3]["t"]
+    warmup.forget_before(t)
+    state, unit = State(), agent_unit("agent-1")
+    state.put(unit, AGENT_KEY, Agent(windows_for=0))
+    switched(state, old, new, t, 3, warmup)
+    warm(state, unit, new)
+    [spec] = new.specs
+    assert [window_of(state, spec, unit, (chain,), t).since for chain in ("agent:agent-1", "case-1")] == [t, t]

@@ -164,9 +164,9 @@ SETTLED_LOOK_TURNS = 4
 class Violation(AssertionError):  # noqa: N818  what it is, not that it is an error
     """One invariant does not hold."""
 
-    def __init__(self, invariant: str, what: object) -> None:
+    def __init__(self, invariant: str, what: object, partition: int | None = None) -> None:
         super().__init__(f"{invariant}: {what}")
-        self.invariant = invariant
+        self.invariant, self.partition = invariant, partition
 
 
 class SteppedClock:

@@ -11,6 +11,8 @@ from harness_stream.core.rules.compile import load
 from harness_stream.errors import InvalidInput
 from harness_stream.ports import Ends, LogRecord
 from harness_stream.runtime.facts import COMPILED_MAX, RulesView, compiled
+from harness_stream.wire.decisions import digest_of
+from harness_stream.wire.rules_topic import Pushed, newest_active
 
 BROKEN = b'{"rule_set": "production"}'
 
@@ -141,3 +143,14 @@ def test_bytes_under_the_name_of_a_bundle_that_is_not_theirs_are_that_bundle_to_
     assert view.active is None
     assert view.windows(digest) is None
     assert "is not in the rules topic" in view.problem
+
+
+def test_workers_and_people_name_the_same_set_when_a_revision_falls():
+    view, bundles = RulesView("production", load=lambda data: data), (b"A", b"B")
+    for data in bundles:
+        told(view, "bundle/x", data)
+    named = [(b"active/production", Pushed(digest_of(d), r).encode()) for d, r in zip(bundles, (5, 3), strict=True)]
+    for key, value in named:
+        told(view, key.decode(), value)
+    shown = newest_active(named, "production")
+    assert (shown.digest, shown.revision) == view.active == (digest_of(b"A"), 5)

@@ -8,7 +8,7 @@ from harness_stream.core import limits
 from harness_stream.core.fold import Place
 from harness_stream.core.ids import Remembered
 from harness_stream.core.state import PARTITION_UNIT, State
-from harness_stream.core.units import decode_parts
+from harness_stream.core.units import decode_parts, encode_parts, encode_unit
 from harness_stream.ports import LogRecord
 from harness_stream.runtime.snapshots import Gathered, Key, Snapshots, key_of
 from harness_stream.runtime.telemetry import NullMetrics
@@ -168,3 +168,38 @@ def test_a_store_that_is_away_for_long_keeps_nothing_that_ended_in_memory(cycles
     cycles.state.put(UNIT, ("id", "agent-1", "x"), Remembered("", PLACE.header.t - 1, "approve", "", 0, None, None))
     cycles.run()
     assert list(cycles.state.confirmed(UNIT)) == [("since", "w", 1)]
+
+
+DAMAGES = [lambda data: data[:-5], lambda data: b"", lambda data: data.replace(b'"as_of"', b'"is_of"')]
+
+
+def taken(*records):
+    found = Gathered("i")
+    for offset, (key, value) in enumerate(records):
+        found.take(LogRecord("chains", 0, offset, key.encode("i"), value, 0))
+    return found
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_record_is_told_until_a_whole_one_comes(damage):
+    older, newer = encode_unit({}, 5, 0), encode_unit({}, 9, 0)
+    assert taken((Key(UNIT, 1), older), (Key(UNIT, 1), damage(newer))).broken == {UNIT: 1}
+    assert taken((Key(UNIT, 2), damage(newer)), (Key(UNIT, 1), older)).broken == {UNIT: 2}, "a former owner's late one"
+    assert taken((Key(UNIT, 1), damage(newer)), (Key(UNIT, 2), newer)).broken == {}
+    assert taken((Key(UNIT, 1), damage(newer)), (Key(UNIT, 1), None)).broken == {}, "an operator ended it"
+
+
+def test_a_damaged_piece_is_told(monkeypatch):
+    monkeypatch.setattr(limits, "PART_BYTES_MAX", 200)
+    values = {("id", "a", str(n)): Remembered("d" * 20, 9_000, "approve", "v" * 20, 5, None, None) for n in range(5)}
+    pieces = encode_parts(values, 9, 0, 77)
+    whole = [(Key(UNIT, 1, number, 0), piece) for number, piece in enumerate(pieces)]
+    assert len(whole) > 1
+    assert taken(*whole).broken == {}
+    assert taken((whole[0][0], whole[0][1].replace(b'[[["id', b'[[["no')), *whole[1:]).broken == {UNIT: 1}
+
+
+def test_another_version_is_none_of_ours():
+    data = encode_unit({}, 5, 0)
+    found = taken((Key(UNIT, 1), data.replace(b'"v":4', b'"v":3')))
+    assert (found.units, found.broken) == ({}, {})

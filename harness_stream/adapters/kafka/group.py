@@ -145,8 +145,8 @@ class KafkaInputConsumer:
         if self._closed:
             return
         self._closed = True
-        if self._queries.collect():  # a long turn before this one may have left them lying
-            self._heard_ms = self._clock.elapsed_ms()
+        # A long turn before this one may have left answers lying.
+        self._heard_ms = max([self._heard_ms, *(ends.asked_at_ms for ends in self._queries.collect())])
         self._queries.close()
         self._release()
         # A client that is dropped unclosed is closed by its destructor, which waits as long.
