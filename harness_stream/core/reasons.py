@@ -109,7 +109,9 @@ class Client(StrEnum):
     CLOSED = "closed"
 
 
-SECURITY_EVENTS: Final[frozenset[str]] = frozenset({Reject.WRONG_PARTITION, Reject.ID_REUSED, Refuse.BYPASS})
+SECURITY_EVENTS: Final[frozenset[str]] = frozenset(
+    {Reject.WRONG_PARTITION, Reject.ID_REUSED, Refuse.BYPASS, Garbage.NOT_AUTHENTIC}
+)
 """Answers behind which somebody may have gone around the harness, or tried to."""
 
 EXPLAIN: dict[str, str] = {

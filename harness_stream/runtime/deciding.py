@@ -481,6 +481,8 @@ def _count_record(metrics: Metrics, body: Mapping[str, Any]) -> None:
     elif kind == "skip":
         metrics.count("harness_inputs_total", body["count"], kind="garbage")
         metrics.count("harness_skips_total", reason=body["reason"])
+        for told in body["offsets"]:  # the first sixteen, which is enough to be woken by
+            _count_security(metrics, told["reason"])
     else:
         metrics.count("harness_inputs_total", kind=body["event_type"])
         _count_security(metrics, body["reason"])
