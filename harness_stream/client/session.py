@@ -150,7 +150,7 @@ class Session:
         if not self._signer.speaks_for(mandate.by):
             raise CallerError(
                 f"the mandate is by `{mandate.by}`, and this process has no keys of it; nothing was published",
-                hint="give its credentials file as `orchestrator` in the agent's credentials",
+                hint="put the `keys` of its own credentials file under its name into `others` of these credentials",
             )
         subject = f"the mandate of chain `{mandate.chain_id}`"
         return mandate.chain_id, self.enforcer.submit(

@@ -210,10 +210,10 @@ def _read_signature(texts: dict[str, str]) -> Signature | None:
     if alg is None:
         return None
     try:
-        sig, proof, cert = (from_base64url(texts.get(name, "")) for name in (HS_SIG, HS_PROOF, HS_CERT))
+        raw = [from_base64url(texts[name]) if name in texts else b"" for name in (HS_SIG, HS_PROOF, HS_CERT)]
     except ValueError:
         return None
-    return Signature(alg=alg, kid=texts.get(HS_KID, ""), sig=sig, proof=proof, cert=cert)
+    return Signature(alg, texts.get(HS_KID, ""), *raw)
 
 
 def base64url(data: bytes) -> bytes:

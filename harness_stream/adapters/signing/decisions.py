@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness_stream.adapters.signing import merkle
 from harness_stream.adapters.signing.framing import BATCH_DOMAIN, Bound, framed, number
-from harness_stream.wire.cloudevents import ALG_BATCH, Signature, signature_headers
+from harness_stream.wire.cloudevents import ALG_BATCH, HS_PROOF, Signature, base64url, signature_headers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,8 +49,8 @@ class SignedDecisions:
             return []
         root, proofs = merkle.tree([bytes.fromhex(digest) for digest in digests])
         sig = self._private.sign(batch_statement(self._bound, partition, len(digests), root))
-        kid, cert = self._certificate.kid, self._packed
-        return [signature_headers(Signature(ALG_BATCH, kid, sig, proof.packed(), cert)) for proof in proofs]
+        shared = signature_headers(Signature(ALG_BATCH, self._certificate.kid, sig, cert=self._packed))
+        return [[*shared, (HS_PROOF, base64url(proof.packed()))] for proof in proofs]
 
 
 def batch_statement(bound: Bound, partition: int, size: int, root: bytes) -> bytes:

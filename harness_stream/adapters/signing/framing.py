@@ -49,6 +49,11 @@ def number(value: int) -> bytes:
     return _NUMBER.pack(value)
 
 
-def input_parts(bound: Bound, topic: str, lane: str, value: bytes) -> tuple[bytes, ...]:
-    """What an input's MAC or signature is over."""
-    return (*bound.parts(), topic.encode(), lane.encode(), value)
+def input_frame(domain: bytes, bound: Bound, topic: str, lane: str) -> bytes:
+    """What an input's MAC or signature is over, but for its value: the same for all of a lane's inputs."""
+    return framed(domain, (*bound.parts(), topic.encode(), lane.encode()))
+
+
+def with_value(frame: bytes, value: bytes) -> bytes:
+    """An input's whole statement."""
+    return b"".join((frame, _LENGTH.pack(len(value)), value))

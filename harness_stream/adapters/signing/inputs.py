@@ -8,19 +8,18 @@ intent needs and costs a tenth of a signature; what a person or an orchestrator 
 from __future__ import annotations
 
 import hmac
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from harness_stream.adapters.signing.framing import INPUT_DOMAIN, MAC_DOMAIN, Bound, framed, input_parts
-from harness_stream.adapters.signing.keys import kid_of, mac_key, public_of
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from harness_stream.adapters.signing.framing import INPUT_DOMAIN, MAC_DOMAIN, Bound, input_frame, with_value
+from harness_stream.adapters.signing.keys import kid_of, mac_key, public_of, raw_of
 from harness_stream.errors import CallerError
 from harness_stream.wire.cloudevents import ALG_ED25519, ALG_MAC, Signature, signature_headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
     from harness_stream.ports import Headers, InputKind
 
@@ -33,11 +32,21 @@ ALG_OF: Final[Mapping[InputKind, str]] = {
 """What each kind of input must carry; no other counts, so nobody can choose the weaker one."""
 
 
+DOMAIN_OF: Final[Mapping[str, bytes]] = {ALG_MAC: MAC_DOMAIN, ALG_ED25519: INPUT_DOMAIN}
+"""Algorithm → first part of the statement it is over."""
+
+
 class Speaker(NamedTuple):
     """One identity's private keys: for MACs, and for signatures."""
 
     exchange: X25519PrivateKey
     sign: Ed25519PrivateKey
+
+
+def speaker_of(exchange: str, sign: str) -> Speaker:
+    """A speaker from its keys' texts (raises ValueError as `keys.raw_of`)."""
+    own = X25519PrivateKey.from_private_bytes(raw_of(exchange))
+    return Speaker(own, Ed25519PrivateKey.from_private_bytes(raw_of(sign)))
 
 
 class _Ready(NamedTuple):
@@ -79,16 +88,15 @@ class SignedInputs:
         if speaker is None:
             hint = "give the credentials file that its enrolment made"
             raise CallerError(f"this process has no keys of `{by}`", hint=hint)
-        parts = input_parts(self._bound, topic, lane, value)
+        statement = with_value(input_frame(DOMAIN_OF[ALG_OF[kind]], self._bound, topic, lane), value)
         if ALG_OF[kind] == ALG_MAC:
-            return signature_headers(Signature(ALG_MAC, speaker.mac_kid, mac(speaker.mac_key, parts)))
-        sig = speaker.sign.sign(framed(INPUT_DOMAIN, parts))
-        return signature_headers(Signature(ALG_ED25519, speaker.sign_kid, sig))
+            return signature_headers(Signature(ALG_MAC, speaker.mac_kid, mac(speaker.mac_key, statement)))
+        return signature_headers(Signature(ALG_ED25519, speaker.sign_kid, speaker.sign.sign(statement)))
 
 
-def mac(key: bytes, parts: tuple[bytes, ...]) -> bytes:
+def mac(key: bytes, statement: bytes) -> bytes:
     """HMAC-SHA256 (RFC 2104) over an input's statement."""
-    return hmac.digest(key, framed(MAC_DOMAIN, parts), sha256)
+    return hmac.digest(key, statement, "sha256")
 
 
 def _ready(bound: Bound, pdp: bytes, speaker: Speaker) -> _Ready:

@@ -270,7 +270,7 @@ class TestConnecting:
             HarnessSync.connect("nowhere.json")
 
     def test_a_realm_that_is_not_dev_is_refused_for_want_of_keys(self):
-        with pytest.raises(ConfigError, match="signed realms"), HarnessSync.connect(agent="a"):
+        with pytest.raises(ConfigError, match="have to be signed"), HarnessSync.connect(agent="a"):
             pytest.fail("connected")
 
     def test_without_a_broker_connecting_is_unreachable(self, monkeypatch):
