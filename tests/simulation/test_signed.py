@@ -105,6 +105,25 @@ def test_nobody_speaks_with_another_ones_keys() -> None:
     assert [told["reason"] for body in decided(world, "skip") for told in body["offsets"]] == ["not_authentic"]
 
 
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("first_signed", [True, False])
+def test_a_worker_of_the_other_kind_claims_nothing_in_a_log_that_has_begun(first_signed: bool, stored: bool) -> None:
+    world = Quiet(1, workers=1, signed=first_signed)
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    written = len(world.everything(TOPICS.verdicts, HOME))
+    world.signed = not first_signed
+    if not stored:
+        world.store.clear(HOME)
+    world.crash(0)
+    for _ in range(2_000):
+        world.turn()
+    owner = world.members[0].worker.owners[HOME]
+    assert owner.phase is Phase.HALTED
+    assert "is authentic here" in owner.why
+    assert len(world.everything(TOPICS.verdicts, HOME)) == written
+
+
 def test_a_worker_whose_certificate_has_ended_halts_and_a_new_one_lets_it_go_on() -> None:
     world = world_of(epochs=(1, 1))
     world.send(agent_id=AGENT, by=AGENT)
