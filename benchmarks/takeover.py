@@ -1,13 +1,14 @@
 """How long a partition is without an owner: a worker's start, from each of the places it may start from.
 
     python benchmarks/takeover.py                     about a minute; needs neither Kafka nor Redis
+    python benchmarks/takeover.py --agents 50000      a partition that knows many agents, of which few act
     python benchmarks/takeover.py --records 2000 --rounds 1 --json out.json
 
 A worker judges intents and goes away without a word; the next one starts on the same logs. Measured is the CPU time of
 its loop until it decides in every partition, on the memory log, so that only our own work counts: from a store that
 stands so many records behind, from snapshots with as many records after them, and from the log's first record. The
-floor reads the same records in the same round: digest and JSON of each. Numbers belong to the machine, ratios to the
-code.
+floor reads the same records in the same round: digest and JSON of each. A rate counts what was read, snapshots as well.
+Numbers belong to the machine, ratios to the code.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import json
 import statistics
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from in_process import STEPS_MAX, TOPICS, broker_with, covered, fill, turn_until, worker
 from realm import PARTITIONS
@@ -44,15 +45,28 @@ def main(words: Sequence[str] | None = None) -> None:
     rounds = [_round(asked.agents, asked.records) for _ in range(asked.rounds)]
     print(f"{asked.records:,} records over {PARTITIONS} partitions, {asked.agents:,} agents; median of {asked.rounds}")
     for name in rounds[0]:
-        seconds = statistics.median(found[name] for found in rounds)
-        floor = statistics.median(found["floor"] for found in rounds)
-        rate = asked.records / seconds
-        print(f"  {name:<24} {seconds:6.2f} s of CPU   {rate:9,.0f} records/s   {seconds / floor:5.1f} x the floor")
+        seconds = statistics.median(found[name].seconds for found in rounds)
+        ratio = statistics.median(found[name].rate / found["floor"].rate for found in rounds)
+        records, rate = rounds[0][name].records, statistics.median(found[name].rate for found in rounds)
+        print(f"  {name:<24} {seconds:6.2f} s of CPU for {records:7,} {rate:9,.0f}/s  {ratio:5.2f} of the floor's rate")
     if asked.json:
-        Path(asked.json).write_text(json.dumps({"settings": vars(asked), "rounds": rounds}, indent=1) + "\n", "utf-8")
+        told = [{name: read._asdict() for name, read in found.items()} for found in rounds]
+        Path(asked.json).write_text(json.dumps({"settings": vars(asked), "rounds": told}, indent=1) + "\n", "utf-8")
 
 
-def _round(agents: int, records: int) -> dict[str, float]:
+class Read(NamedTuple):
+    """So many records in so much CPU time."""
+
+    records: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Records per second of CPU time."""
+        return self.records / self.seconds
+
+
+def _round(agents: int, records: int) -> dict[str, Read]:
     clock = ManualClock(time.time_ns() // 1_000_000)
     broker, store = broker_with(clock, agents), MemoryStateStore()
     first = worker(broker, clock, store, snapshot_ms=OFTEN_MS)
@@ -65,10 +79,12 @@ def _round(agents: int, records: int) -> dict[str, float]:
     second = _started(broker, clock, behind, "b" * 32)
     fill(broker, agents, records)
     turn_until(second, clock, lambda: covered(second) >= agents + records)
+    snapshots = sum(len(broker.read(TOPICS.chains, p, 0, STEPS_MAX)) for p in range(PARTITIONS))
+    empty = MemoryStateStore().snapshot()
     return {
         "floor": _floor(broker),
-        "store, behind": _start_s(broker, clock, behind, "c" * 32),
-        "snapshots, and the log": _start_s(broker, clock, MemoryStateStore().snapshot(), "d" * 32),
+        "store, behind": Read(records, _start_s(broker, clock, behind, "c" * 32)),
+        "snapshots, and the log": Read(snapshots + records, _start_s(broker, clock, empty, "d" * 32)),
     }
 
 
@@ -86,12 +102,12 @@ def _start_s(broker: MemoryBroker, clock: ManualClock, stored: Dump, name: str) 
     return time.process_time() - began
 
 
-def _floor(broker: MemoryBroker) -> float:
+def _floor(broker: MemoryBroker) -> Read:
     records = [r for p in range(PARTITIONS) for r in broker.read(TOPICS.verdicts, p, 0, STEPS_MAX)]
     began = time.process_time()
     for record in records:
         read_body(record.value)
-    return time.process_time() - began
+    return Read(len(records), time.process_time() - began)
 
 
 def _arguments() -> argparse.ArgumentParser:

@@ -72,6 +72,9 @@ class Incarnations(Protocol):
     def known(self) -> Known | None:
         """The newest answer; None before the first."""
 
+    def close(self) -> None:
+        """Free everything; nothing is asked afterwards."""
+
 
 class LogReader(Protocol):
     """Reads any partitions without a group, from offsets that the caller names (read_uncommitted)."""

@@ -14,6 +14,7 @@ import typer
 
 from harness_stream.cli.flags import takes
 from harness_stream.errors import HarnessError, ProtocolError, StateUnavailable
+from harness_stream.wire.rules_topic import bundle_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,7 +169,7 @@ def _windows(reader: LogReader, topic: str, digest: str) -> Windows:
     from harness_stream.wire.decisions import digest_of  # noqa: PLC0415  same
 
     for record in read_to_end(reader, topic, 0, SystemClock()):
-        if record.key == f"bundle/{digest}".encode() and record.value and digest_of(record.value) == digest:
+        if record.key == bundle_key(digest) and record.value and digest_of(record.value) == digest:
             return Windows(from_bundle(record.value, timespan_ms_max=TIMESPAN_MS_ANY))
     raise ProtocolError(f"the rule bundle {digest[:12]} that decides is not in `{topic}`", hint="push it again")
 

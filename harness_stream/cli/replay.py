@@ -1,40 +1,40 @@
 """`harness replay`: what would these rules have decided on these events? Rule authors' first tool (DESIGN §10).
 
 Rule of this file: it puts together what options ask for. Events come from `replay_file` or `replay_log`, deciding is
-`runtime.replay`'s, and what is shown is made by `replay_output` or `replay_compare`.
+`runtime.replay`'s, by whom says `replay_rules`, and what is shown is made by `replay_output` or `replay_compare`.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, closing
+from contextlib import closing, contextmanager
 
 # typer reads the annotations of commands at run time.
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  isort: skip
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from harness_stream.cli.flags import takes
-from harness_stream.cli.rules_check import overrides, read_rules, show
+from harness_stream.cli.replay_rules import THE_LOG, rules_asked
+from harness_stream.cli.rules_check import EXIT_MISTAKES, show
 from harness_stream.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from harness_stream.cli.replay_compare import Comparison
     from harness_stream.cli.replay_file import FileSource
     from harness_stream.cli.replay_log import LogSource
     from harness_stream.cli.replay_output import Bodies
     from harness_stream.cli.replay_part import Part
+    from harness_stream.cli.replay_rules import Rules
     from harness_stream.config import Settings
     from harness_stream.core.join import Tables
-    from harness_stream.core.rules.windows import Windows
     from harness_stream.core.tables import Row
     from harness_stream.ports import Clock, LogReader
 
 EXIT_NO: Final = 1
-EXIT_MISTAKES: Final = 2
-THE_LOG: Final = "log"
-"""As the value of `--compare`: what was really decided."""
 
 _PART: Final = "Which part of the log (with --from-log)"
 
@@ -108,21 +108,9 @@ def replay(
 
     part = Part(since, tuple(first or ()), tuple(last or ()), tuple(partition or ()), agent, lane, history)
     _require_sense(events, tables, compare, part, from_log=from_log)
-    after = _windows(rules, set_ or [], settings)
-    before = None if compare in {None, THE_LOG} else _windows(Path(str(compare)), [], settings)
-    shown = (
-        _bodies(summary=summary, json=json)
-        if compare is None
-        else _comparison(after, before, summary=summary, json=json)
-    )
-    with ExitStack() as stack:
-        if from_log:
-            reader = _reader(stack, settings)
-            source: FileSource | LogSource = _from_log(
-                part, settings, reader, after, before, tables, against_log=compare == THE_LOG
-            )
-        else:
-            source = _from_file(str(events), settings, after, before, tables)
+    asked = rules_asked(rules, set_ or [], compare, settings)
+    shown = _shown(asked, summary=summary, json=json)
+    with _source(events, part, settings, asked, tables) as source:
         for event in source.events():
             shown.add(event)
     shown.finish(source.told(), source.told_lines())
@@ -152,31 +140,27 @@ def _require_sense(events: str | None, tables: Path | None, compare: str | None,
         )
 
 
-def _bodies(*, summary: bool, json: bool) -> Bodies:
-    from harness_stream.cli.replay_output import Bodies  # noqa: PLC0415  orjson is slow to load, `--help` is not
+def _shown(asked: Rules, *, summary: bool, json: bool) -> Bodies | Comparison:
+    from harness_stream.cli.replay_compare import Comparison  # noqa: PLC0415  orjson is slow to load, `--help` is not
+    from harness_stream.cli.replay_output import Bodies  # noqa: PLC0415  same
 
+    if asked.compared:
+        return Comparison(summary=summary, json=json, shared=asked.shared)
     return Bodies(summary=summary, json=json)
 
 
-def _comparison(after: Windows, before: Windows | None, *, summary: bool, json: bool) -> Comparison:
-    from harness_stream.cli.replay_compare import Comparison  # noqa: PLC0415  only comparing needs it
+@contextmanager
+def _source(
+    file: str | None, part: Part, settings: Settings, asked: Rules, tables: Path | None
+) -> Iterator[FileSource | LogSource]:
+    """Events of the file, without one of the real log."""
+    if file is not None:
+        yield _from_file(file, settings, asked, tables)
+        return
+    from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  the client is slow to load
 
-    specs = [*after.specs, *(before.specs if before else ())]
-    shared = any({"agent_id", "chain_id"}.isdisjoint(spec.group_by) for spec in specs)
-    return Comparison(summary=summary, json=json, shared=shared)
-
-
-def _windows(file: Path, sets: list[str], settings: Settings) -> Windows:
-    from harness_stream.core.rules import inspect  # noqa: PLC0415  CEL is slow to load, `--help` is not
-    from harness_stream.core.rules.windows import Windows  # noqa: PLC0415  same
-
-    limit_ms = settings.max_timespan_ms
-    program, mistakes = inspect(read_rules(file), str(file), overrides(sets), timespan_ms_max=limit_ms)
-    for mistake in mistakes:
-        typer.echo(show(mistake), err=True)
-    if program is None:
-        raise typer.Exit(EXIT_MISTAKES)
-    return Windows(program)
+    with closing(KafkaReader(settings.bootstrap)) as reader:
+        yield _from_log(part, settings, reader, asked, tables)
 
 
 def _rows(folder: Path) -> list[tuple[str, Row]]:
@@ -190,44 +174,26 @@ def _rows(folder: Path) -> list[tuple[str, Row]]:
     return [(row.table, row.row) for row in found.rows]
 
 
-def _from_file(
-    name: str, settings: Settings, after: Windows, before: Windows | None, tables: Path | None
-) -> FileSource:
+def _from_file(name: str, settings: Settings, asked: Rules, tables: Path | None) -> FileSource:
     from harness_stream.cli.replay_file import FileSource  # noqa: PLC0415  pydantic is slow to load
     from harness_stream.runtime.replay import Replay  # noqa: PLC0415  same
 
     rows = [] if tables is None else _rows(tables)
-    old = None if before is None else Replay(before, rows, settings.realm)
-    return FileSource(name, Replay(after, rows, settings.realm), old)
+    before = None if asked.before is None else Replay(asked.before, rows, settings.realm)
+    return FileSource(name, Replay(asked.after, rows, settings.realm), before)
 
 
-def _reader(stack: ExitStack, settings: Settings) -> LogReader:
-    from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  the client is slow to load
-
-    return stack.enter_context(closing(KafkaReader(settings.bootstrap)))
-
-
-def _from_log(
-    part: Part,
-    settings: Settings,
-    reader: LogReader,
-    after: Windows,
-    before: Windows | None,
-    folder: Path | None,
-    *,
-    against_log: bool,
-) -> LogSource:
+def _from_log(part: Part, settings: Settings, reader: LogReader, asked: Rules, folder: Path | None) -> LogSource:
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the client is slow to load, `--help` is not
     from harness_stream.adapters.kafka.admin import incarnation  # noqa: PLC0415  same
     from harness_stream.adapters.signing.pairs import keys_of  # noqa: PLC0415  same
-    from harness_stream.cli.replay_log import Rules, find  # noqa: PLC0415  same
+    from harness_stream.cli.replay_log import find  # noqa: PLC0415  same
 
     keys_of(settings)
     clock = SystemClock()
     incarnation(settings)  # a missing topic is said at once, not after the tables' silence
     tables = _tables_now(settings, reader, clock) if folder is None else _tables_of(_rows(folder))
-    rules = Rules(after, before, against_log)
-    return find(part, settings, reader, clock, tables, rules, from_tables=folder is not None)
+    return find(part, settings, reader, clock, tables, asked, from_tables=folder is not None)
 
 
 def _tables_of(rows: list[tuple[str, Row]]) -> Tables:

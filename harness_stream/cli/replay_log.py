@@ -29,10 +29,10 @@ from harness_stream.wire.topics import Topics
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from harness_stream.cli.replay_rules import Rules
     from harness_stream.config import Settings
     from harness_stream.core.fold import Body
     from harness_stream.core.join import Tables
-    from harness_stream.core.rules.windows import Windows
     from harness_stream.ports import Clock, LogReader, Verifier
 
 # A partition at rest writes a checkpoint every hour (ARCHITECTURE 22), and one minute later it is surely there.
@@ -157,21 +157,6 @@ class LogSource:
     def _note(self, text: str) -> None:
         self.notes.append(text)
         typer.echo(text, err=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Who decides: `after`, compared with `before`, with the real log, or with nothing."""
-
-    after: Windows
-    before: Windows | None = None
-    against_log: bool = False
-
-    @property
-    def reach_ms(self) -> int:
-        """The longest window."""
-        specs = [*self.after.specs, *(self.before.specs if self.before else ())]
-        return max((spec.timespan_ms for spec in specs), default=0)
 
 
 def find(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json as json_format
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import orjson
@@ -23,6 +23,7 @@ from harness_stream.cli.rules_watch import states
 from harness_stream.core.rules.mistakes import WARNING, Code
 from harness_stream.errors import BrokerUnavailable, CallerError, HarnessError
 from harness_stream.runtime.to_end import SILENCE_MS_MAX, read_to_end
+from harness_stream.wire.rules_topic import Pushed, active_key, bundle_key, newest_active
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,15 +47,6 @@ EXIT_UNUSABLE: Final = 1
 
 UNUSABLE_HINT: Final = "push a set that the workers load, or the former file again: it gets a higher revision"
 WARM_HINT: Final = "push the same file again without --now: its windows are then counted from the log"
-
-
-@dataclass(frozen=True, slots=True)
-class Pushed:
-    """What the rules topic names as active; `now`: to be switched to without warming its windows."""
-
-    digest: str
-    revision: int
-    now: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +238,7 @@ def status(*, settings: Settings, json: Json = False) -> None:
     topics, clock = _topics(settings), SystemClock()
     require_topics(settings.bootstrap, [topics.rules, topics.heads])
     with closing(KafkaReader(settings.bootstrap)) as reader:
-        active = _active(list(read_to_end(reader, topics.rules, 0, clock)), settings.rule_set)
+        active = _active(list(read_to_end(reader, topics.rules, 0, clock)), settings)
         heads = _heads(settings, reader, clock)
     report = report_of(settings.rule_set, active, heads)
     typer.echo(json_format.dumps(report) if json else status_text(report))
@@ -261,7 +253,7 @@ def report_of(rule_set: str, active: Pushed | None, heads: Heads) -> dict[str, A
     return {
         "ok": not unusable,
         "rule_set": rule_set,
-        "active": None if active is None else asdict(active),
+        "active": None if active is None else active._asdict(),
         "hint": UNUSABLE_HINT if unusable else warm_hint,
         "partitions": {str(p): None if head is None else head.get("rules") for p, head in heads.items()},
         "next": {str(p): head["next_rules"] for p, head in heads.items() if head and head.get("next_rules")},
@@ -292,15 +284,16 @@ def publish(
     """
     topics = _topics(settings)
     records = list(read_to_end(reader, topics.rules, 0, clock))
-    before, there = _active(records, settings.rule_set), any(r.value == program.bundle for r in records)
+    before, there = _active(records, settings), any(r.value == program.bundle for r in records)
     if before is not None and before.digest == program.digest and there and (now or not before.now):
         return before, False
     pushed = Pushed(program.digest, 1 if before is None else before.revision + 1, now)
-    body = orjson.dumps(asdict(pushed))
-    for key, value in ((f"bundle/{pushed.digest}", program.bundle), (f"active/{settings.rule_set}", body)):
-        writer.append(topics.rules, 0, key.encode(), value, (), token=1)
+    bundle, active = (bundle_key(pushed.digest), program.bundle), (active_key(settings.rule_set), pushed.encode())
+    for key, value in (bundle, active):
+        writer.append(topics.rules, 0, key, value, (), token=1)
         if writer.flush(SILENCE_MS_MAX) or any(d.offset is None for d in writer.deliveries()):
-            raise BrokerUnavailable(f"the broker did not take `{key[:24]}`", hint="nothing was activated; push again")
+            what = key.decode()[:24]
+            raise BrokerUnavailable(f"the broker did not take `{what}`", hint="nothing was activated; push again")
     return pushed, True
 
 
@@ -310,12 +303,8 @@ def _topics(settings: Settings) -> Any:  # noqa: ANN401  imported lazily
     return Topics(settings.prefix)
 
 
-def _active(records: list[LogRecord], rule_set: str) -> Pushed | None:
-    found = [r.value for r in records if r.key == f"active/{rule_set}".encode() and r.value]
-    if not found:
-        return None
-    body = orjson.loads(found[-1])
-    return Pushed(body["digest"], body["revision"], body.get("now") is True)
+def _active(records: list[LogRecord], settings: Settings) -> Pushed | None:
+    return newest_active(((record.key, record.value) for record in records), settings.rule_set)
 
 
 def _heads(settings: Settings, reader: LogReader, clock: Clock) -> Heads:

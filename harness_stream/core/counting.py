@@ -8,6 +8,7 @@ and by *generation*: one that enters a bundle anew starts anew.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from harness_stream.core import window
@@ -53,21 +54,21 @@ def matches(event: Event, windows: Windows, views: Sequence[Mapping[str, Any]] |
         return
     views = views_of(event) if views is None else views
     masks = windows.select(views)
-    for spec in windows.specs:
+    for spec, concerned in windows.counted_by:
         groups: dict[Group, list[tuple[int, Mapping[str, Any]]]] = {}
         for view, mask in zip(views, masks, strict=True):
-            if mask & spec.mask or mask >> window.FAILED_SHIFT & spec.mask:
+            if mask & concerned:
                 groups.setdefault(group_of(spec, view), []).append((mask, view))
         for group, seen in groups.items():
             yield spec, home_of(spec, event, group), group, _match(spec, event, seen)
 
 
 def _match(spec: window.Spec, event: Event, seen: Sequence[tuple[int, Mapping[str, Any]]]) -> window.Match:
-    mask, failed, values = 0, False, dict[str, None]()
+    listed, mask, failed, values = spec.mask, 0, False, dict[str, None]()
     for bits, view in seen:
-        mask |= bits & spec.mask
-        failed = failed or bool(bits >> window.FAILED_SHIFT & spec.mask)
-        if spec.kind == "value_count" and bits & spec.mask:
+        mask |= bits & listed
+        failed = failed or bool(bits >> window.FAILED_SHIFT & listed)
+        if spec.kind == "value_count" and bits & listed:
             value = _path(view, spec.field or "")
             values.update({} if value is None else {window.value_of(value): None})
     amount = _measured(spec, event) if spec.kind == "value_sum" else 1
@@ -87,9 +88,14 @@ def group_of(spec: window.Spec, view: Mapping[str, Any]) -> Group:
 
 def _path(view: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401  a value of the event
     value: Any = view
-    for part in path.split("."):
+    for part in _parts(path):
         value = value.get(part) if isinstance(value, Mapping) else None
     return repr(value) if isinstance(value, list | Mapping) else value
+
+
+@lru_cache(maxsize=4_096)  # a rule set has at most 1,000 windows
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))
 
 
 def home_of(spec: window.Spec, event: Event, group: Group) -> str:
@@ -101,9 +107,8 @@ def home_of(spec: window.Spec, event: Event, group: Group) -> str:
 
 def homes_of(event: Event, windows: Windows) -> frozenset[str]:
     """Every unit whose windows an event may be counted in or judged by."""
-    spread = [spec for spec in windows.specs if spec.is_spread]
-    views = views_of(event) if spread else ()
-    shards = (home_of(spec, event, group_of(spec, view)) for spec in spread for view in views)
+    views = views_of(event) if windows.spread else ()
+    shards = (home_of(spec, event, group_of(spec, view)) for spec in windows.spread for view in views)
     return frozenset((agent_unit(event["agent_id"]), lane_unit(event["lane"]), *shards))
 
 

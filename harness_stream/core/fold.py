@@ -112,7 +112,11 @@ def _linked(state: Header, body: Body, digest: str, kind: str) -> Header | None:
     elif kind == "verdict" and (rules is None or rules != state.rules):
         return None
     t = whole(body.get("t")) or 0
-    return state._replace(
+    return Header(
+        state.incarnation,
+        state.partition,
+        state.epoch,
+        state.writer,
         head=digest,
         next_input=last + 1,
         rules=rules if kind == "switch" else state.rules,

@@ -99,11 +99,12 @@ def lives_until(timespan_ms: int, t: int) -> int:
 
 def window_of(state: State, spec: window.Spec, home: str, group: Group, t: int) -> window.WindowState:
     """One group's window at chain time t; one that does not live is empty since the unit's windows are known."""
-    kept = _kept(state, spec, home, group, t)
+    began = generation(state, spec.id)
+    kept = _living(state, home, ("window", spec.id, began, group), t)
     if kept is not None:
         return kept.state
-    since: int | None = state.get(home, ("since", spec.id, generation(state, spec.id)))
-    overflow: int | None = state.get(home, _overflow_key(state, spec))
+    since: int | None = state.get(home, ("since", spec.id, began))
+    overflow: int | None = state.get(home, ("overflow", spec.id, began))
     known = [at for at in (since, overflow) if at is not None]
     return window.empty(spec, max(known) if known else None)
 
@@ -113,7 +114,8 @@ def put_window(
 ) -> None:
     """Keep what an event made of a group, if anybody can still reach into it and there is room.
 
-    A window has room of its own: others come and go with bundles, and a unit is replayed by a later one.
+    A window has room of its own: others come and go with bundles, and a unit is replayed by a later one. Where there is
+    no room for a new group, ("overflow", window id, generation) says when: groups it does not know are unknown then.
 
     Args:
         state: the partition's.
@@ -124,41 +126,26 @@ def put_window(
         at: the event's own time, epoch ms.
         t: chain time now.
     """
-    kept, until = _kept(state, spec, home, group, t), lives_until(spec.timespan_ms, at)
+    began = generation(state, spec.id)
+    key = ("window", spec.id, began, group)
+    kept, until = _living(state, home, key, t), lives_until(spec.timespan_ms, at)
     if kept is not None:
         until = max(kept.until, until)
     elif until < t:
         return
-    elif _room(state, spec, home).at(spec.timespan_ms, t) >= limits.GROUPS_PER_UNIT_MAX:
-        state.put(home, _overflow_key(state, spec), t)
-        return
     if kept is None or kept.until != until:
-        room = _room(state, spec, home).moved(spec.timespan_ms, None if kept is None else kept.until, until)
-        state.put(home, _room_key(state, spec), room)
-    state.put(home, window_key(state, spec, group), Kept(until, after))
+        room: Room = state.get(home, ("groups", spec.id, began)) or Room()
+        if kept is None and room.at(spec.timespan_ms, t) >= limits.GROUPS_PER_UNIT_MAX:
+            state.put(home, ("overflow", spec.id, began), t)
+            return
+        moved = room.moved(spec.timespan_ms, None if kept is None else kept.until, until)
+        state.put(home, ("groups", spec.id, began), moved)
+    state.put(home, key, Kept(until, after))
 
 
-def _room(state: State, spec: window.Spec, home: str) -> Room:
-    return state.get(home, _room_key(state, spec)) or Room()
-
-
-def _room_key(state: State, spec: window.Spec) -> tuple[Any, ...]:
-    return ("groups", spec.id, generation(state, spec.id))
-
-
-def _overflow_key(state: State, spec: window.Spec) -> tuple[Any, ...]:
-    """Chain time up to which this window had no room for new groups here: those it does not know are unknown."""
-    return ("overflow", spec.id, generation(state, spec.id))
-
-
-def _kept(state: State, spec: window.Spec, home: str, group: Group, t: int) -> Kept | None:
-    kept: Kept | None = state.get(home, window_key(state, spec, group))
+def _living(state: State, home: str, key: tuple[Any, ...], t: int) -> Kept | None:
+    kept: Kept | None = state.get(home, key)
     return kept if kept is not None and kept.until >= t else None
-
-
-def window_key(state: State, spec: window.Spec, group: Group) -> tuple[Any, ...]:
-    """Where a unit keeps one group's `Kept`."""
-    return ("window", spec.id, generation(state, spec.id), group)
 
 
 # --- Generations ---

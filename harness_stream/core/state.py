@@ -7,8 +7,9 @@ whole.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Final
 from zlib import crc32
 
@@ -58,16 +59,21 @@ PARTITION_UNIT = "p"
 class State:
     """Units in memory. Reads see the newest layer that has the key; writes go to the newest layer.
 
+    A unit that was brought as bytes stays bytes until somebody looks into it: of a million known agents a few act.
+
     Args:
         elsewhere: names of the units that are stored but not in memory; any other unit that is not here does not exist.
+        decode: takes a unit's bytes apart; without it none may be brought as bytes.
 
     Attributes:
         warmed: revision of a switch → unit → windows it has from there on and takes over when it is next touched.
         hot_bytes: of the units in memory, as `weigh` was told.
     """
 
-    def __init__(self, elsewhere: Iterable[str] = ()) -> None:
+    def __init__(self, elsewhere: Iterable[str] = (), decode: Callable[[bytes], Unit] | None = None) -> None:
         self._base: dict[str, Unit] = {}
+        self._packed: dict[str, bytes] = {}
+        self._decode = decode
         self._layers: list[dict[str, Unit]] = []
         self._elsewhere = set(elsewhere)
         self._touched = set[str]()
@@ -86,12 +92,16 @@ class State:
             changed = layer.get(unit)
             if changed is not None and key in changed:
                 return changed[key]
-        return self._base.get(unit, {}).get(key, default)
+        values = self._base.get(unit)
+        return (self._open(unit) if values is None else values).get(key, default)
 
     def put(self, unit: str, key: Key, value: Any) -> None:
         """Set `key` in the newest layer (in the base if nothing is in flight)."""
-        target = self._layers[-1] if self._layers else self._base
-        target.setdefault(unit, {})[key] = value
+        if self._layers:
+            self._layers[-1].setdefault(unit, {})[key] = value
+        else:
+            self.confirmed(unit)
+            self._base.setdefault(unit, {})[key] = value
         self._touched.add(unit)
 
     def touched(self) -> frozenset[str]:
@@ -115,7 +125,8 @@ class State:
         """Make the oldest layer part of the base; the units it changed."""
         layer = self._layers.pop(0)
         for unit, changed in layer.items():
-            values = self._base.pop(unit, {})
+            values = self.confirmed(unit)
+            self._base.pop(unit, None)
             values.update(changed)
             self._base[unit] = values
         return frozenset(layer)
@@ -135,10 +146,22 @@ class State:
 
     def install(self, unit: str, values: Mapping[Key, Any], size: int | None = None) -> None:
         """Bring a stored unit of `size` bytes into memory (None: as before)."""
+        self._packed.pop(unit, None)
         self._base[unit] = dict(values)
         self._elsewhere.discard(unit)
         if size is not None:
             self.weigh(unit, size)
+
+    def install_packed(self, unit: str, data: bytes) -> None:
+        """Bring a stored unit into memory as the bytes it is stored as."""
+        self._base.pop(unit, None)
+        self._packed[unit] = data
+        self._elsewhere.discard(unit)
+        self.weigh(unit, len(data))
+
+    def packed(self, unit: str) -> bytes | None:
+        """The bytes a unit was brought as, None if somebody has looked into it since."""
+        return self._packed.get(unit)
 
     def weigh(self, unit: str, size: int, *, more: bool = False) -> None:
         """Note the bytes of a unit where it is stored, or so many `more`; one never written weighs nothing."""
@@ -148,31 +171,40 @@ class State:
 
     def evict(self, unit: str) -> None:
         """Let a confirmed unit leave memory; it must be stored elsewhere, as it is."""
-        if self._base.pop(unit, None) is not None:
+        values = self._base.pop(unit, None)
+        if (self._packed.pop(unit, None) if values is None else values) is not None:
             self._elsewhere.add(unit)
             self.hot_bytes -= self._sizes.pop(unit, 0)
 
     def forget(self, unit: str, keys: Iterable[Key]) -> None:
         """Drop confirmed keys that no decision can see any more."""
-        values = self._base.get(unit, {})
+        values = self.confirmed(unit)
         for key in keys:
             values.pop(key, None)
 
     def confirmed(self, unit: str) -> Unit:
         """The confirmed values of a unit (not to be changed)."""
-        return self._base.get(unit, {})
+        values = self._base.get(unit)
+        return self._open(unit) if values is None else values
+
+    def _open(self, unit: str) -> Unit:
+        data = self._packed.pop(unit, None)
+        if data is None or self._decode is None:
+            return {}
+        values = self._base[unit] = self._decode(data)
+        return values
 
     def units(self) -> Iterator[str]:
         """Names of the confirmed units in memory, the longest unchanged first."""
-        return iter(self._base)
+        return chain(self._packed, self._base)
 
     def all_units(self) -> frozenset[str]:
         """Names of all units there are, in memory or stored elsewhere."""
-        return frozenset(self._base) | self._elsewhere
+        return frozenset(self.units()) | self._elsewhere
 
     def is_open(self, unit: str) -> bool:
         """Has a layer in flight changed it?"""
         return any(unit in layer for layer in self._layers)
 
     def __len__(self) -> int:
-        return len(self._base)
+        return len(self._packed) + len(self._base)

@@ -7,7 +7,6 @@ did: there the decision log takes it, from the place that seals the snapshots. O
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from harness_stream.core import limits
@@ -15,7 +14,7 @@ from harness_stream.core.apply import change_of, units_of
 from harness_stream.core.counting import WARMUPS_KEY
 from harness_stream.core.fold import Place
 from harness_stream.core.state import PARTITION_UNIT
-from harness_stream.core.units import VERSION, decode_unit, encode_change, replay_unit
+from harness_stream.core.units import as_of, decode_unit, encode_change, replay_unit
 from harness_stream.runtime.history import Readback, Tail
 from harness_stream.runtime.snapshots import PLACE_KEY, key_of
 from harness_stream.wire.decisions import read_body
@@ -25,14 +24,11 @@ if TYPE_CHECKING:
 
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.state import State, Unit
-    from harness_stream.ports import LogRecord
     from harness_stream.runtime.history import History
     from harness_stream.runtime.reading import Reading
     from harness_stream.runtime.realm import Ports, Realm
     from harness_stream.runtime.snapshots import Snapshots
 
-# Decoding every snapshot of a partition whole, only to know which stands furthest, would cost a hundred times as much.
-_AS_OF = re.compile(rb'\{"v":%d,"as_of":(-?\d+),' % VERSION)
 # Reading over so many records, at about 4 KiB each, costs no more than another positioned read.
 GAP_RECORDS: Final = 64
 
@@ -92,12 +88,12 @@ class Cold:
                 if record is None:
                     yield
                     continue
-                key, as_of = key_of(record, self._realm.incarnation), _as_of(record)
+                key, stands = key_of(record, self._realm.incarnation), as_of(record.value or b"")
                 if key is not None and record.value is None:
                     furthest.pop(key.unit, None)
                     self._snapshots.dropped(key.unit)
-                elif key is not None and as_of is not None and as_of >= furthest.get(key.unit, as_of):
-                    furthest[key.unit] = as_of
+                elif key is not None and stands is not None and stands >= furthest.get(key.unit, stands):
+                    furthest[key.unit] = stands
                     self._snapshots.found(key, record.offset)
         finally:
             self._reading.drop(self._realm.topics.chains, self._partition)
@@ -260,9 +256,3 @@ def units_named(body: Mapping[str, Any]) -> tuple[str, ...]:
         return () if change is None else units_of(change)
     except (KeyError, TypeError):
         return ()
-
-
-def _as_of(record: LogRecord) -> int | None:
-    """As of which record a snapshot is; None if it is none."""
-    said = _AS_OF.match(record.value or b"")
-    return int(said[1]) if said else None

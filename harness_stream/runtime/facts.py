@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-import orjson
+from typing import TYPE_CHECKING, Final
 
 from harness_stream.alarms import Alarm, sound
 from harness_stream.core.rules.compile import from_bundle
@@ -19,6 +17,7 @@ from harness_stream.core.rules.language import TIMESPAN_MS_ANY
 from harness_stream.core.rules.windows import Windows
 from harness_stream.errors import InvalidInput
 from harness_stream.wire.decisions import digest_of
+from harness_stream.wire.rules_topic import Pushed, active_key, read_active
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,11 +105,11 @@ class RulesView:
         self.active: tuple[str, int] | None = None
         self.now = False
         self.problem = ""
-        self._key = f"active/{rule_set}".encode()
+        self._key = active_key(rule_set)
         self._bundles: dict[str, bytes] = {}
         self._broken: dict[str, str] = {}  # digest → why it does not load
         self._windows: dict[str, Windows] = {}  # the longest unasked first
-        self._wanted: _Active | None = None
+        self._wanted: Pushed | None = None
         self._view = View()
 
     @property
@@ -129,7 +128,7 @@ class RulesView:
         if key.startswith(b"bundle/") and record.value is not None:
             self._bundles.setdefault(digest_of(record.value), record.value)
         elif key == self._key:
-            self._wanted = _active(record.value) or self._wanted
+            self._wanted = read_active(record.value) or self._wanted
         self._view.passed(record.offset + 1)
         self._activate()
 
@@ -201,21 +200,3 @@ def compiled(bundle: bytes, timespan_ms_max: int = TIMESPAN_MS_ANY) -> Windows:
         InvalidInput: it does not load, or asks for longer windows than `timespan_ms_max`.
     """
     return Windows(from_bundle(bundle, timespan_ms_max=timespan_ms_max))
-
-
-class _Active(NamedTuple):
-    """What an active record names; `now`: switch without warming."""
-
-    digest: str
-    revision: int
-    now: bool
-
-
-def _active(value: bytes | None) -> _Active | None:
-    try:
-        body: Any = orjson.loads(value or b"")
-        digest, revision = body["digest"], body["revision"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return None
-    whole = type(revision) is int and revision >= 1
-    return _Active(digest, revision, body.get("now") is True) if isinstance(digest, str) and whole else None

@@ -23,14 +23,15 @@ from harness_stream.core.groups import generation
 from harness_stream.core.partition import Signal
 from harness_stream.core.records import RECORDS
 from harness_stream.core.refusals import refusals
-from harness_stream.core.state import PARTITION_UNIT, State
-from harness_stream.core.units import replay_unit
+from harness_stream.core.state import PARTITION_UNIT, State, Unit
+from harness_stream.core.units import decode_parts, replay_unit
 from harness_stream.core.warming import Warmup
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.cold import Cold, units_named
 from harness_stream.runtime.history import STEP_MS_MAX, History, Tail, checkpoint_in
 from harness_stream.runtime.mover import FILLING
-from harness_stream.runtime.snapshots import PLACE_KEY, Gathered
+from harness_stream.runtime.progress import Progress
+from harness_stream.runtime.snapshots import PLACE_KEY, Gathered, Snapshot
 from harness_stream.wire.cloudevents import HS_ALG
 from harness_stream.wire.decisions import read_body
 
@@ -138,10 +139,12 @@ class Folded:
         change = change_of(body, digest)
         if change is None:
             return
-        units = units_of(change)
-        kept = {u: dict(self.state.confirmed(u)) for u in units if (self.ahead or {}).get(u, -1) >= offset}
-        if len(kept) == len(units):
-            return
+        kept: dict[str, Unit] = {}
+        if self.ahead:
+            units = units_of(change)
+            kept = {unit: dict(self.state.confirmed(unit)) for unit in units if self.ahead.get(unit, -1) >= offset}
+            if len(kept) == len(units):
+                return
         self.state.touched()
         apply(self.state, change, windows)
         self.touched.update(self.state.touched())
@@ -154,6 +157,25 @@ def _windows(rules: RulesView, place: Place) -> Windows:
     if windows is None:
         raise CannotLoadError(Signal.FAULT, _NO_BUNDLE)
     return windows
+
+
+def _state_of(partition: Unit, units: Mapping[str, Snapshot]) -> State:
+    """What snapshots hold; who is one piece stays bytes until somebody looks into it."""
+    state = State(decode=_unpacked)
+    state.install(PARTITION_UNIT, partition)
+    for name, (_, pieces) in units.items():
+        if len(pieces) == 1:
+            state.install_packed(name, *pieces)
+        else:
+            state.install(name, _unpacked(*pieces), sum(map(len, pieces)))
+    return state
+
+
+def _unpacked(*pieces: bytes) -> Unit:
+    try:
+        return decode_parts(pieces)
+    except ValueError as error:
+        raise CannotLoadError(Signal.UNEXTENDABLE, f"a snapshot cannot be read: {error}") from None
 
 
 class Loader:
@@ -224,6 +246,9 @@ class Loader:
             self._reading.stop(self._realm.topics.verdicts, self._partition)
             self._tail.drain()
 
+    def _progress(self, what: str, first: int, end: int) -> Progress:
+        return Progress(self._partition, what, first, end, self._ports.clock)
+
     def cold(self, snapshots: Snapshots) -> Cold:
         """What brings cold units from their snapshots."""
         return Cold(self._partition, self._realm, self._ports, self._reading, self.history, snapshots)
@@ -237,14 +262,17 @@ class Loader:
 
         Raises:
             StateUnavailable: the store does not answer.
-            CannotLoadError: STATE_GONE if the store lost one of them.
+            CannotLoadError: STATE_GONE if the store lost one of them, or holds what is none.
         """
         missing = list(islice((u for u in dict.fromkeys(units) if not state.has(u)), limits.COLD_FETCH_UNITS_MAX))
         partition = state.confirmed(PARTITION_UNIT)
         for name, unit in self._ports.store.load(self._partition, missing).items():
             if unit is None or unit.base is None:  # deltas alone: the server evicted what they were appended to
                 raise CannotLoadError(Signal.STATE_GONE, f"the store lost a unit: {name}")
-            values = replay_unit(name, unit.base, unit.deltas, partition, windows)
+            try:
+                values = replay_unit(name, unit.base, unit.deltas, partition, windows)
+            except ValueError as error:
+                raise CannotLoadError(Signal.STATE_GONE, f"the store holds no unit: {name}, {error}") from None
             state.install(name, values, unit.size)
 
     def _fetch_all(self, state: State, units: Sequence[str], windows: Windows) -> Generator[None, None, None]:
@@ -340,36 +368,38 @@ class Loader:
         return Folded(place, state, stored=place.offset, epoch_seen=place.header.epoch)
 
     def _from_snapshots(self, ends: Ends, checkpoint: Body) -> Generator[None, None, Folded | None]:
-        chain_topic, tail = self._realm.topics.chains, Tail()
-        self._reading.watch(chain_topic, self._partition, tail)
-        try:
-            bounds = yield from self._bounds(chain_topic, tail)
-            self._reading.follow(chain_topic, self._partition, bounds.low, tail)
-            gathered = Gathered(self._realm.incarnation)
-            while self._reading.position(chain_topic, self._partition) < bounds.end or tail.records:
-                for record in tail.drain():
-                    gathered.take(record)
-                yield
-        finally:
-            self._reading.drop(chain_topic, self._partition)
-        units = gathered.units
+        units = yield from self._snapshots()
         # A live owner may have gone on since `ends`, but no snapshot may be ahead of the log.
         end = (yield from self._bounds(self._realm.topics.verdicts, self._tail)).end
         if (furthest := max((unit.as_of for unit in units.values()), default=-1)) >= end:
             why = f"the log ends at {end}, and a snapshot holds what the record at {furthest} changed"
             raise CannotLoadError(Signal.UNEXTENDABLE, why)
-        sealed = units.pop(PARTITION_UNIT, None)
-        if sealed is None or PLACE_KEY not in sealed.values:
+        seal = units.pop(PARTITION_UNIT, None)
+        values = {} if seal is None else _unpacked(*seal.pieces)
+        if seal is None or PLACE_KEY not in values:
             return None
-        place = Place.from_json(sealed.values.pop(PLACE_KEY))
+        place = Place.from_json(values.pop(PLACE_KEY))
         if not self._reaches(place, ends, checkpoint):
             return None
-        state = State()
-        state.install(PARTITION_UNIT, sealed.values)
-        for name, unit in units.items():
-            state.install(name, unit.values, unit.size)
-        ahead = {name: unit.as_of for name, unit in units.items() if unit.as_of > sealed.as_of}
-        return Folded(place, state, epoch_seen=place.header.epoch, ahead=ahead)
+        ahead = {name: unit.as_of for name, unit in units.items() if unit.as_of > seal.as_of}
+        return Folded(place, _state_of(values, units), epoch_seen=place.header.epoch, ahead=ahead)
+
+    def _snapshots(self) -> Generator[None, None, dict[str, Snapshot]]:
+        """Each unit's snapshot that stands furthest."""
+        topic, tail, gathered = self._realm.topics.chains, Tail(), Gathered(self._realm.incarnation)
+        self._reading.watch(topic, self._partition, tail)
+        try:
+            bounds = yield from self._bounds(topic, tail)
+            self._reading.follow(topic, self._partition, bounds.low, tail)
+            progress = self._progress("snapshots", bounds.low, bounds.end)
+            while (position := self._reading.position(topic, self._partition)) < bounds.end or tail.records:
+                for record in tail.drain():
+                    gathered.take(record)
+                progress.at(position)
+                yield
+        finally:
+            self._reading.drop(topic, self._partition)
+        return gathered.units
 
     # --- folding ---
 
@@ -390,6 +420,7 @@ class Loader:
     def _drain_to(self, folded: Folded, end: int, expected: dict[int, set[str]]) -> Generator[None, None, None]:
         """Fold to `end`; `expected` says which records must be in the log, and is used up."""
         verdicts, done = self._realm.topics.verdicts, False
+        progress = self._progress("records of the decision log", folded.place.offset + 1, end)
         while not done:
             done = self._reading.position(verdicts, self._partition) >= end
             records = [(r, *read_body(r.value)) for r in self._tail.drain()]
@@ -409,6 +440,7 @@ class Loader:
                 if warmed:
                     yield from self._count_warmup(folded, record.offset, body)
                 folded.take(record.offset, body, digest, self._rules)
+                progress.at(record.offset + 1)
                 if warmed:  # the stretch it was counted from was read in between
                     self._reading.follow(verdicts, self._partition, record.offset + 1, self._tail)
                     done = False

@@ -228,7 +228,7 @@ class Mover:
     def _move(self, offset: int, place: Place, state: State, dirty: Mapping[str, list[bytes] | None]) -> Step:
         header = orjson.dumps(place.to_json()) if offset == place.offset else FILLING
         whole = [unit for unit, deltas in dirty.items() if deltas is None]
-        bases = {u: encode_unit(state.confirmed(u), place.offset, place.header.t) for u in whole}
+        bases = {u: state.packed(u) or encode_unit(state.confirmed(u), place.offset, place.header.t) for u in whole}
         deltas = {u: d for u, d in dirty.items() if d is not None}
         move = Move(self._partition, self._stored, StoredHead(offset, place.header.epoch, header), bases, deltas)
         self._attempted = offset, header
@@ -246,7 +246,8 @@ class Mover:
             state.weigh(unit, sum(map(len, added)), more=True)
         for unit, base in bases.items():
             state.weigh(unit, len(base))
-            state.forget(unit, forgotten(state.confirmed(unit), place.header.t))
+            if state.packed(unit) is None:
+                state.forget(unit, forgotten(state.confirmed(unit), place.header.t))
         return Step.DONE
 
     def _answered(self) -> None:

@@ -210,13 +210,19 @@ class Owner:
     def step(self) -> None:
         """Do what the phase asks for; never waits."""
         if self._deciding is not None:
-            self._deciding.step()
-            self._fault = self._deciding.fault
+            self._fault = self._decide(self._deciding)
         elif self._fault is None:
             self._go_on()
         if self._fault is not None:
             (signal, why), self._fault = self._fault, None
             self._enter(signal, why)
+
+    def _decide(self, deciding: Deciding) -> tuple[Signal, str] | None:
+        try:
+            deciding.step()
+        except CannotLoadError as error:  # a unit that was brought as bytes is none
+            return error.signal, error.why
+        return deciding.fault
 
     def _go_on(self) -> None:
         if self._task is None:

@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from harness_stream.core.state import PARTITION_UNIT, State, Unit
-from harness_stream.core.units import decode_part, encode_parts, forgotten
+from harness_stream.core.units import as_of, decode_part, encode_parts, forgotten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -37,12 +37,11 @@ class Snapshot(NamedTuple):
 
     Attributes:
         as_of: verdict offset up to which every change of the unit is in it.
-        size: bytes.
+        pieces: what was written; more than one if it was too large for a record.
     """
 
-    values: Unit
     as_of: int
-    size: int
+    pieces: tuple[bytes, ...]
 
 
 class Key(NamedTuple):
@@ -93,7 +92,7 @@ class Gathered:
     def __init__(self, incarnation: str) -> None:
         self._incarnation = incarnation
         self.units: dict[str, Snapshot] = {}
-        self._pieces: dict[tuple[Key, int, int], dict[int, Snapshot]] = {}
+        self._pieces: dict[tuple[Key, int, int], dict[int, bytes]] = {}
 
     def take(self, record: LogRecord) -> None:
         """The next record; one that is no snapshot is passed: the log knows what is missing.
@@ -106,19 +105,19 @@ class Gathered:
         if record.value is None:
             self._forget(key.unit)
             return
+        if key.turn is None:
+            stands = as_of(record.value)
+            if stands is not None:
+                self._keep(key.unit, Snapshot(stands, (record.value,)))
+            return
         try:
             part = decode_part(record.value)
         except ValueError:
             return
-        snapshot = Snapshot(part.values, part.as_of, len(record.value))
-        if part.of == 1:
-            self._keep(key.unit, snapshot)
-            return
         together = self._pieces.setdefault((key._replace(number=0), part.as_of, part.mark), {})
-        together[part.number] = snapshot
+        together[part.number] = record.value
         if len(together) == part.of:
-            values = {k: v for number in sorted(together) for k, v in together[number].values.items()}
-            self._keep(key.unit, Snapshot(values, part.as_of, sum(piece.size for piece in together.values())))
+            self._keep(key.unit, Snapshot(part.as_of, tuple(together[number] for number in sorted(together))))
 
     def _forget(self, unit: str) -> None:
         self.units.pop(unit, None)
@@ -208,12 +207,18 @@ class Snapshots:
                 return
             self._cycle = rest
             for unit in part:
-                state.forget(unit, forgotten(state.confirmed(unit), place.header.t))  # the store may be away for long
-                pieces = encode_parts(state.confirmed(unit), place.offset, place.header.t, self._next_token())
-                state.weigh(unit, sum(map(len, pieces)))
-                self._write(unit, pieces)
+                self._write(unit, self._pieces_of(unit, place, state))
         elif not self._cycle and not self._open:
             self._seal()
+
+    def _pieces_of(self, unit: str, place: Place, state: State) -> Sequence[bytes]:
+        packed = state.packed(unit)
+        if packed is not None:
+            return [packed]
+        state.forget(unit, forgotten(state.confirmed(unit), place.header.t))  # the store may be away for long
+        pieces = encode_parts(state.confirmed(unit), place.offset, place.header.t, self._next_token())
+        state.weigh(unit, sum(map(len, pieces)))
+        return pieces
 
     def delivered(self, delivery: Delivery) -> None:
         """A unit was written, or not: then the cycle starts over with what it had and what came since."""

@@ -15,6 +15,7 @@ import orjson
 from harness_stream.core import limits
 from harness_stream.core.fold import Place, is_own
 from harness_stream.core.state import PARTITION_UNIT
+from harness_stream.core.units import decode_parts
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.deciding import CHECKPOINT_IDLE_MS
 from harness_stream.runtime.history import any_checkpoint_in
@@ -290,10 +291,17 @@ def snapshotted(source: Source, partition: int) -> Snapshotted:
         elif record.key is not None:
             keys.pop(record.key, None)
     sealed = gathered.units.get(PARTITION_UNIT)
-    place = None if sealed is None or PLACE_KEY not in sealed.values else Place.from_json(sealed.values[PLACE_KEY])
-    if place is not None and place.header.incarnation != source.incarnation:
-        place = None
+    place = None if sealed is None else _sealed_place(sealed.pieces, source.incarnation)
     return Snapshotted(place, max((unit.as_of for unit in gathered.units.values()), default=-1), tuple(keys))
+
+
+def _sealed_place(pieces: tuple[bytes, ...], incarnation: str) -> Place | None:
+    try:
+        values = decode_parts(pieces)
+    except ValueError:
+        return None
+    place = Place.from_json(values[PLACE_KEY]) if PLACE_KEY in values else None
+    return place if place is not None and place.header.incarnation == incarnation else None
 
 
 def stands(place: Place | None, found: Standing) -> bool:

@@ -121,6 +121,7 @@ class Worker:
         self._ports.writer.flush(wait_ms)
         self._ports.writer.close()
         self._ports.reader.close()
+        self._ports.incarnations.close()
         self._ports.store.close()
 
     def _wait_ms(self) -> int:

@@ -3,8 +3,9 @@
 import itertools
 import json
 import time
-from collections import Counter
 from dataclasses import dataclass, field
+
+from tests.faults.heard import Heard
 
 SERVED = ("approve", "deny")
 
@@ -15,21 +16,13 @@ class Answers:
 
     Attributes:
         acked: id of an intent → (agent, partition, offset), as the broker said.
-        ends: how each intent ended.
-        silent: of those that no answer ended, why.
         approved: (agent, id) of what clients were let run.
-        overdue: actions that began after their deadline.
-        slowest_s: how long after its deadline the latest answer of any kind came.
-        unended: waits that were still open when their client gave up, seconds after the last deadline.
+        heard: the sum of it.
     """
 
     acked: dict = field(default_factory=dict)
-    ends: Counter = field(default_factory=Counter)
-    silent: Counter = field(default_factory=Counter)
     approved: set = field(default_factory=set)
-    overdue: list = field(default_factory=list)
-    slowest_s: float = 0.0
-    unended: int = 0
+    heard: Heard = field(default_factory=Heard)
     _served: dict = field(default_factory=dict)  # partition → [(published, at)]
     _approvals: list = field(default_factory=list)  # times of publishing
     _files: dict = field(default_factory=dict)
@@ -49,22 +42,22 @@ class Answers:
         if "begun" in event:
             return
         if "unended" in event:
-            self.unended += event["unended"]
+            self.heard.unended += event["unended"]
             return
         if "acked" in event:
             self.acked[event["acked"]] = (event["agent"], event["partition"], event["offset"])
             return
         kind, published, at = event["as"], event["published"], event["at"]
-        self.ends[kind] += 1
+        self.heard.ends[kind] += 1
         if kind not in SERVED:
-            self.silent[event["why"]] += 1
+            self.heard.silent[event["why"]] += 1
         over_s = at - event["deadline"] - (published or event["asked"])
-        self.slowest_s = max(self.slowest_s, over_s)
+        self.heard.slowest_s = max(self.heard.slowest_s, over_s)
         if kind == "approve":
             self.approved.add((event["agent"], event["ended"]))
             self._approvals.append(published)
             if event["ran"] and over_s > 0:
-                self.overdue.append(event)
+                self.heard.overdue.append(event)
         if kind in SERVED:
             self._served.setdefault(event["partition"], []).append((published, at))
 

@@ -17,8 +17,9 @@ FIGURES = ("inputs", "acknowledged", "verdicts", "rejects", "void")
 
 
 def as_json(result):
-    content = asdict(replace(result, total={}))
-    content["overdue"] = result.overdue[:10]
+    content = asdict(replace(result, total={}, heard={}))
+    del content["heard"]
+    content |= vars(result.heard) | {"overdue": result.heard.overdue[:10]}
     content["total"] = vars(result.total)
     return json.dumps(content, indent=1, ensure_ascii=False)
 
@@ -62,17 +63,17 @@ def _goal(kind, name, waits):
 
 
 def _totals(result):
-    total = result.total
+    total, heard = result.total, result.heard
     wrong = {name: getattr(total, name) for name in total.MUST_BE_NONE}
     return [
         "; ".join(f"{name} {getattr(total, name):,}" for name in FIGURES)
-        + f"; no answer by the deadline {result.ends.get('silence', 0):,}",
+        + f"; no answer by the deadline {heard.ends['silence']:,}",
         f"effective verdicts: {_counted(total.decisions)}",
-        f"what clients were told: {_counted(result.ends)}; without a rule's answer: {_counted(result.silent)}",
-        f"latest end after its deadline: {1000 * max(0.0, result.slowest_s):.0f} ms",
+        f"what clients were told: {_counted(heard.ends)}; without a rule's answer: {_counted(heard.silent)}",
+        f"latest end after its deadline: {1000 * max(0.0, heard.slowest_s):.0f} ms",
         "; ".join(f"{name} {count}" for name, count in wrong.items())
-        + f"; begun after the deadline {len(result.overdue)}; "
-        f"waits without an end {result.unended}",
+        + f"; begun after the deadline {len(heard.overdue)}; "
+        f"waits without an end {heard.unended}",
     ]
 
 

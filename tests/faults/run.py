@@ -11,6 +11,7 @@ from importlib.metadata import version
 import confluent_kafka
 
 from harness_stream.local.artifacts import KAFKA_VERSION
+from tests.faults.heard import Heard
 from tests.faults.plan import KINDS, planned
 from tests.faults.scene import Scene
 from tests.faults.site import Site
@@ -52,11 +53,7 @@ class Result:
     seconds: float = 0.0
     told: list = field(default_factory=list)
     total: dict = field(default_factory=dict)
-    ends: dict = field(default_factory=dict)
-    silent: dict = field(default_factory=dict)
-    overdue: list = field(default_factory=list)
-    slowest_s: float = 0.0
-    unended: int = 0
+    heard: Heard = field(default_factory=Heard)
     lives: int = 0
     failed: str = ""
     wrong: bool = False
@@ -77,11 +74,9 @@ def run(options, folder, progress=print):
         result.failed = traceback.format_exc()
     finally:
         site.close()
-    result.seconds, result.lives, result.total = time.monotonic() - began, scene.lives, scene.total
-    result.ends, result.silent, result.overdue = scene.ends, scene.silent, scene.overdue
-    result.slowest_s = scene.slowest_s
-    result.unended = scene.unended
-    doubts = (result.failed, scene.overdue, scene.unended, scene.total.faulty, scene.ends.get("broken"))
+    result.seconds, result.lives = time.monotonic() - began, scene.lives
+    result.total, result.heard = scene.total, scene.heard
+    doubts = (result.failed, scene.heard.faulty, scene.total.faulty)
     result.wrong = any(doubts) or any(told.cost["doubles"] for told in result.told)
     return result
 

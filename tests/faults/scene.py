@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from tests.faults.answers import Answers, now
 from tests.faults.audit import Verified, verified
 from tests.faults.following import Following
+from tests.faults.heard import Heard
 
 # Twice what the slowest takes on two shared cores: a broker's crash recovery, then a group of three that joins anew.
 SERVING_S_MAX = 90.0
@@ -45,8 +46,7 @@ class Scene:
     def __init__(self, site, chance, seed, transaction_s):
         self.site, self.chance, self.transaction_s = site, chance, transaction_s
         self._seed, self.lives = seed, 0
-        self.total, self.ends, self.silent, self.overdue, self.slowest_s = Verified(), {}, {}, [], 0.0
-        self.unended = 0
+        self.total, self.heard = Verified(), Heard()
         self.told, self._began, self._from = None, 0.0, 0.0
 
     # --- a life: from one start of clients to the audit ---
@@ -64,23 +64,15 @@ class Scene:
         found = verified(self.site.realm, self.answers, self.logs)
         self.logs.close()
         self.total.add(found)
-        self._keep_answers()
+        self.heard.add(self.answers.heard)
         return found
-
-    def _keep_answers(self):
-        for mine, theirs in ((self.ends, self.answers.ends), (self.silent, self.answers.silent)):
-            for name, count in theirs.items():
-                mine[name] = mine.get(name, 0) + count
-        self.overdue += self.answers.overdue
-        self.unended += self.answers.unended
-        self.slowest_s = max(self.slowest_s, self.answers.slowest_s)
 
     def drop_life(self):
         """Its logs are gone, so nothing can be held against them; what clients were told still counts."""
         self.site.stop_clients()
         self.answers.read(self._outs)
         self.logs.close()
-        self._keep_answers()
+        self.heard.add(self.answers.heard)
 
     def first_served(self):
         self.told = Told("start")

@@ -21,6 +21,7 @@ from harness_stream.local.redis import LocalRedis, RedisSettings
 from tests.faults.load import AGENTS_PER_LANE, CLOSE_S
 from tests.faults.proxy import Lines
 from tests.real.own_realm import OwnRealm
+from tests.rule_texts import ALLOWED, EGRESS, READS, budget, no_egress_after_read, rule_set
 
 ROOT = Path(__file__).parents[2]
 LANES_PER_PARTITION = 2
@@ -30,29 +31,21 @@ GONE_S_MAX = 20.0  # a drain takes a second, what the Kafka client closes, a few
 UNANSWERED = "Kafka does not answer"
 
 # Every window turns over within a minute, so that what was forgotten or counted twice changes verdicts soon after.
-RULES = """
-rule_set: production
-default: deny
-selections:
-  reads: event.action == "crm.read"
-  egress: event.action == "email.send"
-  any: "true"
-rules:
-  - {id: allowed, effect: approve, when: "intent.action in identity.actions"}
-  - id: no-egress-after-read
-    effect: deny
-    when: egress
-    correlation: {type: temporal, rules: [reads], group-by: [chain_id], timespan: 2s}
-  - id: budget
-    effect: deny
-    when: any
-    correlation: {type: event_count, rules: [any], group-by: [agent_id], timespan: 1m, condition: {gt: 60}}
+RULES = rule_set(
+    ALLOWED,
+    no_egress_after_read("2s"),
+    budget(60, "1m"),
+    """\
   - id: rows
     effect: deny
     when: reads
     correlation:
       {type: value_sum, rules: [any], group-by: [tenant], timespan: 1m, condition: {field: measures.rows, gt: 900}}
-"""
+""",
+    reads=READS,
+    egress=EGRESS,
+    any="true",
+)
 
 
 class Worker:

@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient
 from own_realm import PATIENCE_S, OwnRealm, wait_until
 
 from harness_stream.core.limits import DRAIN_MS_MAX, SESSION_MS
+from tests.rule_texts import ALLOWED, budget, rule_set
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
@@ -18,17 +19,7 @@ LANE = "acme"
 # session that a member's client waits for before it gives up.
 STOP_S_MAX = DRAIN_MS_MAX / 1000 + 2
 assert STOP_S_MAX < SESSION_MS / 1000
-RULES = """
-rule_set: production
-default: deny
-selections: {any: "true"}
-rules:
-  - {id: allowed, effect: approve, when: "intent.action in identity.actions"}
-  - id: few
-    effect: deny
-    when: any
-    correlation: {type: event_count, rules: [any], group-by: [agent_id], timespan: 1h, condition: {gt: 3}}
-"""
+RULES = rule_set(ALLOWED, budget(3, "1h"), any="true")
 TABLES = {
     "identity": [{"agent_id": "good-1", "tenant": LANE, "actions": ["crm.read"], "workloads": ["w-1"]}],
     "infrastructure": [],

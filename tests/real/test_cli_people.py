@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from raw_kafka import append_raw
 
+from tests.rule_texts import TWO_DAYS
+
 pytestmark = pytest.mark.real
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -219,20 +221,9 @@ def test_an_empty_redis_beside_a_log_that_is_not_is_no_agent_that_did_nothing(pe
     assert "done nothing" not in told
 
 
-LONG = "type: temporal, rules: [reads], group-by: [agent_id], timespan: 2d"
-TOO_LONG = f"""\
-rule_set: production
-default: deny
-selections: {{reads: event.action == "crm.read"}}
-rules:
-  - {{id: ok, effect: approve, when: 'true'}}
-  - {{id: two-days, effect: deny, when: reads, correlation: {{{LONG}}}}}
-"""
-
-
 def test_a_set_that_workers_cannot_load_fails_wherever_one_looks_until_another_is_pushed(people):
     file = people.folder / "long.yaml"
-    file.write_text(TOO_LONG, "utf-8")
+    file.write_text(TWO_DAYS, "utf-8")
     longer = {"HARNESS_MAX_TIMESPAN_MS": str(2 * 86_400_000)}
     people.run("rules", "push", file, **longer)
     report = status_with(people, lambda report: len(report["next"]) == 2, exit_code=1)

@@ -11,20 +11,11 @@ from harness_stream.client.blocking import HarnessSync
 from harness_stream.core.reasons import Client, Deny, Garbage, Reject
 from harness_stream.errors import HarnessError, TimedOut, Unreachable
 from harness_stream.local.process import free_port
+from tests.rule_texts import ALLOWED, budget, rule_set
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
-RULES = """
-rule_set: production
-default: deny
-selections: {any: "true"}
-rules:
-  - {id: allowed, effect: approve, when: intent.action in identity.actions}
-  - id: budget
-    effect: deny
-    when: any
-    correlation: {type: event_count, rules: [any], group-by: [agent_id], timespan: 24h, condition: {gt: 1000}}
-"""
+RULES = rule_set(ALLOWED, budget(1_000, "24h"), any="true")
 AGENT = {"tenant": "acme", "actions": ["crm.read"], "workloads": ["w-1"]}
 TABLES = {
     "identity": [

@@ -24,6 +24,7 @@ from harness_stream.core.rules.windows import Windows
 from harness_stream.runtime.to_end import read_to_end
 from harness_stream.wire.topics import Topics
 from tests.log_checker import check_coverage, check_store, check_terminal, fold_partition
+from tests.rule_texts import ALLOWED, EGRESS, READS, budget, no_egress_after_read, rule_set
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
@@ -32,24 +33,9 @@ PARTITIONS, TENANTS, AGENTS, INTENTS, CLIENTS = 8, 20, 1_000, 20_000, 4
 DEADLINE_MS = 60_000
 # A broker that a busy machine starves for 3 s leaves publishes unconfirmed, and the client says that it does not know.
 UNKNOWN_MAX = INTENTS // 100
-RULES = """
-rule_set: production
-default: deny
-selections:
-  reads: event.action == "crm.read"
-  egress: event.action == "email.send"
-  any: "true"
-rules:
-  - {id: allowed, effect: approve, when: "intent.action in identity.actions"}
-  - id: no-egress-after-read
-    effect: deny
-    when: egress
-    correlation: {type: temporal, rules: [reads], group-by: [chain_id], timespan: 1h}
-  - id: budget
-    effect: deny
-    when: any
-    correlation: {type: event_count, rules: [any], group-by: [agent_id], timespan: 24h, condition: {gt: 15}}
-"""
+RULES = rule_set(
+    *(ALLOWED, no_egress_after_read("1h"), budget(15, "24h")), reads=READS, egress=EGRESS, any="true"
+)
 
 
 @pytest.fixture

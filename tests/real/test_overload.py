@@ -14,6 +14,7 @@ from harness_stream.core import limits
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.reasons import Deny
 from harness_stream.errors import Denied, HarnessError
+from tests.rule_texts import ALLOWED, budget, rule_set
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
 
@@ -28,17 +29,7 @@ HONEST = next(
     for lane in map("honest-{}".format, range(99))
     if partition_of(lane, PARTITIONS) != partition_of(RUNAWAY, PARTITIONS)
 )
-RULES = """
-rule_set: production
-default: deny
-selections: {any: "true"}
-rules:
-  - {id: allowed, effect: approve, when: intent.action in identity.actions}
-  - id: budget
-    effect: deny
-    when: any
-    correlation: {type: event_count, rules: [any], group-by: [agent_id], timespan: 1h, condition: {gt: 100000}}
-"""
+RULES = rule_set(ALLOWED, budget(100_000, "1h"), any="true")
 TABLES = {
     "identity": [
         {"agent_id": f"{lane}-agent", "tenant": lane, "actions": ["crm.read"], "workloads": ["w-1"]}

@@ -22,21 +22,12 @@ from harness_stream.client.blocking import HarnessSync
 from harness_stream.core.limits import CHECKPOINT_INTERVAL_MS
 from harness_stream.errors import BrokerUnavailable, HarnessError, TimedOut, Unreachable
 from tests.log_checker import check_terminal
+from tests.rule_texts import ALLOWED, budget, rule_set
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 PARTITIONS, AGENTS, TENANTS, LANE = 2, 100, 10, "tenant-0"
-RULES = """
-rule_set: production
-default: deny
-selections: {any: "true"}
-rules:
-  - {id: allowed, effect: approve, when: "intent.action in identity.actions"}
-  - id: budget
-    effect: deny
-    when: any
-    correlation: {type: event_count, rules: [any], group-by: [agent_id], timespan: 24h, condition: {gt: 20}}
-"""
+RULES = rule_set(ALLOWED, budget(20, "24h"), any="true")
 ACTIONS = ["crm.read", "email.send", "search.query", "files.read"]
 TABLES = {
     "identity": [

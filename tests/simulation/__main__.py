@@ -1,5 +1,6 @@
 """A seed again, whole or some of its steps: `python -m tests.simulation 4711 '3:0,5:2'`."""
 
+import argparse
 import sys
 
 from tests.simulation.script import script
@@ -7,8 +8,11 @@ from tests.simulation.shrink import chosen, failure
 
 
 def main() -> int:
-    seed = int(sys.argv[1])
-    steps = chosen(seed, sys.argv[2]) if sys.argv[2:] else script(seed)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("seed", type=int, help="as a failing run printed it")
+    parser.add_argument("steps", nargs="?", help="only these, as a failing run printed them; else all")
+    asked = parser.parse_args()
+    seed, steps = asked.seed, chosen(asked.seed, asked.steps) if asked.steps else script(asked.seed)
     found = failure(seed, steps)
     if found is None:
         print(f"seed {seed}, {len(steps)} steps: nothing is wrong")

@@ -14,7 +14,7 @@ from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.errors import StateUnavailable
-from harness_stream.runtime import cold, takeover
+from harness_stream.runtime import cold, progress, takeover
 from tests.log_checker import check_store, fold_partition
 from tests.simulation.faults import store_away
 from tests.simulation.judge import check
@@ -429,3 +429,58 @@ def test_whenever_the_store_goes_and_comes_what_is_served_is_exact(half: int, mo
     for seed in range(8 * half, 8 * half + 8):
         check(loaded_then_left(seed))
     assert set(installed) == {True, False}, "alone and with what the log says"
+
+
+# --- a start without the store ---
+
+
+def rebuilt(world: World) -> Owner:
+    """The worker anew, from snapshots and log alone."""
+    world.crash(0)
+    world.store.flush()
+    for _ in range(6_000):
+        world.turn()
+        if HOME in world.members[0].worker.owners and owner(world).phase is Phase.DECIDING:
+            return owner(world)
+    raise AssertionError("never decided again")
+
+
+def test_units_that_nobody_looks_into_stay_as_they_were_written() -> None:
+    world = world_with()
+    read(world)
+    snapshot(world)
+    keeper = rebuilt(world)
+    acted = f"a:{OTHER}"  # it acted after the snapshots were sealed
+    kept = {unit for unit in keeper.state.units() if keeper.state.packed(unit) is not None}
+    assert UNIT in kept
+    assert acted not in kept
+    assert read(world)["kind"] == "verdict"
+    assert keeper.state.packed(UNIT) is None
+    turns(world, 600)
+    recomputed(world)
+
+
+def test_a_long_start_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(progress, "PROGRESS_MS", 1)
+    caplog.set_level("INFO", "harness_stream.runtime.progress")
+    world = world_with()
+    read(world)
+    snapshot(world)
+    rebuilt(world)
+    assert any("snapshots, " in line for line in caplog.messages)
+    assert any("records of the decision log, " in line for line in caplog.messages)
+
+
+def test_a_snapshot_that_cannot_be_taken_apart_halts_instead_of_forgetting(caplog: pytest.LogCaptureFixture) -> None:
+    world = world_with()
+    read(world)
+    snapshot(world)
+    broken = next(r for r in reversed(world.everything(TOPICS.chains, HOME)) if f"/{UNIT}@".encode() in (r.key or b""))
+    world.broker.append(TOPICS.chains, HOME, broken.key, (broken.value or b"").replace(b'"items":[[["', b'"items":[[["no-'))
+    world.crash(0)
+    world.store.flush()
+    turns(world, 4_000)
+    world.send(by=AGENT, agent_id=AGENT, action="crm.read", resources=[], measures={})
+    turns(world, 50)
+    assert owner(world).phase is Phase.HALTED
+    assert "a snapshot cannot be read" in caplog.text

@@ -41,6 +41,7 @@ from harness_stream.runtime.telemetry import NullMetrics
 from harness_stream.runtime.worker import Worker
 from harness_stream.wire.decisions import digest_of
 from harness_stream.wire.topics import Topics
+from tests.rule_texts import ALLOWED, EGRESS, READS, no_egress_after_read, rule_set
 from tests.signed import SignedRealm
 
 if TYPE_CHECKING:
@@ -58,21 +59,10 @@ ACTIONS = ("crm.read", "email.send", "search.query", "crm.export")
 ROLES = ("orchestrator", "approver", "enforcer")
 RESOURCES = {"crm://a": ["pii"], "crm://b": [], "mail://x": [], "mail://y": [], "web://z": []}
 
-RULES = """
-rule_set: sim
-default: deny
-selections:
-  reads: event.action == "crm.read"
-  egress: event.action == "email.send"
-  queries: event.action == "search.query"
-  exports: event.action == "crm.export"
-  anything: "true"
-rules:
-  - {id: allowed, effect: approve, when: "intent.action in identity.actions"}
-  - id: no-egress-after-read
-    effect: deny
-    when: egress
-    correlation: {type: temporal, rules: [reads], group-by: [chain_id], timespan: 2s}
+RULES = rule_set(
+    ALLOWED,
+    no_egress_after_read("2s"),
+    """\
   - id: loop
     effect: deny
     when: queries
@@ -106,7 +96,14 @@ rules:
     when: anything
     correlation: {type: event_count, rules: [anything], group-by: [resource.uri], timespan: 9s, condition: {gt: 4}}
   - {id: tainted, effect: hold, when: 'egress && "pii" in chain.labels'}
-"""
+""",
+    name="sim",
+    reads=READS,
+    egress=EGRESS,
+    queries='event.action == "search.query"',
+    exports='event.action == "crm.export"',
+    anything="true",
+)
 
 
 NEW_RULES = (

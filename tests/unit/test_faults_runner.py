@@ -10,8 +10,11 @@ import pytest
 
 from tests.faults.answers import Answers
 from tests.faults.audit import Verified, check_landed
+from tests.faults.heard import Heard
 from tests.faults.plan import KINDS, LEAST, planned
 from tests.faults.proxy import HOST, Lines
+from tests.faults.report import as_json, as_text
+from tests.faults.run import Options, Result
 
 
 def ended(kind, *, published, at, deadline=2.0, ran=False, partition=0):
@@ -41,7 +44,7 @@ class TestWhatClientsSay:
         answers = told(
             tmp_path, late, ended("approve", published=2.0, at=4.5), ended("approve", published=3.0, at=4.9, ran=True)
         )
-        assert answers.overdue == [late]
+        assert answers.heard.overdue == [late]
 
     def test_a_partition_serves_again_with_the_first_rules_answer_to_what_was_published_since(self, tmp_path):
         before = ended("approve", published=9.9, at=10.5)
@@ -59,10 +62,29 @@ class TestWhatClientsSay:
 
     def test_a_line_that_is_still_being_written_is_read_later(self, tmp_path):
         answers = told(tmp_path, {"unended": 2}, rest='{"unended": 3')
-        assert answers.unended == 2
+        assert answers.heard.unended == 2
         (tmp_path / "client.jsonl").write_text('{"unended": 2}\n{"unended": 3}\n')
         answers.read([tmp_path / "client.jsonl"])
-        assert answers.unended == 5
+        assert answers.heard.unended == 5
+
+
+class TestWhatAWholeRunHeard:
+    def test_it_is_the_sum_of_its_lives_and_the_report_has_it(self):
+        heard = Heard()
+        heard.add(Heard(Counter(approve=2, silence=1), Counter(late=1), overdue=[{"as": "approve"}], slowest_s=0.5))
+        heard.add(Heard(Counter(approve=3), slowest_s=0.2, unended=4))
+        result = Result(Options(), {}, total=Verified(), heard=heard)
+        content = json.loads(as_json(result))
+        assert (content["ends"], content["silent"]) == ({"approve": 5, "silence": 1}, {"late": 1})
+        assert (content["overdue"], content["slowest_s"], content["unended"]) == ([{"as": "approve"}], 0.5, 4)
+        text = as_text(result)
+        assert "what clients were told: approve 5, silence 1; without a rule's answer: late 1" in text
+        assert "begun after the deadline 1; waits without an end 4" in text
+
+    @pytest.mark.parametrize("heard", [Heard(overdue=[{}]), Heard(unended=1), Heard(Counter(broken=1))])
+    def test_one_of_these_makes_the_run_wrong(self, heard):
+        assert heard.faulty
+        assert not Heard(Counter(approve=1, silence=1), Counter(late=1), slowest_s=9.0).faulty
 
 
 def test_an_acknowledged_intent_that_is_not_where_the_broker_said_is_lost():

@@ -16,10 +16,11 @@ from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.memory.broker import MemoryBroker
 from harness_stream.adapters.memory.log import MemoryReader, MemoryWriter
 from harness_stream.cli.main import app
-from harness_stream.cli.rules import UNUSABLE_HINT, Pushed, Wanted, publish, report_of, status_text, tell_pushed
+from harness_stream.cli.rules import UNUSABLE_HINT, Wanted, publish, report_of, status_text, tell_pushed
 from harness_stream.config import Settings
 from harness_stream.core.rules import load
 from harness_stream.errors import CallerError
+from harness_stream.wire.rules_topic import Pushed, newest_active
 from harness_stream.wire.topics import Topics
 
 TOPIC = Topics(Settings().prefix).rules
@@ -63,6 +64,15 @@ def test_a_push_that_changes_nothing_writes_nothing(realm, first, again):
     before, _ = realm.push(now=first)
     assert realm.push(now=again) == (before, False)
     assert len(realm.active()) == 1
+
+
+@pytest.mark.parametrize("broken", [b"no JSON", b"[]", b'{"digest":"x"}', b'{"digest":"x","revision":"2"}', None])
+def test_an_active_record_that_cannot_be_read_names_nothing_to_workers_and_people(realm, broken):
+    before, _ = realm.push()
+    writer = MemoryWriter(realm.broker)
+    writer.append(TOPIC, 0, b"active/production", broken, (), token=1)
+    assert newest_active(((r.key, r.value) for r in realm.broker.read(TOPIC, 0, 0, 1_000)), "production") == before
+    assert realm.push() == (before, False)
 
 
 def test_a_set_that_is_active_and_whose_bundle_is_not_there_is_written_again(realm):

@@ -8,6 +8,7 @@ from harness_stream.core import limits
 from harness_stream.core.fold import Place
 from harness_stream.core.ids import Remembered
 from harness_stream.core.state import PARTITION_UNIT, State
+from harness_stream.core.units import decode_parts
 from harness_stream.ports import LogRecord
 from harness_stream.runtime.snapshots import Gathered, Key, Snapshots, key_of
 from harness_stream.runtime.telemetry import NullMetrics
@@ -111,7 +112,7 @@ class TestPieces:
     def test_together_they_are_the_unit(self, cycles):
         self.grown(cycles, 1)
         cycles.run()
-        assert self.gathered(cycles)[UNIT].values == cycles.state.confirmed(UNIT)
+        assert decode_parts(self.gathered(cycles)[UNIT].pieces) == cycles.state.confirmed(UNIT)
         assert cycles.snapshots.cut == PLACE.offset
         assert (cycles.snapshots.offsets.get(UNIT), cycles.snapshots.in_pieces) == (None, {UNIT})
 
@@ -129,7 +130,7 @@ class TestPieces:
             for _ in range(3):
                 cycles.turn()
                 cycles.reports()
-        assert self.gathered(cycles)[UNIT].values == before
+        assert decode_parts(self.gathered(cycles)[UNIT].pieces) == before
 
     def test_a_unit_that_shrinks_is_one_record_again(self, cycles):
         self.grown(cycles, 1)
@@ -137,7 +138,7 @@ class TestPieces:
         cycles.state.forget(UNIT, [key for key in cycles.state.confirmed(UNIT) if key[1] != "a" * 20])
         cycles.snapshots.changed(frozenset({UNIT}))
         cycles.run()
-        assert self.gathered(cycles)[UNIT].values == cycles.state.confirmed(UNIT)
+        assert decode_parts(self.gathered(cycles)[UNIT].pieces) == cycles.state.confirmed(UNIT)
         assert UNIT in cycles.snapshots.offsets
         assert not cycles.snapshots.in_pieces
 
@@ -160,7 +161,7 @@ def test_what_a_cycle_seals_is_as_of_its_beginning(cycles):
     gathered = Gathered("i")
     for record in cycles.broker.read("chains", 0, 0, 1_000):
         gathered.take(record)
-    assert gathered.units[PARTITION_UNIT].values["since",] == {"w": [1, 0, True, None]}
+    assert decode_parts(gathered.units[PARTITION_UNIT].pieces)["since",] == {"w": [1, 0, True, None]}
 
 
 def test_a_store_that_is_away_for_long_keeps_nothing_that_ended_in_memory(cycles):

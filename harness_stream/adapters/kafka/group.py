@@ -145,6 +145,8 @@ class KafkaInputConsumer:
         if self._closed:
             return
         self._closed = True
+        if self._queries.collect():  # a long turn before this one may have left them lying
+            self._heard_ms = self._clock.elapsed_ms()
         self._queries.close()
         self._release()
         # A client that is dropped unclosed is closed by its destructor, which waits as long.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from concurrent.futures import Future
 
+    from confluent_kafka import KafkaError
     from confluent_kafka.admin import TopicDescription  # type: ignore[attr-defined]  # re-exported without saying so
 
     from harness_stream.ports import Clock
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 QUERY_S_MAX: Final = FRESH_MS_MAX / 1000
 # An error may come back at once; ten times a second does not disturb a broker that is starting.
 RETRY_MS: Final = 100
-# A client that lost its brokers for ever (standstill.py) is told by silence alone: after so many failures, a new one.
-FAILURES_MAX: Final = 3
+# A client that lost its brokers for ever (standstill.py) is told by silence alone: after so many questions in a row
+# that no broker answered, a new one.
+SILENCES_MAX: Final = 3
 
 
 class KafkaIncarnations:
@@ -42,11 +44,11 @@ class KafkaIncarnations:
 
     def __init__(self, bootstrap: str, topics: tuple[str, str], clock: Clock) -> None:
         self._bootstrap, self._topics, self._clock = bootstrap, topics, clock
-        self._admin = AdminClient(settings.admin(bootstrap))
+        self._admin: AdminClient | None = AdminClient(settings.admin(bootstrap))
         self._wanted_ms = -1
         self._open: Mapping[str, Future[TopicDescription]] | None = None
         self._open_for_ms = self._retry_ms = -1
-        self._failures = 0
+        self._silences = 0
         self._known: Known | None = None
 
     def ask(self, now_ms: int) -> None:
@@ -61,7 +63,13 @@ class KafkaIncarnations:
         self._send_if_due()
         return self._known
 
+    def close(self) -> None:
+        """Drop the client, and with it an open question: an answer in a process's last moments crashes it."""
+        self._admin, self._open = None, None
+
     def _send_if_due(self) -> None:
+        if self._admin is None:
+            return
         known_ms = -1 if self._known is None else self._known.asked_at_ms
         if self._open is None and known_ms < self._wanted_ms and self._clock.elapsed_ms() >= self._retry_ms:
             self._open_for_ms = self._wanted_ms
@@ -72,12 +80,14 @@ class KafkaIncarnations:
         self._open = None
         try:
             ids = [str(answered[topic].result().topic_id) for topic in self._topics]
-        except KafkaException:
-            self._failed()
+        except KafkaException as error:
+            self._failed(error.args[0])
         else:
-            self._known, self._failures = Known(".".join(ids), self._open_for_ms), 0
+            self._known, self._silences = Known(".".join(ids), self._open_for_ms), 0
 
-    def _failed(self) -> None:
-        self._retry_ms, self._failures = self._clock.elapsed_ms() + RETRY_MS, self._failures + 1
-        if self._failures >= FAILURES_MAX:
-            self._admin, self._failures = AdminClient(settings.admin(self._bootstrap)), 0
+    def _failed(self, error: KafkaError) -> None:
+        """What is negative is librdkafka's own; the rest a broker has said, for example that there is no topic."""
+        self._retry_ms = self._clock.elapsed_ms() + RETRY_MS
+        self._silences = self._silences + 1 if error.code() < 0 else 0
+        if self._silences >= SILENCES_MAX:
+            self._admin, self._silences = AdminClient(settings.admin(self._bootstrap)), 0

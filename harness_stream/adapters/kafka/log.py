@@ -198,7 +198,8 @@ class KafkaWriter:
     def close(self) -> None:
         """Free everything. What is still queued may or may not land."""
         self._slots.clear()
-        self._producer.flush(0)
+        with contextlib.suppress(KafkaException):  # a fatal error is nobody's any more
+            self._producer.flush(0)
         del self._producer  # its `close` would wait for the delivery time-out
 
     def _serve(self, callbacks: Callable[[], object]) -> None:

@@ -23,3 +23,6 @@ class MemoryIncarnations:
     def known(self) -> Known | None:
         """The newest answer; None before the first."""
         return self._known
+
+    def close(self) -> None:
+        """Nothing to free."""

@@ -25,6 +25,8 @@ class Windows:
         program: the compiled rules.
         digest: names the bundle.
         specs: distinct windows, in order of first use.
+        counted_by: each with the bits that concern it in what `select` finds, matches and failures.
+        spread: those whose groups are spread over a lane's shards.
         by_rule: per rule index its window, None for a rule without one.
         conditions: per rule index the window condition over an interval.
     """
@@ -33,7 +35,7 @@ class Windows:
         self.program = program
         self.digest = program.digest
         self.by_rule = tuple(None if c is None else self._spec(c) for c in program.correlations)
-        self.specs = tuple({spec.id: spec for spec in self.by_rule if spec is not None}.values())
+        self.take(spec for spec in self.by_rule if spec is not None)
         self.conditions = tuple(_condition(c) for c in program.correlations)
 
     def _spec(self, correlation: Correlation) -> window.Spec:
@@ -54,8 +56,14 @@ class Windows:
     def narrowed(self, ids: Collection[str]) -> Windows:
         """The same program with only these windows."""
         narrow = copy(self)
-        narrow.specs = tuple(spec for spec in self.specs if spec.id in ids)
+        narrow.take(spec for spec in self.specs if spec.id in ids)
         return narrow
+
+    def take(self, specs: Iterable[window.Spec]) -> None:
+        """Count in these windows and no others."""
+        self.specs = tuple({spec.id: spec for spec in specs}.values())
+        self.counted_by = tuple((spec, spec.mask | spec.mask << window.FAILED_SHIFT) for spec in self.specs)
+        self.spread = tuple(spec for spec in self.specs if spec.is_spread)
 
     def select(self, views: Iterable[Mapping[str, Any]]) -> list[int]:
         """Per view of one event, selections that match it, and above `window.FAILED_SHIFT` those that failed on it.

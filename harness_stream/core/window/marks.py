@@ -6,7 +6,7 @@ whether any selection matched, so all of them are one value.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from harness_stream.core.window.distinct import Distinct
@@ -25,7 +25,7 @@ class Marks(Distinct):
         """The listed selections an event matched."""
         if spec.kind == "absent":
             return _listed(spec) if match.mask else ()
-        return tuple(name for name, bit in zip(_listed(spec), spec.bits, strict=True) if match.mask >> bit & 1)
+        return _matched(spec.bits, match.mask)
 
     def seen(self, spec: Spec, t: int) -> Seen:
         """1 if every listed selection has an event that counts at chain time t, else 0."""
@@ -46,6 +46,11 @@ class Marks(Distinct):
 
 def _listed(spec: Spec) -> tuple[str, ...]:
     return _numbers(1 if spec.kind == "absent" else len(spec.bits))
+
+
+@lru_cache(maxsize=4_096)  # a rule set has at most 1,000 windows, and events match few of the ways they could
+def _matched(bits: tuple[int, ...], mask: int) -> tuple[str, ...]:
+    return tuple(name for name, bit in zip(_numbers(len(bits)), bits, strict=True) if mask >> bit & 1)
 
 
 @cache

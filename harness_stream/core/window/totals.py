@@ -45,8 +45,10 @@ class Totals(NamedTuple):
         kept = (*self.entries[first:], entry._replace(amount=match.amount))
         older = () if first else self.buckets  # where an entry has left, so has everything before it
         buckets = tuple(b for b in older if (b[0] + 1) * _bucket_ms(spec) > start)
-        after = _changed(self, self.entries[:first], kept[-1:])
-        return _bounded(spec, after._replace(entries=kept, buckets=buckets, left=max(start, self.left)))
+        gone, come = self.entries[:first], kept[-1:]
+        total = self.total - _firm(gone) + _firm(come)
+        unsettled = self.unsettled - _unsettled(gone) + _unsettled(come)
+        return _bounded(spec, Totals(kept, buckets, self.since, total, unsettled, max(start, self.left)))
 
     def inserted(self, spec: Spec, entry: Entry, match: Match) -> Totals:
         """With a firm event at its own, earlier place."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from harness_stream.core.rules import from_bundle, inspect, load
 from harness_stream.core.rules.language import TIMESPAN_MS_MAX
 from harness_stream.errors import InvalidInput
+from tests.rule_texts import TWO_DAYS
 
 ROOT = Path(__file__).parents[3]
 # The example of DESIGN §6.
@@ -174,30 +175,19 @@ def test_bytes_that_are_no_canonical_bundle_are_refused(change):
         from_bundle(change(load(DESIGN).bundle))
 
 
-WINDOW = "{type: temporal, rules: [reads], group-by: [agent_id], timespan: 2d}"
-LONG = f"""\
-rule_set: x
-default: deny
-selections: {{reads: event.action == "crm.read"}}
-rules:
-  - {{id: a, effect: approve, when: 'true'}}
-  - {{id: exports, effect: deny, when: reads, correlation: {WINDOW}}}
-"""
-
-
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda b: b, "<bundle>: 1 mistake: `rules.exports.correlation.timespan`: the longest window is 86,400 s"),
-        (lambda b: b.replace(b"crm.read", b"x"), "<bundle>: 1 mistake: `rules.exports.correlation.timespan`: the longest"),
-        (lambda b: b.replace(b'"when":"reads"', b'"when":"raeds"'), "<bundle>: 2 mistakes, the first: `rules.exports.when`"),
-        (lambda b: b.replace(b'"id":"exports",', b""), "<bundle>: 2 mistakes, the first: `rules.1`: a rule needs `id`"),
+        (lambda b: b, "<bundle>: 1 mistake: `rules.two-days.correlation.timespan`: the longest window is 86,400 s"),
+        (lambda b: b.replace(b"crm.read", b"x"), "<bundle>: 1 mistake: `rules.two-days.correlation.timespan`: the longest"),
+        (lambda b: b.replace(b'"when":"reads"', b'"when":"raeds"'), "<bundle>: 2 mistakes, the first: `rules.two-days.when`"),
+        (lambda b: b.replace(b'"id":"two-days",', b""), "<bundle>: 2 mistakes, the first: `rules.1`: a rule needs `id`"),
         (lambda b: b.replace(b"event.action", b"event.actoin"), "`selections.reads`: unknown field `event.actoin`"),
-        (lambda b: b.replace(b'"severity"', b'"sverity"'), "`rules.a.sverity`: unknown key `sverity` in a rule"),
+        (lambda b: b.replace(b'"severity"', b'"sverity"'), "`rules.ok.sverity`: unknown key `sverity` in a rule"),
     ],
 )
 def test_a_bundle_that_does_not_load_names_what_is_wrong_in_it_for_it_has_no_lines(change, told):
-    bundle = load(LONG, timespan_ms_max=2 * TIMESPAN_MS_MAX).bundle
+    bundle = load(TWO_DAYS, timespan_ms_max=2 * TIMESPAN_MS_MAX).bundle
     with pytest.raises(InvalidInput) as caught:
         from_bundle(change(bundle))
     assert told in caught.value.message
