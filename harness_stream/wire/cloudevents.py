@@ -188,9 +188,14 @@ def signature_headers(signature: Signature) -> list[Header]:
 
 def signature_of(headers: Iterable[tuple[str, bytes | None]]) -> Signature | None:
     """What vouches for a record, strictly: None if a part of it is malformed or is said twice. Raises nothing."""
-    said = [header for header in headers if header[0] in SIGNATURE_NAMES]
-    texts = _texts(said)
-    return _read_signature(texts) if len(texts) == len(said) else None
+    said: dict[str, str] = {}
+    for name, value in headers:
+        if name not in SIGNATURE_NAMES:
+            continue
+        if value is None or name in said or len(value) > HEADER_BYTES_MAX or not value.isascii():
+            return None
+        said[name] = value.decode("ascii")
+    return _read_signature(said)
 
 
 def _texts(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:

@@ -69,18 +69,20 @@ class SignedVerifier:
             return False
         statement = with_value(self._frame(found.alg, record.topic, sender.lane), record.value or b"")
         if found.alg != ALG_MAC:
-            return signed_by(public, found.sig, statement)
+            return _signed_by(public, found.sig, statement)
         key = self._mac_key(found.kid, public)
         return key is not None and hmac.compare_digest(mac(key, statement), found.sig)
 
     def _input_frame(self, alg: str, topic: str, lane: str) -> bytes:
         return input_frame(DOMAIN_OF[alg], self._bound, topic, lane)
 
-    def _derived(self, kid: str, public: bytes) -> bytes | None:
+    def _derived(self, kid: str, public: str) -> bytes | None:
+        """None for 43 characters that spell no 32 bytes, and for a key that gives no secret."""
         if self._pdp is None:
             return None
         try:
-            return mac_key(self._bound, self._pdp, public, public, self._pdp_public, kid)
+            sender = raw_of(public)
+            return mac_key(self._bound, self._pdp, sender, sender, self._pdp_public, kid)
         except ValueError:
             return None
 
@@ -107,17 +109,22 @@ class SignedVerifier:
         return signed_by(public, sig, batch_statement(self._bound, partition, size, root))
 
 
-def _key_of(sender: Sender, found: Signature, append_ms: int | None) -> bytes | None:
+def _key_of(sender: Sender, found: Signature, append_ms: int | None) -> str | None:
     """The public key that a record names, if it counted when the record was appended."""
     if append_ms is None:
         return None
     alg = "x25519" if found.alg == ALG_MAC else "ed25519"
-    named = (key for key in sender.keys if key.kid == found.kid and key.alg == alg)
-    public = next((key.public for key in named if key.not_before <= append_ms <= key.not_after), None)
+    for key in sender.keys:
+        if key.kid == found.kid and key.alg == alg and key.not_before <= append_ms <= key.not_after:
+            return key.public
+    return None
+
+
+def _signed_by(public: str, sig: bytes, statement: bytes) -> bool:
     try:
-        return None if public is None else raw_of(public)
-    except ValueError:  # 43 characters that are no spelling of 32 bytes
-        return None
+        return signed_by(raw_of(public), sig, statement)
+    except ValueError:
+        return False
 
 
 def _in_epochs(record: LogRecord, certificate: Certificate) -> bool:
