@@ -92,10 +92,7 @@ def certify_worker(
     Raises:
         ConfigError: a key cannot be read, or the certificate cannot be written.
     """
-    private = cast("Ed25519PrivateKey", _private(root or directory / "root.key", "root"))
-    known = directory / "root.pub"
-    if known.exists() and root_public(directory) != public_of(private):
-        raise ConfigError(f"`{root or directory / 'root.key'}` is not the private half of `{known}`")
+    private = _root_private(root or directory / "root.key", directory)
     made = certify(private, bound, _public(directory / "worker.pub", "worker"), epochs)
     document = {
         "v": FORMAT,
@@ -113,6 +110,15 @@ def certify_worker(
     _write(beside, document, PUBLIC_MODE)
     beside.replace(directory / CERTIFICATE_FILE)
     return made
+
+
+def _root_private(path: Path, directory: Path) -> Ed25519PrivateKey:
+    if not path.exists():
+        raise ConfigError(f"`{path}` is missing", hint="`--root FILE` says where the root's private key is kept")
+    private, known = cast("Ed25519PrivateKey", _private(path, "root")), directory / "root.pub"
+    if known.exists() and root_public(directory) != public_of(private):
+        raise ConfigError(f"`{path}` is not the private half of `{known}`")
+    return private
 
 
 def root_public(directory: Path) -> bytes:

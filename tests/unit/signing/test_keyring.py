@@ -130,6 +130,9 @@ def test_a_worker_of_another_root_is_refused_before_it_writes(folder, tmp_path):
 def test_certified_anew_it_counts_for_new_topics_and_epochs(folder, tmp_path):
     elsewhere = tmp_path / "root.key"
     (folder / "root.key").rename(elsewhere)
+    with pytest.raises(ConfigError, match=r"root\.key` is missing") as refused:
+        keyring.certify_worker(folder, BOUND)
+    assert "--root" in refused.value.hint
     keyring.certify_worker(folder, BOUND._replace(incarnation="t3.t4"), (2, 5), elsewhere)
     signer, verifier = worker_pair(settings(folder), "t3.t4")
     assert [signer.may_sign(epoch) for epoch in (1, 2, 5, 6)] == [False, True, True, False]
