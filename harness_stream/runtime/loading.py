@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 from pydantic import ValidationError
@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from harness_stream.runtime.reading import Reading
     from harness_stream.runtime.realm import Ports, Realm
     from harness_stream.runtime.snapshots import Snapshots
+
+# Records taken apart at once, about 2 MB: whoever takes apart all that was read waits for memory, not for the work.
+TAKEN_APART_MAX: Final = 256
 
 T = TypeVar("T")
 Body = Mapping[str, Any]
@@ -423,31 +426,43 @@ class Loader:
         progress = self._progress("records of the decision log", folded.place.offset + 1, end)
         while not done:
             done = self._reading.position(verdicts, self._partition) >= end
-            records = [(r, *read_body(r.value)) for r in self._tail.drain()]
-            yield from self._prefetch(folded, [body for r, body, _ in records if r.offset > folded.place.offset])
-            clock = self._ports.clock
-            started_ms = clock.elapsed_ms()
-            for record, body, digest in records:
-                if clock.elapsed_ms() - started_ms > STEP_MS_MAX:
-                    yield
-                    started_ms = clock.elapsed_ms()
-                self._compare(folded, record.offset, digest, expected)
-                authentic = self._ports.verifier.decision_authentic(record)
-                folded.met(record, authentic=authentic)
-                if record.offset <= folded.place.offset or not authentic:
-                    continue
-                warmed = body.get("warmed") and folded.place.after(record.offset, body, digest) is not None
-                if warmed:
-                    yield from self._count_warmup(folded, record.offset, body)
-                folded.take(record.offset, body, digest, self._rules)
-                progress.at(record.offset + 1)
-                if warmed:  # the stretch it was counted from was read in between
-                    self._reading.follow(verdicts, self._partition, record.offset + 1, self._tail)
+            drained = self._tail.drain()
+            for first in range(0, len(drained), TAKEN_APART_MAX):
+                part = drained[first : first + TAKEN_APART_MAX]
+                warmed_at = yield from self._fold_some(folded, part, expected, progress)
+                if warmed_at is not None:  # the stretch it was counted from was read in between
+                    self._reading.follow(verdicts, self._partition, warmed_at + 1, self._tail)
                     done = False
                     break
             if not done:
                 yield
         self._compare(folded, end, "", expected)
+
+    def _fold_some(
+        self, folded: Folded, part: Sequence[LogRecord], expected: dict[int, set[str]], progress: Progress
+    ) -> Generator[None, None, int | None]:
+        """Fold these, or up to one whose switch was warmed: its offset."""
+        records = [(r, *read_body(r.value)) for r in part]
+        yield from self._prefetch(folded, [body for r, body, _ in records if r.offset > folded.place.offset])
+        clock = self._ports.clock
+        started_ms = clock.elapsed_ms()
+        for record, body, digest in records:
+            if clock.elapsed_ms() - started_ms > STEP_MS_MAX:
+                yield
+                started_ms = clock.elapsed_ms()
+            self._compare(folded, record.offset, digest, expected)
+            authentic = self._ports.verifier.decision_authentic(record)
+            folded.met(record, authentic=authentic)
+            if record.offset <= folded.place.offset or not authentic:
+                continue
+            warmed = body.get("warmed") and folded.place.after(record.offset, body, digest) is not None
+            if warmed:
+                yield from self._count_warmup(folded, record.offset, body)
+            folded.take(record.offset, body, digest, self._rules)
+            progress.at(record.offset + 1)
+            if warmed:
+                return record.offset
+        return None
 
     def _count_open_warmups(self, folded: Folded) -> Generator[None, None, None]:
         """Units in the store may still have to take over what switches before it warmed."""
