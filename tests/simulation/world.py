@@ -481,7 +481,7 @@ class World:
             self.forged["changed"] += 1
             at = self.broker.append(TOPICS.intents, partition, key, value.replace(b"crm", b"crn") + b" ", headers)
             self.forged_at.append((partition, at))
-        elif dice < 0.22 and self.broker.bounds(TOPICS.verdicts, partition)[1]:
+        elif dice < 0.22 and self.broker.bounds(TOPICS.heads, partition)[1]:  # else nobody would begin this log
             claim = {"kind": "claim", "incarnation": "i1", "epoch": 10**6, "writer": "f" * 32, "after": "crash"}
             body = orjson.dumps(claim | {"pending": False})
             self.forged["claim"] += 1
