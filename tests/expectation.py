@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from oracle_words import Rule
+    from tests.oracle_words import Rule
 
 YES, NO, UNKNOWN, FAILS = "yes", "no", "unknown", "fails"
 """What a rule may say: it fires, it does not, it fires because its window is unknown, it denies because it failed."""

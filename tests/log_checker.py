@@ -19,7 +19,7 @@ from harness_stream.runtime.audit_read import input_of, record_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from harness_stream.core.audit import Finding, Record
+    from harness_stream.core.audit import Finding, Input, Record
     from harness_stream.core.rules.windows import Windows
     from harness_stream.ports import LogRecord, StateStore, Verifier
 
@@ -32,12 +32,19 @@ ONLY_THE_PDP_KNOWS = "skipped, and only the PDP's key tells"
 
 @dataclass
 class Report:
-    """One partition's fold from genesis, and what the auditor found and counted."""
+    """One partition's fold from genesis, and what the auditor found and counted.
+
+    Attributes:
+        effective: bodies of the records that count, and `digests` those of their values.
+        inputs: the input log as it was audited.
+    """
 
     place: Place
     state: State
     windows: Windows | None
     effective: list[dict[str, Any]] = field(default_factory=list)
+    digests: Sequence[str] = ()
+    inputs: Sequence[Input] = ()
     void: int = 0
     findings: Sequence[Finding] = ()
     audit: Audit | None = None
@@ -93,7 +100,9 @@ def audited(
     verifier = verifier or UnsignedVerifier()
     decisions = [record_of(record, verifier) for record in decision_log]
     inputs = [input_of(record, realm, verifier) for record in inputs_log]
-    start, found, effective = Place.genesis(incarnation, partition), [], []
+    start, found = Place.genesis(incarnation, partition), []
+    effective: list[dict[str, Any]] = []
+    digests: list[str] = []
     audit = Audit(start, partitions, bundles.get)
 
     def again(first: int, end: int) -> Iterable[Record]:
@@ -107,11 +116,12 @@ def audited(
         found += audit.take(record)
         if audit.place is not before:
             effective.append(dict(record.body))
+            digests.append(record.digest)
     end, last_input = (log[-1].offset + 1 if log else 0 for log in (decisions, inputs))
     found += audit.end(end, input_end or last_input)
     assert audit.answers is not None
     state, windows = audit.answers.state, audit.answers.windows
-    return Report(audit.place, state, windows, effective, audit.log.void.total(), found, audit)
+    return Report(audit.place, state, windows, effective, digests, inputs, audit.log.void.total(), found, audit)
 
 
 def take_over(state: State, windows: Windows, unit: str) -> None:

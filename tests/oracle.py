@@ -15,10 +15,9 @@ from decimal import Decimal
 from itertools import combinations, product
 from typing import TYPE_CHECKING
 
-from expectation import FAILS, NO, UNKNOWN, YES, Expectation
-from oracle_words import COUNTING, Event, Predicate, Resource, Rule, Window
-
 from harness_stream.core import limits
+from tests.expectation import FAILS, NO, UNKNOWN, YES, Expectation
+from tests.oracle_words import COUNTING, Event, Predicate, Resource, Rule, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -236,7 +235,12 @@ class Oracle:
         """Any resource is enough to deny or hold, all are needed to approve."""
         if rule.reads(self.selections) & stale:
             return frozenset({FAILS})
-        labels = self.chain_labels(now) if rule.when.chain_label else frozenset()
+        if rule.when.chain_label is None:
+            return self._says_with(rule, now, frozenset(), workload_known=workload_known)
+        both = {self.chain_labels(now, far=far) for far in (True, False)}
+        return frozenset().union(*(self._says_with(rule, now, one, workload_known=workload_known) for one in both))
+
+    def _says_with(self, rule: Rule, now: Event, labels: frozenset[str], *, workload_known: bool) -> frozenset[str]:
         held = [r for r in now.views() if rule.when.holds(now, r, labels) and (workload_known or not rule.attested)]
         window = rule.window
         each = [{True} if window is None else self.says(window, now.group(window.group_by, r), now) for r in held]
@@ -338,20 +342,29 @@ class Oracle:
         top = [event, *self.ancestors(event)][-1]
         return top.agent_id, top.chain_id
 
-    def chain_labels(self, now: Event) -> frozenset[str]:
+    def chain_labels(self, now: Event, *, far: bool = True) -> frozenset[str]:
         """What was read in the intent's chain, its parent's and its root's, and by whoever acts for one of them.
 
-        Who acts for another carries from then on what the other one carried.
+        Who acts for another carries from then on what the other one carried. DESIGN §5 does not say how far in a tree
+        an approval takes labels away: everywhere (`far`), or nowhere but in a chain that is no part of one.
         """
         parent = self.history.get(now.parent) if now.parent else None
-        seen = {(now.agent_id, now.chain_id), self.root(now), *([(parent.agent_id, parent.chain_id)] if parent else [])}
-        approved = [e for e in self.history.values() if e.decision == "approve" and e.key != now.key]
-        told = [e for e in approved if (e.agent_id, e.chain_id) in seen or self.root(e) in seen]
-        return frozenset().union(*(e.touched() | e.brought for e in told))
+        homes = {(now.agent_id, now.chain_id), self.root(now), *([(parent.agent_id, parent.chain_id)] if parent else [])}
+        return frozenset().union(*(self._carried(home, now, far=far) for home in homes))
 
-    def brings(self, now: Event) -> frozenset[str]:
+    def _carried(self, home: tuple[str, str], now: Event, *, far: bool) -> frozenset[str]:
+        """Labels of one chain, or of the tree that began in it: approvals may take some from it."""
+        carried = frozenset[str]()
+        for e in self.history.values():
+            chain, root = (e.agent_id, e.chain_id), self.root(e)
+            if e.decision == "approve" and e.key != now.key and home in {chain, root}:
+                carried |= e.touched() | (e.brought if far else e.brought_perhaps)
+                carried -= e.declassified if far or root == chain == home else frozenset()
+        return carried
+
+    def brings(self, now: Event, *, far: bool = True) -> frozenset[str]:
         """A child brings along what it carries."""
-        return self.chain_labels(now) if now.parent else frozenset()
+        return self.chain_labels(now, far=far) if now.parent else frozenset()
 
     # --- outcomes ---
 

@@ -49,6 +49,12 @@ class Event:
     remembered_until: int = 0
     brought: frozenset[str] = frozenset()
     """Labels that a delegated intent carried into the tree it acts for."""
+    brought_perhaps: frozenset[str] = frozenset()
+    """The same, if approvals take labels from no tree."""
+    allowed: frozenset[str] = frozenset()
+    """The actions that its agent's row allowed."""
+    declassified: frozenset[str] = frozenset()
+    """Labels that the chain and its tree carry no longer once a person had approved this intent."""
     released: bool = False
     as_approved: Event | None = None
     """What it was before an outcome changed it."""
@@ -100,6 +106,7 @@ class Predicate:
         decision: of the event.
         over: (measure, number) that it has and exceeds.
         chain_label: of the judged intent's chain; only in conditions on the intent.
+        allowed: the action is one that the agent's row allows; likewise.
     """
 
     actions: tuple[str, ...] | None = None
@@ -109,6 +116,7 @@ class Predicate:
     decision: str | None = None
     over: tuple[str, int] | None = None
     chain_label: str | None = None
+    allowed: bool = False
 
     def holds(self, event: Event, resource: Resource, chain_labels: frozenset[str] = frozenset()) -> bool:
         return (
@@ -119,6 +127,7 @@ class Predicate:
             and self.decision in (None, event.decision)
             and (self.over is None or event.measures.get(self.over[0], -1) > self.over[1])
             and (self.chain_label is None or self.chain_label in chain_labels)
+            and (not self.allowed or event.action in event.allowed)
         )
 
     def cel(self, root: str) -> str:
@@ -138,6 +147,8 @@ class Predicate:
             parts.append(f'"{name}" in {root}.measures && {root}.measures.{name} > {least}')
         if self.chain_label is not None:
             parts.append(f'"{self.chain_label}" in chain.labels')
+        if self.allowed:
+            parts.append(f"{root}.action in identity.actions")
         return " && ".join(parts or ["true"])
 
     def reads_classification(self) -> bool:

@@ -1,7 +1,6 @@
 """A scenario run through the engine (`Run`), and the oracle asked the same questions (`Witness`).
 
-Rule of this file: what the oracle is told comes from the scenario's world and the inputs, never from what the engine
-recorded; of a verdict it takes only the decision, after it has judged it.
+Rule of this file: what the oracle is told comes from the scenario's world and the inputs (`witness.py` says how).
 """
 
 from __future__ import annotations
@@ -9,14 +8,11 @@ from __future__ import annotations
 import functools
 import json
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import factories as make
-from expectation import spoken
-from oracle import Facts, Identity, Oracle, own_chain
-from oracle_words import Event, Resource, Rule
 from scenarios import (
     ACTIONS,
     AGENTS,
@@ -38,19 +34,22 @@ from scenarios import (
     rules_text,
 )
 
-from harness_stream.core import limits
 from harness_stream.core.apply import apply, change_of
-from harness_stream.core.ids import id_time_ms
-from harness_stream.core.model import Approval, Intent, Mandate, Outcome
 from harness_stream.core.rules.compile import load
 from harness_stream.core.rules.windows import Windows
 from harness_stream.core.state import State
 from harness_stream.wire.decisions import encode_body, read_body
+from tests import witness
+from tests.expectation import spoken
+from tests.oracle import Facts, Identity, Oracle, own_chain
+from tests.oracle_words import Event, Resource, Rule
+from tests.witness import Taken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from harness_stream.core.intake import Intake
+    from harness_stream.core.model import Approval, Intent, Mandate, Outcome
 
 
 class World:
@@ -122,16 +121,6 @@ class World:
 def _compiled(text: str) -> Windows:
     """A scenario runs several times in a row, and a long test has more rule sets than fit into memory."""
     return Windows(load(text))
-
-
-class Taken(NamedTuple):
-    """An input, when it was taken in, which tables were stale, and what it got."""
-
-    event: Any
-    t: int
-    stale: frozenset[str]
-    body: dict[str, Any]
-    digest: str
 
 
 @dataclass
@@ -285,44 +274,16 @@ class Run:
         return self.taken[-1]
 
 
-@dataclass
-class Held:
-    """What is needed to judge a held intent again."""
+class Witness(witness.Witness):
+    """Hears what a run takes in."""
 
-    intent: Intent
-    until: int
-    rules: frozenset[str]
-
-
-@dataclass
-class Witness:
-    """Hears every input with its answer, says what is wrong with it, and remembers what happened."""
-
-    run: Run
-
-    def __post_init__(self) -> None:
-        self.world = self.run.world
-        self.oracle = Oracle(SELECTIONS, self.run.scenario.rules)
-        self.held: dict[str, Held] = {}
-        self.digests: dict[tuple[str, str], str] = {}
-        self.reported: set[tuple[str, str]] = set()
-        for taken in self.run.taken:
+    def __init__(self, run: Run) -> None:
+        super().__init__(Oracle(SELECTIONS, run.scenario.rules))
+        self.world = run.world
+        for taken in run.taken:
             self.hear(taken)
 
-    def hear(self, taken: Taken, *, ask: bool = True) -> list[str]:
-        """What is wrong with this answer; `ask=False` only remembers it."""
-        if isinstance(taken.event, Intent):
-            return self._verdict(taken, taken.event, frozenset(), ask=ask)
-        if isinstance(taken.event, Approval):
-            return self._answer(taken, taken.event, ask=ask)
-        right = self._mandate(taken.event) if isinstance(taken.event, Mandate) else self._outcome(taken)
-        said = taken.body["status"] == "accepted"
-        return [] if said == right else [f"{taken.event.type} {taken.body['status']} {taken.body['reason']}"]
-
-    # --- verdicts ---
-
     def event_of(self, intent: Intent, t: int) -> Event:
-        """The intent with all that the world knows of it now."""
         row = self.world.agents[intent.agent_id]
         return Event(
             id=intent.intent_id,
@@ -342,86 +303,13 @@ class Witness:
             by=intent.by,
         )
 
-    def _verdict(self, taken: Taken, intent: Intent, satisfied: frozenset[str], *, ask: bool) -> list[str]:
-        body, now, complaints = taken.body, self.event_of(intent, taken.t), []
-        if ask:
-            complaints = self._complaints(taken, intent, now, satisfied)
-        event = self._remember(taken, intent, now)
-        complaints += [f"the log keeps another {name} than {value!r}" for name, value in _kept(event, body)]
-        if body["decision"] == "hold":
-            asked = frozenset(reason["rule"] for reason in body["reasons"])
-            self.held[taken.digest] = Held(intent, taken.t + limits.HOLD_MS_DEFAULT, asked)
-        return complaints
-
-    def _complaints(self, taken: Taken, intent: Intent, now: Event, satisfied: frozenset[str]) -> list[str]:
+    def facts(self, intent: Intent, taken: Taken) -> Facts:
         identities = {name: self.world.identity(name) for name in AGENTS}
         workload = intent.workload_id
-        facts = Facts(identities, workload in WORKLOADS, workload_allowed=workload != FOREIGN_WORKLOAD)
-        return self.oracle.expect(now, facts, stale=taken.stale, satisfied=satisfied).complaints(taken.body)
+        return Facts(identities, workload in WORKLOADS, workload_allowed=workload != FOREIGN_WORKLOAD)
 
-    def _remember(self, taken: Taken, intent: Intent, now: Event) -> Event:
-        decision = taken.body["decision"]
-        until = taken.t + limits.HOLD_MS_DEFAULT if decision == "hold" else None
-        if now.chain_id != own_chain(now.agent_id) and (now.agent_id, now.chain_id) not in self.oracle.chains:
-            now = replace(now, chain_id=own_chain(now.agent_id))  # an invented chain sheds no history
-        end = (until or taken.t + intent.deadline_ms) + limits.OUTCOME_GRACE_MS
-        kept = max(end, id_time_ms(intent.intent_id) + limits.ID_MEMORY_MS)
-        brought = self.oracle.brings(now) if decision == "approve" else frozenset[str]()
-        now = replace(now, decision=decision, hold_until=until, remembered_until=kept, brought=brought)
-        self.oracle.record(now)
-        self.digests[now.key] = taken.digest
-        return now
-
-    def _answer(self, taken: Taken, approval: Approval, *, ask: bool) -> list[str]:
-        held = self.held.pop(approval.hold_digest, None)
-        if held is None or taken.t > held.until:
-            refused = taken.body["kind"] == "ack" and taken.body["status"] == "refused"
-            return [] if refused else ["the hold had ended"]
-        if taken.body["kind"] != "verdict":
-            return [f"the answer was refused: {taken.body['reason']}"]
-        if approval.decision == "approve":
-            return self._verdict(taken, held.intent, held.rules, ask=ask)
-        self._verdict(taken, held.intent, held.rules, ask=False)
-        right = taken.body["decision"] == "deny" and taken.body["reasons"][0]["code"] == "hold_denied"
-        return [] if right else ["a person said no"]
-
-    # --- what gets an ack: is it valid? ---
-
-    def _mandate(self, mandate: Mandate) -> bool:
-        key = (mandate.agent_id, mandate.chain_id)
-        if not mandate.close:
-            self.oracle.chains[key] = (mandate.expires_at or 0, False)
-            return True
-        until, closed = self.oracle.chains[key]
-        self.oracle.chains[key] = (until, True)
-        return not closed
-
-    def _outcome(self, taken: Taken) -> bool:
-        outcome: Outcome = taken.event
-        key = (outcome.agent_id, outcome.intent_id)
-        event = self.oracle.history.get(key)
-        if event is None or event.decision != "approve" or taken.t > event.remembered_until:
-            return False
-        if key in self.reported or self.digests[key] != outcome.verdict_digest:
-            return False
-        enforcer = outcome.by == f"watch-{event.lane}"
-        if not enforcer and (outcome.by != outcome.agent_id or outcome.status == "abandoned"):
-            return False
-        self.reported.add(key)
-        measures = {name: Decimal(str(value)) for name, value in outcome.measures.items()}
-        self.oracle.report(key, outcome.status, measures)
-        return True
-
-
-def _kept(event: Event, body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Where the log's event is another one than ours."""
-    kept = body["event"]
-    ours = {name: getattr(event, name) for name in ("id", "agent_id", "lane", "chain_id", "action", "decision", "t")}
-    yield from ((name, value) for name, value in ours.items() if kept[name] != value)
-    if frozenset(kept["labels"]) != event.labels:
-        yield "labels", sorted(event.labels)
-    if [resource["uri"] for resource in kept["resources"]] != [resource.uri for resource in event.resources]:
-        yield "resources", event.resources
+    def enforces(self, outcome: Outcome, event: Event) -> bool:
+        return outcome.by == f"watch-{event.lane}"
 
 
 def said(body: Mapping[str, Any]) -> dict[str, str]:

@@ -12,10 +12,10 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
-from oracle_words import COUNTING, MEASURE, Predicate, Rule, Window
 
 from harness_stream.core import limits
 from harness_stream.core.rules.language import GROUP_PATHS
+from tests.oracle_words import COUNTING, MEASURE, Predicate, Rule, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -204,6 +204,14 @@ def switched(
         state.warmed[revision] = warmup.units(revision)
 
 
+def unseen(state: State, revision: int, t: int) -> None:
+    """Retention took what a warmed switch is counted from again: who takes over from now on knows nothing up to t."""
+    since: Mapping[str, Sequence[Any]] = state.get(PARTITION_UNIT, SINCE_KEY) or {}
+    hows = {window_id: Entered(*how) for window_id, how in since.items()}
+    taken = {w: how._replace(since=window.later(how.since, t)) for w, how in hows.items() if how.revision == revision}
+    state.put(PARTITION_UNIT, SINCE_KEY, {window_id: list(how) for window_id, how in {**hows, **taken}.items()})
+
+
 def warm(state: State, unit: str, windows: Windows, revision: int | None = None) -> None:
     """Make a unit's windows for the bundle in force, once after each switch.
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness_stream.core.counting import count, recount
+from harness_stream.core.counting import count, homes_of, recount
+from harness_stream.core.groups import Kept
 from harness_stream.core.state import State
+from harness_stream.core.window.spec import later
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from harness_stream.core.apply import Change
     from harness_stream.core.fold import Place
@@ -37,12 +39,15 @@ class Warmup:
         self.since = None if place.offset < 0 else place.header.t
         self._windows = windows
         self._counted = State()
+        self._begun: set[str] = set()
 
     def take(self, change: Change) -> None:
         """The next effective record's change."""
         event = change.get("event")
         if event is None:
             return
+        if self.since is not None:
+            self._begin(homes_of(event, self._windows))
         if change["kind"] == "verdict":
             count(self._counted, event, self._windows, change["revision"])
         else:
@@ -51,7 +56,29 @@ class Warmup:
 
     def units(self, revision: int) -> dict[str, dict[Key, Any]]:
         """Unit → its new windows, under the keys they have from the switch of this revision on."""
-        return {unit: _renamed(self._counted.confirmed(unit), revision) for unit in self._counted.units()}
+        units = ((unit, self._counted.confirmed(unit)) for unit in self._counted.units())
+        return {unit: _renamed(values, revision) for unit, values in units if any(map(_is_counted, values))}
+
+    def forget_before(self, t: int) -> None:
+        """Retention took a part of what was to be counted: up to chain time t nothing counts as seen."""
+        self.since = t
+        for unit in self._counted.units():
+            for key, value in list(self._counted.confirmed(unit).items()):
+                if isinstance(value, Kept):
+                    state = value.state._replace(since=later(value.state.since, t))
+                    self._counted.put(unit, key, Kept(value.until, state))
+
+    def _begin(self, homes: Iterable[str]) -> None:
+        """A group that something is counted in knows as little of what was before as one that nothing is counted in."""
+        for home in homes:
+            if home not in self._begun:
+                self._begun.add(home)
+                for spec in self._windows.specs:
+                    self._counted.put(home, ("since", spec.id, 0), self.since)
+
+
+def _is_counted(key: Key) -> bool:
+    return not isinstance(key, tuple) or key[0] != "since"
 
 
 def _renamed(values: Mapping[Key, Any], revision: int) -> dict[Key, Any]:

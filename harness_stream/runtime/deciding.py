@@ -103,10 +103,13 @@ class Deciding:
         self._changes: list[Moved] = []
         self._released = False
         self._final_sent = False
+        self._kept_from = 0  # where the input log begins, as far as that was told
         self._warming: Warming | None = None
         self._counting: Generator[None, None, None] | None = None
         cold, clock = loader.cold(snapshots), ports.clock
-        self._fetching = Fetching(loader, cold, folded.state, self._windows_confirmed, clock, ports.metrics, self.fail)
+        self._fetching = Fetching(
+            loader, cold, folded.state, self._windows_confirmed, clock, ports.metrics, self.fail, mover.reached
+        )
         self._background: deque[Generator[None, None, None]] = deque([cold.scan(folded.state.all_units)])
         self._rates, self._backlog = LaneRates(realm.lane_rate), Backlog()
         self._takeover = Takeover(self._state, mover, snapshots)
@@ -148,15 +151,7 @@ class Deciding:
 
     def input_lost(self, low: int) -> None:
         """Retention overtook the input position; what is kept begins at `low`."""
-        if low <= self._header.next_input or self._released:
-            return
-        what = f"partition {self._partition}: input up to offset {low - 1} was lost to retention"
-        sound(log, Alarm.INPUT_LOST, what)
-        self._ports.metrics.count("harness_security_events_total", reason=Alarm.INPUT_LOST)
-        batch = self._new_batch()
-        batch.input_lost(low - 1)
-        self._publish(batch)
-        self._ports.consumer.start(self._partition, low)
+        self._kept_from = low
 
     def bounds(self, ends: Ends) -> None:
         """The decision log's bounds: an end beyond own records shows a foreign writer."""
@@ -203,6 +198,7 @@ class Deciding:
             return
         self._switch_if_due()
         if self._header.rules is not None:
+            self._pass_over_lost()
             self._decide()
         self._checkpoint_if_due()
         self._snapshots.step(self._ports.clock.elapsed_ms(), self._folded.place, self._state, self._fetching.all_there)
@@ -246,6 +242,18 @@ class Deciding:
         batch.finish()
         self._publish(batch)
         _count(self._ports.metrics, batch, self._ports.clock.elapsed_ms() - started_ms)
+
+    def _pass_over_lost(self) -> None:
+        low = self._kept_from
+        if low <= self._header.next_input or self._state.in_flight >= limits.IN_FLIGHT_BATCHES_MAX:
+            return
+        what = f"partition {self._partition}: input up to offset {low - 1} was lost to retention"
+        sound(log, Alarm.INPUT_LOST, what)
+        self._ports.metrics.count("harness_security_events_total", reason=Alarm.INPUT_LOST)
+        batch = self._new_batch()
+        batch.input_lost(low - 1)
+        self._publish(batch)
+        self._ports.consumer.start(self._partition, low)
 
     def _admit(self, candidates: Sequence[Taken]) -> None:
         for taken in candidates:

@@ -9,16 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from harness_stream.core import limits
+from harness_stream.core.partition import Signal
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.loading import CannotLoadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from harness_stream.core.partition import Signal
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.state import State
-    from harness_stream.ports import Clock, Metrics
+    from harness_stream.ports import Clock, Metrics, StoredHead
     from harness_stream.runtime.cold import Cold
     from harness_stream.runtime.loading import Loader
 
@@ -38,6 +38,7 @@ class Fetching:
         clock: for how long.
         metrics: where failures count.
         fail: told when the store lost what memory does not hold.
+        reached: does a store that stands there hold all that was left in it?
     """
 
     def __init__(
@@ -49,9 +50,10 @@ class Fetching:
         clock: Clock,
         metrics: Metrics,
         fail: Callable[[Signal, str], None],
+        reached: Callable[[StoredHead | None], bool],
     ) -> None:
         self._loader, self._cold, self._state, self._windows = loader, cold, state, windows
-        self._clock, self._metrics, self._fail = clock, metrics, fail
+        self._clock, self._metrics, self._fail, self._reached = clock, metrics, fail, reached
         self._left_ms: int | None = None  # since when the store does not answer
         self._reading: Generator[None, None, frozenset[str]] | None = None
         self._wanted: Sequence[str] = ()
@@ -106,7 +108,7 @@ class Fetching:
         if not missing or windows is None:
             return True
         try:
-            self._loader.fetch(self._state, missing, windows)
+            self._loader.fetch(self._state, missing, windows, self._judge)
         except StateUnavailable:
             self._metrics.count("harness_state_failures_total", call="load")
             self._left_ms = self._clock.elapsed_ms() if self._left_ms is None else self._left_ms
@@ -117,6 +119,10 @@ class Fetching:
         self._left_ms = None
         self._failed.clear()
         return True
+
+    def _judge(self, at: StoredHead | None) -> None:
+        if not self._reached(at):
+            raise CannotLoadError(Signal.STATE_GONE, "the store is older than what was left in it")
 
     def _read(self, units: Sequence[str]) -> None:
         wanted = [unit for unit in units if self._readable(unit)]

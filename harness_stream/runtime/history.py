@@ -226,7 +226,7 @@ class History(Readback):
             if step.change is not None:
                 warmup.take(step.change)
         if self._overtaken(first.offset + 1):
-            warmup.since = end_t
+            warmup.forget_before(end_t)
         return place
 
     def place_before(self, t_ms: int, end: int) -> Generator[None, None, Place | None]:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from harness_stream.core.rules.windows import Windows
-    from harness_stream.ports import Ends, LogRecord, StateStore
+    from harness_stream.ports import Ends, LogRecord, StateStore, StoredHead
     from harness_stream.runtime.facts import RulesView
     from harness_stream.runtime.reading import Reading
     from harness_stream.runtime.realm import Ports, Realm
@@ -260,16 +260,27 @@ class Loader:
         """The decision log's bounds, asked for now."""
         return (yield from self.history.bounds())
 
-    def fetch(self, state: State, units: Iterable[str], windows: Windows) -> None:
+    def fetch(
+        self, state: State, units: Iterable[str], windows: Windows, judge: Callable[[StoredHead | None], None]
+    ) -> None:
         """One bounded fetch: the first of `units` that are not in memory, and as many more as a call brings.
+
+        Args:
+            state: takes them.
+            units: which.
+            windows: the confirmed bundle.
+            judge: raises CannotLoadError if a store that stands there does not hold them as they are wanted. It is told
+                where the store stood after they were read, so that another one that took its place is noticed.
 
         Raises:
             StateUnavailable: the store does not answer.
-            CannotLoadError: STATE_GONE if the store lost one of them, or holds what is none.
+            CannotLoadError: STATE_GONE if the store lost one of them, or holds what is none; what `judge` raises.
         """
         missing = list(islice((u for u in dict.fromkeys(units) if not state.has(u)), limits.COLD_FETCH_UNITS_MAX))
         partition = state.confirmed(PARTITION_UNIT)
-        for name, unit in self._ports.store.load(self._partition, missing).items():
+        found = self._ports.store.load(self._partition, missing)
+        judge(self._ports.store.head(self._partition))
+        for name, unit in found.items():
             if unit is None or unit.base is None:  # deltas alone: the server evicted what they were appended to
                 raise CannotLoadError(Signal.STATE_GONE, f"the store lost a unit: {name}")
             try:
@@ -278,9 +289,17 @@ class Loader:
                 raise CannotLoadError(Signal.STATE_GONE, f"the store holds no unit: {name}, {error}") from None
             state.install(name, values, unit.size)
 
-    def _fetch_all(self, state: State, units: Sequence[str], windows: Windows) -> Generator[None, None, None]:
+    def _fetch_all(
+        self, state: State, units: Sequence[str], windows: Windows, stored: int | None, moved: Signal
+    ) -> Generator[None, None, None]:
+        """All of `units`, from a store that stands at `stored`: elsewhere they may be ahead of the fold, or behind."""
+
+        def judge(at: StoredHead | None) -> None:
+            if at is None or at.verdict_offset != stored:
+                raise CannotLoadError(moved, "another worker moved the store meanwhile")
+
         while not all(state.has(unit) for unit in units):
-            yield from self._answered(lambda: self.fetch(state, units, windows))
+            yield from self._answered(lambda: self.fetch(state, units, windows, judge))
             yield
 
     def _answered(self, question: Callable[[], T]) -> Generator[None, None, T]:
@@ -365,7 +384,7 @@ class Loader:
             state = State(elsewhere=(yield from self._answered(lambda: store.units(self._partition))))
             windows = self._rules.windows(place.header.rules[0]) if place.header.rules else None
             if windows is not None:
-                yield from self._fetch_all(state, [PARTITION_UNIT], windows)
+                yield from self._fetch_all(state, [PARTITION_UNIT], windows, head.verdict_offset, Signal.FAULT)
         except (StateUnavailable, CannotLoadError, ValueError, KeyError, TypeError):
             return None
         return Folded(place, state, stored=place.offset, epoch_seen=place.header.epoch)
@@ -471,7 +490,11 @@ class Loader:
             windows = _windows(self._rules, folded.place)
             fresh = [s.id for s in windows.specs if generation(folded.state, s.id) == int(revision)]
             warmup = Warmup(windows.narrowed(fresh), Place.from_json(place))
+            began = warmup.since
             yield from self.history.count(warmup, folded.place.offset + 1, int(revision), folded.place.header.t)
+            if warmup.since is not None and warmup.since != began:
+                counting.unseen(folded.state, int(revision), warmup.since)
+                folded.touched.add(PARTITION_UNIT)
             folded.state.warmed[int(revision)] = warmup.units(int(revision))
 
     def _count_warmup(self, folded: Folded, offset: int, body: Body) -> Generator[None, None, None]:
@@ -499,17 +522,14 @@ class Loader:
         raise CannotLoadError(Signal.UNEXTENDABLE, f"the record at {offset} is not the one {named}")
 
     def _prefetch(self, folded: Folded, bodies: Sequence[Body]) -> Generator[None, None, None]:
-        """Units of a run of records, fetched together; then make sure that the store did not move meanwhile."""
+        """Units of a run of records, fetched together."""
         if folded.state.complete:
             return
         units = [unit for body in bodies for unit in units_named(body) if not folded.state.has(unit)]
         if not units:
             return
-        yield from self._fetch_all(folded.state, units, _windows(self._rules, folded.place))
-        head = yield from self._answered(lambda: self._ports.store.head(self._partition))
-        if head is None or head.verdict_offset != folded.stored:
-            # What was fetched may be ahead of the fold: none of it may be used.
-            raise CannotLoadError(folded.store_moved, "another worker moved the store meanwhile")
+        windows = _windows(self._rules, folded.place)
+        yield from self._fetch_all(folded.state, units, windows, folded.stored, folded.store_moved)
 
 
 def _require_own_kind(folded: Folded) -> None:

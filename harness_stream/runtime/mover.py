@@ -131,6 +131,10 @@ class Mover:
         """Units the next step will write."""
         return len(self._dirty | self._unknown)
 
+    def reached(self, at: StoredHead | None) -> bool:
+        """Does a store that stands there hold what was left in it? One that was emptied or is an older one does not."""
+        return self._stored is None or (at is not None and at.verdict_offset >= self._stored)
+
     def is_clean(self, unit: str) -> bool:
         """Does the store hold the unit as it is confirmed?"""
         waiting = unit in self._dirty or unit in self._unknown

@@ -23,6 +23,7 @@ from harness_stream.core.intake import Intake
 from harness_stream.core.partition import Signal
 from harness_stream.core.state import State
 from harness_stream.core.window import Outcome, Spec
+from harness_stream.runtime import loading
 from harness_stream.runtime.deciding import Deciding
 from harness_stream.runtime.facts import View
 from harness_stream.runtime.owner import Owner
@@ -182,6 +183,16 @@ def current_intent_not_counted():
 def evicted_is_forgotten():
     """A unit that leaves memory is not known to be stored, so it looks like one that never was."""
     return patch.object(State, "evict", lambda self, unit: self._base.pop(unit, None))
+
+
+def newest_event_lost_by_a_crash():
+    """Whoever finds a unit in the store misses what it saw last."""
+    whole = loading.replay_unit
+
+    def shortened(name, base, deltas, *given):
+        return whole(name, base, deltas[:-1], *given)
+
+    return patch.object(loading, "replay_unit", shortened)
 
 
 def older_writer_overwrites_memory():

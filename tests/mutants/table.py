@@ -1,6 +1,7 @@
 """PROTOCOL §10's mutants: what each breaks, how it is made, and which test must fail under it.
 
-The last four are not on the protocol's list; V1, V4 and V7 would have no mutant without them.
+Those that lose an event, and the last four, are not on the protocol's list; V1, V4 and V7 would have no mutant without
+these.
 """
 
 from collections.abc import Callable
@@ -33,6 +34,7 @@ WINDOWS = f"{CORE}/test_window_semantics.py"
 NEEDED = "tests/simulation/test_each_part_is_needed.py"
 PUBLISHES = f"{NEEDED}::test_whatever_becomes_of_publishes_history_is_right_and_goes_on"
 SIGNED = "tests/unit/signing/test_signed.py"
+HEARD = "tests/simulation/test_hearing.py"
 LOG = "tests/contract/test_log_contract.py"
 STORE = (
     "tests/contract/test_state_contract.py::"
@@ -106,6 +108,12 @@ MUTANTS = (
         f"{WINDOWS}::TestSpan::test_exactly_the_timespan_ago_counts_and_a_millisecond_more_does_not",
     ),
     Mutant(
+        "window edge exclusive (whole runs)",
+        "V3",
+        made.exclusive_edge,
+        f"{HEARD}::test_what_happened_exactly_a_timespan_ago_counts",
+    ),
+    Mutant(
         "current intent not counted",
         "V3",
         made.current_intent_not_counted,
@@ -129,6 +137,12 @@ MUTANTS = (
         made.create_time_accepted,
         "tests/real/test_kafka_log.py::test_a_producers_own_time_is_no_append_time",
         real=True,
+    ),
+    Mutant(
+        "the newest event is lost by a crash",
+        "V3",
+        made.newest_event_lost_by_a_crash,
+        f"{HEARD}::test_what_happened_right_before_a_crash_counts",
     ),
     Mutant(
         "stalled table consumer unnoticed",

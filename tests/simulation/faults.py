@@ -24,6 +24,7 @@ CLOCK_STEPS_MS = (-12_000, -4_000, -300, 300, 4_000, 12_000)
 STANDSTILLS_MS = (2_000, 8_000, 140_000)
 CUT_RECORDS_MAX = 25  # about two seconds of a busy partition's log: before the newest checkpoint, and behind it
 MARKERS_MAX = 3
+KEPT_INPUTS_MAX = 4  # what a busy partition has in hand
 TABLES = {"identity": TOPICS.identity, "classification": TOPICS.classification, "risk": TOPICS.risk}
 
 
@@ -78,7 +79,18 @@ def log_cut(world: World) -> None:
                 member.writer.break_sequence(TOPICS.verdicts, partition)
         world.broker.truncate_from(TOPICS.verdicts, partition, at)
         world.cut.add(partition)
+        world.cuts.append((partition, at, end, world.broker.bounds(TOPICS.chains, partition)[1]))
         world.tell("log cut", f"partition {partition} from {at}; it ended at {end}")
+
+
+def input_retention(world: World) -> None:
+    """The input log begins later, past inputs that nobody has answered if the workers are behind."""
+    partition = world.random.randrange(PARTITIONS)
+    low, end = world.broker.bounds(TOPICS.intents, partition)
+    at = end - world.random.randint(0, KEPT_INPUTS_MAX)
+    if at > low:
+        world.retain(TOPICS.intents, partition, at)
+        world.tell("input retention", f"partition {partition} begins at {at}")
 
 
 def markers(topic: str, kind: str) -> Callable[[World], None]:
@@ -216,6 +228,7 @@ FAULTS: dict[str, Callable[[World], None]] = {
     "clean stop": clean_stop,
     "standstill": standstill,
     "log cut": log_cut,
+    "input retention": input_retention,
     "input markers": markers(TOPICS.intents, "input markers"),
     "decision markers": markers(TOPICS.verdicts, "decision markers"),
     "worker clock step": worker_clock,

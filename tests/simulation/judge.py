@@ -15,16 +15,24 @@ import orjson
 from harness_stream.core import limits
 from harness_stream.core.audit import Kind
 from harness_stream.core.coverage import miscovered, twice_settled
+from harness_stream.core.fold import Place
+from harness_stream.core.units import decode_part
+from harness_stream.runtime.snapshots import key_of
+from harness_stream.wire.decisions import read_body
 from tests.log_checker import ONLY_THE_PDP_KNOWS, WITHOUT_FACTS, audited, check_store
+from tests.simulation.hearing import complaints
 from tests.simulation.world import NEW_RULES, PARTITIONS, RULES, TOPICS, Violation, bundle, compiled
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     from harness_stream.core.rules.windows import Windows
     from harness_stream.ports import LogRecord
     from tests.log_checker import Report
     from tests.simulation.world import Member, World
 
 # An epoch that was claimed in lost records is not claimed again; a checkpoint of before may land after the cut.
+OF_A_LOST_UNIT = frozenset({"V1", "V3"})
 OF_A_CUT = frozenset({Kind.EPOCH, Kind.CHECKPOINT})
 
 
@@ -39,16 +47,55 @@ def bundles() -> dict[str, Windows]:
 
 
 def check(world: World) -> list[Report]:
-    """The reports of a run that has healed.
+    """The reports of a run that has healed; none if a unit came back from a history that was lost.
 
     Raises:
         Violation: something does not hold.
     """
+    try:
+        return _checked(world)
+    except Violation as violation:
+        if violation.invariant not in OF_A_LOST_UNIT or not any(_unit_of_lost_history(world, *cut) for cut in world.cuts):
+            raise
+    world.tell("a lost history's unit came back")
+    return []
+
+
+def _unit_of_lost_history(world: World, partition: int, first: int, end: int, written: int) -> bool:
+    """What ARCHITECTURE.md 44 says that nothing tells.
+
+    A unit's snapshot is of records that were cut off, and the log had grown past its place before a newer one came.
+    """
+    taken = [(r, key) for r in world.everything(TOPICS.chains, partition) if (key := key_of(r, "i1")) is not None]
+    log = world.everything(TOPICS.verdicts, partition)
+    for record, key in taken:
+        stands = _stands(record)
+        if stands is not None and record.offset < written and first <= stands < end:
+            newer = (r for r, k in taken if k.unit == key.unit and r.offset >= written and _replaces(r, stands))
+            replaced_ms = next((r.timestamp_ms or 0 for r in newer), None)
+            grown_ms = next((r.timestamp_ms or 0 for r in log if r.offset >= stands), None)
+            if grown_ms is not None and (replaced_ms is None or grown_ms <= replaced_ms):
+                return True
+    return False
+
+
+def _stands(record: LogRecord) -> int | None:
+    return None if record.value is None else decode_part(record.value).as_of
+
+
+def _replaces(record: LogRecord, stands: int) -> bool:
+    """A newer snapshot does, and the end of all of them."""
+    own = _stands(record)
+    return own is None or own >= stands
+
+
+def _checked(world: World) -> list[Report]:
     reports = [_audited(world, partition) for partition in range(PARTITIONS)]
     passed_over = [_covered(world, partition, report) for partition, report in enumerate(reports)]
     effective = [body for report in reports for body in report.effective]
     require(not twice_settled(effective), "V2", twice_settled(effective))
-    _all_ended(world, effective, passed_over)
+    lost = set[bytes]().union(*(_never_approved(world, *each) for each in enumerate(reports)))
+    _all_ended(world, effective, passed_over, lost)
     for body in effective:
         _fresh(body)
     for partition, report in enumerate(reports):
@@ -56,11 +103,14 @@ def check(world: World) -> list[Report]:
             check_store(report, world.store, partition)
         except AssertionError as error:
             raise Violation("V3", f"partition {partition}: {error}") from error
+        hear(world, partition, report)
     return reports
 
 
 def _audited(world: World, partition: int) -> Report:
     inputs, decisions = (world.everything(topic, partition) for topic in (TOPICS.intents, TOPICS.verdicts))
+    lost = _lost(world, partition, decisions)
+    inputs = [record for record in inputs if record.offset not in lost]
     resumed = partition in world.cut
     input_end = world.broker.bounds(TOPICS.intents, partition)[1]
     how = {"resumed": resumed, "input_end": input_end, "verifier": world.verifier(judges=False)}
@@ -79,6 +129,48 @@ def _audited(world: World, partition: int) -> Report:
     return report
 
 
+def _lost(world: World, partition: int, decisions: Iterable[LogRecord]) -> set[int]:
+    """Inputs that retention took, and that an effective record says were lost."""
+    gone = {record.offset for record in world.forgotten.get((TOPICS.intents, partition), ())}
+    place, lost = Place.genesis("i1", partition), set[int]()
+    for record in decisions if gone else ():
+        body, digest = read_body(record.value)
+        after = place.after(record.offset, body, digest)
+        if after is not None:
+            place = after
+            lost |= set(_said_lost([body]))
+    return lost & gone
+
+
+def _said_lost(effective: Iterable[Mapping[str, Any]]) -> Iterator[int]:
+    for body in effective:
+        if body["kind"] == "skip" and body["reason"] == "input_lost":
+            yield from range(body["covers"][0], body["covers"][1] + 1)
+
+
+def _never_approved(world: World, partition: int, report: Report) -> set[bytes]:
+    """What was lost is denied by silence (V2); which inputs that were."""
+    lost, inputs = set(_said_lost(report.effective)), world.everything(TOPICS.intents, partition)
+    values = {record.value or b"" for record in inputs if record.offset in lost}
+    only = values - {record.value for record in inputs if record.offset not in lost}  # else it was sent again
+    approved = {b["intent_id"] for b in report.effective if b["kind"] == "verdict" and b["decision"] == "approve"}
+    wrong = {intent_id for intent_id in approved if world.sent.get(intent_id) in only}
+    require(not wrong, "V2", f"lost, and approved: {wrong}")
+    world.happened["inputs lost"] += len(lost)
+    return values
+
+
+def hear(world: World, partition: int, report: Report) -> None:
+    """V1 and V3, as a scan of the whole history has it.
+
+    Raises:
+        Violation: the oracle says something else.
+    """
+    found, asked = complaints(world, partition, report)
+    world.happened["asked of the oracle"] += asked
+    require(not found, "V3", "\n".join(["the oracle:", *found[:10]]))
+
+
 def _covered(world: World, partition: int, report: Report) -> set[int]:
     """V5; which inputs an operator passed over."""
     next_input, passed_over = 0, set[int]()
@@ -94,9 +186,12 @@ def _covered(world: World, partition: int, report: Report) -> set[int]:
     return passed_over
 
 
-def _all_ended(world: World, effective: list[dict[str, Any]], passed_over: list[set[int]]) -> None:
-    """V9: what the operator passed over ends by its deadline, everything else by an answer."""
-    ended = {b["intent_id"] for b in effective if b["kind"] == "verdict"}
+def _all_ended(
+    world: World, effective: list[dict[str, Any]], passed_over: list[set[int]], lost: set[bytes]
+) -> None:
+    """V9: what was lost, or the operator passed over, ends by its deadline, everything else by an answer."""
+    ended = {intent_id for intent_id, value in world.sent.items() if value in lost}
+    ended |= {b["intent_id"] for b in effective if b["kind"] == "verdict"}
     ended |= {b["id"] for b in effective if b["kind"] == "reject"}
     for partition, offsets in enumerate(passed_over):
         records = world.everything(TOPICS.intents, partition) if offsets else []

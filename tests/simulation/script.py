@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import random
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
+
+import orjson
 
 from harness_stream.core import limits
 from harness_stream.core.rate import Rate
 from harness_stream.runtime import history, takeover, warming
 from harness_stream.runtime.realm import LANE_RATE_DEFAULT
 from tests.simulation.faults import FAULTS
-from tests.simulation.world import NEW_RULES, RULES, SLOW_TURN_MS, TURN_MS, World
+from tests.simulation.world import NEW_RULES, PARTITIONS, RULES, SLOW_TURN_MS, TOPICS, TURN_MS, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from harness_stream.ports import LogRecord
 
 LONG_EVERY = 50  # most of what is found needs few steps; some windows and snapshot cycles need many
 STEPS, STEPS_LONG = 36, 300
@@ -27,8 +31,11 @@ FAULT_SHARE = 0.35
 SWITCHES = 3
 TURNS = (0, 1, 1, 2, 2, 3, 5, 8, 20)  # of the workers' loops, after each step
 DEADLINES_MS = (60_000, 60_000, 5_000, 500)
+EDGE_INPUTS = 6  # of the newest; those before are mostly older than such a rule reaches
+# One event decides in these rules: no-egress-after-read, the same in the newer rules, and export-needs-a-query.
+EDGES = (("crm.read", "email.send", 2_000), ("crm.read", "email.send", 3_000), ("search.query", "crm.export", 1_000))
 LOW_RATE = Rate(per_s=2, burst=3)  # so that about every second intent of a lane is beyond it
-EVENTS = {"send": 55, "send in a chain": 8, "follow up": 18, "mandate": 5, "garbage": 3, "wait": 5, "operator": 3}
+EVENTS = {"send": 55, "send in a chain": 8, "send on an edge": 6, "follow up": 18, "mandate": 5, "garbage": 3, "wait": 5, "operator": 3}
 
 
 class Step(NamedTuple):
@@ -78,9 +85,28 @@ def _rules(world: World) -> None:
     world.push_rules(world.revision + 1, text, now=world.random.random() < 0.2)
 
 
+def _send_on_an_edge(world: World) -> None:
+    """What a rule of pairs forbids or asks for, exactly its timespan after the first of them or a millisecond later."""
+    action, then, span_ms = world.random.choice(EDGES)
+    partition = world.random.randrange(PARTITIONS)
+    inputs = world.everything(TOPICS.intents, partition)[-EDGE_INPUTS:]
+    earlier = [(r, b) for r in inputs if (b := _read(r)).get("action") == action and "chain_id" not in b]
+    if earlier:
+        record, body = world.random.choice(earlier)
+        due_ms = (record.timestamp_ms or 0) + span_ms + world.random.randint(0, 1) - world.broker.append_off_ms
+        world.clock.advance(max(0, due_ms - world.clock.now_ms()))
+        world.send(by=body["agent_id"], agent_id=body["agent_id"], action=then)
+
+
+def _read(record: LogRecord) -> dict[str, Any]:
+    value = record.value or b""
+    return dict(orjson.loads(value)) if value.startswith(b"{") else {}
+
+
 EVENT_ACTS = {
     "send": lambda world: world.send(deadline_ms=world.random.choice(DEADLINES_MS)),
     "send in a chain": lambda world: world.send(chain_id=f"case-{world.random.randrange(3)}"),
+    "send on an edge": _send_on_an_edge,
     "follow up": World.follow_up,
     "mandate": World.mandate,
     "garbage": lambda world: world.publish("agent-1", b"not json"),
@@ -101,7 +127,12 @@ def world_of(seed: int, *, signed: bool = False) -> World:
     sizes = 1 + seed % 3, 150 if forgetful else 3_000, 3 if forgetful else 1_000
     world = World(seed, *sizes, lane_rate=rate, signed=signed)
     world.uneven, world.turn_ms = True, SLOW_TURN_MS if slow else TURN_MS
+    world.cramped = _is_cramped(seed)
     return world
+
+
+def _is_cramped(seed: int) -> bool:
+    return seed % 5 == 2
 
 
 def play(world: World, steps: Iterable[Step]) -> None:
@@ -132,7 +163,7 @@ def played(world: World, steps: Sequence[Step]) -> World:
 def short_histories(seed: int) -> Iterator[None]:
     """Some runs count new windows from the middle of the log in small pieces; some have room for little."""
     with ExitStack() as stack:
-        if seed % 5 == 2:
+        if _is_cramped(seed):
             stack.enter_context(mock.patch.object(limits, "GROUPS_PER_UNIT_MAX", 2))
         if seed % 3 == 1:
             stack.enter_context(mock.patch.object(limits, "PART_BYTES_MAX", 2_000))

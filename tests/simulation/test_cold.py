@@ -484,3 +484,20 @@ def test_a_snapshot_that_cannot_be_taken_apart_halts_instead_of_forgetting(caplo
     turns(world, 50)
     assert owner(world).phase is Phase.HALTED
     assert "a snapshot cannot be read" in caplog.text
+
+
+def test_a_cold_agent_is_not_judged_by_an_older_store_that_nobody_has_noticed_yet() -> None:
+    """Found by the oracle, seed 63: the store was restored from an older dump, and an agent came back as it was then."""
+    world = world_with(hot=2, interval_ms=100)
+    read(world)
+    turns(world, 50)
+    older = world.store.snapshot()
+    for _ in range(4):
+        read(world)
+    for _ in range(50):
+        read(world, OTHER)
+        if not owner(world).state.has(UNIT):
+            break
+    world.store.restore(older)
+    assert counted(read(world)) == [6, 6]
+    recomputed(world)

@@ -496,3 +496,13 @@ def test_a_record_whose_free_parts_are_of_another_version_halts_its_partition_an
     found = restarted(world)
     assert found.phase is Phase.HALTED
     assert "cannot be read: KeyError: 'chains'" in found.why
+
+
+def test_input_that_is_lost_before_the_first_rules_waits_for_them():
+    """Found by simulation, seed 8: the worker died of it, and so did the next one."""
+    world = World(1, workers=1)
+    world.send(agent_id=AGENT, by=AGENT)
+    world.retain(TOPICS.intents, HOME, 1)
+    world.heal()
+    kinds = [orjson.loads(record.value)["kind"] for record in world.everything(TOPICS.verdicts, HOME)]
+    assert [kind for kind in kinds if kind != "checkpoint"] == ["claim", "switch", "skip"]

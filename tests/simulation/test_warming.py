@@ -9,8 +9,10 @@ import orjson
 import pytest
 
 from harness_stream.adapters.memory.broker import Fate
+from harness_stream.core.apply import change_of
 from harness_stream.core.counting import WARMUPS_KEY
 from harness_stream.core.fold import Place
+from harness_stream.core.groups import Kept
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.warming import Warmup
 from harness_stream.runtime import takeover, warming
@@ -362,6 +364,51 @@ def test_a_count_that_retention_overtakes_knows_nothing_before_its_end() -> None
     for _ in counting:
         world.turn()
     assert warmup.since == owner.place.header.t
+
+
+def test_who_takes_over_after_retention_took_the_count_knows_nothing_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store holds units from before the switch, and the log no longer what they were to take over."""
+    monkeypatch.setattr(takeover, "UNITS_PER_TURN", 0)
+    world = world_with()
+    reads(world, 40)
+    world.push_rules(3, AFTER.replace("gt: 600", "gt: 30").replace("gt: 700", "gt: 30"))
+    for _ in range(2_000):
+        world.turn()
+    partition = partition_of(AGENTS["agent-1"], PARTITIONS)
+    assert world.members[0].worker.owners[partition].place.header.rules[1] == 3
+    end = world.broker.bounds(TOPICS.verdicts, partition)[1]
+    world.broker.truncate_before(TOPICS.verdicts, partition, end - 3)
+    world.crash(0)
+    for _ in range(6_000):
+        world.turn()
+    world.send(by="agent-1", agent_id="agent-1", action="crm.read", chain_id=None, resources=[], measures={})
+    for _ in range(200):
+        world.turn()
+    reasons = {reason["rule"]: reason["counted"] for reason in newest(world)["reasons"]}
+    assert {rule: hi for rule, (_, hi) in reasons.items()} == {"reads-of-one": None, "reads-of-all": None}
+    assert newest(world)["decision"] == "deny"
+
+
+def kept_by(warmup: Warmup) -> list[Kept]:
+    return [value for unit in warmup.units(3).values() for value in unit.values() if isinstance(value, Kept)]
+
+
+def test_a_count_from_the_middle_of_the_log_knows_nothing_before_it_of_what_it_counts() -> None:
+    """Found by the oracle, seed 939: what was counted looked exact, and one denial too few was given."""
+    world = world_with()
+    reads(world, 5)
+    partition = partition_of(AGENTS["agent-1"], PARTITIONS)
+    verdicts = [b for b in bodies(world, partition) if b["kind"] == "verdict"]
+    middle = Place.genesis("i1", partition)
+    middle = middle._replace(offset=3, header=middle.header._replace(t=verdicts[0]["t"]))
+    warmup = Warmup(compiled(bundle(AFTER)), middle)
+    for body in verdicts[1:]:
+        change = change_of(body, "")
+        assert change is not None
+        warmup.take(change)
+    assert {kept.state.since for kept in kept_by(warmup)} == {verdicts[0]["t"]}
+    warmup.forget_before(verdicts[3]["t"])
+    assert {kept.state.since for kept in kept_by(warmup)} == {verdicts[3]["t"]}
 
 
 def test_warming_ends_though_every_turn_publishes_a_whole_batch() -> None:

@@ -237,8 +237,11 @@ class World:
         forged_at: places of the forged inputs.
         lost_rows: identities whose row was away or unreadable for a time.
         cut: partitions whose decision log lost records.
+        cuts: of each such loss partition, first offset, end, and where the chains topic ended then.
+        forgotten: what retention took, by topic and partition.
         changed_ms: table → offset and time of every row.
         uneven: publishes take 0 to 4 ms, else 1.
+        cramped: windows have room for a few groups only.
         fates: what becomes of the next ones.
         watch: sees every publish of a member before it is under way.
         signed: records are signed, and somebody forges some; everybody has keys.
@@ -281,13 +284,15 @@ class World:
         self.incarnations = MemoryIncarnations(self.realm.incarnation)
         self.trace: list[str] = []
         self.happened = Counter[str]()
-        self.uneven = False
+        self.uneven = self.cramped = False
         self.fates: deque[str] = deque()
         self.watch: Callable[[Member, LogRecord], None] | None = None
         self.cut: set[int] = set()
+        self.cuts: list[tuple[int, int, int, int]] = []
         self.changed_ms: dict[str, list[tuple[int, int]]] = {}
         self.lost_rows: set[str] = set()
         self.forged, self.forged_at = Counter[str](), list[tuple[int, int]]()
+        self.forgotten: dict[tuple[str, int], list[LogRecord]] = {}
         self.sent: dict[str, bytes] = {}
         self.dumps: list[Dump] = []
         self._names = iter(range(10_000))
@@ -487,14 +492,20 @@ class World:
             self.forged["claim"] += 1
             self.broker.append(TOPICS.verdicts, partition, None, body, self._forger.choice((UNSIGNED_HEADERS, headers)))
 
+    def retain(self, topic: str, partition: int, low: int) -> None:
+        """Retention takes everything before `low`; it is kept here for whoever judges the run."""
+        gone = [record for record in self.broker.read(topic, partition, 0, 10**9) if record.offset < low]
+        self.forgotten.setdefault((topic, partition), []).extend(gone)
+        self.broker.truncate_before(topic, partition, low)
+
     def everything(self, topic: str, partition: int) -> list[LogRecord]:
-        """All records of a partition."""
-        return self.broker.read(topic, partition, 0, 10**9)
+        """All records of a partition, those that retention took as well."""
+        return [*self.forgotten.get((topic, partition), ()), *self.broker.read(topic, partition, 0, 10**9)]
 
     def inputs_end(self, partition: int) -> int:
-        """Offset after the last input; transaction markers at the log's end are none."""
-        records = self.everything(TOPICS.intents, partition)
-        return records[-1].offset + 1 if records else 0
+        """Offset after the last input; transaction markers at the log's end are none, but retention leaves none out."""
+        records, low = self.everything(TOPICS.intents, partition), self.broker.bounds(TOPICS.intents, partition)[0]
+        return max(low, records[-1].offset + 1 if records else 0)
 
     def turn(self, spans_ms: Sequence[int] | None = None) -> None:
         self.clock.advance(self.random.choice(spans_ms or self.turn_ms))
@@ -572,8 +583,8 @@ class World:
         )
 
     def _stands(self, place: Place) -> bool:
-        """Is it in the log, as that is now?"""
-        records = self.broker.read(TOPICS.verdicts, place.header.partition, place.offset, 1)
+        """Is it in the log, as that is now, or was before retention?"""
+        records = self.everything(TOPICS.verdicts, place.header.partition)
         return place.offset < 0 or any(
             r.offset == place.offset and digest_of(r.value or b"") == place.digest for r in records
         )

@@ -34,6 +34,7 @@ __all__ = [
     "forget",
     "from_json",
     "insert",
+    "later",
     "observe",
     "release",
     "to_json",

@@ -6,10 +6,10 @@ one intent ann may have two agents, bob and cat one. Bob may not send.
 """
 
 import pytest
-from oracle_words import Predicate, Rule, Window
 from scenario_runs import Tale
 
 from harness_stream.core import limits
+from tests.oracle_words import Predicate, Rule, Window
 
 READ, SEND, GET = {"action": "crm.read"}, {"action": "email.send"}, {"action": "web.get"}
 PERSONAL = {**READ, "resources": ("crm://a",)}

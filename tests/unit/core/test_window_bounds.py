@@ -13,12 +13,12 @@ from decimal import Decimal
 from typing import NamedTuple
 
 import pytest
-from expectation import NO, UNKNOWN, YES
-from oracle_words import Event, Predicate, Rule, Window
 from scenario_runs import Run, Witness, said
 from scenarios import TIMES, Scenario, Step
 
 from harness_stream.core import limits
+from tests.expectation import NO, UNKNOWN, YES
+from tests.oracle_words import Event, Predicate, Rule, Window
 
 SPAN_MS = 30 * 60_000  # longer than a hold, so that holds expire inside
 BUCKET_MS = SPAN_MS // limits.WINDOW_BUCKETS

@@ -6,11 +6,11 @@ cat share a lane, eve has her own; `crm://a` is personal.
 """
 
 import pytest
-from oracle_words import Predicate, Rule, Window
 from scenario_runs import Tale
 from scenarios import FOREIGN_WORKLOAD
 
 from harness_stream.core import limits
+from tests.oracle_words import Predicate, Rule, Window
 
 T = 5_000  # every window's timespan
 HOLD = limits.HOLD_MS_DEFAULT
