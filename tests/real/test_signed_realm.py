@@ -6,6 +6,7 @@ import json
 
 import pytest
 from own_realm import OwnRealm, wait_until
+from real_servers import open_own_stack, unavailable
 
 from harness_stream import Credentials, Denied, HarnessSync, TimedOut
 from harness_stream.adapters.kafka.admin import incarnation
@@ -14,7 +15,7 @@ from harness_stream.adapters.signing.inputs import SignedInputs, speaker_of
 from harness_stream.adapters.signing.keys import raw_of
 from harness_stream.adapters.signing.pairs import verifier_of
 from harness_stream.config import Settings
-from harness_stream.errors import CallerError, ConfigError
+from harness_stream.errors import BrokerUnavailable, CallerError, ConfigError, HarnessError
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
@@ -25,6 +26,7 @@ rules:
   - {id: allowed, effect: approve, when: intent.action in identity.actions}
 """
 TABLES = {"identity": [{"agent_id": "other-1", "tenant": "beta"}], "infrastructure": [{"workload_id": "w-1"}]}
+SERVES_S = 60.0  # three brokers on two shared cores
 AGENT, LANE, READ = "reader-1", "acme", "crm.read"
 ENROLL = ("agents", "enroll", AGENT, "--tenant", LANE, "--action", READ, "--workload", "w-1", "--role", "orchestrator")
 SEND = ("intents", "send", "--credentials", f"{AGENT}.json", "--action", READ, "--resource", "crm://customers/7", "--json")
@@ -57,15 +59,29 @@ class Signed:
 
 
 @pytest.fixture(scope="module")
-def signed(real_stack, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("signed")
-    keys = {"HARNESS_KEYS": str(folder / "keys")}
-    servers = real_stack.bootstrap, real_stack.redis_url, folder
-    realm = OwnRealm(*servers, rules=RULES, tables=TABLES, replication=1, dev=False, **keys).prepare()
-    realm.harness("keys", "init", "keys")
-    with realm.worker():
-        realm.harness(*ENROLL)
-        yield Signed(realm)
+def signed(tmp_path_factory):
+    """Three brokers: a realm that is not for development has three replicas of everything."""
+    with open_own_stack(brokers=3) as stack:
+        try:
+            stack.up()
+        except HarnessError as error:
+            unavailable(error.message)
+        folder = tmp_path_factory.mktemp("signed")
+        keys, servers = {"HARNESS_KEYS": str(folder / "keys")}, (stack.bootstrap, stack.redis_url, folder)
+        realm = OwnRealm(*servers, rules=RULES, tables=TABLES, dev=False, **keys)
+        wait_until(lambda: prepared(realm), why=lambda: "new topics take no rows", limit_s=SERVES_S)
+        realm.harness("keys", "init", "keys")
+        with realm.worker():
+            realm.harness(*ENROLL)
+            yield Signed(realm)
+
+
+def prepared(realm):
+    """Everything a worker needs is there; a new topic's leader may take a while to be known."""
+    try:
+        return realm.prepare()
+    except BrokerUnavailable:
+        return None
 
 
 def test_from_keys_to_a_verified_verdict(signed):

@@ -82,7 +82,7 @@ def test_what_was_signed_for_another_lane_is_skipped_where_it_stands(lane: str) 
 
 def test_an_agent_without_a_row_is_nobody_and_with_one_it_is_heard() -> None:
     world = world_of()
-    row = {"agent_id": AGENT, "tenant": LANE, "actions": ["crm.read"], "workloads": ["w1"]}
+    row = {"agent_id": AGENT, "tenant": LANE, "owner": "boss", "actions": ["crm.read"], "workloads": ["w1"]}
     world.put_row("identity", AGENT, None)
     world.send(agent_id=AGENT, by=AGENT)
     settle(world)
