@@ -21,13 +21,14 @@ from harness_stream.cli.replay_output import Progress, as_json
 from harness_stream.errors import CallerError, ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from harness_stream.cli.decision_log import DecisionLog, Start
     from harness_stream.config import Settings
     from harness_stream.core.audit import Finding
     from harness_stream.core.fold import Place
     from harness_stream.core.rules.windows import Windows
+    from harness_stream.core.witness import Held
     from harness_stream.ports import LogReader
     from harness_stream.runtime.audit_run import AuditRun
     from harness_stream.wire.topics import Topics
@@ -45,6 +46,9 @@ def verify(
     partition: Annotated[list[int] | None, typer.Option(min=0, help="Only these; else all.")] = None,
     start: Annotated[
         str | None, typer.Option("--from", metavar="FILE|P/OFFSET", help="Begin at this checkpoint.")
+    ] = None,
+    witness: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Also compare what `log witness` holds there.")
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Also recompute every answer.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object a finding, then a summary.")] = False,
@@ -77,15 +81,24 @@ def verify(
     answers with their inputs and recomputes none; the same holds where
     retention has taken the log's beginning.
 
+    --witness compares the checkpoints that `harness log witness` has held:
+    each whose record is still kept must be found there, and state this fold.
+    A log that is too short, another record or fold, and topics that were
+    recreated are findings; what retention took is said as no longer kept,
+    with the time of the newest such: older than your retention is right.
+    Where the fold begins later than what is held, records alone are compared.
+
     Memory grows with agents, not with records. Exit code 1 if anything is
     wrong.
 
     Example: harness log verify --full
 
     Example: harness log verify --partition 3 --from checkpoint.json --json
+
+    Example: harness log verify --witness /mnt/elsewhere/heads/
     """
     with ExitStack() as stack:
-        runs = _runs(stack, settings, partition or [], start, full=full)
+        runs = _runs(stack, settings, partition or [], start, witness, full=full)
         found, told = 0, []
         for run in runs:
             for finding in _followed(run):
@@ -112,7 +125,7 @@ def _followed(run: AuditRun) -> Iterator[Finding]:
 
 
 def _runs(
-    stack: ExitStack, settings: Settings, chosen: Sequence[int], start: str | None, *, full: bool
+    stack: ExitStack, settings: Settings, chosen: Sequence[int], start: str | None, witness: str | None, *, full: bool
 ) -> Iterator[AuditRun]:
     """One run a partition, each made when the one before it is done."""
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
@@ -124,12 +137,15 @@ def _runs(
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
     keys_of(settings)
+    witnessed = None if witness is None else _witnessed(witness)
     topics, clock = Topics(settings.prefix), SystemClock()
     require_topics(settings.bootstrap, [topics.intents, topics.verdicts, topics.heads, topics.rules])
     realm_id, count = incarnation(settings), partitions(settings, topics.verdicts)
     verifier = verifier_of(settings, realm_id)
     reader, again = (stack.enter_context(closing(KafkaReader(settings.bootstrap))) for _ in range(2))
     log = DecisionLog(reader, topics, realm_id, verifier, clock)
+    if witnessed is not None:
+        _require_partitions(witnessed, count)
     given = None if start is None else _given(start, realm_id, count, log)
     ports = AuditPorts(reader, again, clock, verifier, bundles_in(reader, topics))
     realm = AuditedRealm(settings.realm, topics, count)
@@ -137,7 +153,26 @@ def _runs(
         held = log.held(number)
         place = log.oldest(number) if given is None else _from(given, log)
         _say_where(number, place, given=given is not None)
-        yield AuditRun(ports, realm, place.place, place.ends, held, full=full)
+        kept = None if witnessed is None else witnessed.pop(number, [])
+        yield AuditRun(ports, realm, place.place, place.ends, held, full=full, witness=kept)
+
+
+def _witnessed(path: str) -> dict[int, list[Held]]:
+    """What a witness holds, by partition; read before any end is asked for, since it may be growing."""
+    from harness_stream.adapters.witness_file import held_in  # noqa: PLC0415  slow to load, `--help` is not
+
+    found: dict[int, list[Held]] = {}
+    for held in held_in(path):
+        found.setdefault(held.place.header.partition, []).append(held)
+    return found
+
+
+def _require_partitions(held: Iterable[int], count: int) -> None:
+    if max(held) >= count:
+        raise CallerError(
+            f"checkpoints of partition {max(held)} are held, and the decision log has 0 to {count - 1}",
+            hint="are they another realm's? Or were the topics recreated with fewer partitions?",
+        )
 
 
 def bundles_in(reader: LogReader, topics: Topics) -> Callable[[str], Windows | None]:
@@ -229,14 +264,19 @@ def _say_where(number: int, start: Start, *, given: bool) -> None:
 # --- What is shown ---
 
 
-def _show(finding: Finding, number: int, *, json: bool) -> None:
+def finding_text(finding: Finding) -> str:
+    """One line for a person."""
     from harness_stream.cli.verdicts import printable  # noqa: PLC0415  slow to load, `--help` is not
 
+    name = typer.style(f"{finding.kind}", fg="red")
+    return f"{finding.partition}/{finding.offset}  {name}: {printable(finding.text)}"
+
+
+def _show(finding: Finding, number: int, *, json: bool) -> None:
     if json:
         typer.echo(as_json(finding.to_json()))
     elif number <= FINDINGS_SHOWN:
-        name = typer.style(f"{finding.kind}", fg="red")
-        typer.echo(f"{finding.partition}/{finding.offset}  {name}: {printable(finding.text)}")
+        typer.echo(finding_text(finding))
     elif number == FINDINGS_SHOWN + 1:
         typer.echo(f"more findings are counted only; `--json` shows all that come after these {FINDINGS_SHOWN}")
 
@@ -257,11 +297,22 @@ def _as_text(told: dict[str, Any]) -> str:
     checkpoints = told["checkpoints"]
     old = f", {checkpoints['too_old']:,} name too old a place" if checkpoints["too_old"] else ""
     lines.append(f"  checkpoints: {checkpoints['compared']:,} compared{old}")
+    if "witness" in told:
+        lines.append(_witness_text(told["witness"]))
     if "recomputed" in told:
         again = ", ".join(f"{n:,} {kind}" for kind, n in told["recomputed"].items()) or "nothing"
         lines.append(f"  recomputed: {again}")
         lines += [f"  unproven: {n:,} {why}" for why, n in told["unproven"].items()]
     return "\n".join(lines)
+
+
+def _witness_text(told: dict[str, Any]) -> str:
+    from harness_stream.cli.verdicts import clock_text  # noqa: PLC0415  slow to load, `--help` is not
+
+    gone, by_digest, at_ms = told["no_longer_kept"], told["by_digest"], told["newest_no_longer_kept_ms"]
+    digests = f" ({by_digest:,} by their records alone)" if by_digest else ""
+    old = f", {gone:,} no longer kept, the newest of {clock_text(at_ms)}" if gone else ""
+    return f"  witness: {told['held']:,} held, {told['compared']:,} found as they are held{digests}{old}"
 
 
 def _verdict(found: int, told: list[dict[str, Any]]) -> str:

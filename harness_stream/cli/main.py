@@ -94,6 +94,7 @@ COMMANDS: dict[str, Entry | Family] = {
         {
             "verify": Entry("log_verify:verify", "Audit it: which record is wrong, and how."),
             "export": Entry("log_export:export", "Print its records as JSON lines."),
+            "witness": Entry("log_witness:witness", "Keep its checkpoints elsewhere, so that no cut goes unnoticed."),
         },
     ),
     "chain": Family("What agents did.", {"show": Entry("chain:show", "Show one agent's chain.")}),

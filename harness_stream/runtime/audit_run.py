@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness_stream.core.audit import Audit
+from harness_stream.core.audit.witnessed import Witnessed
 from harness_stream.runtime.audit_read import input_of, record_of
 from harness_stream.runtime.replay_feed import Feed
 from harness_stream.runtime.to_end import ends_of, read_to_end
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from harness_stream.core.audit import Finding, Input, Record
     from harness_stream.core.fold import Place
     from harness_stream.core.rules.windows import Windows
+    from harness_stream.core.witness import Held
     from harness_stream.ports import Clock, Ends, LogReader, Verifier
     from harness_stream.wire.topics import Topics
 
@@ -60,6 +62,8 @@ class AuditRun:
         ends: the decision log's bounds as of the start.
         held: places that checkpoints outside of the log name, read before `ends` were asked for.
         full: hold answers against inputs and history, too.
+        witness: checkpoints of this partition that are held elsewhere, None if nobody asked for them; read before
+            `ends` were asked for.
 
     Attributes:
         partition: which.
@@ -67,7 +71,15 @@ class AuditRun:
     """
 
     def __init__(
-        self, ports: AuditPorts, realm: AuditedRealm, start: Place, ends: Ends, held: Iterable[Place], *, full: bool
+        self,
+        ports: AuditPorts,
+        realm: AuditedRealm,
+        start: Place,
+        ends: Ends,
+        held: Iterable[Place],
+        *,
+        full: bool,
+        witness: Iterable[Held] | None = None,
     ) -> None:
         self.partition = start.header.partition
         self.share = 0.0
@@ -75,6 +87,7 @@ class AuditRun:
         self._inputs = ends_of(ports.reader, realm.topics.intents, self.partition, ports.clock)
         self._audit = Audit(start, realm.partitions, ports.rules, (p for p in held if p.offset >= start.offset))
         self._full = full
+        self._witnessed = None if witness is None else Witnessed(witness, start, ends.low)
 
     @property
     def records(self) -> int:
@@ -90,19 +103,24 @@ class AuditRun:
         """
         topics = self._realm.topics
         decisions, intents = (topics.verdicts, self.partition), (topics.intents, self.partition)
-        ranges = {decisions: (max(self._ends.low, self._start.offset), self._ends.end)}
+        ranges = {decisions: (self._first(), self._ends.end)}
         if self._full:
             first = max(self._inputs.low, self._start.header.next_input)
             ranges[intents] = (first, self._inputs.end)
+        witnessed = self._witnessed or Witnessed((), self._start, self._ends.low)
+        yield from witnessed.recreated()
         feed = Feed(self._ports.reader, self._ports.clock, ranges)
         if self._full:
             self._audit.with_inputs(self._events(feed), self._inputs.low, self._again)
         while (record := feed.peek(*decisions)) is not None:
             feed.pop(*decisions)
-            yield from self._audit.take(record_of(record, self._ports.verifier))
+            taken = record_of(record, self._ports.verifier)
+            yield from self._audit.take(taken)
+            yield from witnessed.take(taken, self._audit.place)
             self.share = feed.share
             yield None
         yield from self._audit.end(self._ends.end, self._inputs.end)
+        yield from witnessed.end(self._ends.end)
         for name in ranges:
             feed.drop(*name)
 
@@ -121,7 +139,15 @@ class AuditRun:
         }
         if answers is not None:
             told["recomputed"], told["unproven"] = dict(answers.recomputed), dict(answers.unproven)
+        if self._witnessed is not None:
+            told["witness"] = self._witnessed.told()
         return told
+
+    def _first(self) -> int:
+        """What is held of records before the fold's start is compared with them, too."""
+        start = self._start.offset
+        first = None if self._witnessed is None else self._witnessed.first
+        return max(self._ends.low, start if first is None else min(start, first))
 
     def _events(self, feed: Feed) -> Iterator[Input]:
         name = (self._realm.topics.intents, self.partition)

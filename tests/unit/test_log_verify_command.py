@@ -40,6 +40,15 @@ def test_an_empty_partition_is_told_too():
     ]
 
 
+def test_what_a_witness_held_is_told_and_what_is_no_longer_kept_with_its_time():
+    witness = {"held": 1_500, "compared": 1_440, "by_digest": 0, "no_longer_kept": 0, "newest_no_longer_kept_ms": None}
+    line = "  witness: 1,500 held, 1,440 found as they are held"
+    assert line in _as_text({**TOLD, "witness": witness}).splitlines()
+    witness |= {"by_digest": 3, "no_longer_kept": 60, "newest_no_longer_kept_ms": 1_790_000_000_000}
+    told = f"{line} (3 by their records alone), 60 no longer kept, the newest of 2026-09-21 14:13:20.000Z"
+    assert told in _as_text({**TOLD, "witness": witness}).splitlines()
+
+
 @pytest.mark.parametrize(("found", "text"), [(0, "nothing wrong in 1 partition"), (1, "1 finding in 1 partition")])
 def test_the_last_line_is_the_answer(found, text):
     assert text in _verdict(found, [TOLD])

@@ -131,3 +131,13 @@ def test_a_window_is_as_long_as_the_workers_own_setting_allows_and_whoever_reads
         told(view, f"bundle/{digest}", bundle)
         activate(view, 1, digest)
         assert (view.active is not None, view.problem == "") == (usable, usable)
+
+
+def test_bytes_under_the_name_of_a_bundle_that_is_not_theirs_are_that_bundle_to_nobody():
+    """Whoever may write to the rules topic can name what he likes: a bundle is found by the digest of its bytes."""
+    view, digest = RulesView("production"), hashlib.sha256(b"the pushed one").hexdigest()
+    told(view, f"bundle/{digest}", BROKEN)
+    activate(view, 1, digest)
+    assert view.active is None
+    assert view.windows(digest) is None
+    assert "is not in the rules topic" in view.problem
