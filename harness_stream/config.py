@@ -32,7 +32,7 @@ _PREFIX = re.compile(rf"[A-Za-z0-9._-]{{1,{PREFIX_CHARS_MAX}}}")
 NAME_CHARS_MAX = 256
 _NAME = re.compile(rf"[^\s\x00-\x1f\x7f]{{1,{NAME_CHARS_MAX}}}")
 _NAMES: Final = frozenset({"realm", "group", "rule_set"})
-_MAY_BE_EMPTY: Final = frozenset({"risk_ignored_rules"})
+_MAY_BE_EMPTY: Final = frozenset({"risk_ignored_rules", "keys"})
 ENV_PREFIX = "HARNESS_"
 
 # A letter wrong or missing leaves 0.8 even of `dev`; `test_bootstrap`, which our tests mean, is at 0.78 of `bootstrap`.
@@ -72,6 +72,7 @@ class Settings:
         partitions: partition count P of intents and verdicts, fixed for a realm's life.
         rule_set: which `active/<rule set>` this realm decides by.
         dev: unsigned records, named in every checkpoint; one replica suffices.
+        keys: folder of the realm's keys, see `adapters.signing.keyring`; empty in a `dev` realm.
         replication: how many brokers must have each record; 0: three, with `dev` one.
         max_timespan_ms: longest window a rule may ask for.
         group: consumer group of the workers.
@@ -105,6 +106,7 @@ class Settings:
     risk_half_life_ms: int = RISK_HALF_LIFE_MS_DEFAULT
     risk_denials_full: int = RISK_DENIALS_FULL_DEFAULT
     risk_ignored_rules: str = "too-risky"
+    keys: str = ""
 
 
 

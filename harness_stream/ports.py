@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from harness_stream.core.tables import PublicKey
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -254,25 +257,65 @@ class Clock(Protocol):
         """A clock for durations that also runs in suspend (CLOCK_BOOTTIME, else monotonic)."""
 
 
-class Signer(Protocol):
-    """Signs what this process writes. The unsigned `--dev` signer writes `hs-alg: none`."""
+InputKind = Literal["intent", "outcome", "mandate", "approval"]
+"""What an input event says it is: intents and outcomes carry a MAC, mandates and approvals a signature."""
+
+
+class Sender(NamedTuple):
+    """Who an input must be from, as its body and the identity table say.
+
+    Attributes:
+        kind: of the event.
+        lane: of the agent that it is about.
+        keys: public keys of the identity that speaks; none if nobody knows it.
+    """
+
+    kind: InputKind
+    lane: str
+    keys: tuple[PublicKey, ...] = ()
+
+
+class DecisionSigner(Protocol):
+    """Vouches for what a worker, or an operator, writes. The unsigned one of `--dev` realms writes `hs-alg: none`."""
 
     @property
     def dev(self) -> bool:
         """True if this realm is unsigned."""
 
+    def may_sign(self, epoch: int) -> bool:
+        """Would anybody believe what this process writes in that epoch?"""
+
     def seal_batch(self, partition: int, digests: Sequence[str]) -> list[Headers]:
         """Headers for each record of one micro-batch of the decision log (one signature for all)."""
 
-    def seal_input(self, topic: str, lane: str, value: bytes) -> Headers:
-        """Headers for one input record."""
+
+class InputSigner(Protocol):
+    """Vouches for what an agent's process, or a person's, writes."""
+
+    def speaks_for(self, by: str) -> bool:
+        """Has it the keys of this identity?"""
+
+    def seal_input(self, topic: str, lane: str, value: bytes, kind: InputKind, by: str) -> Headers:
+        """Headers for one input record of an identity that it speaks for.
+
+        Args:
+            topic: where it goes.
+            lane: of the agent that it is about.
+            value: its bytes.
+            kind: of the event.
+            by: who speaks.
+        """
 
 
 class Verifier(Protocol):
     """Decides whether a record is authentic. The `--dev` verifier takes `hs-alg: none` and nothing else."""
 
-    def input_authentic(self, record: LogRecord, by: str, lane: str) -> bool:
-        """Was the input written by identity `by` for this lane, realm and incarnation?"""
+    @property
+    def judges_inputs(self) -> bool:
+        """Can it tell an authentic input from a forged one? Else it takes any: only the PDP's key can tell."""
+
+    def input_authentic(self, record: LogRecord, sender: Sender) -> bool:
+        """Was the input written by that sender for this lane, realm and incarnation?"""
 
     def decision_authentic(self, record: LogRecord) -> bool:
         """Was the decision-log record written by a certified worker?"""

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
     from harness_stream.core.audit import Finding, Input, Record
     from harness_stream.core.rules.windows import Windows
-    from harness_stream.ports import LogRecord, StateStore
+    from harness_stream.ports import LogRecord, StateStore, Verifier
 
 
 # What is answered without a look at facts says none, nor does the log say what a worker had counted; everything else has
 # to recompute.
 WITHOUT_FACTS = ("denied as quarantined", "denied as too_large", "denied as rate", "denied as overload", "rejected as")
+ONLY_THE_PDP_KNOWS = "skipped, and only the PDP's key tells"
 
 
 @dataclass
@@ -87,15 +88,18 @@ def audited(
     realm: str = "sim",
     resumed: bool = False,
     input_end: int | None = None,
+    verifier: Verifier | None = None,
 ) -> Report:
     """The same, whatever is found.
 
     Args:
         input_end: where the input log ends, if not after its last record.
+        verifier: of a signed realm; default unsigned.
         resumed: an operator may have resumed it, and forgot no history: that of before is what the log says.
     """
-    decisions = [record_of(record, UnsignedVerifier()) for record in decision_log]
-    inputs = [input_of(record, realm, UnsignedVerifier()) for record in inputs_log]
+    verifier = verifier or UnsignedVerifier()
+    decisions = [record_of(record, verifier) for record in decision_log]
+    inputs = [input_of(record, realm, verifier) for record in inputs_log]
     start, found = Place.genesis(incarnation, partition), []
     effective: list[dict[str, Any]] = []
     digests: list[str] = []

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness_stream.core.fold import Place
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.tables import IdentityRow
-    from harness_stream.ports import LogReader, StateStore
+    from harness_stream.ports import LogReader, StateStore, Verifier
     from harness_stream.runtime.chain_view import ChainView, Seen, WindowView
     from harness_stream.wire.topics import Topics
 
@@ -49,7 +49,7 @@ class Found:
     behind: int
 
 
-@takes("bootstrap", "prefix", "realm", "redis_url")
+@takes("bootstrap", "prefix", "realm", "redis_url", "dev", "keys")
 def show(
     *,
     settings: Settings,
@@ -67,7 +67,9 @@ def show(
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
     from harness_stream.adapters.redis.state import RedisStateStore  # noqa: PLC0415  same
+    from harness_stream.adapters.signing.pairs import keys_of  # noqa: PLC0415  same
 
+    keys_of(settings)
     realm = f"{settings.realm}/{settings.prefix}"  # as `compose.kafka_worker` names it
     with (
         closing(KafkaReader(settings.bootstrap)) as reader,
@@ -106,6 +108,7 @@ def identity_of(settings: Settings, reader: LogReader, agent_id: str) -> tuple[I
 
 def _found(agent_id: str, settings: Settings, reader: LogReader, store: StateStore) -> Found:
     from harness_stream.adapters.kafka.admin import incarnation, partitions  # noqa: PLC0415  slow to load
+    from harness_stream.adapters.signing.pairs import verifier_of  # noqa: PLC0415  same
     from harness_stream.core.fold import Place  # noqa: PLC0415  same
     from harness_stream.core.lanes import partition_of  # noqa: PLC0415  same
     from harness_stream.runtime.chain_view import view  # noqa: PLC0415  same
@@ -125,7 +128,7 @@ def _found(agent_id: str, settings: Settings, reader: LogReader, store: StateSto
             f"Redis holds the state of other topics than `{topics.verdicts}`: they were recreated",
             hint="a running worker replaces it; is one running?",
         )
-    behind = _behind(reader, topics, seen.place or Place.genesis(realm_id, partition))
+    behind = _behind(reader, topics, verifier_of(settings, realm_id), seen.place or Place.genesis(realm_id, partition))
     if seen.place is None and behind:
         raise StateUnavailable(
             f"Redis holds nothing of partition {partition}, in whose log {_records(behind)} stand, so what "
@@ -143,14 +146,13 @@ def _records(count: int) -> str:
     return f"{count} record{'' if count == 1 else 's'}"
 
 
-def _behind(reader: LogReader, topics: Topics, place: Place) -> int:
+def _behind(reader: LogReader, topics: Topics, verifier: Verifier, place: Place) -> int:
     """Records after `place` that count."""
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
-    from harness_stream.adapters.signing import UnsignedVerifier  # noqa: PLC0415  same
     from harness_stream.cli.decision_log import DecisionLog  # noqa: PLC0415  same
     from harness_stream.cli.verdicts import Tailing  # noqa: PLC0415  same
 
-    verifier, header = UnsignedVerifier(), place.header
+    header = place.header
     log = DecisionLog(reader, topics, header.incarnation, verifier, SystemClock())
     tailing = Tailing(reader, log, verifier, topics.verdicts)
     tailing.begin_at(header.partition, place)

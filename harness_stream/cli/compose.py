@@ -1,7 +1,6 @@
 """Which adapters a command uses: the one place where ports meet Kafka and Redis.
 
-Rule of this file: it builds and hands over; nothing here decides. Signed realms come with a later issue, so without
-`--dev` nothing is built yet.
+Rule of this file: it builds and hands over; nothing here decides.
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
 from harness_stream.adapters.kafka.settings import DECISION_BATCH_BYTES
 from harness_stream.adapters.kafka.topics import verify
 from harness_stream.adapters.redis.state import RedisStateStore
-from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier
+from harness_stream.adapters.signing.pairs import keys_of, worker_pair
 from harness_stream.core import limits
 from harness_stream.core.rate import Rate
-from harness_stream.errors import ConfigError
 from harness_stream.runtime.facts import RulesView, compiled
 from harness_stream.runtime.realm import Ports, Realm
 from harness_stream.runtime.worker import Worker
@@ -50,34 +48,26 @@ def realm_of(settings: Settings, incarnation_id: str) -> Realm:
     )
 
 
-def require_dev(settings: Settings) -> None:
-    """Refuse what would have to be signed.
-
-    Raises:
-        ConfigError: the realm is not started with `--dev`.
-    """
-    if not settings.dev:
-        raise ConfigError(
-            "this version writes unsigned records only",
-            hint="add `--dev` (or set HARNESS_DEV=1) to accept that; every checkpoint will say so",
-        )
-
-
 def verified_realm(settings: Settings) -> Realm:
     """The realm that a worker may decide for; joins nothing.
 
     Raises:
-        ConfigError: the realm would have to be signed.
+        ConfigError: it is not said where the realm's keys are.
         BrokerUnavailable: Kafka does not answer.
         ProtocolError: a topic is not what the protocol demands.
     """
-    require_dev(settings)
+    keys_of(settings)  # said before anything is asked of a broker
     verify(settings)
     return realm_of(settings, incarnation(settings))
 
 
 def kafka_worker(settings: Settings, realm: Realm, metrics: Metrics) -> Worker:
-    """A worker on Kafka and Redis; it has joined its group, and must be closed."""
+    """A worker on Kafka and Redis; it has joined its group, and must be closed.
+
+    Raises:
+        ConfigError: the realm's keys cannot be used.
+    """
+    signer, verifier = worker_pair(settings, realm.incarnation)
     clock = SystemClock()
     topics = Topics(settings.prefix)
     ports = Ports(
@@ -87,8 +77,8 @@ def kafka_worker(settings: Settings, realm: Realm, metrics: Metrics) -> Worker:
         incarnations=KafkaIncarnations(settings.bootstrap, (topics.intents, topics.verdicts), clock),
         store=RedisStateStore(settings.redis_url, f"{settings.realm}/{settings.prefix}", clock),
         clock=clock,
-        signer=UnsignedSigner(),
-        verifier=UnsignedVerifier(),
+        signer=signer,
+        verifier=verifier,
         metrics=metrics,
         jitter=random.SystemRandom().random,
     )
@@ -97,4 +87,4 @@ def kafka_worker(settings: Settings, realm: Realm, metrics: Metrics) -> Worker:
     return Worker(realm, ports, secrets.token_hex(16), RulesView(realm.rule_set, load, background=compiling))
 
 
-__all__ = ["KafkaAdmin", "kafka_worker", "realm_of", "require_dev", "verified_realm"]
+__all__ = ["KafkaAdmin", "kafka_worker", "realm_of", "verified_realm"]

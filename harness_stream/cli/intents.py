@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args
 
 import typer
 
+# typer reads the annotations of commands at run time.
+from pathlib import Path  # noqa: TC003  isort: skip
+
 from harness_stream.cli import failures
 from harness_stream.cli.flags import takes
 from harness_stream.core import limits
@@ -104,8 +107,11 @@ class _ShownOnly(dict[str, "Callable[[Any], object]"]):
 def send(
     *,
     settings: Settings,
-    agent: Annotated[str, typer.Option(help="The agent that acts.")],
     action: Annotated[str, typer.Option(help="Dotted verb, `crm.read`.")],
+    agent: Annotated[str | None, typer.Option(help="The agent that acts, in a `--dev` realm.")] = None,
+    credentials: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Who acts and where, as `harness agents enroll` wrote it.")
+    ] = None,
     resource: Annotated[list[str] | None, typer.Option(metavar="URI", help="May be given again.")] = None,
     measure: Annotated[list[str] | None, typer.Option(metavar="NAME=NUMBER", help="`rows=10`; again for more.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="Added to the table's labels; may be given again.")] = None,
@@ -123,15 +129,21 @@ def send(
 ) -> None:
     """Publish one intent as this agent, wait for its verdict and show it. Nothing is run.
 
+    In a signed realm the agent's credentials file says everything: realm, broker, agent, lane, workload and keys.
+
     Exit code: 0 approve, 5 deny, 6 hold, 3 no verdict by the deadline or nobody there. An outcome that was not taken
     in is an error that follows the answer: 5 refused, 3 nobody there.
 
     Example: harness intents send --agent support-1 --action crm.read --resource crm://customers/42 --dev
+
+    Example: harness intents send --credentials support-1.json --action crm.read --resource crm://customers/42
     """
     wish = Wish(action, tuple(resource or ()), measures(measure or []), tuple(label or ()), purpose, deadline_ms, chain)
     if report not in {None, *get_args(Status)}:
         raise CallerError(f"`{report}` is no outcome of an agent", hint=f"one of {', '.join(get_args(Status))}")
-    told, unreported = _asked(settings, agent, lane, workload, wish, report)
+    harness = _as_said(credentials, agent, lane, workload) if credentials else _as(settings, agent, lane, workload)
+    with harness:
+        told, unreported = answered(harness, wish, report)
     if json:
         failures.print_json(as_document(told, unreported))
     else:
@@ -163,13 +175,24 @@ def measures(given: list[str]) -> dict[str, str | int]:
     return found
 
 
-def _asked(
-    settings: Settings, agent: str, lane: str | None, workload: str | None, wish: Wish, report: str | None
-) -> tuple[Told, HarnessError | None]:
+def _as_said(credentials: Path, agent: str | None, lane: str | None, workload: str | None) -> HarnessSync:
+    """As the file says, but for what the command line names."""
     from harness_stream.client.blocking import HarnessSync  # noqa: PLC0415  slow to load, `--help` is not
 
+    return HarnessSync.connect(credentials, agent=agent, lane=lane, workload=workload)
+
+
+def _as(settings: Settings, agent: str | None, lane: str | None, workload: str | None) -> HarnessSync:
+    """As an agent of an unsigned realm."""
+    from harness_stream.client.blocking import HarnessSync  # noqa: PLC0415  slow to load, `--help` is not
+
+    if agent is None or not settings.dev:
+        raise CallerError(
+            "it is not said who acts" if agent is None else f"an intent of `{agent}` has to be signed with its keys",
+            hint="--credentials FILE, which `harness agents enroll` wrote; an unsigned realm needs --agent and --dev",
+        )
     lane, workload = _home(settings, agent, lane, workload)
-    harness = HarnessSync.connect(
+    return HarnessSync.connect(
         agent=agent,
         lane=lane,
         workload=workload,
@@ -178,8 +201,6 @@ def _asked(
         prefix=settings.prefix,
         dev=settings.dev,
     )
-    with harness:
-        return answered(harness, wish, report)
 
 
 def _home(settings: Settings, agent: str, lane: str | None, workload: str | None) -> tuple[str | None, str | None]:

@@ -12,22 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
+from harness_stream.cli.flags import takes
 from harness_stream.cli.replay_output import Progress
-from harness_stream.config import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness_stream.cli.decision_log import Start
+    from harness_stream.config import Settings
     from harness_stream.ports import LogReader, Verifier
 
 
+@takes("bootstrap", "prefix", "realm", "dev", "keys")
 def export(
     *,
+    settings: Settings,
     partition: Annotated[list[int] | None, typer.Option(min=0, help="Only these; else all.")] = None,
     effective: Annotated[bool, typer.Option("--effective", help="Only records that count.")] = False,
-    bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers.")] = None,
-    prefix: Annotated[str | None, typer.Option(help="First part of topic names.")] = None,
 ) -> None:
     """Print every record of the decision log as one JSON object a line, up to the end there is now.
 
@@ -40,19 +41,21 @@ def export(
 
     Example: harness log export --effective | grep '"decision":"deny"'
     """
-    settings = load_settings(bootstrap=bootstrap, prefix=prefix)
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
     from harness_stream.adapters.kafka.admin import incarnation, partitions, require_topics  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
-    from harness_stream.adapters.signing import UnsignedVerifier  # noqa: PLC0415  same
+    from harness_stream.adapters.signing.pairs import keys_of, verifier_of  # noqa: PLC0415  same
     from harness_stream.cli.decision_log import DecisionLog  # noqa: PLC0415  same
     from harness_stream.cli.log_verify import numbers_of  # noqa: PLC0415  same
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
-    topics, verifier = Topics(settings.prefix), UnsignedVerifier()
+    keys_of(settings)
+    topics = Topics(settings.prefix)
     require_topics(settings.bootstrap, [topics.verdicts, topics.intents, topics.heads])
+    realm_id = incarnation(settings)
+    verifier = verifier_of(settings, realm_id)
     with closing(KafkaReader(settings.bootstrap)) as reader, closing(Progress()) as progress:
-        log = DecisionLog(reader, topics, incarnation(settings), verifier, SystemClock())
+        log = DecisionLog(reader, topics, realm_id, verifier, SystemClock())
         shown = 0
         for number in numbers_of(partition or [], partitions(settings, topics.verdicts)):
             start = log.oldest(number)

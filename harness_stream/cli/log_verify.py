@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import orjson
 import typer
 
+from harness_stream.cli.flags import takes
 from harness_stream.cli.replay_output import Progress, as_json
-from harness_stream.config import load_settings
 from harness_stream.errors import CallerError, ProtocolError
 
 if TYPE_CHECKING:
@@ -39,8 +39,10 @@ FINDINGS_SHOWN: Final = 100
 _PLACE: Final = re.compile(r"([0-9]{1,9})/([0-9]{1,18})")
 
 
+@takes("bootstrap", "prefix", "realm", "dev", "keys")
 def verify(
     *,
+    settings: Settings,
     partition: Annotated[list[int] | None, typer.Option(min=0, help="Only these; else all.")] = None,
     start: Annotated[
         str | None, typer.Option("--from", metavar="FILE|P/OFFSET", help="Begin at this checkpoint.")
@@ -50,9 +52,6 @@ def verify(
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Also recompute every answer.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object a finding, then a summary.")] = False,
-    realm: Annotated[str | None, typer.Option(help="The realm's name, as inputs have it.")] = None,
-    bootstrap: Annotated[str | None, typer.Option(help="Kafka bootstrap servers.")] = None,
-    prefix: Annotated[str | None, typer.Option(help="First part of topic names.")] = None,
 ) -> None:
     """Audit the decision log: which records count, and what is wrong with them.
 
@@ -72,7 +71,9 @@ def verify(
     where returned values came from. Counted as unproven: a reject as
     wrong_partition or state_unavailable; a denial as too_large or
     quarantined, which is given unevaluated; what another engine decided; and
-    answers whose input is no longer kept. Signatures are not checked yet.
+    answers whose input is no longer kept. A record that no certified worker
+    signed does not count. Who wrote an input only the workers' key can tell,
+    so inputs that were skipped as not authentic are unproven, too.
 
     --from begins at a checkpoint instead: a file with the body of one, or
     its place in the log. A log that was truncated or replaced since does not
@@ -96,7 +97,6 @@ def verify(
 
     Example: harness log verify --witness /mnt/elsewhere/heads/
     """
-    settings = load_settings(realm=realm, bootstrap=bootstrap, prefix=prefix)
     with ExitStack() as stack:
         runs = _runs(stack, settings, partition or [], start, witness, full=full)
         found, told = 0, []
@@ -131,15 +131,17 @@ def _runs(
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
     from harness_stream.adapters.kafka.admin import incarnation, partitions, require_topics  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
-    from harness_stream.adapters.signing import UnsignedVerifier  # noqa: PLC0415  same
+    from harness_stream.adapters.signing.pairs import keys_of, verifier_of  # noqa: PLC0415  same
     from harness_stream.cli.decision_log import DecisionLog  # noqa: PLC0415  same
     from harness_stream.runtime.audit_run import AuditedRealm, AuditPorts, AuditRun  # noqa: PLC0415  same
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
+    keys_of(settings)
     witnessed = None if witness is None else _witnessed(witness)
-    topics, clock, verifier = Topics(settings.prefix), SystemClock(), UnsignedVerifier()
+    topics, clock = Topics(settings.prefix), SystemClock()
     require_topics(settings.bootstrap, [topics.intents, topics.verdicts, topics.heads, topics.rules])
     realm_id, count = incarnation(settings), partitions(settings, topics.verdicts)
+    verifier = verifier_of(settings, realm_id)
     reader, again = (stack.enter_context(closing(KafkaReader(settings.bootstrap))) for _ in range(2))
     log = DecisionLog(reader, topics, realm_id, verifier, clock)
     if witnessed is not None:

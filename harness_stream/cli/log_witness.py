@@ -33,7 +33,7 @@ DAY_MS: Final = 86_400_000
 LINE_BYTES: Final = 550  # incarnation, three digests, a writer and numbers; a test compares it with a real line
 
 
-@takes("bootstrap", "prefix")
+@takes("bootstrap", "prefix", "realm", "dev", "keys")
 def witness(
     *,
     settings: Settings,
@@ -100,18 +100,19 @@ def _opened(settings: Settings, path: str, every_ms: int) -> Iterator[Witness]:
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
     from harness_stream.adapters.kafka.admin import incarnation, partitions, require_topics  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
-    from harness_stream.adapters.signing import UnsignedVerifier  # noqa: PLC0415  same
+    from harness_stream.adapters.signing.pairs import keys_of, verifier_of  # noqa: PLC0415  same
     from harness_stream.adapters.witness_file import WitnessFile  # noqa: PLC0415  same
     from harness_stream.runtime.witness import Witness, WitnessPorts  # noqa: PLC0415  same
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
+    keys_of(settings)
     topics, bootstrap = Topics(settings.prefix), settings.bootstrap
     with closing(WitnessFile(path)) as keeper:
         require_topics(bootstrap, [topics.intents, topics.verdicts, topics.heads])
         count = partitions(settings, topics.verdicts)
         with closing(KafkaReader(bootstrap)) as reader, closing(KafkaReader(bootstrap)) as again:
-            asked = partial(incarnation, settings)
-            ports = WitnessPorts(reader, again, topics, UnsignedVerifier(), SystemClock(), asked)
+            asked, verifier = partial(incarnation, settings), verifier_of(settings, incarnation(settings))
+            ports = WitnessPorts(reader, again, topics, verifier, SystemClock(), asked)
             built = Witness(ports, keeper, range(count), every_ms)
             try:
                 yield built

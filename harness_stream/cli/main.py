@@ -55,6 +55,16 @@ COMMANDS: dict[str, Entry | Family] = {
     "status": Entry("stack:status", "Show what runs, and whether it answers."),
     "demo": Entry("demo:demo", "Watch agents being judged, alone and in one process."),
     "topics": Family("The realm's topics.", {"apply": Entry("topics:apply", "Create or verify the topics.")}),
+    "keys": Family(
+        "The realm's keys.",
+        {
+            "init": Entry("keys:init", "Make them: root, PDP, a first worker's with its certificate."),
+            "certify": Entry("keys:certify", "Certify a worker's key, also anew."),
+        },
+    ),
+    "agents": Family(
+        "Who may ask.", {"enroll": Entry("agents:enroll", "Make an agent's keys, its credentials file and its row.")}
+    ),
     "tables": Family(
         "The facts: identity, infrastructure, risk, classification.",
         {

@@ -37,7 +37,7 @@ app = typer.Typer(add_completion=False, invoke_without_command=True)
 
 
 @app.callback()
-@takes("bootstrap", "prefix", "realm", "redis_url")
+@takes("bootstrap", "prefix", "realm", "redis_url", "dev", "keys")
 def partitions(
     *,
     ctx: typer.Context,
@@ -77,7 +77,7 @@ def partitions(
 
 
 @app.command("resume")
-@takes("bootstrap", "prefix", "realm", "redis_url", "dev")
+@takes("bootstrap", "prefix", "realm", "redis_url", "dev", "keys")
 def resume(
     *,
     settings: Settings,
@@ -117,15 +117,13 @@ def resume(
 
     Example: harness partitions resume 3 --reason "broker 2 lost its disk" --dev
     """
-    from harness_stream.cli.compose import require_dev  # noqa: PLC0415  slow to load, `--help` is not
-    from harness_stream.runtime.resuming import claimed, planned  # noqa: PLC0415  same
+    from harness_stream.runtime.resuming import claimed, planned  # noqa: PLC0415  slow to load, `--help` is not
     from harness_stream.runtime.resuming import resume as write  # noqa: PLC0415  same
     from harness_stream.runtime.standing import standing  # noqa: PLC0415  same
 
-    require_dev(settings)
     if json and not yes:
         raise CallerError("--json asks nobody", hint="add --yes")
-    with _source(settings) as (source, count), _operator(settings) as operator:
+    with _source(settings) as (source, count), _operator(settings, source.incarnation) as operator:
         if partition >= count:
             raise CallerError(f"there is no partition {partition}", hint=f"this realm has 0 to {count - 1}")
         plan = planned(source, standing(source, partition), next_input, forget=forget_history)
@@ -170,29 +168,32 @@ def _source(settings: Settings) -> Iterator[tuple[Source, int]]:
     from harness_stream.adapters.kafka import admin  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
     from harness_stream.adapters.redis.state import RedisStateStore  # noqa: PLC0415  same
-    from harness_stream.adapters.signing import UnsignedVerifier  # noqa: PLC0415  same
+    from harness_stream.adapters.signing.pairs import keys_of, verifier_of  # noqa: PLC0415  same
     from harness_stream.cli.chain import STORE_MS_MAX  # noqa: PLC0415  same
     from harness_stream.runtime.standing import Source  # noqa: PLC0415  same
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
+    keys_of(settings)
     topics, clock = Topics(settings.prefix), SystemClock()
     admin.require_topics(settings.bootstrap, [topics.intents, topics.verdicts, topics.heads, topics.chains])
     name = f"{settings.realm}/{settings.prefix}"  # as `compose.kafka_worker` names it
     with ExitStack() as stack:
         reader = stack.enter_context(closing(KafkaReader(settings.bootstrap)))
         store = stack.enter_context(closing(RedisStateStore(settings.redis_url, name, clock, timeout_ms=STORE_MS_MAX)))
-        source = Source(reader, topics, admin.incarnation(settings), UnsignedVerifier(), store, clock)
+        realm_id = admin.incarnation(settings)
+        source = Source(reader, topics, realm_id, verifier_of(settings, realm_id), store, clock)
         yield source, admin.partitions(settings, topics.verdicts)
 
 
 @contextmanager
-def _operator(settings: Settings) -> Iterator[Any]:
+def _operator(settings: Settings, incarnation: str) -> Iterator[Any]:
     from harness_stream.adapters.kafka.log import KafkaWriter  # noqa: PLC0415  slow to load, `--help` is not
-    from harness_stream.adapters.signing import UnsignedSigner  # noqa: PLC0415  same
+    from harness_stream.adapters.signing.pairs import operator_signer  # noqa: PLC0415  same
     from harness_stream.runtime.resuming import Operator  # noqa: PLC0415  same
 
+    signer = operator_signer(settings, incarnation)
     with closing(KafkaWriter(settings.bootstrap)) as writer:
-        yield Operator(writer, UnsignedSigner(), secrets.token_hex(WRITER_BYTES), settings.realm)
+        yield Operator(writer, signer, secrets.token_hex(WRITER_BYTES), settings.realm)
 
 
 # --- For people ---

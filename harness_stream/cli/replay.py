@@ -39,7 +39,7 @@ EXIT_NO: Final = 1
 _PART: Final = "Which part of the log (with --from-log)"
 
 
-@takes("bootstrap", "prefix", "realm", "max_timespan_ms")
+@takes("bootstrap", "prefix", "realm", "max_timespan_ms", "dev", "keys")
 def replay(
     *,
     settings: Settings,
@@ -186,8 +186,10 @@ def _from_file(name: str, settings: Settings, asked: Rules, tables: Path | None)
 def _from_log(part: Part, settings: Settings, reader: LogReader, asked: Rules, folder: Path | None) -> LogSource:
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the client is slow to load, `--help` is not
     from harness_stream.adapters.kafka.admin import incarnation  # noqa: PLC0415  same
+    from harness_stream.adapters.signing.pairs import keys_of  # noqa: PLC0415  same
     from harness_stream.cli.replay_log import find  # noqa: PLC0415  same
 
+    keys_of(settings)
     clock = SystemClock()
     incarnation(settings)  # a missing topic is said at once, not after the tables' silence
     tables = _tables_now(settings, reader, clock) if folder is None else _tables_of(_rows(folder))

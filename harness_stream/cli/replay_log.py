@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import typer
 
 from harness_stream.adapters.kafka.admin import incarnation, offsets_at, partitions
-from harness_stream.adapters.signing import UnsignedVerifier
+from harness_stream.adapters.signing.pairs import verifier_of
 from harness_stream.cli.decision_log import DecisionLog
 from harness_stream.cli.replay_output import Event, Progress
 from harness_stream.cli.replay_part import Moment, Part, duration_ms, moment_of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from harness_stream.config import Settings
     from harness_stream.core.fold import Body
     from harness_stream.core.join import Tables
-    from harness_stream.ports import Clock, LogReader
+    from harness_stream.ports import Clock, LogReader, Verifier
 
 # A partition at rest writes a checkpoint every hour (ARCHITECTURE 22), and one minute later it is surely there.
 CHECKPOINT_MS: Final = 3_660_000
@@ -58,6 +58,7 @@ class LogSource:
     reader: LogReader
     clock: Clock
     topics: Topics
+    verifier: Verifier
     stretches: list[Stretch]
     after: LogReplay
     before: LogReplay | None
@@ -80,7 +81,7 @@ class LogSource:
             ConfigError: it is another realm's.
         """
         feed = Feed(self.reader, self.clock, ranges_of(self.stretches, self.topics))
-        logs = [DecidedLog(feed, stretch, self.topics, UnsignedVerifier()) for stretch in self.stretches]
+        logs = [DecidedLog(feed, stretch, self.topics, self.verifier) for stretch in self.stretches]
         for stretch in self.stretches:
             for replay in self._replays():
                 replay.begin(stretch.partition, stretch.first, stretch.place.header.t)
@@ -183,6 +184,7 @@ def find(
         reader=reader,
         clock=clock,
         topics=finder.topics,
+        verifier=finder.verifier,
         stretches=finder.stretches(),
         after=replays[0],
         before=replays[1] if rules.before else None,
@@ -210,7 +212,9 @@ class _Finder:
         if part.since is not None:
             self._first = clock.now_ms() - duration_ms(part.since, "--since")
         self._last = moment_of(part.last, "--to")
-        self._decisions = DecisionLog(reader, self.topics, incarnation(settings), UnsignedVerifier(), clock)
+        realm_id = incarnation(settings)
+        self.verifier = verifier_of(settings, realm_id)
+        self._decisions = DecisionLog(reader, self.topics, realm_id, self.verifier, clock)
 
     def shown(self, body: Body) -> bool:
         """Is this event one of those asked for?"""

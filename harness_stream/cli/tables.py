@@ -26,7 +26,7 @@ from harness_stream.cli.rules_check import show
 from harness_stream.core.rules.mistakes import Mistake, did_you_mean
 from harness_stream.core.tables import TABLES
 from harness_stream.errors import ConfigError
-from harness_stream.runtime.table_load import Plan, TableView, apply, lane_mistake, plan, read_tables
+from harness_stream.runtime.table_load import Plan, TableView, apply, lane_mistake, plan, read_tables, with_keys
 from harness_stream.wire.topics import Topics
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ def load(
 ) -> None:
     """Load rows from DIR/<table>.yaml, .yml, .jsonl or .csv. Nothing is written if any row is bad.
 
-    Only rows that differ are written, and a table without a file is left alone. `--prune` refuses to delete every row
+    Only rows that differ are written, and a table without a file is left alone. Keys of an identity row stay unless the
+    file says `keys` itself: `harness agents enroll` writes them. `--prune` refuses to delete every row
     of a table, which is what an empty file would ask for. Rows that a feeder keeps up to date, as the risk topology
     does, stay: their record names it in the header `ce_source`, which rows from files have not. Times in files are
     RFC 3339 in UTC or epoch ms.
@@ -189,7 +190,8 @@ def load_folder(
     views = read_tables(reader, topics, clock, _sleep)
     rows, moved = _without_lane_moves(source, views)
     mistakes = (*source.mistakes, *moved)
-    intended = plan(views, [(row.table, row.row) for row in rows], source.tables if options.deletes else frozenset())
+    wanted = [(row.table, with_keys(views, row.row)) for row in rows]
+    intended = plan(views, wanted, source.tables if options.deletes else frozenset())
     applied = not options.dry_run and (options.partial or not mistakes)
     revisions = {name: view.table.revision for name, view in views.items()}
     deleted = intended.deleted()

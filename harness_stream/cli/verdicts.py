@@ -35,7 +35,7 @@ REASONS_SHOWN: Final = 2
 _COLOURS: Final = {"approve": "green", "deny": "red", "hold": "yellow", "reject": "magenta", "skip": "magenta"}
 
 
-@takes("bootstrap", "prefix")
+@takes("bootstrap", "prefix", "realm", "dev", "keys")
 def tail(
     *,
     settings: Settings,
@@ -56,12 +56,13 @@ def tail(
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
     from harness_stream.adapters.kafka.admin import incarnation  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
-    from harness_stream.adapters.signing import UnsignedVerifier  # noqa: PLC0415  same
+    from harness_stream.adapters.signing.pairs import keys_of, verifier_of  # noqa: PLC0415  same
     from harness_stream.cli.decision_log import DecisionLog  # noqa: PLC0415  same
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
-    verifier, topics = UnsignedVerifier(), Topics(settings.prefix)
-    realm_id, partitions = incarnation(settings), _partitions(settings, topics.verdicts, partition)
+    keys_of(settings)
+    topics, realm_id = Topics(settings.prefix), incarnation(settings)
+    verifier, partitions = verifier_of(settings, realm_id), _partitions(settings, topics.verdicts, partition)
     with closing(KafkaReader(settings.bootstrap)) as reader:
         log = DecisionLog(reader, topics, realm_id, verifier, SystemClock())
         tailing = Tailing(reader, log, verifier, topics.verdicts)

@@ -16,6 +16,7 @@ from harness_stream.wire.topics import Topics
 
 if TYPE_CHECKING:
     from harness_stream.client.credentials import Credentials
+    from harness_stream.ports import InputSigner, Verifier
 
 # Finding the partition's end takes three round trips; a broker that just restarted serves after 5 s.
 OPEN_MS_MAX: Final = 2 * limits.DEADLINE_MS_DEFAULT
@@ -56,11 +57,9 @@ def kafka_wiring(credentials: Credentials) -> Wiring:
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  see above
     from harness_stream.adapters.kafka.admin import incarnation, partitions  # noqa: PLC0415  see above
     from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter  # noqa: PLC0415  see above
-    from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier  # noqa: PLC0415  see above
     from harness_stream.config import Settings  # noqa: PLC0415  see above
 
-    if not credentials.dev:
-        raise ConfigError("signed realms need keys, which this version has not", hint="connect with `dev=True`")
+    _require_keys(credentials)
     settings = Settings(bootstrap=credentials.bootstrap, realm=credentials.realm, prefix=credentials.prefix)
     topics = Topics(credentials.prefix)
     try:
@@ -72,7 +71,57 @@ def kafka_wiring(credentials: Credentials) -> Wiring:
     clock = SystemClock()
     reader = KafkaReader(credentials.bootstrap, clock, (topics.heads, topics.verdicts))
     writer = KafkaWriter(credentials.bootstrap)
-    return Wiring(realm, reader, writer, clock, UnsignedSigner(), UnsignedVerifier())
+    return Wiring(realm, reader, writer, clock, *_pair(credentials, found))
+
+
+def _require_keys(credentials: Credentials) -> None:
+    """Who speaks can vouch for it, before anything is connected.
+
+    Raises:
+        ConfigError: keys are missing, or there are some in an unsigned realm.
+    """
+    if credentials.dev:
+        if credentials.keys is not None or credentials.root_key is not None:
+            raise ConfigError("the credentials have keys, and `dev` says that the realm is unsigned", hint=_ONE_OF_BOTH)
+        return
+    missing = [name for name in ("keys", "pdp_key", "root_key") if getattr(credentials, name) is None]
+    if missing:
+        raise ConfigError(
+            f"records of `{credentials.agent_id}` have to be signed, and its credentials have no "
+            + ", ".join(f"`{name}`" for name in missing),
+            hint="connect with the file that `harness agents enroll` wrote; an unsigned realm needs `dev=True`",
+        )
+    reporter = credentials.reporter()
+    if reporter != credentials.agent_id and reporter not in credentials.others:
+        raise ConfigError(
+            f"outcomes are by `{reporter}`, and the credentials have no keys of it",
+            hint="put the `keys` of its own credentials file under its name into `others`",
+        )
+
+
+_ONE_OF_BOTH: Final = "leave out `dev` (HARNESS_DEV), or the keys"
+
+
+def _pair(credentials: Credentials, incarnation: str) -> tuple[InputSigner, Verifier]:
+    from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier  # noqa: PLC0415  see `kafka_wiring`
+
+    if credentials.keys is None or credentials.pdp_key is None or credentials.root_key is None:
+        return UnsignedSigner(), UnsignedVerifier()
+    from harness_stream.adapters.signing.framing import Bound  # noqa: PLC0415  `dev` needs no cryptography
+    from harness_stream.adapters.signing.inputs import SignedInputs, speaker_of  # noqa: PLC0415  same
+    from harness_stream.adapters.signing.keys import raw_of  # noqa: PLC0415  same
+    from harness_stream.adapters.signing.verifier import SignedVerifier  # noqa: PLC0415  same
+
+    bound = Bound(credentials.realm, incarnation)
+    everybody = {**credentials.others, credentials.agent_id: credentials.keys}
+    try:
+        speakers = {
+            by: speaker_of(keys.mac.get_secret_value(), keys.sign.get_secret_value()) for by, keys in everybody.items()
+        }
+        signer = SignedInputs(bound, raw_of(credentials.pdp_key), speakers)
+        return signer, SignedVerifier(bound, raw_of(credentials.root_key))
+    except ValueError as error:
+        raise ConfigError(f"a key in the credentials cannot be used: {error}", hint="enrol the agent again") from None
 
 
 def _check(credentials: Credentials, incarnation: str, partitions: int) -> None:

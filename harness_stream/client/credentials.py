@@ -16,6 +16,7 @@ from harness_stream.config import load_settings
 from harness_stream.core.refusals import refusals
 from harness_stream.core.scalars import Identifier  # noqa: TC001  pydantic reads it at run time
 from harness_stream.errors import ConfigError
+from harness_stream.private_files import require_private
 
 # What is read of a file that claims to hold credentials; real ones are below 1 KiB.
 _FILE_CHARS_MAX = 65_536
@@ -27,6 +28,37 @@ def _is_key(text: SecretStr) -> SecretStr:
     except ValueError as error:
         raise ValueError(f"a fingerprint key is 32 bytes as base64url, and {error}") from None
     return text
+
+
+def _is_signing_key(text: SecretStr) -> SecretStr:
+    _is_public_key(text.get_secret_value())
+    return text
+
+
+def _is_public_key(text: str) -> str:
+    try:
+        read_key(text)
+    except ValueError as error:
+        raise ValueError(f"a key is 32 bytes as base64url, and {error}") from None
+    return text
+
+
+PrivateKeyText = Annotated[SecretStr, AfterValidator(_is_signing_key)]
+PublicKeyText = Annotated[str, AfterValidator(_is_public_key)]
+
+
+class SpeakerKeys(BaseModel):
+    """One identity's private keys, 32 bytes each as base64url.
+
+    Attributes:
+        mac: X25519, for intents and outcomes.
+        sign: Ed25519, for mandates and approvals.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mac: PrivateKeyText
+    sign: PrivateKeyText
 
 
 class Credentials(BaseModel):
@@ -47,6 +79,10 @@ class Credentials(BaseModel):
         fingerprint_key: the realm's key of value fingerprints, 32 bytes as base64url (`secrets.token_urlsafe(32)`);
             the same for every client and orchestrator of the realm. Without one a `dev` realm's is made of its name,
             which hides nothing from who knows the name; elsewhere no value can be named, and rules about origin deny.
+        keys: the agent's own, as `harness agents enroll` made them; needed unless the realm is `dev`.
+        others: keys of other identities that this process speaks for: its `enforcer`, an orchestrator.
+        pdp_key: the PDP's public key, with whom MAC keys are shared.
+        root_key: the realm's public root key, by which verdicts are believed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,6 +98,10 @@ class Credentials(BaseModel):
     enforcer: Identifier | None = None
     dev: bool = False
     fingerprint_key: Annotated[SecretStr, AfterValidator(_is_key)] | None = None
+    keys: SpeakerKeys | None = None
+    others: dict[Identifier, SpeakerKeys] = {}
+    pdp_key: PublicKeyText | None = None
+    root_key: PublicKeyText | None = None
 
     def home(self) -> str:
         """The lane."""
@@ -109,6 +149,8 @@ def _read(path: Path) -> dict[str, object]:
         raise ConfigError(f"credentials file `{path}` cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"credentials file `{path}` must hold one JSON object")
+    if content.get("keys") or content.get("others"):
+        require_private(path)
     return content
 
 

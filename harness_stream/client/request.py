@@ -34,6 +34,7 @@ class Request:
         arguments_digest: of an intent.
         wait_for_hold: wait on for a person's answer.
         handlers: of an intent's obligations.
+        by: who speaks, if not the agent itself.
     """
 
     kind: Kind
@@ -47,6 +48,12 @@ class Request:
     arguments_digest: str = ""
     wait_for_hold: bool = False
     handlers: Handlers = field(default_factory=dict)
+    by: str = ""
+
+    @property
+    def speaker(self) -> str:
+        """Who vouches for it."""
+        return self.by or self.agent_id
 
 
 @dataclass(slots=True)

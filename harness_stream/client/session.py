@@ -71,7 +71,7 @@ class Session:
         # An agent that says of itself that it never started is refused (PROTOCOL §8), so then nothing is said.
         self._releases = credentials.reporter() != credentials.agent_id
         self.enforcer = Enforcer(wiring, self._abandoned if self._releases else None)
-        self._clock = wiring.clock
+        self._clock, self._signer = wiring.clock, wiring.signer
         self._realm = wiring.realm.name
         self._ids = Ids(wiring.clock)
         self._value_key = credentials.value_key()
@@ -147,8 +147,15 @@ class Session:
             raise InvalidInput(f"the mandate cannot be used: {error}", mistakes=(str(error),)) from None
         if not isinstance(mandate, Mandate) or mandate.agent_id != self.credentials.agent_id:
             raise InvalidInput(f"this is no mandate for agent `{self.credentials.agent_id}`")
-        future = self._submit("mandate", mandate.mandate_id, value, f"the mandate of chain `{mandate.chain_id}`")
-        return mandate.chain_id, future
+        if not self._signer.speaks_for(mandate.by):
+            raise CallerError(
+                f"the mandate is by `{mandate.by}`, and this process has no keys of it; nothing was published",
+                hint="put the `keys` of its own credentials file under its name into `others` of these credentials",
+            )
+        subject = f"the mandate of chain `{mandate.chain_id}`"
+        return mandate.chain_id, self.enforcer.submit(
+            self._request("mandate", mandate.mandate_id, value, subject, mandate.by)
+        )
 
     def read(self, result: object, make: Records | None = None, about: Mapping[str, Any] | None = None) -> Returned:
         """What an outcome says of a result; see `client.returned.returned`."""
@@ -194,12 +201,9 @@ class Session:
             "truncated": found.truncated,
         }
         outcome = _model(Outcome, fields, "outcome")
-        return self._request("outcome", outcome.outcome_id, encode(outcome), f"the outcome `{status}`")
+        return self._request("outcome", outcome.outcome_id, encode(outcome), f"the outcome `{status}`", outcome.by)
 
-    def _submit(self, kind: Kind, own_id: str, value: bytes, subject: str) -> Future[None]:
-        return self.enforcer.submit(self._request(kind, own_id, value, subject))
-
-    def _request(self, kind: Kind, own_id: str, value: bytes, subject: str) -> Request:
+    def _request(self, kind: Kind, own_id: str, value: bytes, subject: str, by: str) -> Request:
         return Request(
             kind=kind,
             id=own_id,
@@ -209,6 +213,7 @@ class Session:
             headers=self._headers(kind, own_id),
             deadline_ms=limits.DEADLINE_MS_DEFAULT,
             subject=subject,
+            by=by,
         )
 
     def _common(self, by: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 START_ONE: Final = "start one with `harness worker`; one that runs says in its log what it waits for"
 PUSH_RULES: Final = "push one with `harness rules push`, and start a worker (`harness worker`) if none runs"
 LONGER: Final = "with a longer deadline if the broker is up (`harness status`)"
+OTHER_KIND: Final = "is the realm signed by another root, or one of the two unsigned (`dev`)? Ask for new credentials"
 # Nobody could find out which: the broker has not said whether the rules topic holds anything.
 EITHER: Final = "is a rule set in force (`harness rules status`)? Workers wait for one. Does one run? `harness worker`"
 
@@ -57,7 +58,8 @@ def _cause(waiting: Waiting, offset: int, following: Following, now_ms: int) -> 
     if waiting.foreign:
         return Reason(Client.FOREIGN_ANSWER, "a verdict for this id names another intent and was ignored"), ""
     if sign is None and header.epoch == 0:
-        return _never_claimed(following.rules_pushed)
+        forged = following.head.forged
+        return _nothing_authentic(forged) if forged else _never_claimed(following.rules_pushed)
     last = _last(sign, now_ms)
     if header.next_input > offset:
         return Reason(Client.NO_ANSWER, f"a worker has covered this record; {last}"), ""
@@ -65,6 +67,13 @@ def _cause(waiting: Waiting, offset: int, following: Following, now_ms: int) -> 
     if sign is not None and sign.offset > waiting.heard_to:
         return Reason(Client.BEHIND, f"a worker has written since; {last}; {decided}"), ""
     return Reason(Client.WORKER_SILENT, f"no worker has written here since; {last}; {decided}"), START_ONE
+
+
+def _nothing_authentic(forged: int) -> tuple[Reason, str]:
+    """Whoever believes nothing of a log that has records looks with the wrong credentials, as a rule."""
+    records = "the one record" if forged == 1 else f"all {forged:,} records"
+    detail = f"{records} read of its decision log are not authentic by these credentials"
+    return Reason(Client.NO_WORKER, detail), OTHER_KIND
 
 
 def _never_claimed(rules_pushed: bool | None) -> tuple[Reason, str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness_stream.ports import Clock, LogReader, LogWriter, Signer, Verifier
+    from harness_stream.ports import Clock, InputSigner, LogReader, LogWriter, Verifier
     from harness_stream.wire.topics import Topics
 
 
@@ -35,5 +35,5 @@ class Wiring:
     reader: LogReader
     writer: LogWriter
     clock: Clock
-    signer: Signer
+    signer: InputSigner
     verifier: Verifier

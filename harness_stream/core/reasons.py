@@ -109,7 +109,9 @@ class Client(StrEnum):
     CLOSED = "closed"
 
 
-SECURITY_EVENTS: Final[frozenset[str]] = frozenset({Reject.WRONG_PARTITION, Reject.ID_REUSED, Refuse.BYPASS})
+SECURITY_EVENTS: Final[frozenset[str]] = frozenset(
+    {Reject.WRONG_PARTITION, Reject.ID_REUSED, Refuse.BYPASS, Garbage.NOT_AUTHENTIC}
+)
 """Answers behind which somebody may have gone around the harness, or tried to."""
 
 EXPLAIN: dict[str, str] = {
@@ -162,7 +164,8 @@ EXPLAIN: dict[str, str] = {
     Garbage.TYPE_UNKNOWN: "`type` is none of mandate, intent, outcome, approval",
     Garbage.REALM: "the record was written for another realm",
     Garbage.TIMESTAMP: "the record's timestamp is not the broker's append time",
-    Garbage.NOT_AUTHENTIC: "the record's signature does not verify",
+    Garbage.NOT_AUTHENTIC: "it is not signed as this realm asks: keys that have ended or were rotated away, a lane "
+    "that is not the identity row's, or `dev` where the realm is signed; `harness agents enroll` makes new credentials",
     Garbage.EMPTY: "the record has no value",
     Skip.GARBAGE: "the record was skipped as garbage among many; the dead-letter topic has a copy with the reason",
     Skip.INPUT_LOST: "retention deleted the record before a worker read it; the workers were away too long",

@@ -31,7 +31,8 @@ def input_of(record: LogRecord, realm: str, verifier: Verifier) -> Input:
         verifier: says which records are authentic.
     """
     append_ms, digest = record.timestamp_ms or 0, digest_of(record.value or b"")
+    unjudged = not verifier.judges_inputs
     try:
-        return Input(record.offset, append_ms, digest, admit(record, realm, verifier))
+        return Input(record.offset, append_ms, digest, admit(record, realm, verifier), unjudged=unjudged)
     except GarbageRecord as garbage:
-        return Input(record.offset, append_ms, digest, None, (garbage.reason, garbage.detail or None))
+        return Input(record.offset, append_ms, digest, None, (garbage.reason, garbage.detail or None), unjudged)

@@ -259,7 +259,7 @@ class Deciding:
         for taken in candidates:
             if taken.event is None and taken.garbage is None:
                 try:
-                    taken.event = admit(taken.record, self._realm.name, self._ports.verifier)
+                    taken.event = admit(taken.record, self._realm.name, self._ports.verifier, self._tables["identity"])
                 except GarbageRecord as garbage:
                     taken.garbage = garbage
                     self._bury(taken.record, garbage)
@@ -489,6 +489,8 @@ def _count_record(metrics: Metrics, body: Mapping[str, Any]) -> None:
     elif kind == "skip":
         metrics.count("harness_inputs_total", body["count"], kind="garbage")
         metrics.count("harness_skips_total", reason=body["reason"])
+        for told in body["offsets"]:  # the first sixteen, which is enough to be woken by
+            _count_security(metrics, told["reason"])
     else:
         metrics.count("harness_inputs_total", kind=body["event_type"])
         _count_security(metrics, body["reason"])

@@ -32,6 +32,7 @@ from harness_stream.runtime.history import STEP_MS_MAX, History, Tail, checkpoin
 from harness_stream.runtime.mover import FILLING
 from harness_stream.runtime.progress import Progress
 from harness_stream.runtime.snapshots import PLACE_KEY, Gathered, Snapshot
+from harness_stream.wire.cloudevents import HS_ALG
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Folded:
         checkpoint: newest checkpoint known.
         touched: units that folding changed.
         warmups: revision → what the switch to it, which comes next, was warmed with.
+        strangers: records read that say who vouches for them, and whom nobody here believes.
+        believed: a record was read that is authentic.
         store_moved: what it means if the store turns out to stand elsewhere: load again, or somebody else owns this.
     """
 
@@ -92,7 +95,14 @@ class Folded:
     checkpoint: Body | None = None
     touched: set[str] = field(default_factory=set)
     warmups: dict[int, Warmup] = field(default_factory=dict)
+    strangers: int = 0
+    believed: bool = False
     store_moved: Signal = Signal.FAULT
+
+    def met(self, record: LogRecord, *, authentic: bool) -> None:
+        """A record was read, whatever becomes of it."""
+        self.believed |= authentic
+        self.strangers += not authentic and any(name == HS_ALG for name, _ in record.headers)
 
     def take(self, offset: int, body: Body, digest: str, rules: RulesView) -> None:
         """Fold one record; units it touches must be in memory, its bundle loaded."""
@@ -212,6 +222,7 @@ class Loader:
         yield from self._count_open_warmups(folded)
         try:
             yield from self._fold_to(folded, ends.low, ends.end, checkpoint)
+            _require_own_kind(folded)
         finally:
             self._reading.stop(verdicts, self._partition)
             self._tail.drain()
@@ -466,7 +477,9 @@ class Loader:
                 yield
                 started_ms = clock.elapsed_ms()
             self._compare(folded, record.offset, digest, expected)
-            if record.offset <= folded.place.offset or not self._ports.verifier.decision_authentic(record):
+            authentic = self._ports.verifier.decision_authentic(record)
+            folded.met(record, authentic=authentic)
+            if record.offset <= folded.place.offset or not authentic:
                 continue
             warmed = body.get("warmed") and folded.place.after(record.offset, body, digest) is not None
             if warmed:
@@ -524,6 +537,17 @@ class Loader:
             return
         windows = _windows(self._rules, folded.place)
         yield from self._fetch_all(folded.state, units, windows, folded.stored, folded.store_moved)
+
+
+def _require_own_kind(folded: Folded) -> None:
+    """A log that others have begun, and of which nothing is believed, is not to be begun a second time (PROTOCOL §3).
+
+    Raises:
+        CannotLoadError: UNEXTENDABLE.
+    """
+    if folded.strangers and not folded.believed and folded.checkpoint is None:
+        why = f"none of {folded.strangers:,} records is authentic here: they are signed by another root, or one of the "
+        raise CannotLoadError(Signal.UNEXTENDABLE, f"{why}two is unsigned (`--dev`); look at the worker's settings")
 
 
 def _name(checkpoint: Body) -> str:

@@ -22,7 +22,7 @@ from harness_stream.runtime.input_log import InputBounds, Shortage, too_short
 from harness_stream.runtime.loading import CannotLoadError, Folded, Loader
 from harness_stream.runtime.mover import Mover
 from harness_stream.runtime.outbox import Outbox
-from harness_stream.runtime.readiness import RECREATED
+from harness_stream.runtime.readiness import CERTIFY, RECREATED
 from harness_stream.runtime.snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -401,6 +401,9 @@ class Owner:
         pending = yield from self._pending()
         yield from self._claims_apart()
         epoch = max(self._folded.epoch_seen, self.place.header.epoch) + 1
+        if not self._ports.signer.may_sign(epoch):
+            why = f"key not certified: nobody would believe epoch {epoch}; {CERTIFY}"
+            raise CannotLoadError(Signal.UNEXTENDABLE, why)
         body = {
             "kind": "claim",
             "incarnation": self._realm.incarnation,

@@ -12,6 +12,8 @@ RECREATED = (
     "Restart the workers, and the processes of agents"
 )
 
+CERTIFY = "`harness keys certify DIR` certifies it anew; then restart what uses it"
+
 
 @dataclass(frozen=True, slots=True)
 class Readiness:

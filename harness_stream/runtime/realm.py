@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from harness_stream.ports import (
         Clock,
+        DecisionSigner,
         Incarnations,
         InputConsumer,
         LogReader,
         LogWriter,
         Metrics,
-        Signer,
         StateStore,
         Verifier,
     )
@@ -67,7 +67,7 @@ class Ports:
     incarnations: Incarnations
     store: StateStore
     clock: Clock
-    signer: Signer
+    signer: DecisionSigner
     verifier: Verifier
     metrics: Metrics
     jitter: Callable[[], float]

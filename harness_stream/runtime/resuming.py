@@ -15,7 +15,8 @@ from harness_stream.core import limits
 from harness_stream.core.fold import Place
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.core.units import encode_parts
-from harness_stream.errors import BrokerUnavailable, CallerError, ProtocolError, StateUnavailable
+from harness_stream.errors import BrokerUnavailable, CallerError, ConfigError, ProtocolError, StateUnavailable
+from harness_stream.runtime.readiness import CERTIFY
 from harness_stream.runtime.snapshots import PLACE_KEY, Key
 from harness_stream.runtime.standing import Trouble, reached, snapshotted, stands
 from harness_stream.runtime.to_end import SILENCE_MS_MAX, ends_of, read_to_end
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness_stream.core.fold import Body
-    from harness_stream.ports import Headers, LogWriter, Signer
+    from harness_stream.ports import DecisionSigner, Headers, LogWriter
     from harness_stream.runtime.standing import Snapshotted, Source, Standing
 
 # A worker that has halted looks again every 5 s (`owner.HALT_RETRY_MS`), then loads and claims.
@@ -70,7 +71,7 @@ class Operator:
     """
 
     writer: LogWriter
-    signer: Signer
+    signer: DecisionSigner
     writer_id: str
     realm: str
 
@@ -299,6 +300,8 @@ def _checkpoint(place: Place, operator: Operator, cut: int) -> Mapping[str, Any]
 def _decision(
     source: Source, operator: Operator, topic: str, partition: int, body: Mapping[str, Any], key: bytes | None = None
 ) -> int:
+    if not operator.signer.may_sign(body["epoch"]):
+        raise ConfigError(f"the key's certificate does not cover epoch {body['epoch']}", hint=CERTIFY)
     value = encode_body(body)
     digest = digest_of(value)
     seal = operator.signer.seal_batch(partition, [digest])[0]

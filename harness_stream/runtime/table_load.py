@@ -179,6 +179,14 @@ def lane_mistake(views: Mapping[str, TableView], row: Row) -> str | None:
     return f"`{row.key}` is in lane `{before}`; this row would move it to `{lane_of(row)}`, away from its history"
 
 
+def with_keys(views: Mapping[str, TableView], row: Row) -> Row:
+    """The row, with the keys of the one in force if it says nothing of keys: enrolment writes them, and no file."""
+    before = views["identity"].row(row.key) if isinstance(row, IdentityRow) else None
+    if not isinstance(before, IdentityRow) or not before.keys or "keys" in row.model_fields_set:
+        return row
+    return row.model_copy(update={"keys": before.keys})
+
+
 def plan(views: Mapping[str, TableView], rows: Iterable[tuple[str, Row]], prune: frozenset[str] = frozenset()) -> Plan:
     """What to write so that `rows` are in force.
 

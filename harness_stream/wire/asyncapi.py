@@ -260,7 +260,13 @@ def _cloudevent_trait() -> dict[str, Any]:
         cloudevents.CONTENT_TYPE,
         cloudevents.HS_ALG,
     ]
-    optional = [cloudevents.HS_KID, cloudevents.HS_SIG, cloudevents.HS_PROOF, cloudevents.TRACEPARENT]
+    optional = [
+        cloudevents.HS_KID,
+        cloudevents.HS_SIG,
+        cloudevents.HS_PROOF,
+        cloudevents.HS_CERT,
+        cloudevents.TRACEPARENT,
+    ]
     properties: dict[str, Any] = {name: {"type": "string"} for name in [*required, *optional]}
     properties[cloudevents.CE_SPECVERSION] = {"type": "string", "const": cloudevents.SPECVERSION}
     return {

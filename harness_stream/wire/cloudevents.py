@@ -1,4 +1,4 @@
-"""Record headers: CloudEvents 1.0 Kafka binding (binary mode), W3C trace context, and the signature's four.
+"""Record headers: CloudEvents 1.0 Kafka binding (binary mode), W3C trace context, and the signature's five.
 
 Rule of this file: headers are hints and proofs, never an input of a decision (PROTOCOL §3). Reading them therefore
 never fails: what is malformed is absent, and what is absent fails verification where that is asked for.
@@ -28,9 +28,18 @@ HS_ALG: Final = "hs-alg"
 HS_KID: Final = "hs-kid"
 HS_SIG: Final = "hs-sig"
 HS_PROOF: Final = "hs-proof"
+HS_CERT: Final = "hs-cert"
+SIGNATURE_NAMES: Final = frozenset({HS_ALG, HS_KID, HS_SIG, HS_PROOF, HS_CERT})
+"""Every header that says who vouches."""
 
 ALG_NONE: Final = "none"
 """Unsigned; exists only in a realm started with `--dev`."""
+ALG_MAC: Final = "x25519-hmac-sha256"
+"""Intents and outcomes."""
+ALG_ED25519: Final = "ed25519"
+"""Mandates and approvals."""
+ALG_BATCH: Final = "ed25519-merkle-sha256"
+"""Decision-log records: a signed Merkle root and a proof."""
 
 SPECVERSION: Final = "1.0"
 JSON_CONTENT_TYPE: Final = "application/json"
@@ -57,12 +66,14 @@ class Signature:
         kid: the key's id.
         sig: raw bytes; base64url on the wire.
         proof: raw inclusion proof of a decision record in its micro-batch.
+        cert: raw certificate of the key that signed a decision record.
     """
 
     alg: str = ALG_NONE
     kid: str = ""
     sig: bytes = b""
     proof: bytes = b""
+    cert: bytes = b""
 
 
 UNSIGNED: Final = Signature()
@@ -117,7 +128,7 @@ def build_headers(
         (CE_SPECVERSION, SPECVERSION.encode()),
         (CE_TIME, rfc3339(time_ms).encode()),
         (CONTENT_TYPE, JSON_CONTENT_TYPE.encode()),
-        *_signature_headers(signature),
+        *signature_headers(signature),
     ]
     if traceparent is not None and is_traceparent(traceparent):
         headers.append((TRACEPARENT, traceparent.encode()))
@@ -161,15 +172,30 @@ def rfc3339(time_ms: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
 
 
-def _signature_headers(signature: Signature) -> list[Header]:
+def signature_headers(signature: Signature) -> list[Header]:
+    """A signature as headers; what is empty is left out."""
     headers = [(HS_ALG, signature.alg.encode())]
     if signature.kid:
         headers.append((HS_KID, signature.kid.encode()))
     if signature.sig:
-        headers.append((HS_SIG, _base64url(signature.sig)))
+        headers.append((HS_SIG, base64url(signature.sig)))
     if signature.proof:
-        headers.append((HS_PROOF, _base64url(signature.proof)))
+        headers.append((HS_PROOF, base64url(signature.proof)))
+    if signature.cert:
+        headers.append((HS_CERT, base64url(signature.cert)))
     return headers
+
+
+def signature_of(headers: Iterable[tuple[str, bytes | None]]) -> Signature | None:
+    """What vouches for a record, strictly: None if a part of it is malformed or is said twice. Raises nothing."""
+    said: dict[str, str] = {}
+    for name, value in headers:
+        if name not in SIGNATURE_NAMES:
+            continue
+        if value is None or name in said or len(value) > HEADER_BYTES_MAX or not value.isascii():
+            return None
+        said[name] = value.decode("ascii")
+    return _read_signature(said)
 
 
 def _texts(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
@@ -189,18 +215,19 @@ def _read_signature(texts: dict[str, str]) -> Signature | None:
     if alg is None:
         return None
     try:
-        sig, proof = (_from_base64url(texts.get(name, "")) for name in (HS_SIG, HS_PROOF))
+        raw = [from_base64url(texts[name]) if name in texts else b"" for name in (HS_SIG, HS_PROOF, HS_CERT)]
     except ValueError:
         return None
-    return Signature(alg=alg, kid=texts.get(HS_KID, ""), sig=sig, proof=proof)
+    return Signature(alg, texts.get(HS_KID, ""), *raw)
 
 
-def _base64url(data: bytes) -> bytes:
+def base64url(data: bytes) -> bytes:
+    """RFC 4648 §5 without padding."""
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
-def _from_base64url(text: str) -> bytes:
-    """Strict: one text for one value, so that a signature cannot be respelled.
+def from_base64url(text: str) -> bytes:
+    """The bytes of a text, strictly: one text for one value, so that a signature cannot be respelled.
 
     Raises:
         ValueError: not base64url without padding in its only form.
@@ -209,6 +236,6 @@ def _from_base64url(text: str) -> bytes:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except binascii.Error as error:
         raise ValueError(str(error)) from None
-    if _base64url(data).decode() != text:
+    if base64url(data).decode() != text:
         raise ValueError("not in canonical form")
     return data

@@ -4,12 +4,14 @@ Rule of this file: a maker patches one name and nothing else. What it puts there
 the mistake, and raises nothing of its own: a test that fails has noticed behaviour, not a broken patch.
 """
 
+import hmac
 from dataclasses import replace
 from unittest.mock import patch
 
 from harness_stream.adapters.kafka import positions, settings
 from harness_stream.adapters.memory import state as memory_state
 from harness_stream.adapters.redis.state import RedisStateStore
+from harness_stream.adapters.signing import inputs, merkle
 from harness_stream.client.answer import Answer
 from harness_stream.client.binding import Binding
 from harness_stream.client.enforcer import Enforcer
@@ -212,6 +214,20 @@ def hold_stays_open():
     """An answer does not end the hold."""
     changed = apply._hold
     return patch.object(apply, "_hold", lambda state, change: changed(state, change) if change.get("hold") else None)
+
+
+# --- Signatures ---
+
+
+def mac_over_the_wrong_bytes():
+    """It is over what is bound, and not over the value."""
+    real = hmac.digest
+    return patch.object(inputs.hmac, "digest", lambda key, statement, alg: real(key, statement[:64], alg))
+
+
+def leaf_of_the_wrong_bytes():
+    """The signed tree knows how many records there are, and not which."""
+    return patch.object(merkle, "leaf_hash", lambda _: bytes(merkle.HASH_BYTES))
 
 
 # --- Beyond the protocol's list ---

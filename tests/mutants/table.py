@@ -1,7 +1,7 @@
 """PROTOCOL §10's mutants: what each breaks, how it is made, and which test must fail under it.
 
-Left out: «signature over the wrong bytes», because nothing is signed yet (only realms for development exist). Those that
-lose an event, and the last four, are not on the protocol's list; V1, V4 and V7 would have no mutant without these.
+Those that lose an event, and the last four, are not on the protocol's list; V1, V4 and V7 would have no mutant without
+these.
 """
 
 from collections.abc import Callable
@@ -33,6 +33,7 @@ CORE, CLIENT = "tests/unit/core", "tests/unit/client"
 WINDOWS = f"{CORE}/test_window_semantics.py"
 NEEDED = "tests/simulation/test_each_part_is_needed.py"
 PUBLISHES = f"{NEEDED}::test_whatever_becomes_of_publishes_history_is_right_and_goes_on"
+SIGNED = "tests/unit/signing/test_signed.py"
 HEARD = "tests/simulation/test_hearing.py"
 LOG = "tests/contract/test_log_contract.py"
 STORE = (
@@ -155,6 +156,18 @@ MUTANTS = (
         "V3",
         made.older_writer_overwrites_memory,
         STORE.format("memory"),
+    ),
+    Mutant(
+        "signature over the wrong bytes",
+        "V6",
+        made.mac_over_the_wrong_bytes,
+        f"{SIGNED}::test_no_mutation_of_an_input_is_taken",
+    ),
+    Mutant(
+        "signature over the wrong bytes (decisions)",
+        "V6",
+        made.leaf_of_the_wrong_bytes,
+        f"{SIGNED}::test_no_mutation_of_a_decision_is_taken",
     ),
     Mutant(
         "hold approved twice",

@@ -42,7 +42,7 @@ PATIENCE_S = 30.0  # two shared cores: a process that answers in 1 s alone takes
 class OwnRealm:
     """Topics, tables (rows by table, or a folder of files), rules and processes under a prefix nobody else uses."""
 
-    def __init__(self, bootstrap, redis_url, folder, *, rules, tables, partitions=2, replication=0, **environment):
+    def __init__(self, bootstrap, redis_url, folder, *, rules, tables, partitions=2, replication=0, dev=True, **environment):
         prefix = f"own{secrets.token_hex(4)}"
         self.settings = Settings(
             bootstrap=bootstrap,
@@ -51,11 +51,12 @@ class OwnRealm:
             partitions=partitions,
             replication=replication,
             group=prefix,
-            dev=True,
+            dev=dev,
         )
         self.folder, self._rules, self._environment = folder, rules, environment
         self.topics, self.clock = Topics(prefix), SystemClock()
         self._ids = Ids(self.clock)
+        self.verifier = None  # of a signed realm: what it does not believe does not count
         self._producer = Producer({"bootstrap.servers": bootstrap, "message.max.bytes": 10_000_000, "acks": "all"})
         self._write(tables)
 
@@ -227,6 +228,8 @@ class OwnRealm:
         """Bodies of the effective records so far, folded from the first one."""
         place, bodies = Place.genesis(incarnation(self.settings), partition), []
         for record in self.records(self.topics.verdicts, partition):
+            if self.verifier is not None and not self.verifier.decision_authentic(record):
+                continue
             body, digest = read_body(record.value)
             after = place.after(record.offset, body, digest)
             if after is not None:

@@ -120,11 +120,12 @@ ACTS = {**EVENT_ACTS, **FAULTS}
 # --- Running ---
 
 
-def world_of(seed: int) -> World:
+def world_of(seed: int, *, signed: bool = False) -> World:
     # Bits of the seed that nothing else depends on, so that evictions meet switches of rules and everything else.
     forgetful, slow = seed // 4 % 2, seed // 8 % 2
     rate = LOW_RATE if seed // 16 % 4 == 1 else LANE_RATE_DEFAULT
-    world = World(seed, 1 + seed % 3, 150 if forgetful else 3_000, 3 if forgetful else 1_000, lane_rate=rate)
+    sizes = 1 + seed % 3, 150 if forgetful else 3_000, 3 if forgetful else 1_000
+    world = World(seed, *sizes, lane_rate=rate, signed=signed)
     world.uneven, world.turn_ms = True, SLOW_TURN_MS if slow else TURN_MS
     world.cramped = _is_cramped(seed)
     return world

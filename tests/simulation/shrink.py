@@ -38,13 +38,13 @@ class Failure(NamedTuple):
     trace: Sequence[str]
 
 
-def proven(seed: int, steps: Sequence[Step] | None = None) -> World:
+def proven(seed: int, steps: Sequence[Step] | None = None, *, signed: bool = False) -> World:
     """Run a seed, or some of its steps, and hold it against the promises.
 
     Raises:
         Violation: one is broken; any other error is one of the product.
     """
-    world = world_of(seed)
+    world = world_of(seed, signed=signed)
     return _proven(world, script(seed) if steps is None else steps)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 
 from tests.simulation.judge import check
 from tests.simulation.shrink import proven, told
 from tests.simulation.tally import Tally
-from tests.simulation.world import PARTITIONS, World
+from tests.simulation.world import PARTITIONS, TOPICS, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,6 +23,7 @@ FIRST_SEED = int(os.environ.get("HARNESS_SIMULATION_FIRST_SEED", "0"))
 # The long run: so many seconds of one process, whatever SEEDS says; processes that share the chunks share them as well.
 SECONDS = float(os.environ.get("HARNESS_SIMULATION_SECONDS", "0"))
 CHUNKS = 20
+SIGNED_SEEDS, SIGNED_CHUNKS = 120, 4
 # The rarest kind happens once in some fifteen runs: that none of so many has it is a chance of one in a million.
 SEEDS_WITH_EVERY_FAULT = 200
 
@@ -46,6 +49,32 @@ def test_the_promises_hold_whatever_happens(chunk: int, record_property: Callabl
     tally.seconds = time.monotonic() - began_s
     assert len(tally.seeds) < SEEDS_WITH_EVERY_FAULT or not tally.missing
     record_property(Tally.PROPERTY, tally.to_json())
+
+
+@pytest.mark.parametrize("chunk", range(SIGNED_CHUNKS))
+def test_the_promises_hold_where_records_are_signed_and_some_are_forged(chunk: int) -> None:
+    forged = Counter[str]()
+    for seed in range(FIRST_SEED + chunk, FIRST_SEED + SIGNED_SEEDS, SIGNED_CHUNKS):
+        try:
+            world = proven(seed, signed=True)
+        except Exception as error:
+            raise AssertionError(f"signed, seed {seed}: {type(error).__name__}: {error}") from error
+        forged += world.forged
+        check_forged(world)
+    assert set(forged) == {"unsigned", "changed", "claim"}
+
+
+def check_forged(world: World) -> None:
+    """Each forged input is skipped as not authentic where it stands, and no forged claim ever counted."""
+    for partition in range(PARTITIONS):
+        bodies = [orjson.loads(r.value or b"{}") for r in world.everything(TOPICS.verdicts, partition)]
+        skips = [body for body in bodies if body["kind"] == "skip"]
+        told = {o["offset"]: o["reason"] for body in skips for o in body["offsets"]}
+        passed = {at for body in bodies if body["kind"] == "resume" for at in range(body["next_input"])}
+        lost = (range(body["covers"][0], body["covers"][1] + 1) for body in skips if body["reason"] == "input_lost")
+        passed.update(*lost)  # retention was faster than any worker
+        for at, offset in world.forged_at:
+            assert at != partition or told.get(offset) == "not_authentic" or offset in passed
 
 
 def test_without_faults_nothing_is_void_and_one_claim_a_partition_is_enough() -> None:

@@ -42,6 +42,7 @@ from harness_stream.runtime.worker import Worker
 from harness_stream.wire.decisions import digest_of
 from harness_stream.wire.topics import Topics
 from tests.rule_texts import ALLOWED, EGRESS, READS, no_egress_after_read, rule_set
+from tests.signed import SignedRealm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from harness_stream.adapters.memory.state import Dump
     from harness_stream.core.fold import Place
     from harness_stream.core.rate import Rate
-    from harness_stream.ports import LogRecord
+    from harness_stream.ports import DecisionSigner, Headers, LogRecord, Verifier
 
 TOPICS = Topics("sim")
 PARTITIONS = 2
@@ -232,6 +233,9 @@ class World:
 
     Attributes:
         happened: how often what happened, by kind.
+        forged: how many records were, by how.
+        forged_at: places of the forged inputs.
+        lost_rows: identities whose row was away or unreadable for a time.
         cut: partitions whose decision log lost records.
         cuts: of each such loss partition, first offset, end, and where the chains topic ended then.
         forgotten: what retention took, by topic and partition.
@@ -240,6 +244,7 @@ class World:
         cramped: windows have room for a few groups only.
         fates: what becomes of the next ones.
         watch: sees every publish of a member before it is under way.
+        signed: records are signed, and somebody forges some; everybody has keys.
     """
 
     seed: int
@@ -249,6 +254,7 @@ class World:
     rules: str = RULES
     turn_ms: Sequence[int] = TURN_MS
     lane_rate: Rate = LANE_RATE_DEFAULT
+    signed: bool = False
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -271,7 +277,10 @@ class World:
         self.group = MemoryGroup(self.broker, TOPICS.intents)
         self.store = MemoryStateStore()
         sizes = self.snapshot_interval_ms, self.hot_units_max
-        self.realm = Realm("sim", "i1", PARTITIONS, TOPICS, "sim", True, *sizes, self.lane_rate)
+        self.realm = Realm("sim", "i1", PARTITIONS, TOPICS, "sim", not self.signed, *sizes, self.lane_rate)
+        self._keys, self._forger = SignedRealm("sim", "i1"), random.Random(f"forger {self.seed}")
+        everybody = [row["agent_id"] for row in identities()]
+        self._speaks = self._keys.inputs(*everybody) if self.signed else None
         self.incarnations = MemoryIncarnations(self.realm.incarnation)
         self.trace: list[str] = []
         self.happened = Counter[str]()
@@ -281,6 +290,8 @@ class World:
         self.cut: set[int] = set()
         self.cuts: list[tuple[int, int, int, int]] = []
         self.changed_ms: dict[str, list[tuple[int, int]]] = {}
+        self.lost_rows: set[str] = set()
+        self.forged, self.forged_at = Counter[str](), list[tuple[int, int]]()
         self.forgotten: dict[tuple[str, int], list[LogRecord]] = {}
         self.sent: dict[str, bytes] = {}
         self.dumps: list[Dump] = []
@@ -298,6 +309,11 @@ class World:
             self.put_row("classification", row["subject"], orjson.dumps(row))
 
     def put_row(self, table: str, key: str, row: bytes | None) -> None:
+        if self.signed and table == "identity" and row is not None and row.startswith(b'{"agent_id"'):
+            keys = [public.model_dump() for public in self._keys.keys(key)]
+            row = orjson.dumps(orjson.loads(row) | {"keys": keys})
+        elif table == "identity":
+            self.lost_rows.add(key)
         offset = self.broker.append(TOPICS.table(table), 0, key.encode(), row)
         self.changed_ms.setdefault(table, []).append((offset, self.clock.elapsed_ms()))
 
@@ -309,6 +325,14 @@ class World:
         self.broker.append(TOPICS.rules, 0, b"active/sim", active)
         self.revision = revision
 
+    def signer(self, name: str) -> DecisionSigner:
+        """Of a worker, or an operator."""
+        return self._keys.worker(name) if self.signed else UnsignedSigner()
+
+    def verifier(self, *, judges: bool = True) -> Verifier:
+        """Of a worker; an auditor has no PDP's key and judges no inputs."""
+        return self._keys.verifier(judges=judges) if self.signed else UnsignedVerifier()
+
     def _member(self) -> Member:
         name, clock, reader = f"w{next(self._names)}", SteppedClock(self.clock), StallingReader(self.broker)
         writer = MemoryWriter(self.broker, fate=lambda record: self._fate(member, record))
@@ -319,8 +343,8 @@ class World:
             incarnations=self.incarnations,
             store=self.store,
             clock=clock,
-            signer=UnsignedSigner(),
-            verifier=UnsignedVerifier(),
+            signer=self.signer(name),
+            verifier=self.verifier(),
             metrics=Told(self.happened),
             jitter=self.random.random,
         )
@@ -439,7 +463,34 @@ class World:
     def publish(self, agent: str, value: bytes, partition: int | None = None) -> None:
         lane = AGENTS.get(agent, agent)
         at = partition_of(lane, PARTITIONS) if partition is None else partition
-        self.broker.append(TOPICS.intents, at, lane.encode(), value, UNSIGNED_HEADERS)
+        headers = self._vouched(lane, value)
+        self.broker.append(TOPICS.intents, at, lane.encode(), value, headers)
+        if headers is not UNSIGNED_HEADERS:
+            self._forge(at, lane.encode(), value, headers)
+
+    def _vouched(self, lane: str, value: bytes) -> Headers:
+        """What its sender says under it; what is no event nobody signs."""
+        if self._speaks is None or not value.startswith(b"{"):
+            return UNSIGNED_HEADERS
+        event = orjson.loads(value)
+        return self._speaks.seal_input(TOPICS.intents, lane, value, event["type"], event["by"])
+
+    def _forge(self, partition: int, key: bytes, value: bytes, headers: Headers) -> None:
+        """Now and then the same again, unsigned, or other bytes under the same signature, or a worker's word."""
+        dice = self._forger.random()
+        if dice < 0.1:
+            self.forged["unsigned"] += 1
+            at = self.broker.append(TOPICS.intents, partition, key, value, UNSIGNED_HEADERS)
+            self.forged_at.append((partition, at))
+        elif dice < 0.2:
+            self.forged["changed"] += 1
+            at = self.broker.append(TOPICS.intents, partition, key, value.replace(b"crm", b"crn") + b" ", headers)
+            self.forged_at.append((partition, at))
+        elif dice < 0.22 and self.broker.bounds(TOPICS.heads, partition)[1]:  # else nobody would begin this log
+            claim = {"kind": "claim", "incarnation": "i1", "epoch": 10**6, "writer": "f" * 32, "after": "crash"}
+            body = orjson.dumps(claim | {"pending": False})
+            self.forged["claim"] += 1
+            self.broker.append(TOPICS.verdicts, partition, None, body, self._forger.choice((UNSIGNED_HEADERS, headers)))
 
     def retain(self, topic: str, partition: int, low: int) -> None:
         """Retention takes everything before `low`; it is kept here for whoever judges the run."""
@@ -506,10 +557,10 @@ class World:
         """An operator lets halted partitions go on without what they lost."""
         halted = {p for m in self.members for p, o in m.worker.owners.items() if o.phase is Phase.HALTED}
         for partition in sorted(halted):
-            verifier = UnsignedVerifier()
+            verifier = self.verifier()
             source = Source(MemoryReader(self.broker), TOPICS, "i1", verifier, self.store, self.clock)
             operator = Operator(
-                MemoryWriter(self.broker), UnsignedSigner(), f"{self.random.getrandbits(128):032x}", "sim"
+                MemoryWriter(self.broker), self.signer("operator"), f"{self.random.getrandbits(128):032x}", "sim"
             )
             try:
                 plan = planned(source, standing(source, partition))

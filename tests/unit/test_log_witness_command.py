@@ -31,13 +31,13 @@ def test_an_interval_that_is_none_is_refused_before_anything_is_asked(every, why
 
 
 def test_a_path_that_cannot_be_written_is_told_before_the_broker_is_asked(tmp_path):
-    done = CliRunner().invoke(app, ["log", "witness", str(tmp_path / "no" / "x"), "--bootstrap", "127.0.0.1:1"])
+    done = CliRunner().invoke(app, ["log", "witness", str(tmp_path / "no" / "x"), "--dev", "--bootstrap", "127.0.0.1:1"])
     assert isinstance(done.exception, CallerError)
     assert "No such file" in str(done.exception)
 
 
 def test_so_is_a_witness_that_holds_nothing(tmp_path):
-    done = CliRunner().invoke(app, ["log", "verify", "--witness", str(tmp_path), "--bootstrap", "127.0.0.1:1"])
+    done = CliRunner().invoke(app, ["log", "verify", "--witness", str(tmp_path), "--dev", "--bootstrap", "127.0.0.1:1"])
     assert isinstance(done.exception, CallerError)
     assert "holds no checkpoint" in str(done.exception)
 

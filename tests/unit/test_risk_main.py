@@ -35,7 +35,7 @@ def test_without_faust_it_says_how_to_get_it(tmp_path):
     )
 
 
-def test_a_signed_realm_is_refused_before_any_broker_is_asked(tmp_path):
+def test_a_signed_realm_without_keys_is_refused_before_any_broker_is_asked(tmp_path):
     code, said = topology(tmp_path, HARNESS_DEV="0", HARNESS_BOOTSTRAP=f"127.0.0.1:{free_port()}")
     assert code == ConfigError.exit_code
     assert "HARNESS_DEV=1" in said

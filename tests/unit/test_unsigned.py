@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier
-from harness_stream.ports import LogRecord
+from harness_stream.ports import LogRecord, Sender
 from harness_stream.wire.cloudevents import build_headers
 
 NONE = ("hs-alg", b"none")
@@ -14,7 +14,7 @@ NONE = ("hs-alg", b"none")
 def authentic(headers):
     record = LogRecord("harness.intents", 0, 0, b"acme", b"{}", 1, headers)
     verifier = UnsignedVerifier()
-    answers = {verifier.input_authentic(record, "a", "acme"), verifier.decision_authentic(record)}
+    answers = {verifier.input_authentic(record, Sender("intent", "acme")), verifier.decision_authentic(record)}
     assert len(answers) == 1
     return answers.pop()
 
@@ -22,7 +22,7 @@ def authentic(headers):
 def test_what_the_unsigned_signer_seals_the_unsigned_verifier_takes():
     signer = UnsignedSigner()
     assert signer.dev
-    sealed = [*signer.seal_batch(0, ["d1", "d2"]), signer.seal_input("harness.intents", "acme", b"{}")]
+    sealed = [*signer.seal_batch(0, ["d1", "d2"]), signer.seal_input("harness.intents", "acme", b"{}", "intent", "a")]
     assert len(sealed) == 3
     assert all(authentic(headers) for headers in sealed)
 
@@ -44,6 +44,7 @@ def test_the_envelope_beside_it_does_not_matter():
         [NONE, ("hs-sig", b"AA")],
         [NONE, ("hs-kid", b"k")],
         [NONE, ("hs-proof", b"")],
+        [NONE, ("hs-cert", b"AA")],
     ],
 )
 def test_whoever_does_not_say_unsigned_or_says_more_is_not_authentic(headers):

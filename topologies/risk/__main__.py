@@ -22,7 +22,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
-@takes("bootstrap", "prefix", "dev", "risk_half_life_ms", "risk_denials_full", "risk_ignored_rules")
+@takes("bootstrap", "prefix", "realm", "dev", "keys", "risk_half_life_ms", "risk_denials_full", "risk_ignored_rules")
 def risk(*, settings: Settings) -> None:
     """Turn denials into risk until stopped: an agent that is denied again and again becomes risky, and recovers.
 

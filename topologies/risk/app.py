@@ -16,10 +16,11 @@ import faust
 from faust.transport.drivers import aiokafka as driver
 
 from harness_stream.adapters.clock import SystemClock
-from harness_stream.adapters.signing import UnsignedVerifier
+from harness_stream.adapters.kafka.admin import incarnation
+from harness_stream.adapters.signing.pairs import keys_of, verifier_of
 from harness_stream.config import Settings, load_settings
 from harness_stream.core import limits
-from harness_stream.errors import ConfigError, ProtocolError
+from harness_stream.errors import ProtocolError
 from harness_stream.ports import LogRecord
 from harness_stream.wire.cloudevents import CE_SOURCE, source_of
 from harness_stream.wire.codec import encode
@@ -49,12 +50,8 @@ class Risks:
     """
 
     def __init__(self, settings: Settings) -> None:
-        if not settings.dev:
-            raise ConfigError(
-                "signed realms need keys, which this version has not",
-                hint="add `--dev` (or set HARNESS_DEV=1) to read an unsigned realm",
-            )
-        self._settings, self._clock, self._verifier = settings, SystemClock(), UnsignedVerifier()
+        keys_of(settings)
+        self._settings, self._clock = settings, SystemClock()
         ignored = frozenset(settings.risk_ignored_rules.replace(",", " ").split())
         self._decay = Decay(settings.risk_half_life_ms, settings.risk_denials_full, ignored)
         self._partitions: dict[int, PartitionRisk] = {}
@@ -70,10 +67,14 @@ class Risks:
         self._partitions = {p: risk for p, risk in self._partitions.items() if p in wanted}
         since_ms = self._clock.now_ms() - self._decay.history_ms
         new = sorted(wanted - self._partitions.keys())
-        places = await asyncio.to_thread(find_places, self._settings, new, since_ms, self._verifier) if new else {}
-        for partition, place in places.items():
-            self._partitions[partition] = PartitionRisk(place, self._verifier, self._decay)
+        if new:
+            self._partitions |= await asyncio.to_thread(self._found, new, since_ms)
         return {partition: risk.next_offset for partition, risk in self._partitions.items()}
+
+    def _found(self, partitions: Iterable[int], since_ms: int) -> dict[int, PartitionRisk]:
+        verifier = verifier_of(self._settings, incarnation(self._settings))
+        places = find_places(self._settings, partitions, since_ms, verifier)
+        return {partition: PartitionRisk(place, verifier, self._decay) for partition, place in places.items()}
 
     def take(self, record: LogRecord) -> None:
         """One record of the decision log."""
@@ -91,7 +92,7 @@ def build(settings: Settings) -> faust.App:
     """The app of one realm.
 
     Raises:
-        ConfigError: the realm is signed, which this version cannot read.
+        ConfigError: it is not said where the realm's keys are.
     """
     risks = Risks(settings)
     built = _faust_app(settings)

@@ -113,6 +113,8 @@ class Answers:
             self.unproven["its input is no longer kept"] += 1
             return
         if body["kind"] == "skip":
+            if any(item.unjudged and item.event is not None for item in inputs):
+                self.unproven["skipped, and only the PDP's key tells whether its input is authentic"] += 1
             yield from wrongly_skipped(body, inputs, before.header)
             return
         passed_over, item = list(uncovered(body, inputs)), answered_by(body, inputs)

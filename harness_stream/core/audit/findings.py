@@ -33,6 +33,7 @@ class Input(NamedTuple):
         digest: SHA-256 of the value as received, hex.
         event: what it says; None if it must not be judged.
         garbage: (reason, detail) of why it must not.
+        unjudged: nobody here could tell whether it is authentic.
     """
 
     offset: int
@@ -40,6 +41,7 @@ class Input(NamedTuple):
     digest: str
     event: InputEvent | None
     garbage: tuple[str, str | None] = ("", None)
+    unjudged: bool = False
 
 
 class Kind(StrEnum):

@@ -101,6 +101,16 @@ def wrongly_skipped(body: Body, inputs: Sequence[Input], header: Header) -> Iter
     yield from _wrong_reasons(body, inputs, quarantine=header.crash_claims >= limits.QUARANTINE_CLAIMS)
 
 
+def maybe_forged(item: Input, told: tuple[str, str | None] | None) -> bool:
+    """Was it skipped as not authentic, or perhaps was, and nobody here can tell whether it is?
+
+    Args:
+        item: the input.
+        told: (reason, detail) that the skip names for it; None if it names none.
+    """
+    return item.unjudged and (told is None or told[0] == Garbage.NOT_AUTHENTIC)
+
+
 def _wrong_reasons(body: Body, inputs: Sequence[Input], *, quarantine: bool) -> Iterator[Found]:
     named = {told["offset"]: (told["reason"], told.get("detail")) for told in body["offsets"]}
     shown = [item.offset for item in inputs[: limits.SKIP_OFFSETS_MAX]]
@@ -109,6 +119,8 @@ def _wrong_reasons(body: Body, inputs: Sequence[Input], *, quarantine: bool) -> 
         return
     for item in inputs:
         told = named.get(item.offset)
+        if maybe_forged(item, told):
+            continue
         quarantined = quarantine and told in {None, (Garbage.QUARANTINED, None)}
         if item.event is not None and not quarantined:
             why = told[0] if told else Skip.GARBAGE

@@ -16,6 +16,7 @@ from harness_stream.adapters.kafka import admin
 from harness_stream.adapters.memory.log import Fate
 from harness_stream.adapters.signing import UnsignedVerifier
 from harness_stream.errors import CallerError, ConfigError, InvalidInput
+from harness_stream.ports import Sender
 from harness_stream.wire.cloudevents import read_headers
 from harness_stream.wire.codec import decode_input
 
@@ -196,7 +197,7 @@ class TestBothForms:
             "harness.intent",
             "/default/support-1",
         )
-        assert UnsignedVerifier().input_authentic(record, intent.by, LANE)
+        assert UnsignedVerifier().input_authentic(record, Sender("intent", LANE))
 
     def test_an_argument_too_large_is_refused_before_it_is_published(self, live, form):
         asked = {"arguments": {f"argument-{n:03}": 1 for n in range(65)}}
@@ -269,7 +270,7 @@ class TestConnecting:
             HarnessSync.connect("nowhere.json")
 
     def test_a_realm_that_is_not_dev_is_refused_for_want_of_keys(self):
-        with pytest.raises(ConfigError, match="signed realms"), HarnessSync.connect(agent="a"):
+        with pytest.raises(ConfigError, match="have to be signed"), HarnessSync.connect(agent="a"):
             pytest.fail("connected")
 
     def test_without_a_broker_connecting_is_unreachable(self, monkeypatch):

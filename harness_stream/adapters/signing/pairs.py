@@ -1,0 +1,90 @@
+"""Which pair a realm has: signed by the keys that settings name, unsigned only with `dev`.
+
+Rule of this file: nobody gets the unsigned pair without having asked for it, and nothing of the signed one is loaded
+for those who did.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness_stream.adapters.signing.framing import Bound
+from harness_stream.adapters.signing.unsigned import UnsignedSigner, UnsignedVerifier
+from harness_stream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from harness_stream.config import Settings
+    from harness_stream.ports import DecisionSigner, Verifier
+
+
+def keys_of(settings: Settings) -> Path | None:
+    """The folder of the realm's keys; None if the realm is unsigned.
+
+    Raises:
+        ConfigError: the settings name neither keys nor `dev`, or both, or a folder that is not there.
+    """
+    if settings.dev:
+        if settings.keys:
+            hint = "leave out `--keys` (HARNESS_KEYS), or `--dev` (HARNESS_DEV)"
+            raise ConfigError("keys are given, and `--dev` says that the realm is unsigned", hint=hint)
+        return None
+    if not settings.keys:
+        raise ConfigError(
+            "records are signed, and it is not said where the realm's keys are",
+            hint="`--keys DIR` (or HARNESS_KEYS) names the folder that `harness keys init DIR` made; "
+            "an unsigned realm needs `--dev` (or HARNESS_DEV=1), and every checkpoint will say so",
+        )
+    directory = Path(settings.keys)
+    if not directory.is_dir():
+        raise ConfigError(f"`{directory}`, which `keys` names, is no folder", hint="`harness keys init DIR` makes one")
+    return directory
+
+
+def verifier_of(settings: Settings, incarnation: str) -> Verifier:
+    """Who is believed by those who only read the decision log: they need the root's public key.
+
+    Raises:
+        ConfigError: as `keys_of`, or the key cannot be read.
+    """
+    directory = keys_of(settings)
+    if directory is None:
+        return UnsignedVerifier()
+    from harness_stream.adapters.signing.keyring import root_public  # noqa: PLC0415  `--dev` needs no cryptography
+    from harness_stream.adapters.signing.verifier import SignedVerifier  # noqa: PLC0415  same
+
+    return SignedVerifier(Bound(settings.realm, incarnation), root_public(directory))
+
+
+def worker_pair(settings: Settings, incarnation: str) -> tuple[DecisionSigner, Verifier]:
+    """What a worker signs with, and whom it believes.
+
+    Raises:
+        ConfigError: as `keys_of`, or a key or the certificate cannot be used.
+    """
+    directory = keys_of(settings)
+    if directory is None:
+        return UnsignedSigner(), UnsignedVerifier()
+    from harness_stream.adapters.signing.keyring import pdp_private, root_public  # noqa: PLC0415  as above
+    from harness_stream.adapters.signing.verifier import SignedVerifier  # noqa: PLC0415  same
+
+    bound = Bound(settings.realm, incarnation)
+    verifier = SignedVerifier(bound, root_public(directory), pdp_private(directory))
+    return operator_signer(settings, incarnation), verifier
+
+
+def operator_signer(settings: Settings, incarnation: str) -> DecisionSigner:
+    """What an operator's record is signed with: the worker's key of the folder.
+
+    Raises:
+        ConfigError: as `worker_pair`.
+    """
+    directory = keys_of(settings)
+    if directory is None:
+        return UnsignedSigner()
+    from harness_stream.adapters.signing.decisions import SignedDecisions  # noqa: PLC0415  as above
+    from harness_stream.adapters.signing.keyring import worker_keys  # noqa: PLC0415  same
+
+    bound = Bound(settings.realm, incarnation)
+    keys = worker_keys(directory, bound)
+    return SignedDecisions(bound, keys.sign, keys.certificate)

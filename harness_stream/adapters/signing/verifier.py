@@ -1,0 +1,133 @@
+"""Who is believed in a signed realm (PROTOCOL §9): inputs by the sender's keys, decisions by the realm's root.
+
+Rule of this file: whatever is not exactly as its signer writes it is refused, and a refusal costs no more than an
+acceptance. No key is taken from a record: senders' keys come from the identity table, the root's from settings.
+"""
+
+from __future__ import annotations
+
+import hmac
+from functools import lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from harness_stream.adapters.signing import merkle
+from harness_stream.adapters.signing.certificate import EPOCHS_ALL, Certificate
+from harness_stream.adapters.signing.decisions import batch_statement
+from harness_stream.adapters.signing.framing import Bound, input_frame, with_value
+from harness_stream.adapters.signing.inputs import ALG_OF, DOMAIN_OF, mac
+from harness_stream.adapters.signing.keys import mac_key, public_of, raw_of, signed_by
+from harness_stream.wire.cloudevents import ALG_BATCH, ALG_MAC, Signature, signature_of
+from harness_stream.wire.decisions import read_body
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    from harness_stream.ports import LogRecord, Sender
+
+# Derived keys, and what is bound in front of a lane's values: 0.3 KB each; a derivation costs ten MACs.
+MAC_KEYS_MAX: Final = 10_000
+# Micro-batches in flight in 256 partitions, two each, and as many checkpoints; 1 MB. A dropped one is verified anew.
+BATCHES_MAX: Final = 1_024
+# Workers of a realm, those that were replaced included.
+CERTIFICATES_MAX: Final = 256
+
+
+class SignedVerifier:
+    """Takes what is signed in one realm and incarnation (implements `ports.Verifier`).
+
+    Args:
+        bound: realm and incarnation.
+        root: the realm's Ed25519 root key.
+        pdp: the PDP's private key; None in a process that only reads decisions, which then judges no input.
+    """
+
+    def __init__(self, bound: Bound, root: bytes, pdp: X25519PrivateKey | None = None) -> None:
+        self._bound, self._root, self._pdp = bound, root, pdp
+        self._pdp_public = b"" if pdp is None else public_of(pdp)
+        self._frame = lru_cache(MAC_KEYS_MAX)(self._input_frame)
+        self._mac_key = lru_cache(MAC_KEYS_MAX)(self._derived)
+        self._certified = lru_cache(CERTIFICATES_MAX)(self._read_certificate)
+        self._batch_signed = lru_cache(BATCHES_MAX)(self._verify_batch)
+
+    @property
+    def judges_inputs(self) -> bool:
+        """Has it the PDP's key?"""
+        return self._pdp is not None
+
+    # --- inputs ---
+
+    def input_authentic(self, record: LogRecord, sender: Sender) -> bool:
+        """Does it carry what its kind must, under one of the sender's keys that counted at append time?"""
+        if self._pdp is None:
+            return True
+        found = signature_of(record.headers)
+        if found is None or found.alg != ALG_OF[sender.kind] or found.proof or found.cert:
+            return False
+        public = _key_of(sender, found, record.timestamp_ms)
+        if public is None:
+            return False
+        statement = with_value(self._frame(found.alg, record.topic, sender.lane), record.value or b"")
+        if found.alg != ALG_MAC:
+            return _signed_by(public, found.sig, statement)
+        key = self._mac_key(found.kid, public)
+        return key is not None and hmac.compare_digest(mac(key, statement), found.sig)
+
+    def _input_frame(self, alg: str, topic: str, lane: str) -> bytes:
+        return input_frame(DOMAIN_OF[alg], self._bound, topic, lane)
+
+    def _derived(self, kid: str, public: str) -> bytes | None:
+        """None for 43 characters that spell no 32 bytes, and for a key that gives no secret."""
+        if self._pdp is None:
+            return None
+        try:
+            sender = raw_of(public)
+            return mac_key(self._bound, self._pdp, sender, sender, self._pdp_public, kid)
+        except ValueError:
+            return None
+
+    # --- decisions ---
+
+    def decision_authentic(self, record: LogRecord) -> bool:
+        """Is it in a micro-batch that a worker signed whose key the root certified for its epoch?"""
+        found = signature_of(record.headers)
+        if found is None or found.alg != ALG_BATCH:
+            return False
+        certificate, proof = self._certified(found.cert), merkle.Proof.unpacked(found.proof)
+        if certificate is None or proof is None or certificate.kid != found.kid:
+            return False
+        root = merkle.root_of(sha256(record.value or b"").digest(), proof)
+        if root is None or not self._batch_signed(certificate.public, record.partition, proof.size, root, found.sig):
+            return False
+        return (certificate.first_epoch, certificate.last_epoch) == EPOCHS_ALL or _in_epochs(record, certificate)
+
+    def _read_certificate(self, packed: bytes) -> Certificate | None:
+        found = Certificate.unpacked(packed)
+        return found if found is not None and found.signed_by(self._root, self._bound) else None
+
+    def _verify_batch(self, public: bytes, partition: int, size: int, root: bytes, sig: bytes) -> bool:
+        return signed_by(public, sig, batch_statement(self._bound, partition, size, root))
+
+
+def _key_of(sender: Sender, found: Signature, append_ms: int | None) -> str | None:
+    """The public key that a record names, if it counted when the record was appended."""
+    if append_ms is None:
+        return None
+    alg = "x25519" if found.alg == ALG_MAC else "ed25519"
+    for key in sender.keys:
+        if key.kid == found.kid and key.alg == alg and key.not_before <= append_ms <= key.not_after:
+            return key.public
+    return None
+
+
+def _signed_by(public: str, sig: bytes, statement: bytes) -> bool:
+    try:
+        return signed_by(raw_of(public), sig, statement)
+    except ValueError:
+        return False
+
+
+def _in_epochs(record: LogRecord, certificate: Certificate) -> bool:
+    """A certificate for some epochs only: the record's own must be one of them."""
+    epoch = read_body(record.value)[0].get("epoch")
+    return type(epoch) is int and certificate.covers(epoch)

@@ -1,0 +1,211 @@
+"""A signed realm on real servers: from no keys to a verified verdict, and what forgers get there."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from own_realm import OwnRealm, wait_until
+from real_servers import open_own_stack, unavailable
+
+from harness_stream import Credentials, Denied, HarnessSync, TimedOut
+from harness_stream.adapters.kafka.admin import incarnation
+from harness_stream.adapters.signing.framing import Bound
+from harness_stream.adapters.signing.inputs import SignedInputs, speaker_of
+from harness_stream.adapters.signing.keys import raw_of
+from harness_stream.adapters.signing.pairs import verifier_of
+from harness_stream.config import Settings
+from harness_stream.errors import BrokerUnavailable, CallerError, ConfigError, HarnessError
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
+
+RULES = """
+rule_set: production
+default: deny
+rules:
+  - {id: allowed, effect: approve, when: intent.action in identity.actions}
+"""
+TABLES = {"identity": [{"agent_id": "other-1", "tenant": "beta"}], "infrastructure": [{"workload_id": "w-1"}]}
+SERVES_S = 60.0  # three brokers on two shared cores
+AGENT, LANE, READ = "reader-1", "acme", "crm.read"
+ENROLL = ("agents", "enroll", AGENT, "--tenant", LANE, "--action", READ, "--workload", "w-1", "--role", "orchestrator")
+SEND = ("intents", "send", "--credentials", f"{AGENT}.json", "--action", READ, "--resource", "crm://customers/7", "--json")
+
+
+class Signed:
+    """A realm with keys and one enrolled agent; its worker runs."""
+
+    def __init__(self, realm):
+        self.realm, self.folder = realm, realm.folder
+        self.partition = realm.partition_of(LANE)
+        self.settings = Settings(realm=realm.settings.realm, keys=str(self.folder / "keys"))
+        self.incarnation = incarnation(realm.settings)
+        realm.verifier = verifier_of(self.settings, self.incarnation)
+
+    def credentials(self, name=f"{AGENT}.json"):
+        return Credentials.of(self.folder / name)
+
+    def seals(self, of=None, **bound):
+        """A signer of the agent's, or one bound to something else."""
+        found = of or self.credentials()
+        keys = speaker_of(found.keys.mac.get_secret_value(), found.keys.sign.get_secret_value())
+        here = Bound(self.realm.settings.realm, self.incarnation)._replace(**bound)
+        return SignedInputs(here, raw_of(found.pdp_key), {AGENT: keys})
+
+    def sent(self, signer, lane=LANE, kind="intent", **over):
+        value = json.dumps(self.realm.intent(AGENT) | over).encode()
+        headers = signer.seal_input(self.realm.topics.intents, lane, value, kind, AGENT)
+        return self.realm.answer(self.realm.send(value, LANE, headers=list(headers)))
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory):
+    """Three brokers: a realm that is not for development has three replicas of everything."""
+    with open_own_stack(brokers=3) as stack:
+        try:
+            stack.up()
+        except HarnessError as error:
+            unavailable(error.message)
+        folder = tmp_path_factory.mktemp("signed")
+        keys, servers = {"HARNESS_KEYS": str(folder / "keys")}, (stack.bootstrap, stack.redis_url, folder)
+        realm = OwnRealm(*servers, rules=RULES, tables=TABLES, dev=False, **keys)
+        wait_until(lambda: prepared(realm), why=lambda: "new topics take no rows", limit_s=SERVES_S)
+        realm.harness("keys", "init", "keys")
+        with realm.worker():
+            realm.harness(*ENROLL)
+            yield Signed(realm)
+
+
+def prepared(realm):
+    """Everything a worker needs is there; a new topic's leader may take a while to be known."""
+    try:
+        return realm.prepare()
+    except BrokerUnavailable:
+        return None
+
+
+def test_from_keys_to_a_verified_verdict(signed):
+    told = json.loads(signed.realm.harness(*SEND))
+    assert told["decision"] == "approve"
+    record = signed.realm.records(signed.realm.topics.verdicts, signed.partition)[told["verdict_offset"]]
+    assert json.loads(record.value)["intent_id"] == told["intent_id"]
+    assert verifier_of(signed.settings, signed.incarnation).decision_authentic(record)
+    assert (signed.folder / f"{AGENT}.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_every_record_that_a_worker_writes_is_signed_and_checkpoints_say_so(signed):
+    verifier = verifier_of(signed.settings, signed.incarnation)
+    topics, number = signed.realm.topics, signed.partition
+    own = [r for r in signed.realm.records(topics.verdicts, number) if dict(r.headers).get("hs-alg") != b"none"]
+    heads = signed.realm.records(topics.heads, number)
+    assert own
+    assert heads
+    assert all(map(verifier.decision_authentic, [*own, *heads]))
+    assert not any(json.loads(record.value)["dev"] for record in heads)
+
+
+def test_the_api_asks_reports_and_opens_a_chain(signed):
+    with HarnessSync.connect(signed.folder / f"{AGENT}.json") as harness:
+        verdict = harness.chain().decide(READ, ["crm://customers/8"], measures={"rows": 3})
+        verdict.start()
+        verdict.report("done", measures={"rows": 4})
+        fields = {"v": 1, "type": "mandate", "realm": signed.realm.settings.realm, "by": AGENT, "agent_id": AGENT}
+        own = {"mandate_id": signed.realm._ids.new(), "chain_id": "case-1"}
+        until = signed.realm.clock.now_ms() + 60_000
+        chain = harness.chain(mandate={**fields, **own, "expires_at": until})
+        assert chain.decide(READ).decision == "approve"
+        with pytest.raises(CallerError, match="no keys of it"):
+            harness.chain(mandate={**fields, **own, "by": "other-1", "expires_at": until})
+    told = json.loads(signed.realm.harness("chain", "show", AGENT, "--json"))
+    assert "case-1" in told["chains"]
+
+
+def test_forged_inputs_end_as_garbage_where_they_stand_and_block_nobody(signed):
+    realm, signer = signed.realm, signed.seals()
+    right = signed.sent(signer)
+    assert (right["kind"], right["decision"]) == ("verdict", "approve")
+    forged = [
+        realm.answer(realm.send(realm.intent(AGENT), LANE)),
+        realm.answer(realm.send(realm.intent(AGENT), LANE, headers=None)),
+        signed.sent(signed.seals(incarnation="t1.t2")),
+        signed.sent(signed.seals(realm="another")),
+        signed.sent(signer, lane="beta"),
+        signed.sent(signer, by="other-1"),
+        signed.sent(signer, kind="mandate"),
+    ]
+    assert [body["kind"] for body in forged] == ["skip"] * len(forged)
+    assert {told["reason"] for body in forged for told in body["offsets"]} == {"not_authentic"}
+    assert json.loads(realm.harness(*SEND))["decision"] == "approve"
+
+
+def test_who_connects_without_keys_is_refused_and_an_unsigned_client_learns_why(signed):
+    realm = signed.realm
+    with pytest.raises(ConfigError, match="have to be signed"):
+        HarnessSync.connect(agent=AGENT, bootstrap=realm.settings.bootstrap, prefix=realm.settings.prefix, dev=False).open()
+    where = {"bootstrap": realm.settings.bootstrap, "prefix": realm.settings.prefix}
+    with HarnessSync.connect(agent=AGENT, lane=LANE, workload="w-1", dev=True, **where) as harness:
+        with pytest.raises((Denied, TimedOut)) as refused:
+            harness.chain().decide(READ, deadline_ms=2_000)
+        assert "not authentic" in refused.value.message
+
+
+def test_a_forged_decision_counts_for_nobody(signed):
+    realm, number = signed.realm, signed.partition
+    claim = {"kind": "claim", "incarnation": signed.incarnation, "epoch": 99, "writer": "f" * 32, "after": "crash"}
+    realm.append_decision(number, {**claim, "pending": False})
+    assert json.loads(realm.harness(*SEND))["decision"] == "approve"
+    # The worker notices that somebody else wrote there, claims anew and goes on.
+    (found,) = [row for row in realm.standings() if row["partition"] == number]
+    assert found["epoch"] < 99
+    exported = [json.loads(line) for line in realm.harness("log", "export").splitlines() if line.startswith("{")]
+    assert "f" * 32 not in {line["body"]["writer"] for line in exported if line["status"] == "effective"}
+
+
+def test_commands_that_read_believe_the_root_only(signed):
+    realm = signed.realm
+    assert "nothing wrong" in realm.harness("log", "verify", "--full")
+    shown = realm.harness("verdicts", "tail", "--from-beginning", "--no-follow")
+    assert "approve" in shown
+    (signed.folder / "new.yaml").write_text(RULES)
+    replayed = realm.harness("replay", "--rules", "new.yaml", "--from-log", "--compare", "log", "--summary", "--json")
+    summary = next(json.loads(line) for line in replayed.splitlines() if line.startswith("{"))
+    assert summary
+    blind = realm.harness("verdicts", "tail", "--no-follow", "--dev", "--keys", "", "--from-beginning")
+    assert "approve" not in blind
+
+
+def test_without_keys_and_without_dev_a_command_says_what_to_do(signed, monkeypatch):
+    monkeypatch.setitem(signed.realm._environment, "HARNESS_KEYS", "")
+    for words in (("verdicts", "tail"), ("log", "verify"), ("partitions",), ("chain", "show", AGENT), ("worker",)):
+        said = signed.realm.harness(*words, exit_code=2)
+        assert "HARNESS_KEYS" in said
+        assert "Traceback" not in said
+
+
+def test_enrolled_again_both_keys_count(signed):
+    realm, old = signed.realm, signed.seals()
+    realm.harness("agents", "enroll", AGENT, "--out", "second.json")
+    assert "not replaced" in realm.harness("agents", "enroll", AGENT, "--out", "second.json", exit_code=2)
+    new = signed.seals(signed.credentials("second.json"))
+    wait_until(lambda: signed.sent(new)["kind"] == "verdict", why=lambda: "the new keys are not taken")
+    assert signed.sent(old)["kind"] == "verdict"
+
+
+def test_a_worker_that_starts_anew_goes_on_from_what_was_signed(signed):
+    realm = signed.realm
+    with realm.worker():
+        answers = [signed.sent(signed.seals()) for _ in range(3)]
+    assert {body["decision"] for body in answers} == {"approve"}
+    assert json.loads(realm.harness(*SEND))["decision"] == "approve"
+
+
+def test_no_private_key_is_in_any_topic_or_log_file(signed):
+    secrets = [json.loads(path.read_text()) for path in (*signed.folder.glob("keys/*.key"), *signed.folder.glob("*.json"))]
+    texts = [found["private"] for found in secrets if "private" in found]
+    texts += [key for found in secrets for key in (found.get("keys") or {}).values()]
+    assert len(texts) >= 6
+    topics = signed.realm.topics
+    records = [*signed.realm.records(topics.identity, 0), *signed.realm.records(topics.verdicts, signed.partition)]
+    everything = b"".join(record.value or b"" for record in records)
+    said = b"".join(path.read_bytes() for path in signed.folder.glob("*.log"))
+    assert not [text for text in texts if text.encode() in everything + said]

@@ -1,0 +1,143 @@
+"""A signed realm's worker: what it does with forgeries, with keys that change, and with a certificate that has ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+
+from harness_stream.adapters.signing import UNSIGNED_HEADERS
+from harness_stream.core.lanes import partition_of
+from harness_stream.core.partition import Phase
+from tests.simulation.judge import check
+from tests.simulation.world import AGENTS, PARTITIONS, TOPICS, World
+
+if TYPE_CHECKING:
+    from harness_stream.ports import DecisionSigner
+
+AGENT = "agent-1"
+LANE = AGENTS[AGENT]
+HOME = partition_of(LANE, PARTITIONS)
+FLOOD = 1_000
+
+
+@dataclass
+class Quiet(World):
+    """A signed world in which nobody forges unless a test does."""
+
+    epochs: tuple[int, int] | None = None
+
+    def signer(self, name: str) -> DecisionSigner:
+        return super().signer(name) if self.epochs is None else self._keys.worker(name, self.epochs)
+
+    def _forge(self, *_: Any) -> None:
+        pass
+
+
+def world_of(**more: Any) -> Quiet:
+    return Quiet(1, workers=1, signed=True, **more)
+
+
+def decided(world: World, *kinds: str) -> list[dict[str, Any]]:
+    bodies = [orjson.loads(r.value or b"") for r in world.everything(TOPICS.verdicts, HOME)]
+    return [body for body in bodies if body["kind"] in kinds]
+
+
+def settle(world: World) -> None:
+    world.heal()
+    check(world)
+
+
+def test_a_flood_of_forgeries_is_few_records_and_keeps_nobody_waiting() -> None:
+    world = world_of()
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    before = len(world.everything(TOPICS.verdicts, HOME))
+    value = world.sent.popitem()[1]
+    for _ in range(FLOOD):
+        world.broker.append(TOPICS.intents, HOME, LANE.encode(), value + b" ", UNSIGNED_HEADERS)
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    skips = decided(world, "skip")
+    assert sum(body["count"] for body in skips) == FLOOD
+    assert {told["reason"] for body in skips for told in body["offsets"]} == {"not_authentic"}
+    # 256 records a micro-batch at most, and a checkpoint now and then.
+    assert len(world.everything(TOPICS.verdicts, HOME)) - before < FLOOD / 20
+    assert len(decided(world, "verdict")) == 2
+
+
+@pytest.mark.parametrize("lane", ["", "tenant-9"])
+def test_what_was_signed_for_another_lane_is_skipped_where_it_stands(lane: str) -> None:
+    world = world_of()
+    value = world.send(agent_id=AGENT, by=AGENT)
+    world.sent.clear()
+    headers = world._speaks.seal_input(TOPICS.intents, lane, value, "intent", AGENT)
+    offset = world.broker.append(TOPICS.intents, HOME, LANE.encode(), value + b" ", headers)
+    settle(world)
+    (skip,) = decided(world, "skip")
+    assert skip["offsets"] == [{"offset": offset, "reason": "not_authentic", "detail": f"by `{AGENT}`"}]
+
+
+def test_an_agent_without_a_row_is_nobody_and_with_one_it_is_heard() -> None:
+    world = world_of()
+    row = {"agent_id": AGENT, "tenant": LANE, "owner": "boss", "actions": ["crm.read"], "workloads": ["w1"]}
+    world.put_row("identity", AGENT, None)
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    assert [told["reason"] for body in decided(world, "skip") for told in body["offsets"]] == ["not_authentic"]
+    world.put_row("identity", AGENT, orjson.dumps(row))
+    settle(world)
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    assert len(decided(world, "verdict")) == 1
+
+
+def test_nobody_speaks_with_another_ones_keys() -> None:
+    world = world_of()
+    world.send(agent_id=AGENT, by=AGENT)
+    stolen = world.sent.popitem()[1]
+    other = next(name for name in AGENTS if name != AGENT)
+    headers = world._speaks.seal_input(TOPICS.intents, LANE, stolen + b"\n", "intent", other)
+    world.broker.append(TOPICS.intents, HOME, LANE.encode(), stolen + b"\n", headers)
+    settle(world)
+    assert [told["reason"] for body in decided(world, "skip") for told in body["offsets"]] == ["not_authentic"]
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("first_signed", [True, False])
+def test_a_worker_of_the_other_kind_claims_nothing_in_a_log_that_has_begun(first_signed: bool, stored: bool) -> None:
+    world = Quiet(1, workers=1, signed=first_signed)
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    written = len(world.everything(TOPICS.verdicts, HOME))
+    world.signed = not first_signed
+    if not stored:
+        world.store.clear(HOME)
+    world.crash(0)
+    for _ in range(2_000):
+        world.turn()
+    owner = world.members[0].worker.owners[HOME]
+    assert owner.phase is Phase.HALTED
+    assert "is authentic here" in owner.why
+    assert len(world.everything(TOPICS.verdicts, HOME)) == written
+
+
+def test_a_worker_whose_certificate_has_ended_halts_and_a_new_one_lets_it_go_on() -> None:
+    world = world_of(epochs=(1, 1))
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    world.crash(0)
+    for _ in range(2_000):
+        world.turn()
+    owner = world.members[0].worker.owners[HOME]
+    assert owner.phase is Phase.HALTED
+    assert "not certified" in owner.why
+    assert "harness keys certify" in owner.why
+    assert {body["epoch"] for body in decided(world, "claim")} == {1}
+    world.epochs = (2, 9)
+    world.crash(0)
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    assert {body["epoch"] for body in decided(world, "claim")} == {1, 2}
