@@ -1,7 +1,7 @@
 """`harness holds list | show | approve | deny`: what waits for a person, all that is known of it, and the answer.
 
 Rule of this file: holds come from the decision log, so they are right without Redis; only where values come from is
-read from Redis, and said to be unknown without it. An answer is told by what the log made of it, never by what was sent.
+read from there, and said to be unknown without it. An answer is told by what the log made of it, not by what was sent.
 """
 
 from __future__ import annotations

@@ -242,6 +242,14 @@ class TestApprovals:
             put_identity(story, by, roles=["approver"])
         self.refused(Refuse.NOT_APPROVER, story, by=by)
 
+    def test_nobody_answers_what_they_asked_for_an_agent(self):
+        """An enforcer may speak for an agent; with both roles it would answer its own question."""
+        story = make.Story(HOLDING)
+        put_identity(story, "enforcer", roles=["enforcer", "approver"])
+        assert story.take(make.intent(by="enforcer", **SEND))["decision"] == "hold"
+        self.refused(Refuse.NOT_APPROVER, story, by="enforcer")
+        assert self.answer(story)["decision"] == "approve"
+
     def test_by_an_active_one(self, story: make.Story):
         put_identity(story, "approver", roles=["approver"], status="suspended")
         self.refused(Refuse.NOT_APPROVER, story)
