@@ -60,6 +60,7 @@ ACTIONS = ["crm.read", "crm.export", "email.send"]
 PEOPLE = [
     identity_row("agent-1", tenant="acme", owner="olga", actions=ACTIONS, roles=["approver"]),
     identity_row("agent-2", tenant="globex", actions=ACTIONS),
+    identity_row("agent-3", tenant="acme", actions=ACTIONS),
     identity_row("gate", tenant="acme", roles=["enforcer", "approver"]),
     identity_row("olga", roles=["approver"], tenant="people"),
     identity_row("grace", roles=["approver"], tenant="people"),
@@ -228,6 +229,11 @@ class HoldWorld:
             assert time.monotonic() < end
             time.sleep(0.01)
         return found
+
+    def newest_checkpoint(self, number):
+        """Where it stands, −1 if there is none."""
+        records = self.broker.read(TOPICS.heads, number, 0, 100_000)
+        return orjson.loads(records[-1].value)["verdict_offset"] if records else -1
 
     def stored(self, number):
         """Wait until the store has everything."""

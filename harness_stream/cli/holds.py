@@ -332,7 +332,7 @@ def _answer(settings: Settings, name: str, wish: Wish, *, yes: bool, json: bool)
     if not yes and (json or not sys.stdin.isatty()):
         raise CallerError("there is nobody here to be asked", hint="add --yes; --json always needs it")
     with _realm(settings) as realm:
-        found, became = _said(realm, name, wish, yes=yes)
+        found, became = said(realm, name, wish, yes=yes)
     code = exit_code(wish, became)
     if json:
         failures.print_json(became_json(found, wish, became, code))
@@ -342,7 +342,7 @@ def _answer(settings: Settings, name: str, wish: Wish, *, yes: bool, json: bool)
         raise typer.Exit(code)
 
 
-def _said(realm: Realm, name: str, wish: Wish, *, yes: bool) -> tuple[Found, Became]:
+def said(realm: Realm, name: str, wish: Wish, *, yes: bool) -> tuple[Found, Became]:
     """Find, look who asks, ask back, publish, wait."""
     from harness_stream.cli.holds_answer import approval_of, await_end, publish, require_approver  # noqa: PLC0415  slow to load, `--help` is not
     from harness_stream.cli.holds_read import find  # noqa: PLC0415  same

@@ -13,7 +13,7 @@ from harness_stream.core.chain import chain_of, event_labels
 from harness_stream.core.ids import lineage_of
 from harness_stream.core.intake import inputs_of
 from harness_stream.core.model import Intent
-from harness_stream.core.state import PARTITION_UNIT, State, agent_unit, lane_unit
+from harness_stream.core.state import State, agent_unit, lane_unit
 from harness_stream.core.variables import variables_of
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.chain_view import state_of, stored_units
@@ -64,10 +64,11 @@ def view_of(store: StateStore, partition: int, hold: Hold, windows_of: Callable[
     if place is None or place.header.rules is None or place.offset < hold.offset:
         behind = "holds nothing of this partition" if place is None else f"stands at {place.offset}, before the hold"
         raise StateUnavailable(f"Redis {behind}", hint="a running worker fills it from the log; try again in a moment")
-    stored = store.units(partition) if None in loaded.values() else frozenset(loaded)
-    known = {name: unit for name, unit in loaded.items() if name in {PARTITION_UNIT, *stored}}
+    lane = lane_unit(event["lane"])
+    if loaded[lane] is None and lane not in store.units(partition):  # nothing of it was worth keeping
+        del loaded[lane]
     windows = windows_of(place.header.rules[0])
-    state = state_of(known, windows)
+    state = state_of(loaded, windows)
     variables = variables_of(intent, inputs_of(hold.body), event, state, windows)
     chain = chain_of(state, hold.agent_id, event["chain_id"])
     return HoldView(
