@@ -150,7 +150,7 @@ EXPLAIN: dict[str, str] = {
     Refuse.VERDICT_MISMATCH: "verdict_digest is not that of the intent's verdict",
     Refuse.BYPASS: "the intent was not approved, yet an outcome was reported: something ran without a verdict",
     Refuse.NOT_ENFORCER: "only an identity with role enforcer that is not the agent may report `abandoned`",
-    Refuse.NOT_APPROVER: "an active one with role approver; never the agent, its owner, who spoke for it or whom it acts for",
+    Refuse.NOT_APPROVER: "an active one with role approver, not the agent, its owner, who spoke for it or for whom it acts",
     Refuse.NO_HOLD: "no open hold with this digest",
     Reject.STATE_UNAVAILABLE: "the agent's chain could not be loaded in time; look at Redis, then send a new intent",
     Garbage.NOT_JSON: "the value is not one JSON object in UTF-8",
