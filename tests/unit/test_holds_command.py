@@ -303,7 +303,7 @@ class TestShow:
         world.answer_raw(other, "boss")
         world.answer_raw(hold, "grace", reason="seen")
         text = run("show", hold["place"])[1]
-        assert "boss: approve; not taken, an active one with role approver" in text
+        assert "boss: approve; not taken, an active approver, and not" in text
         assert "grace said approve, “seen”: approved" in text
         assert "\napproved; asked " in text
         assert "harness holds approve" not in text
@@ -454,7 +454,7 @@ class TestWho:
         monkeypatch.setattr(holds_answer, "require_approver", lambda *_: None)
         code, text = run("approve", hold["place"], "--by", "boss", "--reason", "x", "--yes", "--dev")
         assert code == 2
-        assert "your answer changed nothing, not_approver\n→ an active one with role approver" in text
+        assert "your answer changed nothing, not_approver\n→ an active approver, and not" in text
 
 
 class TestBeforeAnythingIsRead:
