@@ -1,8 +1,11 @@
 """Which holds are open, by the records alone (PROTOCOL §8)."""
 
 import factories as make
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness_stream.core import limits
+from harness_stream.core.chain import open_holds
 from harness_stream.core.holds import Holds
 
 NOW = make.NOW
@@ -108,3 +111,36 @@ def test_whatever_else_counts_changes_nothing():
     for body in ({"kind": "claim"}, {"kind": "skip"}, {"kind": "ack", "event_type": "outcome"}, {"kind": "reject"}):
         told.holds.take(99, "d" * 64, NOW, body)
     assert len(told.holds.open_at(NOW)) == 1
+
+
+AGENTS = ("agent-1", "agent-2")
+STEPS = st.lists(
+    st.tuples(
+        st.integers(0, limits.HOLD_MS_DEFAULT // 2),
+        st.sampled_from(["ask", "read", "approve", "deny", "wrong", "twice"]),
+        st.sampled_from(AGENTS),
+        st.integers(0, 5),
+    ),
+    max_size=30,
+)
+
+
+@given(STEPS)
+def test_what_people_are_shown_is_what_workers_would_let_them_answer(steps):
+    """The fold for people and the state that answers are decided on name the same open holds, whatever happens."""
+    told = Told()
+    told.story.intake.tables = make.tables(*make.people(), make.identity_row("agent-2"))
+    t = NOW
+    for n, (ms, what, agent, which) in enumerate(steps):
+        t += ms
+        every = told.holds.all()
+        if what in {"ask", "read"}:
+            action = "email.send" if what == "ask" else "crm.read"
+            told.take(make.intent(intent_id=make.uuid7(t, n), agent_id=agent, action=action), t)
+        elif every:
+            hold = every[which % len(every)]
+            by = "nobody" if what == "wrong" else "approver"
+            over = {"agent_id": hold.agent_id, "by": by, "decision": "deny" if what == "deny" else "approve"}
+            told.answered(hold, t, approval_id=make.uuid7(t, n), **over)
+        shown = {(hold.agent_id, hold.intent_id) for hold in told.holds.open_at(t)}
+        assert shown == {(a, own) for a in AGENTS for own, _ in open_holds(told.story.state, a, t)}
