@@ -16,7 +16,7 @@ import typer
 
 from harness_stream.cli import failures
 from harness_stream.cli.flags import takes
-from harness_stream.errors import CallerError, Denied, HarnessError, StateUnavailable, Unavailable
+from harness_stream.errors import CallerError, Denied, HarnessError, ProtocolError, StateUnavailable, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -273,9 +273,13 @@ def _lane_of(realm: Realm, agent: str) -> str:
 
 
 def _book(realm: Realm, number: int) -> Book:
+    """One partition's holds; a list that leaves one out would look complete, so its error says how to go around it."""
     from harness_stream.cli.holds_read import read_book  # noqa: PLC0415  slow to load, `--help` is not
 
-    return read_book(realm.source, number)
+    try:
+        return read_book(realm.source, number)
+    except ProtocolError as error:
+        raise ProtocolError(error.message, hint=f"{error.hint} The others: `--partition`") from None
 
 
 def _open(books: Sequence[Book], now: dict[int, int]) -> list[Found]:
@@ -371,7 +375,10 @@ def require_open(found: Found) -> None:
     from harness_stream.cli.holds_shown import settled_text  # noqa: PLC0415  slow to load, `--help` is not
 
     if found.settled is not None:
-        hint = "the first answer counts; nothing was published"
+        again = f"{found.book.partition}/{found.settled.offset}"
+        asked = found.settled.body["decision"] == "hold"
+        hint = f"`harness holds show {again}` is the question now" if asked else "the first answer counts"
+        hint += "; nothing was published"
         raise TooLate(f"{found.name} was answered before: {settled_text(found.settled)}", hint=hint)
     if found.book.place.header.t > found.hold.until:
         hint = "which denied it, and nothing was published; the agent needs a new intent"

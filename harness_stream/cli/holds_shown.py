@@ -351,7 +351,7 @@ def _mandate_lines(whole: Whole) -> Iterator[str]:
         return
     classes = ", ".join(f"{c['operation']} {c['object']}" for c in mandate["action_classes"]) or "no action classes"
     until = clock_text(mandate["expires_at"])
-    yield f"mandate by {mandate['by']} ({mandate['declared_by']}) until {until}: {printable(classes)}"
+    yield printable(f"mandate by {mandate['by']} ({mandate['declared_by']}) until {until}: {classes}")
     if whole.view.named:
         yield f"it names {len(whole.view.named)} of the intent's values"
 

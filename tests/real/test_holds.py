@@ -129,6 +129,39 @@ def test_a_no_is_told_to_who_waits_and_nothing_runs(realm):
         assert ran == []
 
 
+def test_a_person_at_a_terminal_is_asked_back(realm):
+    with waiting(realm, "agent-7") as (call, ran):
+        hold = open_hold(realm, "agent-7")
+        code, screen = typed(realm, hold, "n\n")
+        assert (code, ran) == (1, [])
+        assert "crm.export crm://orders/7" in screen
+        assert "Approve it as grace?" in screen
+        assert holds(realm, "show", hold["place"])["state"] == "open"
+        code, screen = typed(realm, hold, "y\n")
+        assert (code, call.result(30)) == (0, "7")
+        assert "it runs if its process still waits" in screen
+
+
+def typed(realm, hold, keys):
+    """`holds approve` at a terminal where somebody types: (exit code, what the screen showed)."""
+    words = ("holds", "approve", hold["place"], "--by", "grace", "--reason", "looked")
+    person, terminal = os.openpty()
+    process = subprocess.Popen(
+        realm._command("harness_stream", words),
+        env=realm.environment() | {"COLUMNS": "200"},
+        cwd=realm.folder,
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    os.write(person, keys.encode())
+    screen, _ = process.communicate(timeout=60)
+    os.close(person)
+    os.close(terminal)
+    return process.returncode, screen
+
+
 def test_what_changed_meanwhile_wins_over_the_approver(realm):
     with waiting(realm, "agent-2") as (call, ran):
         hold = open_hold(realm, "agent-2")

@@ -19,7 +19,7 @@ from harness_stream.core import limits
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.provenance import WORDS
 from harness_stream.core.state import lane_unit
-from harness_stream.errors import CallerError, HarnessError, Unavailable
+from harness_stream.errors import CallerError, HarnessError, ProtocolError, Unavailable
 
 OVER_MS = limits.HOLD_MS_DEFAULT + 1_000
 HOME = partition_of("acme", PARTITIONS)
@@ -113,6 +113,17 @@ class TestList:
         part = found["partitions"][HOME]
         assert (found["source"], part["behind"], part["unanswered_inputs"]) == ("decision log", 0, 1)
         assert f"partition {HOME}: 1 inputs are not decided yet" in run("list")[1]
+        world.start()
+
+    def test_a_log_that_contradicts_its_checkpoint_is_no_empty_list(self, world, run):
+        world.ask(agent="agent-2", lane="globex")
+        world.ask()
+        world.stop()
+        world.broker.truncate_from("t.verdicts", HOME, 1)
+        with pytest.raises(ProtocolError, match=f"partition {HOME} of `t.verdicts` holds") as error:
+            run("list")
+        assert "The others: `--partition`" in error.value.hint
+        assert len(documents(run, "list", "--partition", str(1 - HOME))[1]["holds"]) == 1
         world.start()
 
     def test_who_is_nobody_and_which_is_none(self, run):
@@ -359,6 +370,10 @@ class TestApprove:
         assert "now another rule asks, second-look" in text
         assert f"harness holds show {again['place']}" in text
         assert [h["hold"] for h in documents(run, "list")[1]["holds"]] == [again["digest"]]
+        with pytest.raises(holds.TooLate, match="asked again") as error:
+            run("approve", hold["place"], *YES)
+        assert f"`harness holds show {again['place']}` is the question now" in error.value.hint
+        assert run("approve", hold["intent_id"], "--by", "ada", "--reason", "x", "--yes", "--dev")[0] == 6
 
     def test_who_comes_second_is_told_who_was_first(self, world, run):
         hold = world.ask()
