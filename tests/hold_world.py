@@ -195,7 +195,10 @@ class HoldWorld:
 
     def answer_raw(self, hold, by, decision="approve", **over):
         """An approval that no command would send; what it got."""
-        body = {
+        return self.answer(*self.send(self.approval(hold, by, decision, **over)))
+
+    def approval(self, hold, by, decision, **over):
+        return {
             "v": 1,
             "type": "approval",
             "realm": REALM,
@@ -205,8 +208,7 @@ class HoldWorld:
             "hold_digest": hold["digest"],
             "hold_offset": hold["offset"],
             "decision": decision,
-        }
-        return self.answer(*self.send(body | over))
+        } | over
 
     def answer(self, number, offset):
         """The effective record that covers this input, with its digest and place."""

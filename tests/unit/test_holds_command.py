@@ -396,6 +396,16 @@ class TestApprove:
         assert code == 7
         assert "was answered before: ada said deny: denied (hold_denied: ada)" in text
 
+    def test_of_two_answers_in_one_batch_the_first_in_the_log_wins(self, world):
+        hold = world.ask()
+        world.stop()
+        first, second = (world.approval(hold, by, said) for by, said in (("ada", "deny"), ("grace", "approve")))
+        places = [world.send(first), world.send(second)]
+        world.start()
+        one, other = (world.answer(*place) for place in places)
+        assert (one["decision"], one["approval"]["by"]) == ("deny", "ada")
+        assert (other["kind"], other["reason"]) == ("ack", "no_hold")
+
     def test_it_expired_in_the_very_moment(self, world, run):
         hold = world.ask()
         world.clock.ahead_ms += OVER_MS

@@ -228,6 +228,10 @@ class TestApprovals:
     def test_a_hold_nobody_made(self, story: make.Story):
         self.refused(Refuse.NO_HOLD, story, hold_digest="f" * 64)
 
+    def test_the_offset_is_where_to_look_and_the_digest_what_is_answered(self, story: make.Story):
+        """A fold knows no offsets while its records are in flight (ARCHITECTURE, 30)."""
+        assert self.answer(story, hold_offset=4_711)["decision"] == "approve"
+
     def test_another_agents_hold(self, story: make.Story):
         put_identity(story, "agent-2")
         self.refused(Refuse.NO_HOLD, story, agent_id="agent-2")
