@@ -61,8 +61,8 @@ def waiting(realm, agent):
     ran, settings = [], realm.settings
     where = {"realm": settings.realm, "bootstrap": settings.bootstrap, "prefix": settings.prefix, "dev": True}
     with (
+        ThreadPoolExecutor(1) as pool,  # outside: closing the connection ends the wait of a test that failed
         HarnessSync.connect(agent=agent, lane=LANE, workload="w-1", **where) as harness,
-        ThreadPoolExecutor(1) as pool,
     ):
         chain = harness.chain()
         chain.decide("crm.read", ["crm://orders/1"], deadline_ms=30_000)
@@ -213,8 +213,9 @@ def test_of_two_who_answer_at_once_the_first_wins(realm):
     with waiting(realm, "agent-4") as (call, ran):
         hold = open_hold(realm, "agent-4")
         both = [said(realm, "approve", hold, "ada"), said(realm, "deny", hold, "grace")]
-        codes = [process.wait(60) for process in both]
-        told = [json.loads(process.stdout.read().splitlines()[0]) for process in both]
+        printed = [process.communicate(timeout=120)[0] for process in both]
+        codes = [process.returncode for process in both]
+        told = [json.loads(next(line for line in text.splitlines() if line.startswith("{"))) for text in printed]
         assert sorted(codes) == [0, 7], told
         if codes[0] == 0:
             assert (call.result(30), ran) == ("7", ["7"])
@@ -231,7 +232,7 @@ def said(realm, decision, hold, by):
     """The command, running."""
     words = ("holds", decision, hold["place"], "--by", by, "--reason", "x", "--yes", "--json")
     command, env = realm._command("harness_stream", words), realm.environment()
-    return subprocess.Popen(command, env=env, cwd=realm.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(command, env=env, cwd=realm.folder, stdout=subprocess.PIPE, text=True)
 
 
 def test_what_nobody_answers_is_denied_and_cannot_be_approved_any_more(real_stack, tmp_path):
