@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -39,6 +40,8 @@ def main(words: Sequence[str] | None = None) -> None:
     """Measure, print, and write what was asked for."""
     asked = _arguments().parse_args(words)
     with servers() as where:
+        if asked.drain:
+            _say(f"draining {asked.drain:,} intents, and an echo of as many")
         throughput = _throughput(where, asked.agents, asked.drain) if asked.drain else None
         size = throughput["harness"]["value_bytes"] if throughput else VERDICT_BYTES
         latency = _latency(where, asked, size) if asked.rates else []
@@ -46,6 +49,11 @@ def main(words: Sequence[str] | None = None) -> None:
     print(_text(found))
     if asked.json:
         Path(asked.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _say(what: str) -> None:
+    """What takes long is told before; the table comes at the end."""
+    print(what, file=sys.stderr, flush=True)
 
 
 def _latency(where: Servers, asked: argparse.Namespace, size: int) -> list[dict[str, Any]]:
@@ -56,6 +64,7 @@ def _latency(where: Servers, asked: argparse.Namespace, size: int) -> list[dict[
         closing(HarnessClient(made, asked.agents)) as harness,
         closing(EchoClient(made, harness.intent_bytes)) as echo,
     ):
+        _say(f"warming up: twice {WARM_S:g} s")
         for client in (echo, harness):
             client.measure(WARM_RATE, WARM_S)
         return [_at_rate(rate, asked.seconds, asked.rounds, echo, harness) for rate in asked.rates]
@@ -63,6 +72,7 @@ def _latency(where: Servers, asked: argparse.Namespace, size: int) -> list[dict[
 
 def _at_rate(rate: float, seconds: float, rounds: int, echo: EchoClient, harness: HarnessClient) -> dict[str, Any]:
     """Alternating rounds; the ratio is the median of each pair's, so that a bad minute hits both."""
+    _say(f"{rate:,}/s: {rounds} rounds of twice {seconds:g} s")
     pairs = [(echo.measure(rate, seconds), harness.measure(rate, seconds)) for _ in range(rounds)]
     rows = [(_row(floor), _row(ours)) for floor, ours in pairs]
     ratios = {name: [ours[name] / floor[name] for floor, ours in rows if floor[name]] for name in PERCENTILES}

@@ -122,7 +122,7 @@ def _found(agent_id: str, settings: Settings, reader: LogReader, store: StateSto
             f"there is no agent `{agent_id}`", hint="`harness tables get identity` lists those there are"
         )
     partition = partition_of(lane, count)
-    seen = view(store, partition, agent_id, lambda digest: _windows(reader, topics.rules, digest))
+    seen = view(store, partition, agent_id, lambda digest: windows_in_force(reader, topics.rules, digest))
     if seen.place is not None and seen.place.header.incarnation != realm_id:
         raise ProtocolError(
             f"Redis holds the state of other topics than `{topics.verdicts}`: they were recreated",
@@ -159,8 +159,13 @@ def _behind(reader: LogReader, topics: Topics, verifier: Verifier, place: Place)
     return sum(entry.effective for entry in tailing.entries(follow=False))
 
 
-def _windows(reader: LogReader, topic: str, digest: str) -> Windows:
-    """The bundle in force, compiled."""
+def windows_in_force(reader: LogReader, topic: str, digest: str) -> Windows:
+    """The bundle of this digest, compiled.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer.
+        ProtocolError: the rules topic does not hold it.
+    """
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
     from harness_stream.core.rules.compile import from_bundle  # noqa: PLC0415  same
     from harness_stream.core.rules.language import TIMESPAN_MS_ANY  # noqa: PLC0415  same

@@ -37,8 +37,8 @@ EXIT: Final = {"approve": 0, "deny": Denied.exit_code, "hold": 6, "none": Unavai
 AT_A_TERMINAL: Final[Mapping[str, str]] = {
     Client.RULE: "change what the rule looks at, or ask its owner; "
     "`harness verdicts tail --from-beginning --no-follow` shows the intents that made it fire",
-    Client.HOLD: "an approver has to answer, and `harness verdicts tail` shows the answer; only a program that waits "
-    "for it can act on a yes",
+    Client.HOLD: "an approver has to answer: `harness holds list`, then `approve`; `harness verdicts tail` shows the "
+    "answer, and only a program that waits for it can act on a yes",
 }
 """What to do next, where the client's own hint says it for a program."""
 

@@ -88,6 +88,15 @@ COMMANDS: dict[str, Entry | Family] = {
     "intents": Family(
         "What agents want to do.", {"send": Entry("intents:send", "Publish one intent and show its verdict.")}
     ),
+    "holds": Family(
+        "What waits for a person.",
+        {
+            "list": Entry("holds:listed", "List the intents that wait for an answer."),
+            "show": Entry("holds:show", "Show one with facts, evidence and where its values come from."),
+            "approve": Entry("holds:approve", "Answer yes; it is decided again on what the chain is now."),
+            "deny": Entry("holds:deny", "Answer no."),
+        },
+    ),
     "verdicts": Family("What was decided.", {"tail": Entry("verdicts:tail", "Follow the decision log.")}),
     "log": Family(
         "The decision log as a whole.",

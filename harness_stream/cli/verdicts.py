@@ -238,10 +238,15 @@ def _why(body: Mapping[str, Any]) -> str:
     if kind == "switch":
         return printable(_switch_text(body))
     if kind == "skip":
-        found = ", ".join(f"{o.get('offset')}: {o.get('reason')}" for o in body.get("offsets", ()))
+        found = ", ".join(_skipped_text(each) for each in body.get("offsets", ()))
         return printable(f"{body.get('count')} × {body.get('reason')} {found}")
     status = [str(part) for part in (body.get("status"), body.get("reason"), body.get("detail")) if part]
     return printable(" ".join(status))
+
+
+def _skipped_text(skipped: Mapping[str, Any]) -> str:
+    detail = skipped.get("detail")
+    return f"{skipped.get('offset')}: {skipped.get('reason')}" + (f" ({detail})" if detail else "")
 
 
 def _switch_text(body: Mapping[str, Any]) -> str:

@@ -356,8 +356,9 @@ class Intake:
             return Refuse.NO_HOLD
         if t > hold["until"]:
             return Refuse.HOLD_EXPIRED
-        lineage = hold["event"]["lineage"]
-        own = {approval.agent_id, self.owner(approval.agent_id), *(() if lineage is None else lineage["above"])}
+        lineage, asked_by = hold["event"]["lineage"], hold["event"]["by"]
+        above = () if lineage is None else lineage["above"]
+        own = {approval.agent_id, self.owner(approval.agent_id), asked_by, *above}
         allowed = approval.by not in own and self.has_role(approval.by, APPROVER, None)
         return None if allowed else Refuse.NOT_APPROVER
 

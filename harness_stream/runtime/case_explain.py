@@ -194,7 +194,8 @@ class _Watch(Windows):
 class _Explaining:
     def __init__(self, run: CaseRun, program: Program, watch: _Watch, body: Mapping[str, Any], *, missed: bool) -> None:
         self._run, self._program, self._watch, self._tell_missed = run, program, watch, missed
-        self._event: Mapping[str, Any] = body["event"]
+        # As rules and windows see it while it is judged; with every rule in shadow mode its answer is the default.
+        self._event: Mapping[str, Any] = {**body["event"], "decision": "approve", "hold_until": None}
         self._findings = {finding["rule"]: finding for finding in body["shadow"]}
         self._parser, self._runtime = Parser(), Runtime()
         self._views = [_View(variables, self._runtime.activation(variables)) for variables in watch.seen]

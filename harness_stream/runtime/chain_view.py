@@ -21,7 +21,7 @@ from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.mover import FILLING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from harness_stream.core import window
     from harness_stream.core.rules.windows import Windows
@@ -114,23 +114,46 @@ def view(store: StateStore, partition: int, agent_id: str, windows_of: Callable[
         StateUnavailable: the store does not answer, or lost this agent; a worker brings it back.
     """
     name = agent_unit(agent_id)
+    place, loaded = stored_units(store, partition, (name,))
+    never = loaded[name] is None and name not in store.units(partition)
+    if place is None or place.header.rules is None or never:
+        return ChainView(place)
+    windows = windows_of(place.header.rules[0])
+    state = state_of(loaded, windows)
+    return ChainView(place, Seen(_chains(state, name), tuple(_windows(state, name, windows, place.header.t))))
+
+
+def stored_units(
+    store: StateStore, partition: int, names: Sequence[str]
+) -> tuple[Place | None, dict[str, StoredUnit | None]]:
+    """Units as stored, the partition's own with them, and the place as of which they are.
+
+    Raises:
+        StateUnavailable: the store does not answer, or is just being filled.
+    """
     before = stored_place(store, partition)
-    loaded: Mapping[str, StoredUnit | None] = {}
+    loaded: dict[str, StoredUnit | None] = {}
     for _ in range(TRIES):
         # One at a time: the first of a load comes, however large it is.
-        loaded = {**store.load(partition, [PARTITION_UNIT]), **store.load(partition, [name])}
+        for name in (PARTITION_UNIT, *names):
+            loaded |= store.load(partition, [name])
         after = stored_place(store, partition)
         still, before = after == before, after
         if still:
             break
-    never = loaded[name] is None and name not in store.units(partition)
-    if before is None or before.header.rules is None or never:
-        return ChainView(before)
-    windows = windows_of(before.header.rules[0])
+    return before, loaded
+
+
+def state_of(loaded: Mapping[str, StoredUnit | None], windows: Windows) -> State:
+    """A state of nothing but these units, the partition's own among them.
+
+    Raises:
+        StateUnavailable: the store lost one of the units.
+    """
     state = State()
-    for unit in (PARTITION_UNIT, name):
-        _install(state, unit, loaded[unit], windows)
-    return ChainView(before, Seen(_chains(state, name), tuple(_windows(state, name, windows, before.header.t))))
+    for unit, stored in loaded.items():  # the partition's own comes first: replaying others asks it
+        _install(state, unit, stored, windows)
+    return state
 
 
 def _install(state: State, name: str, stored: StoredUnit | None, windows: Windows) -> None:

@@ -119,7 +119,8 @@ def test_a_checkpoint_that_contradicts_what_is_held_is_told_and_the_truth_after_
     # A lie that was held last is said at the next start, unless its worker's truth came before the first one ended.
     wait_until(lambda: says_nothing(witnessed), why=lambda: "the truth is contradicted")
     findings, told = witnessed.verified(exit_code=1)
-    assert [found["offset"] for found in findings] == [offset - 1]
+    # The auditor itself names the lie as well, which still stands in the heads topic.
+    assert [found["offset"] for found in findings if found["finding"] == "witness"] == [offset - 1], findings
     assert told["compared"] == told["held"] - 1
 
 

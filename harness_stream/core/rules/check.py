@@ -230,7 +230,7 @@ class _Pass:
             item = self._place(index, "condition")
             unknown = set(item.value) - set(CONDITION_KEYS) if isinstance(item.value, dict) else {FIELD_KEY}
             if FIELD_KEY not in {closest(key, CONDITION_KEYS) for key in unknown}:
-                fix = "add `field: resource.uri` or `field: measures.rows`"
+                fix = f"add `field: {'measures.rows' if kind == 'value_sum' else 'resource.uri'}`"
                 self._wrong(item, Code.WINDOW_CONDITION, f"`{kind}` needs a field", fix)
         elif not _is_measure(path):
             self._text_field(self._place(index, "condition", "field"), kind, path)

@@ -323,6 +323,11 @@ class _Walk:
             case _:
                 return False
 
+    def _is_texts(self, node: Node) -> bool:
+        if isinstance(node, Select) and self._is_argument(node.operand):
+            return ARGUMENT_KINDS.get(node.field) is Kind.STRINGS
+        return self._kind(node) is Kind.STRINGS
+
     def _is_map(self, node: Node) -> bool:
         if isinstance(node, Ident):
             return node.name in self._bound or node.name == "args"
@@ -339,7 +344,7 @@ class _Walk:
 
     def _index(self, node: Call, facts: guards.Facts) -> None:
         container, key = node.args
-        if isinstance(container, ListOf | Comprehension) or self._kind(container) is Kind.STRINGS:
+        if isinstance(container, ListOf | Comprehension) or self._is_texts(container):
             fix = 'write `"value" in list` or `list.exists(x, x == "value")`'
             message = "an index into a list fails when the list is shorter"
             self._mistake(_start(node), Code.UNGUARDED, message, fix, upto=node.offset)

@@ -60,6 +60,7 @@ Path = tuple[str | int, ...]
 _IDENTIFIER: Final = re.compile(IDENTIFIER_PATTERN)
 _NAME: Final = re.compile(NAME_PATTERN)
 _TIMESPAN: Final = re.compile(TIMESPAN_PATTERN)
+_NO_TIME: Final = re.compile(r"0+[smhd]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,8 +379,9 @@ class _Reader(Shape):
         if found:
             return int(found[1]) * TIMESPAN_UNITS_MS[found[2]]
         if item:
-            fix = "write a whole number with s, m, h or d: `30s`, `5m`, `24h`, `1d`"
-            self.wrong(item, Code.BAD_VALUE, "`timespan` is not a duration", fix)
+            fix = "write a whole number of at least 1 with s, m, h or d: `30s`, `5m`, `24h`, `1d`"
+            what = "is not a duration" if _NO_TIME.fullmatch(str(item.value)) is None else "is no time at all"
+            self.wrong(item, Code.BAD_VALUE, f"`timespan` {what}", fix)
         return TIMESPAN_UNITS_MS["s"]
 
     def _include(self, item: Item | None) -> bool:

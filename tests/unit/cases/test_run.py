@@ -224,6 +224,15 @@ def test_a_window_is_told_with_its_count_its_threshold_and_its_events():
     ]
 
 
+def test_what_is_being_judged_is_not_told_as_if_it_had_been_denied():
+    text = RULES.replace("rules:\n", '  denied: event.decision == "deny"\nrules:\n', 1) + (
+        "  - {id: probes, effect: deny, when: 'true', correlation: {type: event_count, rules: [denied],\n"
+        "     group-by: [agent_id], timespan: 1h, include: attempts, condition: {gt: 2}}}\n"
+    )
+    window = account(ran(READ, "approve", program=load(text)), "probes").window
+    assert (window.lo, window.hi, window.events) == (0, 0, ())
+
+
 def test_a_window_nobody_asked_is_told_as_such():
     window = account(ran(READ, "approve", (READ,)), "quiet").window
     assert (window.looked_at, window.said, window.lo) == (False, None, None)

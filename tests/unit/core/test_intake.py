@@ -228,6 +228,10 @@ class TestApprovals:
     def test_a_hold_nobody_made(self, story: make.Story):
         self.refused(Refuse.NO_HOLD, story, hold_digest="f" * 64)
 
+    def test_the_offset_is_where_to_look_and_the_digest_what_is_answered(self, story: make.Story):
+        """A fold knows no offsets while its records are in flight (ARCHITECTURE, 30)."""
+        assert self.answer(story, hold_offset=4_711)["decision"] == "approve"
+
     def test_another_agents_hold(self, story: make.Story):
         put_identity(story, "agent-2")
         self.refused(Refuse.NO_HOLD, story, agent_id="agent-2")
@@ -241,6 +245,14 @@ class TestApprovals:
         if by in {"agent-1", "owner-1"}:
             put_identity(story, by, roles=["approver"])
         self.refused(Refuse.NOT_APPROVER, story, by=by)
+
+    def test_nobody_answers_what_they_asked_for_an_agent(self):
+        """An enforcer may speak for an agent; with both roles it would answer its own question."""
+        story = make.Story(HOLDING)
+        put_identity(story, "enforcer", roles=["enforcer", "approver"])
+        assert story.take(make.intent(by="enforcer", **SEND))["decision"] == "hold"
+        self.refused(Refuse.NOT_APPROVER, story, by="enforcer")
+        assert self.answer(story)["decision"] == "approve"
 
     def test_by_an_active_one(self, story: make.Story):
         put_identity(story, "approver", roles=["approver"], status="suspended")

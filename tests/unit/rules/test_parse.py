@@ -158,6 +158,7 @@ WINDOW = (
         ("{type: temporal, rules: [e, e], timespan: 1m}", "listed twice", 46, "list it once"),
         ("{type: temporal, rules: [e], timespan: 5}", "not a duration", 57, "`30s`"),
         ("{type: temporal, rules: [e], timespan: 1w}", "not a duration", 57, "`30s`"),
+        ("{type: temporal, rules: [e], timespan: 0s}", "is no time at all", 57, "at least 1"),
         ("{type: temporal, rules: [e], timespan: 1m, include: all}", "one word", 70, "include: attempts"),
         ("{type: event_count, rules: [e], timespan: 1m, condition: {}}", "this one has 0", 75, "such as"),
         ("{type: event_count, rules: [e], timespan: 1m, condition: {gt: 1, lt: 3}}", "this one has 2", 75, "one of"),
