@@ -291,10 +291,11 @@ def ratios(above: Sequence[float], below: Sequence[float]) -> Spread:
 def main(words: Sequence[str] | None = None) -> None:
     """Build, measure, print, and write what was asked for."""
     asked = _arguments().parse_args(words)
-    by_rules = [Scenario.make(count, asked.events_with_rules, asked.decisions) for count in asked.rules]
-    by_events = [Scenario.make(asked.rules_with_events, count, asked.decisions) for count in asked.events]
+    by_rules = [_made(count, asked.events_with_rules, asked.decisions) for count in asked.rules]
+    by_events = [_made(asked.rules_with_events, count, asked.decisions) for count in asked.events]
     for scenario in (*by_rules, *by_events):
         scenario.decisions = scenario.said()
+    print(f"measuring {asked.rounds} rounds of {asked.decisions} decisions each", file=sys.stderr, flush=True)
     costs, collected = measure([*by_rules, *by_events], asked.rounds)
     found = {
         "settings": vars(asked),
@@ -308,6 +309,11 @@ def main(words: Sequence[str] | None = None) -> None:
     print("\n".join(_text(found)))
     if asked.json:
         Path(asked.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _made(rules: int, events: int, decisions: int) -> Scenario:
+    print(f"preparing {rules:,} rules, {events:,} past events", file=sys.stderr, flush=True)
+    return Scenario.make(rules, events, decisions)
 
 
 def _row(scenario: Scenario, costs: dict[str, list[float]]) -> dict[str, Any]:

@@ -52,6 +52,11 @@ class Servers:
     redis_url: str
 
 
+def _end(number: int, _frame: object) -> None:
+    """Whoever ends a benchmark does not want its servers to stay."""
+    raise SystemExit(128 + number)
+
+
 @contextmanager
 def servers() -> Iterator[Servers]:
     """Those that HARNESS_BOOTSTRAP and HARNESS_REDIS_URL name, else a stack of our own until the end."""
@@ -61,11 +66,13 @@ def servers() -> Iterator[Servers]:
         return
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         stack = Stack(Path(directory), kafka_port=free_port(), redis_port=free_port())
-        stack.up(lambda line: print(line, file=sys.stderr))
+        former = signal.signal(signal.SIGTERM, _end)
         try:
+            stack.up(lambda line: print(line, file=sys.stderr))
             yield Servers(stack.bootstrap, stack.redis_url)
         finally:
             stack.down()
+            signal.signal(signal.SIGTERM, former)
 
 
 @dataclass(frozen=True, slots=True)

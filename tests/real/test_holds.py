@@ -253,7 +253,7 @@ def test_what_nobody_answers_is_denied_and_cannot_be_approved_any_more(real_stac
 
 
 def test_what_is_missing_is_said_with_what_to_do(realm):
-    away = os.environ | {"HARNESS_BOOTSTRAP": f"127.0.0.1:{free_port()}"}
+    away = os.environ | {"HARNESS_BOOTSTRAP": f"127.0.0.1:{free_port()}", "HARNESS_DEV": "1"}
     command = realm._command("harness_stream", ("holds", "list"))
     done = subprocess.run(command, env=away, cwd=realm.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 3
