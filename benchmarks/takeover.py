@@ -5,7 +5,8 @@
     python benchmarks/takeover.py --records 2000 --rounds 1 --json out.json
 
 A worker judges intents and goes away without a word; the next one starts on the same logs. Measured is the CPU time of
-its loop until it decides in every partition, on the memory log, so that only our own work counts: from a store that
+its loop until it decides in every partition, on the memory log and with the worker's collector settings, so that only
+our own work counts: from a store that
 stands so many records behind, from snapshots with as many records after them, and from the log's first record. The
 floor reads the same records in the same round: digest and JSON of each. A rate counts what was read, snapshots as well.
 Numbers belong to the machine, ratios to the code.
@@ -25,6 +26,7 @@ from realm import PARTITIONS
 
 from harness_stream.adapters.memory.clock import ManualClock
 from harness_stream.adapters.memory.state import MemoryStateStore
+from harness_stream.cli.worker import tune_collector
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ SNAPSHOT_TURNS: Final = 3_000
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print, and write what was asked for."""
     asked = _arguments().parse_args(words)
+    tune_collector()
     rounds = [_round(asked.agents, asked.records) for _ in range(asked.rounds)]
     print(f"{asked.records:,} records over {PARTITIONS} partitions, {asked.agents:,} agents; median of {asked.rounds}")
     for name in rounds[0]:

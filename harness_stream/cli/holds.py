@@ -46,6 +46,12 @@ UNSIGNED: Final = "in an unsigned realm add `--dev`; in a signed one whoever has
 
 NAME: Final = "PARTITION/OFFSET as the list has it, or how the hold's id or its intent's id begins."
 
+Named = Annotated[str, typer.Argument(metavar="HOLD", help=NAME)]
+Approver = Annotated[str, typer.Option(metavar="APPROVER", help="Who answers: an identity with role `approver`.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; one line, it stays in the log.")]
+Unasked = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+AsObject = Annotated[bool, typer.Option("--json", help="Print one JSON object; needs --yes.")]
+
 
 class TooLate(HarnessError):  # noqa: N818  reads as what it is
     """The hold was answered before, or has expired."""
@@ -134,7 +140,7 @@ def listed(
 def show(
     *,
     settings: Settings,
-    hold: Annotated[str, typer.Argument(metavar="HOLD", help=NAME)],
+    hold: Named,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show all that is known of one hold: what is wanted, by which facts and rules, after what, and from where.
@@ -164,14 +170,14 @@ def show(
 def approve(
     *,
     settings: Settings,
-    hold: Annotated[str, typer.Argument(metavar="HOLD", help=NAME)],
-    by: Annotated[str, typer.Option(metavar="APPROVER", help="Who answers: an identity with role `approver`.")],
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; one line, it stays in the log.")],
+    hold: Named,
+    by: Approver,
+    reason: Reason,
     declassify: Annotated[
         list[str] | None, typer.Option(metavar="LABEL", help="Taken off the chain, if approved; may be given again.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object; needs --yes.")] = False,
+    yes: Unasked = False,
+    json: AsObject = False,
 ) -> None:
     """Approve a hold. It is decided again on what the chain is now; only the rules that asked are satisfied.
 
@@ -195,11 +201,11 @@ def approve(
 def deny(
     *,
     settings: Settings,
-    hold: Annotated[str, typer.Argument(metavar="HOLD", help=NAME)],
-    by: Annotated[str, typer.Option(metavar="APPROVER", help="Who answers: an identity with role `approver`.")],
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; one line, it stays in the log.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object; needs --yes.")] = False,
+    hold: Named,
+    by: Approver,
+    reason: Reason,
+    yes: Unasked = False,
+    json: AsObject = False,
 ) -> None:
     """Deny a hold. That is final: the agent needs a new intent.
 

@@ -78,13 +78,20 @@ def run(settings: Settings, stop: Stop) -> None:
         server.close()
 
 
-def loop(built: Worker, stop: Stop) -> None:
-    """Turn until a signal comes, then drain."""
-    # Rows, rules and units live long: a look at all of them costs milliseconds in the middle of a turn, and nothing of
-    # theirs is ever found. What is garbage is freed by its count, but for a few cycles a turn.
+def tune_collector() -> None:
+    """Look for garbage as a worker does.
+
+    Rows, rules and units live long: a look at all of them costs milliseconds in the middle of a turn, and nothing of
+    theirs is ever found. What is garbage is freed by its count, but for a few cycles a turn.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+
+
+def loop(built: Worker, stop: Stop) -> None:
+    """Turn until a signal comes, then drain."""
+    tune_collector()
     announced = ""
     while not stop.asked:
         built.step()

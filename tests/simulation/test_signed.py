@@ -16,6 +16,7 @@ from tests.simulation.world import AGENTS, PARTITIONS, TOPICS, World
 
 if TYPE_CHECKING:
     from harness_stream.ports import DecisionSigner
+    from harness_stream.runtime.owner import Owner
 
 AGENT = "agent-1"
 LANE = AGENTS[AGENT]
@@ -105,6 +106,13 @@ def test_nobody_speaks_with_another_ones_keys() -> None:
     assert [told["reason"] for body in decided(world, "skip") for told in body["offsets"]] == ["not_authentic"]
 
 
+def restarted(world: World) -> Owner:
+    world.crash(0)
+    for _ in range(2_000):
+        world.turn()
+    return world.members[0].worker.owners[HOME]
+
+
 @pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("first_signed", [True, False])
 def test_a_worker_of_the_other_kind_claims_nothing_in_a_log_that_has_begun(first_signed: bool, stored: bool) -> None:
@@ -115,10 +123,7 @@ def test_a_worker_of_the_other_kind_claims_nothing_in_a_log_that_has_begun(first
     world.signed = not first_signed
     if not stored:
         world.store.clear(HOME)
-    world.crash(0)
-    for _ in range(2_000):
-        world.turn()
-    owner = world.members[0].worker.owners[HOME]
+    owner = restarted(world)
     assert owner.phase is Phase.HALTED
     assert "is authentic here" in owner.why
     assert len(world.everything(TOPICS.verdicts, HOME)) == written
@@ -128,10 +133,7 @@ def test_a_worker_whose_certificate_has_ended_halts_and_a_new_one_lets_it_go_on(
     world = world_of(epochs=(1, 1))
     world.send(agent_id=AGENT, by=AGENT)
     settle(world)
-    world.crash(0)
-    for _ in range(2_000):
-        world.turn()
-    owner = world.members[0].worker.owners[HOME]
+    owner = restarted(world)
     assert owner.phase is Phase.HALTED
     assert "not certified" in owner.why
     assert "harness keys certify" in owner.why

@@ -391,18 +391,23 @@ def test_who_takes_over_after_retention_took_the_count_knows_nothing_before(monk
     assert newest(world)["decision"] == "deny"
 
 
+def five_reads() -> tuple[list[dict[str, Any]], Place]:
+    """Their verdicts, and the place after the first one."""
+    world = world_with()
+    reads(world, 5)
+    partition = partition_of(AGENTS["agent-1"], PARTITIONS)
+    verdicts = [b for b in bodies(world, partition) if b["kind"] == "verdict"]
+    begun = Place.genesis("i1", partition)
+    return verdicts, begun._replace(offset=3, header=begun.header._replace(t=verdicts[0]["t"]))
+
+
 def kept_by(warmup: Warmup) -> list[Kept]:
     return [value for unit in warmup.units(3).values() for value in unit.values() if isinstance(value, Kept)]
 
 
 def test_a_count_from_the_middle_of_the_log_knows_nothing_before_it_of_what_it_counts() -> None:
     """Found by the oracle, seed 939: what was counted looked exact, and one denial too few was given."""
-    world = world_with()
-    reads(world, 5)
-    partition = partition_of(AGENTS["agent-1"], PARTITIONS)
-    verdicts = [b for b in bodies(world, partition) if b["kind"] == "verdict"]
-    middle = Place.genesis("i1", partition)
-    middle = middle._replace(offset=3, header=middle.header._replace(t=verdicts[0]["t"]))
+    verdicts, middle = five_reads()
     warmup = Warmup(compiled(bundle(AFTER)), middle)
     for body in verdicts[1:]:
         change = change_of(body, "")
@@ -448,12 +453,7 @@ PER_CHAIN = (
 
 def test_a_group_that_nothing_was_counted_in_knows_nothing_of_what_retention_took_either() -> None:
     """An agent with two chains: one was counted, the other's events were in what retention took."""
-    world = world_with()
-    reads(world, 5)
-    partition = partition_of(AGENTS["agent-1"], PARTITIONS)
-    verdicts = [b for b in bodies(world, partition) if b["kind"] == "verdict"]
-    middle = Place.genesis("i1", partition)
-    middle = middle._replace(offset=3, header=middle.header._replace(t=verdicts[0]["t"]))
+    verdicts, middle = five_reads()
     old, new = compiled(bundle(BEFORE)), compiled(bundle(PER_CHAIN))
     warmup, change = Warmup(new, middle), change_of(verdicts[1], "")
     assert change is not None
