@@ -9,6 +9,7 @@ import orjson
 from realm import PARTITIONS
 from workload import Intents, lane_of, rules_yaml, tables
 
+from harness_stream.adapters.memory.clock import ManualClock
 from harness_stream.adapters.memory.incarnation import MemoryIncarnations
 from harness_stream.adapters.memory.log import (
     MemoryBroker,
@@ -30,8 +31,7 @@ from harness_stream.wire.topics import Topics, topic_specs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness_stream.adapters.memory.clock import ManualClock
-    from harness_stream.ports import StateStore
+    from harness_stream.ports import Clock, StateStore
 
 TOPICS: Final = Topics("profile")
 STEPS_MAX: Final = 1_000_000
@@ -61,7 +61,7 @@ def rows_and_rules(broker: MemoryBroker, agents: int) -> None:
 
 
 def worker(
-    broker: MemoryBroker, clock: ManualClock, store: StateStore, name: str = "a" * 32, snapshot_ms: int = SNAPSHOT_MS
+    broker: MemoryBroker, clock: Clock, store: StateStore, name: str = "a" * 32, snapshot_ms: int = SNAPSHOT_MS
 ) -> Worker:
     """One that is alone in its group, hence takes every partition."""
     ports = Ports(
@@ -98,8 +98,8 @@ def fill(broker: MemoryBroker, agents: int, count: int) -> None:
         broker.append(TOPICS.intents, partition_of(lane, PARTITIONS), lane.encode(), value, UNSIGNED_HEADERS)
 
 
-def turn_until(worker: Worker, clock: ManualClock, done: Callable[[], bool]) -> None:
-    """Let the worker's loop turn, a millisecond of virtual time each.
+def turn_until(worker: Worker, clock: Clock, done: Callable[[], bool]) -> None:
+    """Let the worker's loop turn, a millisecond each if time is virtual.
 
     Raises:
         SystemExit: it came to no end.
@@ -108,7 +108,8 @@ def turn_until(worker: Worker, clock: ManualClock, done: Callable[[], bool]) -> 
         if done():
             return
         worker.step(0)
-        clock.advance(1)
+        if isinstance(clock, ManualClock):
+            clock.advance(1)
     raise SystemExit("the worker came to no end")
 
 

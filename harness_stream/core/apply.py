@@ -22,13 +22,15 @@ from harness_stream.core.chain import (
     open_holds,
 )
 from harness_stream.core.counting import count, homes_of, recount, warm
+from harness_stream.core.deferred import groups_of, units_in
 from harness_stream.core.delegation import note_child, note_end, note_labels
-from harness_stream.core.ids import ids_unit, lineage_of, remember
+from harness_stream.core.ids import remember
+from harness_stream.core.names import agent_unit
 from harness_stream.core.provenance import ValueMap
-from harness_stream.core.state import State, agent_unit, lane_shards, lane_unit
 
 if TYPE_CHECKING:
     from harness_stream.core.rules.windows import Windows
+    from harness_stream.core.state import State
 
 Change = Mapping[str, Any]
 
@@ -67,18 +69,7 @@ def _hold_of(body: Mapping[str, Any], digest: str) -> dict[str, Any]:
 
 def units_of(change: Change) -> tuple[str, ...]:
     """Every unit a change may touch."""
-    event, own = change.get("event"), (agent_unit(change["agent_id"]),)
-    if change["kind"] == "verdict" and event is None:  # neither evaluated nor counted, but given
-        return (ids_unit(change["intent_id"]),)
-    lane = change.get("lane") if event is None else event["lane"]
-    units = own if lane is None else (*own, lane_unit(lane), *lane_shards(lane))
-    if "intent_id" in change:
-        units = (*units, ids_unit(change["intent_id"]))
-    if change.get("root") is not None:
-        units = (*units, agent_unit(change["root"][0]))
-    if event is None or lineage_of(event) is None:
-        return units
-    return (*units, agent_unit(event["parent"]["agent_id"]))
+    return tuple(unit for group in groups_of(change) for unit in units_in(group))
 
 
 def apply(state: State, change: Change, windows: Windows) -> None:

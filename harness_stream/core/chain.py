@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness_stream.core import limits
 from harness_stream.core.model import OWN_CHAIN_PREFIX
-from harness_stream.core.state import agent_unit
+from harness_stream.core.names import agent_unit
 
 if TYPE_CHECKING:
     from harness_stream.core.state import State

@@ -22,8 +22,9 @@ from harness_stream.core.groups import (
     put_window,
     window_of,
 )
+from harness_stream.core.names import agent_unit, is_shard, lane_of_unit, lane_shard, lane_unit
 from harness_stream.core.scalars import micro_of
-from harness_stream.core.state import PARTITION_UNIT, State, agent_unit, is_shard, lane_shard, lane_unit
+from harness_stream.core.state import PARTITION_UNIT, State
 from harness_stream.core.views import views_of
 
 if TYPE_CHECKING:
@@ -103,6 +104,13 @@ def home_of(spec: window.Spec, event: Event, group: Group) -> str:
     if spec.is_agents:
         return agent_unit(event["agent_id"])
     return lane_shard(event["lane"], group) if spec.is_spread else lane_unit(event["lane"])
+
+
+def _is_kept_in(spec: window.Spec, unit: str) -> bool:
+    """Could `home_of` name this unit?"""
+    if lane_of_unit(unit) is None:
+        return spec.is_agents
+    return not spec.is_agents and spec.is_spread == is_shard(unit)
 
 
 def homes_of(event: Event, windows: Windows) -> frozenset[str]:
@@ -228,7 +236,7 @@ def warm(state: State, unit: str, windows: Windows, revision: int | None = None)
     # Nobody has acted in a new unit before; but a new shard's lane may have a past that was counted nowhere.
     new = 0 if is_shard(unit) else switch
     made_for = new if agent.windows_for is None else agent.windows_for
-    fresh = [spec for spec in windows.specs if made_for < generation(state, spec.id) <= switch]
+    fresh = [s for s in windows.specs if _is_kept_in(s, unit) and made_for < generation(state, s.id) <= switch]
     for spec in fresh:
         how = entered(state, spec.id)
         state.put(unit, ("since", spec.id, how.revision), how.since if how.warmed else how.t)

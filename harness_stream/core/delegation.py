@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from harness_stream.core import limits
 from harness_stream.core.chain import Chain, Event, chain_of, event_labels
 from harness_stream.core.ids import Lineage, lineage_of, remembered
+from harness_stream.core.names import agent_unit, lane_unit
 from harness_stream.core.reasons import Deny
-from harness_stream.core.state import agent_unit, lane_unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

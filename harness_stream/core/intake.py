@@ -36,9 +36,9 @@ from harness_stream.core.model import (
     measure_of,
     micro_of,
 )
+from harness_stream.core.names import agent_unit, lane_unit
 from harness_stream.core.provenance import found_in
 from harness_stream.core.reasons import Deny, Refuse, Reject
-from harness_stream.core.state import State, agent_unit, lane_unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from harness_stream.core.backlog import Backlog
     from harness_stream.core.rate import LaneRates
     from harness_stream.core.rules.windows import Windows
+    from harness_stream.core.state import State
 
 Answer = dict[str, Any]
 Input = Intent | Mandate | Outcome | Approval

@@ -8,48 +8,14 @@ whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from functools import lru_cache
 from itertools import chain
-from typing import Any, Final
-from zlib import crc32
+from typing import Any
 
-from harness_stream.core import limits
+from harness_stream.core.deferred import Deferred
+from harness_stream.core.names import lane_shards
 
 Key = Hashable
 Unit = dict[Key, Any]
-
-
-def agent_unit(agent_id: str) -> str:
-    """Name of the unit that holds an agent with its chains."""
-    return f"a:{agent_id}"
-
-
-def lane_unit(lane: str) -> str:
-    """Name of the unit that holds what a lane's agents share."""
-    return f"l:{lane}"
-
-
-_SHARD_PREFIX: Final = "s:"
-
-
-def lane_shard(lane: str, group: tuple[Any, ...]) -> str:
-    """Name of the unit that holds one of a lane's many groups."""
-    return _shard(lane, crc32(repr(group).encode()) % limits.LANE_SHARDS)
-
-
-@lru_cache(maxsize=4_096)  # asked with every change; beyond so many lanes in a worker it costs what it did
-def lane_shards(lane: str) -> tuple[str, ...]:
-    """Names of all of them, whether or not they exist."""
-    return tuple(_shard(lane, number) for number in range(limits.LANE_SHARDS))
-
-
-def is_shard(unit: str) -> bool:
-    """Does the unit hold nothing but many groups of a lane?"""
-    return unit.startswith(_SHARD_PREFIX)
-
-
-def _shard(lane: str, number: int) -> str:
-    return f"{_SHARD_PREFIX}{number:02d}:{lane}"
 
 
 PARTITION_UNIT = "p"
@@ -59,13 +25,15 @@ PARTITION_UNIT = "p"
 class State:
     """Units in memory. Reads see the newest layer that has the key; writes go to the newest layer.
 
-    A unit that was brought as bytes stays bytes until somebody looks into it: of a million known agents a few act.
+    A unit that was brought as bytes stays bytes until somebody looks into it: of a million known agents a few act. And
+    one that records changed since then (`deferred`) is not to be looked into before it has taken them in.
 
     Args:
         elsewhere: names of the units that are stored but not in memory; any other unit that is not here does not exist.
         decode: takes a unit's bytes apart; without it none may be brought as bytes.
 
     Attributes:
+        deferred: records that units here or elsewhere have not taken in.
         warmed: revision of a switch → unit → windows it has from there on and takes over when it is next touched.
         hot_bytes: of the units in memory, as `weigh` was told.
     """
@@ -77,14 +45,15 @@ class State:
         self._layers: list[dict[str, Unit]] = []
         self._elsewhere = set(elsewhere)
         self._touched = set[str]()
+        self.deferred = Deferred()
         self.warmed: dict[int, dict[str, Unit]] = {}
         self.hot_bytes = 0
         self._sizes: dict[str, int] = {}
 
     @property
     def complete(self) -> bool:
-        """Does memory hold every unit there is?"""
-        return not self._elsewhere
+        """Does memory hold every unit there is, as it is confirmed?"""
+        return not self._elsewhere and not self.deferred
 
     def get(self, unit: str, key: Key, default: Any = None) -> Any:
         """The newest value of `key` in `unit`."""
@@ -110,8 +79,12 @@ class State:
         return touched
 
     def has(self, unit: str) -> bool:
-        """Is the unit in memory (or known not to exist anywhere else)?"""
-        return unit not in self._elsewhere
+        """May the unit be looked into: is it in memory (or known not to exist anywhere else), and whole?"""
+        return unit not in self._elsewhere and unit not in self.deferred
+
+    def is_elsewhere(self, unit: str) -> bool:
+        """Is the unit stored and not in memory?"""
+        return unit in self._elsewhere
 
     def stored_shards(self, lane: str) -> list[str]:
         """A lane's shards that are stored and not in memory."""

@@ -21,7 +21,7 @@ from harness_stream.core.provenance import ValueMap
 from harness_stream.core.state import PARTITION_UNIT, Key, State, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness_stream.core.rules.windows import Windows
 
@@ -189,6 +189,17 @@ def replay_unit(
                 apply(scratch, change, windows)
             as_of = offset
     return dict(scratch.confirmed(name))
+
+
+def stands_at(base: bytes | None, deltas: Sequence[bytes]) -> int:
+    """Decision-log offset up to which a stored unit holds every change, −1 if that is not said.
+
+    Raises:
+        ValueError: the bytes are none of ours.
+    """
+    stands = as_of(base or b"")
+    newest = orjson.loads(deltas[-1])[0] if deltas else -1
+    return max(newest, -1 if stands is None else stands)
 
 
 def _kind(key: Key) -> str:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from harness_stream.core.chain import Chain, chain_of
 from harness_stream.core.delegation import labels_of
 from harness_stream.core.ids import lineage_of
+from harness_stream.core.names import agent_unit
 from harness_stream.core.provenance import Origin, ValueMap, links_of, origin_of
-from harness_stream.core.state import agent_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -14,8 +14,9 @@ from harness_stream.core.chain import AGENT_KEY, Agent, Chain
 from harness_stream.core.fold import Place
 from harness_stream.core.groups import generation
 from harness_stream.core.model import measure_of
+from harness_stream.core.names import agent_unit
 from harness_stream.core.rules.language import COUNTING
-from harness_stream.core.state import PARTITION_UNIT, State, agent_unit
+from harness_stream.core.state import PARTITION_UNIT, State
 from harness_stream.core.units import replay_unit
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.mover import FILLING

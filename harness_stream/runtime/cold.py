@@ -14,7 +14,7 @@ from harness_stream.core.apply import change_of, units_of
 from harness_stream.core.counting import WARMUPS_KEY
 from harness_stream.core.fold import Place
 from harness_stream.core.state import PARTITION_UNIT
-from harness_stream.core.units import as_of, decode_unit, encode_change, is_of_another_version, replay_unit
+from harness_stream.core.units import as_of, decode_unit, encode_change, is_of_another_version, replay_unit, stands_at
 from harness_stream.runtime.history import Readback, Tail
 from harness_stream.runtime.snapshots import PLACE_KEY, key_of
 from harness_stream.wire.decisions import read_body
@@ -185,7 +185,7 @@ class Cold:
     def _bring(self, state: State, unit: str, read: _Found, windows: Windows | None) -> bool:
         """False if what was read is no snapshot; what is not wanted any more is no failure."""
         # What came back with the store meanwhile, was changed and left again has a newer snapshot.
-        same = not state.has(unit) and self._snapshots.offsets.get(unit) == read.offset
+        same = state.is_elsewhere(unit) and self._snapshots.offsets.get(unit) == read.offset
         return windows is None or not same or _install(state, unit, read, windows)
 
     def _read(self, units: Iterable[str]) -> Generator[tuple[str, _Found] | None, None, None]:
@@ -245,9 +245,12 @@ def _install(state: State, unit: str, read: _Found, windows: Windows) -> bool:
     """False if what was read is no snapshot."""
     try:
         values = replay_unit(unit, read.base, read.deltas, state.confirmed(PARTITION_UNIT), windows)
+        stands = stands_at(read.base, read.deltas)
     except ValueError:
         return False
     state.install(unit, values, read.size)
+    if unit in state.deferred:
+        state.deferred.ahead[unit] = stands
     return True
 
 

@@ -108,7 +108,15 @@ class Deciding:
         self._counting: Generator[None, None, None] | None = None
         cold, clock = loader.cold(snapshots), ports.clock
         self._fetching = Fetching(
-            loader, cold, folded.state, self._windows_confirmed, clock, ports.metrics, self.fail, mover.reached
+            loader,
+            cold,
+            folded.state,
+            self._windows_confirmed,
+            clock,
+            ports.metrics,
+            self.fail,
+            mover.reached,
+            self._took_in,
         )
         self._background: deque[Generator[None, None, None]] = deque([cold.scan(folded.state.all_units)])
         self._rates, self._backlog = LaneRates(realm.lane_rate), Backlog()
@@ -126,7 +134,8 @@ class Deciding:
     @property
     def finished(self) -> bool:
         """After `release`: the final checkpoint is in the log, and the store holds everything."""
-        return self._final_sent and not len(self._outbox) and not self._mover.behind
+        behind = self._mover.behind and not self._state.deferred  # what waits, a successor reads from the log
+        return self._final_sent and not len(self._outbox) and not behind
 
     @property
     def checkpoint_age_ms(self) -> int:
@@ -185,8 +194,7 @@ class Deciding:
             self._work()
         except BufferError:
             self.fail(Signal.FAULT, "local queue full")
-        if not self._mover.flush(self._folded.place, self._state, self._ports.clock.elapsed_ms()):
-            self.fail(Signal.STATE_GONE, "the store lost state that is not in memory")
+        self._follow_up()
         self._fetching.step()
         self._run_background()
         self._inbox.refill()
@@ -201,10 +209,25 @@ class Deciding:
             self._pass_over_lost()
             self._decide()
         self._checkpoint_if_due()
-        self._snapshots.step(self._ports.clock.elapsed_ms(), self._folded.place, self._state, self._fetching.all_there)
-        confirmed = self._windows_confirmed()
+        if not self._state.deferred:
+            self._write_behind()
+
+    def _write_behind(self) -> None:
+        now_ms, confirmed = self._ports.clock.elapsed_ms(), self._windows_confirmed()
+        self._snapshots.step(now_ms, self._folded.place, self._state, self._fetching.all_there)
         if confirmed is not None:
             self._takeover.step(confirmed, self._fetching.all_there)
+
+    def _follow_up(self) -> None:
+        """The store, once every unit has taken in what the log told of it: its head speaks for all of them."""
+        if self._state.deferred:
+            self._fetching.catch_up()
+        elif not self._mover.flush(self._folded.place, self._state, self._ports.clock.elapsed_ms()):
+            self.fail(Signal.STATE_GONE, "the store lost state that is not in memory")
+
+    def _took_in(self, units: frozenset[str]) -> None:
+        self._mover.changed(units, ())
+        self._snapshots.changed(units)
 
     def _run_background(self) -> None:
         if self._background and next(self._background[0], _ENDED) is _ENDED:
@@ -345,7 +368,9 @@ class Deciding:
             return
         if self._warming is None or self._warming.revision != active[1]:
             self._warming = self._warm(new, active[1])
-        if self._warming.ready and self._state.in_flight < limits.IN_FLIGHT_BATCHES_MAX:
+        # What units still have to take in was decided by the set in force.
+        free = not self._state.deferred and self._state.in_flight < limits.IN_FLIGHT_BATCHES_MAX
+        if self._warming.ready and free:
             self._switch(active, new, self._warming.warmup)
             self._warming = None
 
@@ -461,7 +486,8 @@ class Deciding:
             if len(self._state) <= self._realm.hot_units_max and self._state.hot_bytes <= self._realm.hot_bytes_max:
                 return
             clean = self._mover.is_clean(unit) and self._snapshots.is_clean(unit)
-            if unit != PARTITION_UNIT and clean and unit not in awaited and not self._state.is_open(unit):
+            idle = unit not in awaited and self._state.has(unit) and not self._state.is_open(unit)
+            if unit != PARTITION_UNIT and clean and idle:
                 self._state.evict(unit)
 
 

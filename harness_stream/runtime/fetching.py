@@ -1,20 +1,24 @@
 """Brings cold units into memory: from the store, and from their snapshots while it does not answer (PROTOCOL §6).
 
+Whoever is asked for also takes in what the log told of it before anybody looked (`core.deferred`).
 Rule of this file: nothing here waits. The store is asked once a turn, and bounded; snapshots are read a step a turn.
 What cannot be had says so, so that nobody waits for it behind others.
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from harness_stream.core import limits
+from harness_stream.core.deferred import group_of, units_in
 from harness_stream.core.partition import Signal
 from harness_stream.errors import StateUnavailable
-from harness_stream.runtime.loading import CannotLoadError
+from harness_stream.runtime.history import STEP_MS_MAX
+from harness_stream.runtime.taking import CannotLoadError, take_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.state import State
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
 
 # What snapshots did not bring is not looked for again before all who asked for it have given up.
 FAILED_MS: Final = limits.DEADLINE_MS_DEFAULT
+# For units that somebody waits for, a step as when loading; for others so little that 64 partitions decide in between.
+TAKE_IN_MS_MAX: Final = STEP_MS_MAX
+CATCH_UP_MS_MAX: Final = 2
 
 
 class Fetching:
@@ -39,6 +46,7 @@ class Fetching:
         metrics: where failures count.
         fail: told when the store lost what memory does not hold.
         reached: does a store that stands there hold all that was left in it?
+        took_in: told which units have taken in what had changed them.
     """
 
     def __init__(
@@ -51,9 +59,11 @@ class Fetching:
         metrics: Metrics,
         fail: Callable[[Signal, str], None],
         reached: Callable[[StoredHead | None], bool],
+        took_in: Callable[[frozenset[str]], None],
     ) -> None:
         self._loader, self._cold, self._state, self._windows = loader, cold, state, windows
         self._clock, self._metrics, self._fail, self._reached = clock, metrics, fail, reached
+        self._took_in = took_in
         self._left_ms: int | None = None  # since when the store does not answer
         self._reading: Generator[None, None, frozenset[str]] | None = None
         self._wanted: Sequence[str] = ()
@@ -62,19 +72,30 @@ class Fetching:
 
     def all_there(self, units: Sequence[str]) -> bool:
         """Ask the store for what is missing of `units`; are all in memory now?"""
-        return self._ask(units) and not self._missing(units)
+        answered = self._ask(self._elsewhere(units))
+        self._take_in(units, TAKE_IN_MS_MAX)
+        return answered and all(self._state.has(unit) for unit in units)
 
     def bring(self, units: Sequence[str]) -> bool:
         """As `all_there`, and without the store begin to read their snapshots."""
-        if not self._ask(units):
-            self._read(self._missing(units))
-        return not self._missing(units)
+        if not self._ask(self._elsewhere(units)):
+            self._read(self._elsewhere(units))
+        self._take_in(units, TAKE_IN_MS_MAX)
+        return all(self._state.has(unit) for unit in units)
 
     def may_come(self, units: Sequence[str]) -> bool:
         """Is it worth waiting for units that are not in memory?"""
         if self._left_ms is None or self._clock.elapsed_ms() - self._left_ms <= limits.STORE_PATIENCE_MS:
             return True
-        return all(self._readable(unit) for unit in self._missing(units))
+        return all(self._readable(unit) for unit in self._elsewhere(units))
+
+    def catch_up(self) -> None:
+        """Some of those that nobody asks for take in a little: the store goes on once all have."""
+        groups = list(islice(self._state.deferred.groups(), limits.COLD_FETCH_UNITS_MAX))
+        elsewhere = self._elsewhere(groups)
+        if self._left_ms is None and not self._ask(elsewhere):
+            self._read(elsewhere)
+        self._take_in(groups, CATCH_UP_MS_MAX)
 
     def step(self) -> None:
         """One step of reading snapshots."""
@@ -88,7 +109,7 @@ class Fetching:
             self._failed.update(dict.fromkeys(end.value, now_ms))
             return
         if now_ms - self._began_ms > limits.STORE_PATIENCE_MS:
-            missing = self._missing(self._wanted)
+            missing = self._elsewhere(self._wanted)
             if len(missing) == len(self._wanted):  # else the next try goes on with what is left
                 self._failed.update(dict.fromkeys(missing, now_ms))
             self.close()
@@ -99,16 +120,38 @@ class Fetching:
             self._reading.close()
             self._reading = None
 
-    def _missing(self, units: Sequence[str]) -> list[str]:
-        return [unit for unit in dict.fromkeys(units) if not self._state.has(unit)]
+    def _elsewhere(self, units: Iterable[str]) -> list[str]:
+        """Those that are stored only, and with them whoever must be there before one of them takes something in."""
+        deferred = self._state.deferred
+        named = (other for unit in units for other in (units_in(group_of(unit)) if unit in deferred else (unit,)))
+        return [unit for unit in dict.fromkeys(named) if self._state.is_elsewhere(unit)]
 
-    def _ask(self, units: Sequence[str]) -> bool:
+    def _take_in(self, units: Iterable[str], ms_max: int) -> None:
+        """Within `ms_max`, those that are in memory."""
+        windows, end_ms = self._windows(), self._clock.elapsed_ms() + ms_max
+        if windows is None or not self._state.deferred:
+            return
+        for group in [g for g in dict.fromkeys(map(group_of, units)) if g in self._state.deferred]:
+            if not self._elsewhere([group]):
+                self._take_in_group(group, windows, end_ms)
+            if self._clock.elapsed_ms() >= end_ms:
+                return
+
+    def _take_in_group(self, group: str, windows: Windows, end_ms: int) -> None:
+        try:
+            touched = take_in(self._state, group, windows, lambda: self._clock.elapsed_ms() >= end_ms)
+        except CannotLoadError as error:
+            self._fail(error.signal, error.why)
+        else:
+            self._took_in(touched)
+
+    def _ask(self, elsewhere: Sequence[str]) -> bool:
         """One bounded call; False if the store does not answer."""
-        missing, windows = self._missing(units), self._windows()
-        if not missing or windows is None:
+        windows = self._windows()
+        if not elsewhere or windows is None:
             return True
         try:
-            self._loader.fetch(self._state, missing, windows, self._judge)
+            self._loader.fetch(self._state, elsewhere, windows, self._judge)
         except StateUnavailable:
             self._metrics.count("harness_state_failures_total", call="load")
             self._left_ms = self._clock.elapsed_ms() if self._left_ms is None else self._left_ms

@@ -13,7 +13,7 @@ from harness_stream.core.chain import chain_of, event_labels
 from harness_stream.core.ids import lineage_of
 from harness_stream.core.intake import inputs_of
 from harness_stream.core.model import Intent
-from harness_stream.core.state import State, agent_unit, lane_unit
+from harness_stream.core.names import agent_unit, lane_unit
 from harness_stream.core.variables import variables_of
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.chain_view import state_of, stored_units
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from harness_stream.core.fold import Place
     from harness_stream.core.holds import Hold
     from harness_stream.core.rules.windows import Windows
+    from harness_stream.core.state import State
     from harness_stream.ports import StateStore
 
 

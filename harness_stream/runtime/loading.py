@@ -10,28 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
-from pydantic import ValidationError
 
 from harness_stream.core import counting, limits
-from harness_stream.core.apply import apply, change_of, units_of
+from harness_stream.core.deferred import Told, groups_of, units_in
 from harness_stream.core.fold import Place, whole
 from harness_stream.core.groups import generation
 from harness_stream.core.partition import Signal
-from harness_stream.core.records import RECORDS
-from harness_stream.core.refusals import refusals
 from harness_stream.core.state import PARTITION_UNIT, State, Unit
-from harness_stream.core.units import decode_parts, replay_unit
+from harness_stream.core.units import decode_parts, replay_unit, stands_at
 from harness_stream.core.warming import Warmup
 from harness_stream.errors import StateUnavailable
-from harness_stream.runtime.cold import Cold, units_named
+from harness_stream.runtime.cold import Cold
 from harness_stream.runtime.history import STEP_MS_MAX, History, Tail, checkpoint_in
 from harness_stream.runtime.mover import FILLING
 from harness_stream.runtime.progress import Progress
 from harness_stream.runtime.snapshots import PLACE_KEY, Gathered, Snapshot
+from harness_stream.runtime.taking import UNREADABLE, CannotLoadError, take_in, unreadable
 from harness_stream.wire.cloudevents import HS_ALG
 from harness_stream.wire.decisions import read_body
 
@@ -45,22 +44,13 @@ if TYPE_CHECKING:
     from harness_stream.runtime.realm import Ports, Realm
     from harness_stream.runtime.snapshots import Snapshots
 
-# Records taken apart at once, about 2 MB: whoever takes apart all that was read waits for memory, not for the work.
-TAKEN_APART_MAX: Final = 256
+# What units may wait for, in shares of what they themselves may have where they are stored: together 0.4 GiB a worker.
+DEFERRED_SHARE: Final = 2
 
 T = TypeVar("T")
 Body = Mapping[str, Any]
 
-_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 _NO_BUNDLE = "a bundle that the log names is not in the rules topic"
-
-
-class CannotLoadError(Exception):
-    """Loading ends with this signal; `why` is for people."""
-
-    def __init__(self, signal: Signal, why: str) -> None:
-        super().__init__(why)
-        self.signal, self.why = signal, why
 
 
 @dataclass(slots=True)
@@ -75,13 +65,13 @@ class Folded:
         void: records that did not count.
         read: offset of the furthest record read.
         last: body of the newest record read, to tell a clean stop from a crash.
-        ahead: as of which record a snapshot unit already stands.
         checkpoint: newest checkpoint known.
         touched: units that folding changed.
         warmups: revision → what the switch to it, which comes next, was warmed with.
         strangers: records read that say who vouches for them, and whom nobody here believes.
         believed: a record was read that is authentic.
         store_moved: what it means if the store turns out to stand elsewhere: load again, or somebody else owns this.
+        deferred_bytes_max: of records that units may take in later.
     """
 
     place: Place
@@ -91,68 +81,56 @@ class Folded:
     void: int = 0
     read: int = -1
     last: Body | None = None
-    ahead: dict[str, int] | None = None
     checkpoint: Body | None = None
     touched: set[str] = field(default_factory=set)
     warmups: dict[int, Warmup] = field(default_factory=dict)
     strangers: int = 0
     believed: bool = False
     store_moved: Signal = Signal.FAULT
+    deferred_bytes_max: int = 0
 
     def met(self, record: LogRecord, *, authentic: bool) -> None:
         """A record was read, whatever becomes of it."""
         self.believed |= authentic
         self.strangers += not authentic and any(name == HS_ALG for name, _ in record.headers)
 
-    def take(self, offset: int, body: Body, digest: str, rules: RulesView) -> None:
-        """Fold one record; units it touches must be in memory, its bundle loaded."""
-        self.last = body
-        if body["kind"] in {"claim", "resume"}:
+    def take(self, record: LogRecord, body: Body, digest: str, rules: RulesView) -> None:
+        """Fold one record; its bundle is loaded, and before a switch no unit waits for anything."""
+        self.last, kind, offset = body, body["kind"], record.offset
+        if kind in _NEW_EPOCH:
             self.epoch_seen = max(self.epoch_seen, whole(body.get("epoch")) or 0)
         place = self.place.after(offset, body, digest)
         # What follows the last effective record is read again by the next fold.
         again, self.read = offset <= self.read, max(offset, self.read)
         if place is None:
-            self.void += not again and body["kind"] != "checkpoint"
+            self.void += not again and kind != "checkpoint"
             return
         before, self.place = self.place, place
-        self._apply(offset, body, digest, before, rules)
+        if kind == "switch":
+            self._switch(body, before, rules)
+        elif kind == "verdict" or (kind == "ack" and body.get("change") is not None):
+            _windows(rules, place)
+            self._defer(offset, record.value or b"", body, digest)
 
-    def _apply(self, offset: int, body: Body, digest: str, before: Place, rules: RulesView) -> None:
-        if body["kind"] == "switch":
-            old = None if before.header.rules is None else rules.windows(before.header.rules[0])
-            new, revision = _windows(rules, self.place), body["rules"]["revision"]
-            counting.switched(self.state, old, new, self.place.header.t, revision, self.warmups.pop(revision, None))
-            self.touched.add(PARTITION_UNIT)
-            return
-        if body["kind"] not in {"verdict", "ack"}:
-            return
-        try:
-            RECORDS[body["kind"]].model_validate(body)
-        except ValidationError as error:
-            why = f"the effective record at {offset} breaks its schema: {refusals(error)[0]}"
-            raise CannotLoadError(Signal.UNEXTENDABLE, why) from None
-        try:
-            self._change(offset, body, digest, _windows(rules, self.place))
-        except _UNREADABLE as error:  # free parts that no schema checks, of a version that writes others
-            why = f"what the effective record at {offset} changes cannot be read: {type(error).__name__}: {error}"
-            raise CannotLoadError(Signal.UNEXTENDABLE, why) from None
+    def _switch(self, body: Body, before: Place, rules: RulesView) -> None:
+        old = None if before.header.rules is None else rules.windows(before.header.rules[0])
+        new, revision = _windows(rules, self.place), body["rules"]["revision"]
+        counting.switched(self.state, old, new, self.place.header.t, revision, self.warmups.pop(revision, None))
+        self.touched.add(PARTITION_UNIT)
 
-    def _change(self, offset: int, body: Body, digest: str, windows: Windows) -> None:
-        change = change_of(body, digest)
-        if change is None:
-            return
-        kept: dict[str, Unit] = {}
-        if self.ahead:
-            units = units_of(change)
-            kept = {unit: dict(self.state.confirmed(unit)) for unit in units if self.ahead.get(unit, -1) >= offset}
-            if len(kept) == len(units):
-                return
-        self.state.touched()
-        apply(self.state, change, windows)
-        self.touched.update(self.state.touched())
-        for unit, values in kept.items():
-            self.state.install(unit, values)
+    def _defer(self, offset: int, value: bytes, body: Body, digest: str) -> None:
+        try:
+            groups = groups_of(body if body["kind"] == "verdict" else {**body["change"], **_of_ack(body)})
+        except UNREADABLE as error:
+            raise unreadable(offset, error) from None
+        self.state.deferred.add(Told(offset, value, digest, groups))
+
+
+_NEW_EPOCH: Final = frozenset({"claim", "resume"})
+
+
+def _of_ack(body: Body) -> Body:
+    return {"kind": "ack", "agent_id": body["agent_id"]}
 
 
 def _windows(rules: RulesView, place: Place) -> Windows:
@@ -203,8 +181,12 @@ class Loader:
         self._reading, self._rules, self._tail = reading, rules, tail
         self.history = History(partition, realm, ports, reading, tail)
 
-    def load(self, *, trust_store: bool) -> Generator[None, None, Folded]:
+    def load(self, *, trust_store: bool, patient: bool) -> Generator[None, None, Folded]:
         """The fold at the log's end.
+
+        Args:
+            trust_store: may it begin from the store?
+            patient: may units take in later what changed them?
 
         Raises:
             CannotLoadError: UNEXTENDABLE if the log contradicts a checkpoint or history is gone; FAULT to try again.
@@ -219,6 +201,7 @@ class Loader:
             raise CannotLoadError(Signal.UNEXTENDABLE, why)
         folded = yield from self._start(checkpoint, ends, trust_store=trust_store)
         folded.checkpoint = checkpoint
+        folded.deferred_bytes_max = DEFERRED_SHARE * self._realm.hot_bytes_max if patient else 0
         yield from self._count_open_warmups(folded)
         try:
             yield from self._fold_to(folded, ends.low, ends.end, checkpoint)
@@ -263,7 +246,7 @@ class Loader:
     def fetch(
         self, state: State, units: Iterable[str], windows: Windows, judge: Callable[[StoredHead | None], None]
     ) -> None:
-        """One bounded fetch: the first of `units` that are not in memory, and as many more as a call brings.
+        """One bounded fetch: the first of `units` that are stored and not in memory, and as many more as a call brings.
 
         Args:
             state: takes them.
@@ -276,7 +259,7 @@ class Loader:
             StateUnavailable: the store does not answer.
             CannotLoadError: STATE_GONE if the store lost one of them, or holds what is none; what `judge` raises.
         """
-        missing = list(islice((u for u in dict.fromkeys(units) if not state.has(u)), limits.COLD_FETCH_UNITS_MAX))
+        missing = list(islice((u for u in dict.fromkeys(units) if state.is_elsewhere(u)), limits.COLD_FETCH_UNITS_MAX))
         partition = state.confirmed(PARTITION_UNIT)
         found = self._ports.store.load(self._partition, missing)
         judge(self._ports.store.head(self._partition))
@@ -285,9 +268,12 @@ class Loader:
                 raise CannotLoadError(Signal.STATE_GONE, f"the store lost a unit: {name}")
             try:
                 values = replay_unit(name, unit.base, unit.deltas, partition, windows)
+                stands = stands_at(unit.base, unit.deltas)
             except ValueError as error:
                 raise CannotLoadError(Signal.STATE_GONE, f"the store holds no unit: {name}, {error}") from None
             state.install(name, values, unit.size)
+            if name in state.deferred:
+                state.deferred.ahead[name] = stands
 
     def _fetch_all(
         self, state: State, units: Sequence[str], windows: Windows, stored: int | None, moved: Signal
@@ -298,7 +284,7 @@ class Loader:
             if at is None or at.verdict_offset != stored:
                 raise CannotLoadError(moved, "another worker moved the store meanwhile")
 
-        while not all(state.has(unit) for unit in units):
+        while any(state.is_elsewhere(unit) for unit in units):
             yield from self._answered(lambda: self.fetch(state, units, windows, judge))
             yield
 
@@ -411,8 +397,9 @@ class Loader:
         if gathered.broken:
             why = f"a snapshot cannot be read: {min(gathered.broken)}"
             raise CannotLoadError(Signal.UNEXTENDABLE, why)
-        ahead = {name: unit.as_of for name, unit in units.items() if unit.as_of > seal.as_of}
-        return Folded(place, _state_of(values, units), epoch_seen=place.header.epoch, ahead=ahead)
+        state = _state_of(values, units)
+        state.deferred.ahead = {name: unit.as_of for name, unit in units.items() if unit.as_of > seal.as_of}
+        return Folded(place, state, epoch_seen=place.header.epoch)
 
     def _snapshots(self) -> Generator[None, None, Gathered]:
         topic, tail, gathered = self._realm.topics.chains, Tail(), Gathered(self._realm.incarnation)
@@ -453,42 +440,60 @@ class Loader:
         while not done:
             done = self._reading.position(verdicts, self._partition) >= end
             drained = self._tail.drain()
-            for first in range(0, len(drained), TAKEN_APART_MAX):
-                part = drained[first : first + TAKEN_APART_MAX]
-                warmed_at = yield from self._fold_some(folded, part, expected, progress)
-                if warmed_at is not None:  # the stretch it was counted from was read in between
-                    self._reading.follow(verdicts, self._partition, warmed_at + 1, self._tail)
-                    done = False
-                    break
+            warmed_at = yield from self._fold_some(folded, drained, expected)
+            if warmed_at is not None:  # the stretch it was counted from was read in between
+                self._reading.follow(verdicts, self._partition, warmed_at + 1, self._tail)
+                done = False
+            progress.at(folded.read + 1)
             if not done:
                 yield
         self._compare(folded, end, "", expected)
 
     def _fold_some(
-        self, folded: Folded, part: Sequence[LogRecord], expected: dict[int, set[str]], progress: Progress
+        self, folded: Folded, drained: Sequence[LogRecord], expected: dict[int, set[str]]
     ) -> Generator[None, None, int | None]:
         """Fold these, or up to one whose switch was warmed: its offset."""
-        records = [(r, *read_body(r.value)) for r in part]
-        yield from self._prefetch(folded, [body for r, body, _ in records if r.offset > folded.place.offset])
-        clock = self._ports.clock
+        clock, authentic_by = self._ports.clock, self._ports.verifier.decision_authentic
         started_ms = clock.elapsed_ms()
-        for record, body, digest in records:
+        for record in drained:
             if clock.elapsed_ms() - started_ms > STEP_MS_MAX:
                 yield
                 started_ms = clock.elapsed_ms()
-            self._compare(folded, record.offset, digest, expected)
-            authentic = self._ports.verifier.decision_authentic(record)
+            body, digest = read_body(record.value)
+            if expected:
+                self._compare(folded, record.offset, digest, expected)
+            authentic = authentic_by(record)
             folded.met(record, authentic=authentic)
             if record.offset <= folded.place.offset or not authentic:
                 continue
-            warmed = body.get("warmed") and folded.place.after(record.offset, body, digest) is not None
-            if warmed:
+            switches = body["kind"] == "switch" and folded.place.after(record.offset, body, digest) is not None
+            if switches or folded.state.deferred.size > folded.deferred_bytes_max:
+                yield from self._take_in_all(folded)
+            if switches and body.get("warmed"):
                 yield from self._count_warmup(folded, record.offset, body)
-            folded.take(record.offset, body, digest, self._rules)
-            progress.at(record.offset + 1)
-            if warmed:
+                folded.take(record, body, digest, self._rules)
                 return record.offset
+            folded.take(record, body, digest, self._rules)
+        if folded.state.deferred.size > folded.deferred_bytes_max:
+            yield from self._take_in_all(folded)
         return None
+
+    def _take_in_all(self, folded: Folded) -> Generator[None, None, None]:
+        """No unit waits any longer: their rules are about to change, or it was too much."""
+        state, end_ms = folded.state, self._ports.clock.elapsed_ms() + STEP_MS_MAX
+        while groups := list(islice(state.deferred.groups(), limits.COLD_FETCH_UNITS_MAX)):
+            windows = _windows(self._rules, folded.place)
+            units = [unit for group in groups for unit in units_in(group) if state.is_elsewhere(unit)]
+            yield from self._fetch_all(state, units, windows, folded.stored, folded.store_moved)
+            for group in groups:
+                while group in state.deferred:
+                    folded.touched |= take_in(state, group, windows, partial(self._is_past, end_ms))
+                    if self._is_past(end_ms):
+                        yield
+                        end_ms = self._ports.clock.elapsed_ms() + STEP_MS_MAX
+
+    def _is_past(self, end_ms: int) -> bool:
+        return self._ports.clock.elapsed_ms() >= end_ms
 
     def _count_open_warmups(self, folded: Folded) -> Generator[None, None, None]:
         """Units in the store may still have to take over what switches before it warmed."""
@@ -527,16 +532,6 @@ class Loader:
         checkpoint = folded.checkpoint is not None and folded.checkpoint["verdict_offset"] == offset
         named = "the checkpoint names" if checkpoint else "the snapshots stand on"
         raise CannotLoadError(Signal.UNEXTENDABLE, f"the record at {offset} is not the one {named}")
-
-    def _prefetch(self, folded: Folded, bodies: Sequence[Body]) -> Generator[None, None, None]:
-        """Units of a run of records, fetched together."""
-        if folded.state.complete:
-            return
-        units = [unit for body in bodies for unit in units_named(body) if not folded.state.has(unit)]
-        if not units:
-            return
-        windows = _windows(self._rules, folded.place)
-        yield from self._fetch_all(folded.state, units, windows, folded.stored, folded.store_moved)
 
 
 def _require_own_kind(folded: Folded) -> None:

@@ -19,11 +19,12 @@ from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.deciding import Deciding
 from harness_stream.runtime.history import Readback, Tail
 from harness_stream.runtime.input_log import InputBounds, Shortage, too_short
-from harness_stream.runtime.loading import CannotLoadError, Folded, Loader
+from harness_stream.runtime.loading import Folded, Loader
 from harness_stream.runtime.mover import Mover
 from harness_stream.runtime.outbox import Outbox
 from harness_stream.runtime.readiness import CERTIFY, RECREATED
 from harness_stream.runtime.snapshots import Snapshots
+from harness_stream.runtime.taking import CannotLoadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
@@ -93,6 +94,7 @@ class Owner:
         self._claim_again_ms = 0  # by the clock for durations
         self._after = "crash"  # what a claim says came before; genesis and a clean stop's last word change it
         self._trust_store = True
+        self._patient = True  # a record that cannot be read is to be found while loading, once it halted us
         self._input_ends: Ends | None = None
         self._shortage, self._cut = Shortage(ports.clock), Shortage(ports.clock)
         self._known_end = 0  # of the decision log
@@ -105,7 +107,7 @@ class Owner:
     @property
     def busy(self) -> bool:
         """Is there something to do without new input?"""
-        return self._deciding is None or len(self._outbox) > 0
+        return self._deciding is None or len(self._outbox) > 0 or bool(self.state.deferred)
 
     @property
     def ready_to_decide(self) -> bool:
@@ -249,6 +251,7 @@ class Owner:
         self._show_phase()
         if signal in {Signal.STATE_GONE, Signal.RETRY}:
             self._trust_store = signal is Signal.RETRY
+        self._patient = self._patient and signal is not Signal.UNEXTENDABLE
         if self._deciding is not None:
             self._stop_deciding(why)
         if self._task is not None:
@@ -310,7 +313,7 @@ class Owner:
             self.why = "tables are not read yet"
             yield
         self._folded = self._nothing()
-        self._folded = yield from self._loader.load(trust_store=self._trust_store)
+        self._folded = yield from self._loader.load(trust_store=self._trust_store, patient=self._patient)
         self._trust_store = True
         yield from self._input_reaches(self.place.header.next_input)
         if self._after == "crash" and self._stopped_cleanly():

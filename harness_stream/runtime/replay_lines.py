@@ -21,9 +21,9 @@ from harness_stream.core.canonical import arguments_digest
 from harness_stream.core.ids import memory_of
 from harness_stream.core.instant import instant_ms
 from harness_stream.core.model import TABLES, IdentityRow, Intent
+from harness_stream.core.names import agent_unit
 from harness_stream.core.reasons import Garbage
 from harness_stream.core.rules.mistakes import did_you_mean
-from harness_stream.core.state import State, agent_unit
 from harness_stream.errors import GarbageRecord
 from harness_stream.wire.codec import decode_input, decode_row, encode
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from harness_stream.core.intake import Input
     from harness_stream.core.join import Tables
+    from harness_stream.core.state import State
     from harness_stream.core.tables import Row
 
 TABLE: Final = "table"

@@ -18,10 +18,11 @@ from harness_stream.core import delegation
 from harness_stream.core.ids import memory_of
 from harness_stream.core.intake import Answer, Input, Intake, inputs_of, not_admitted_by
 from harness_stream.core.model import Approval, Intent, Outcome
+from harness_stream.core.names import agent_unit
 from harness_stream.core.reasons import Deny, Refuse
 from harness_stream.core.records import RECORDS
 from harness_stream.core.refusals import refusals
-from harness_stream.core.state import State, agent_unit
+from harness_stream.core.state import State
 from harness_stream.errors import ConfigError, GarbageRecord, ProtocolError
 from harness_stream.runtime.batch import Handling, Taken
 from harness_stream.runtime.replay import REVISION, World

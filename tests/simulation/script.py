@@ -15,7 +15,7 @@ import orjson
 
 from harness_stream.core import limits
 from harness_stream.core.rate import Rate
-from harness_stream.runtime import history, takeover, warming
+from harness_stream.runtime import fetching, history, loading, takeover, warming
 from harness_stream.runtime.realm import LANE_RATE_DEFAULT
 from tests.simulation.faults import FAULTS
 from tests.simulation.world import NEW_RULES, PARTITIONS, RULES, SLOW_TURN_MS, TOPICS, TURN_MS, World
@@ -161,12 +161,20 @@ def played(world: World, steps: Sequence[Step]) -> World:
 
 @contextmanager
 def short_histories(seed: int) -> Iterator[None]:
-    """Some runs count new windows from the middle of the log in small pieces; some have room for little."""
+    """Some runs count new windows from the middle of the log in small pieces; some have room for little.
+
+    And in some a unit takes in one record a turn, or every record at once.
+    """
     with ExitStack() as stack:
         if _is_cramped(seed):
             stack.enter_context(mock.patch.object(limits, "GROUPS_PER_UNIT_MAX", 2))
         if seed % 3 == 1:
             stack.enter_context(mock.patch.object(limits, "PART_BYTES_MAX", 2_000))
+        if seed % 5 in {1, 3}:
+            stack.enter_context(mock.patch.object(fetching, "TAKE_IN_MS_MAX", 0))
+            stack.enter_context(mock.patch.object(fetching, "CATCH_UP_MS_MAX", 0))
+        if seed % 5 == 4:
+            stack.enter_context(mock.patch.object(loading, "DEFERRED_SHARE", 0))
         if seed % 4 == 3:
             stack.enter_context(mock.patch.object(warming, "CHECKPOINT_GAP_MS", -8_000))
             stack.enter_context(mock.patch.object(history, "SEARCH_RECORDS", 8))

@@ -492,10 +492,14 @@ def test_a_record_whose_free_parts_are_of_another_version_halts_its_partition_an
     def of_another_version(*change):
         raise KeyError("chains")
 
-    monkeypatch.setattr("harness_stream.runtime.loading.apply", of_another_version)
+    monkeypatch.setattr("harness_stream.runtime.taking.apply", of_another_version)
     found = restarted(world)
     assert found.phase is Phase.HALTED
     assert "cannot be read: KeyError: 'chains'" in found.why
+    claimed = claims(world)
+    turns(world, 20_000)
+    assert owner(world).phase is not Phase.DECIDING
+    assert claims(world) == claimed, "it is found while loading now, before any claim"
 
 
 def test_input_that_is_lost_before_the_first_rules_waits_for_them():

@@ -15,7 +15,8 @@ from harness_stream.core.counting import WARMUPS_KEY, switched, warm
 from harness_stream.core.fold import Place
 from harness_stream.core.groups import Kept, window_of
 from harness_stream.core.lanes import partition_of
-from harness_stream.core.state import State, agent_unit
+from harness_stream.core.names import agent_unit
+from harness_stream.core.state import State
 from harness_stream.core.warming import Warmup
 from harness_stream.runtime import takeover, warming
 from harness_stream.runtime.deciding import BATCH_RECORDS_MAX

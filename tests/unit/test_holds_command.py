@@ -17,8 +17,8 @@ from harness_stream.cli.holds_shown import ORIGINS
 from harness_stream.cli.main import COMMANDS, app
 from harness_stream.core import limits
 from harness_stream.core.lanes import partition_of
+from harness_stream.core.names import lane_unit
 from harness_stream.core.provenance import WORDS
-from harness_stream.core.state import lane_unit
 from harness_stream.errors import CallerError, HarnessError, ProtocolError, Unavailable
 
 OVER_MS = limits.HOLD_MS_DEFAULT + 1_000

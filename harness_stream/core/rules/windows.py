@@ -64,6 +64,13 @@ class Windows:
         self.specs = tuple({spec.id: spec for spec in specs}.values())
         self.counted_by = tuple((spec, spec.mask | spec.mask << window.FAILED_SHIFT) for spec in self.specs)
         self.spread = tuple(spec for spec in self.specs if spec.is_spread)
+        self._kept_with: dict[bool, Windows] = {}
+
+    def kept_with(self, *, agents: bool) -> Windows:
+        """The same program with only those windows whose groups are kept with agents, or only with lanes."""
+        if agents not in self._kept_with:
+            self._kept_with[agents] = self.narrowed({spec.id for spec in self.specs if spec.is_agents == agents})
+        return self._kept_with[agents]
 
     def select(self, views: Iterable[Mapping[str, Any]]) -> list[int]:
         """Per view of one event, selections that match it, and above `window.FAILED_SHIFT` those that failed on it.

@@ -8,8 +8,9 @@ import pytest
 from harness_stream.core import limits, units
 from harness_stream.core.apply import units_of
 from harness_stream.core.intake import units_needed
+from harness_stream.core.names import agent_unit, lane_unit
 from harness_stream.core.reasons import Deny
-from harness_stream.core.state import PARTITION_UNIT, agent_unit, lane_unit
+from harness_stream.core.state import PARTITION_UNIT
 
 NOW = make.NOW
 PII = {"subject": "resource:crm://*", "labels": ["pii"]}

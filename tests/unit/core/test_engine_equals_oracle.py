@@ -20,8 +20,9 @@ from harness_stream.core.apply import apply, units_of
 from harness_stream.core.decide import Arrival, decide
 from harness_stream.core.intake import inputs_of
 from harness_stream.core.model import Intent
+from harness_stream.core.names import agent_unit
 from harness_stream.core.rules.language import WINDOW_TYPES
-from harness_stream.core.state import PARTITION_UNIT, State, agent_unit
+from harness_stream.core.state import PARTITION_UNIT, State
 
 CASES_MIN = 5_000 * TIMES
 

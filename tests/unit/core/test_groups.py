@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from harness_stream.core import groups, limits, units, window
 from harness_stream.core.groups import lives_until, put_window, window_of
+from harness_stream.core.names import lane_shards, lane_unit
 from harness_stream.core.rules.compile import load
 from harness_stream.core.rules.windows import Windows
-from harness_stream.core.state import State, lane_shards, lane_unit
+from harness_stream.core.state import State
 
 MINUTE = 60_000
 HOME = lane_unit("tenant-1")

@@ -7,7 +7,7 @@ import pytest
 
 from harness_stream.core import limits
 from harness_stream.core.ids import SHARDS, SLOT_MS, SLOTS, id_time_ms, ids_unit
-from harness_stream.core.state import agent_unit
+from harness_stream.core.names import agent_unit
 from harness_stream.core.units import forgotten
 
 NOW = make.NOW

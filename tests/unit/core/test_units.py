@@ -9,7 +9,8 @@ from harness_stream.core import limits, units
 from harness_stream.core.apply import units_of
 from harness_stream.core.groups import Kept
 from harness_stream.core.ids import UNIT_PREFIX
-from harness_stream.core.state import PARTITION_UNIT, State, agent_unit, lane_unit
+from harness_stream.core.names import agent_unit, lane_unit
+from harness_stream.core.state import PARTITION_UNIT, State
 
 NOW = make.NOW
 UNIT = agent_unit("agent-1")

@@ -1,0 +1,111 @@
+"""Records of the log that changed units into which nobody has looked yet (PROTOCOL §5, LOADING).
+
+Rule of this file: a unit is its base and the records after it. Each unit changes by the change, itself, the partition's
+own unit and the rules alone (`core.apply`), so units may be folded whenever they are asked for and in any order, if of
+each one the records are taken in the log's. A lane's unit and its shards wait together: which shard an event counts in
+is known only once it was judged.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness_stream.core.ids import ids_unit
+from harness_stream.core.names import agent_unit, lane_of_unit, lane_shards, lane_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+class Told(NamedTuple):
+    """An effective record, as one group waits for it.
+
+    Attributes:
+        offset: in the decision log.
+        value: its bytes.
+        digest: SHA-256 of them, hex.
+        groups: all that wait for it, the one that stands for it first.
+    """
+
+    offset: int
+    value: bytes
+    digest: str
+    groups: tuple[str, ...]
+
+
+class Deferred:
+    """What one partition's units still have to take in.
+
+    Attributes:
+        size: bytes of the records, shared among the groups that wait for them.
+        ahead: unit → offset up to which its base already holds every change.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, deque[Told]] = {}
+        self.size = 0
+        self.ahead: dict[str, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def __contains__(self, unit: str) -> bool:
+        return bool(self._waiting) and group_of(unit) in self._waiting
+
+    def groups(self) -> Iterator[str]:
+        """Those that wait, the longest first."""
+        return iter(self._waiting)
+
+    def add(self, told: Told) -> None:
+        """A record, newer than all before it."""
+        for group in told.groups:
+            waiting = self._waiting.get(group)
+            if waiting is None:
+                self._waiting[group] = waiting = deque()
+            waiting.append(told)
+        self.size += len(told.value) // len(told.groups) * len(told.groups)
+
+    def take(self, group: str) -> Told:
+        """The group's next record; after its last one it waits no longer."""
+        waiting = self._waiting[group]
+        told = waiting.popleft()
+        self.size -= len(told.value) // len(told.groups)
+        if not waiting:
+            del self._waiting[group]
+            for unit in units_in(group):
+                self.ahead.pop(unit, None)
+        return told
+
+
+def group_of(unit: str) -> str:
+    """What a unit waits together with."""
+    lane = lane_of_unit(unit)
+    return unit if lane is None else lane_unit(lane)
+
+
+def units_in(group: str) -> tuple[str, ...]:
+    """The units that wait together."""
+    lane = lane_of_unit(group)
+    return (group,) if lane is None else (group, *lane_shards(lane))
+
+
+def groups_of(change: Mapping[str, Any]) -> tuple[str, ...]:
+    """Groups of every unit that a change may touch, the one that stands for it first. A verdict's body does as well.
+
+    Raises:
+        KeyError, TypeError, ValueError: free parts of a version that writes others.
+    """
+    event = change.get("event")
+    if event is None and change["kind"] == "verdict":  # neither evaluated nor counted, but given
+        return (ids_unit(change["intent_id"]),)
+    groups = [agent_unit(change["agent_id"])]
+    lane = change.get("lane") if event is None else event["lane"]
+    if lane is not None:
+        groups.append(lane_unit(lane))
+    if "intent_id" in change:
+        groups.append(ids_unit(change["intent_id"]))
+    others = [] if change.get("root") is None else [change["root"][0]]
+    if event is not None and event["lineage"] is not None:
+        others.append(event["parent"]["agent_id"])
+    return tuple(dict.fromkeys((*groups, *map(agent_unit, others)))) if others else tuple(groups)

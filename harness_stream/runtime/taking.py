@@ -1,0 +1,112 @@
+"""Units take in the records that changed them while nobody looked (`core.deferred`).
+
+Rule of this file: they are folded by the one `apply`, apart from everything else in memory, and come back whole. A
+record that cannot be read halts the partition, whoever comes upon it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from harness_stream.core.apply import apply, change_of
+from harness_stream.core.deferred import units_in
+from harness_stream.core.ids import UNIT_PREFIX, remember
+from harness_stream.core.names import lane_of_unit
+from harness_stream.core.partition import Signal
+from harness_stream.core.records import RECORDS
+from harness_stream.core.refusals import refusals
+from harness_stream.core.state import PARTITION_UNIT, State
+from harness_stream.wire.decisions import read_body
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from harness_stream.core.deferred import Told
+    from harness_stream.core.rules.windows import Windows
+
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+"""What free parts that no schema checks raise, of a version that writes others."""
+
+
+class CannotLoadError(Exception):
+    """Loading ends with this signal; `why` is for people."""
+
+    def __init__(self, signal: Signal, why: str) -> None:
+        super().__init__(why)
+        self.signal, self.why = signal, why
+
+
+def unreadable(offset: int, error: Exception) -> CannotLoadError:
+    """The error for an effective record whose free parts cannot be read."""
+    why = f"what the effective record at {offset} changes cannot be read: {type(error).__name__}: {error}"
+    return CannotLoadError(Signal.UNEXTENDABLE, why)
+
+
+def take_in(state: State, group: str, windows: Windows, enough: Callable[[], bool]) -> frozenset[str]:
+    """Fold what a group waits for, all of it or until it is `enough`.
+
+    Args:
+        state: the partition's; every stored unit of the group is in memory.
+        group: which.
+        windows: of the bundle in force, which all of these records were decided by.
+        enough: asked after each record.
+
+    Returns:
+        Units that changed.
+
+    Raises:
+        CannotLoadError: UNEXTENDABLE, a record cannot be read.
+    """
+    deferred, units = state.deferred, units_in(group)
+    ahead = {unit: deferred.ahead[unit] for unit in units if unit in deferred.ahead}
+    alone = _alone(state, units)
+    homed = windows.kept_with(agents=lane_of_unit(group) is None)
+    while group in deferred:
+        told = deferred.take(group)
+        kept = {unit: dict(alone.confirmed(unit)) for unit, stands in ahead.items() if stands >= told.offset}
+        if len(kept) < len(units):
+            _fold(alone, group, told, homed)
+        for unit, values in kept.items():
+            alone.install(unit, values)
+        if enough():
+            break
+    touched = alone.touched() & {*units}
+    for unit in touched:
+        state.install(unit, alone.confirmed(unit))
+    return touched
+
+
+def _alone(state: State, units: tuple[str, ...]) -> State:
+    alone = State()
+    alone.warmed = state.warmed
+    for unit in (PARTITION_UNIT, *units):
+        values = state.confirmed(unit)
+        if values:
+            alone.install(unit, values)
+    return alone
+
+
+def _fold(alone: State, group: str, told: Told, windows: Windows) -> None:
+    body, _ = read_body(told.value)
+    if group == told.groups[0]:
+        _require_schema(told.offset, body)
+    try:
+        change = change_of(body, told.digest)
+        if change is None:
+            return
+        if group.startswith(UNIT_PREFIX):
+            remember(alone, change)
+        else:
+            apply(alone, change, windows)
+    except UNREADABLE as error:
+        raise unreadable(told.offset, error) from None
+
+
+def _require_schema(offset: int, body: Mapping[str, object]) -> None:
+    try:
+        RECORDS[str(body["kind"])].model_validate(body)
+    except ValidationError as error:
+        why = f"the effective record at {offset} breaks its schema: {refusals(error)[0]}"
+        raise CannotLoadError(Signal.UNEXTENDABLE, why) from None
