@@ -24,8 +24,8 @@ from harness_stream.core.chain import (
 from harness_stream.core.counting import count, homes_of, recount, warm
 from harness_stream.core.deferred import groups_of, units_in
 from harness_stream.core.delegation import note_child, note_end, note_labels
-from harness_stream.core.ids import remember
-from harness_stream.core.names import agent_unit
+from harness_stream.core.ids import UNIT_PREFIX, remember
+from harness_stream.core.names import agent_unit, lane_of_unit
 from harness_stream.core.provenance import ValueMap
 
 if TYPE_CHECKING:
@@ -72,6 +72,30 @@ def units_of(change: Change) -> tuple[str, ...]:
     return tuple(unit for group in groups_of(change) for unit in units_in(group))
 
 
+def apply_within(state: State, change: Change, windows: Windows, group: str) -> None:
+    """Apply what of a change concerns the units of one group (`core.deferred`); others may change or not.
+
+    Args:
+        state: units of the group, and the partition's own.
+        change: what to apply.
+        windows: the compiled rules.
+        group: which.
+    """
+    if group.startswith(UNIT_PREFIX):
+        remember(state, change)
+        return
+    of_agents = lane_of_unit(group) is None
+    kept = windows.kept_with(agents=of_agents)
+    if change["kind"] != "verdict":
+        apply(state, change, kept)
+    elif change["event"] is not None:
+        _count(state, change, kept)
+        if of_agents:
+            _in_agents(state, change)
+        else:
+            note_labels(state, change["event"], change.get("declassify", ()))
+
+
 def apply(state: State, change: Change, windows: Windows) -> None:
     """Apply one change to the newest layer of `state`."""
     if change["kind"] == "verdict":
@@ -89,22 +113,28 @@ def apply(state: State, change: Change, windows: Windows) -> None:
 
 def _verdict(state: State, change: Change, windows: Windows) -> None:
     remember(state, change)
-    event, unit = change["event"], agent_unit(change["agent_id"])
-    if event is None:
-        return
-    _warm(state, event, windows, change["revision"])
-    count(state, event, windows, change["revision"])
-    declassified = change.get("declassify", ())
-    _keep(state, unit, event, declassified)
-    note_labels(state, event, declassified)
-    note_child(state, event)
-    _hold(state, change)
+    if change["event"] is not None:
+        _count(state, change, windows)
+        _in_agents(state, change)
+        note_labels(state, change["event"], change.get("declassify", ()))
+
+
+def _count(state: State, change: Change, windows: Windows) -> None:
+    _warm(state, change["event"], windows, change["revision"])
+    count(state, change["event"], windows, change["revision"])
 
 
 def _warm(state: State, event: Event, windows: Windows, revision: int) -> None:
     held = () if event["settles"] is None else ({**event, **event["settles"]},)
     for home in frozenset[str]().union(*(homes_of(e, windows) for e in (event, *held))):
         warm(state, home, windows, revision)
+
+
+def _in_agents(state: State, change: Change) -> None:
+    """In the agent's unit, and its parent's."""
+    _keep(state, agent_unit(change["agent_id"]), change["event"], change.get("declassify", ()))
+    note_child(state, change["event"])
+    _hold(state, change)
 
 
 def _hold(state: State, change: Change) -> None:

@@ -96,16 +96,22 @@ def groups_of(change: Mapping[str, Any]) -> tuple[str, ...]:
     Raises:
         KeyError, TypeError, ValueError: free parts of a version that writes others.
     """
-    event = change.get("event")
-    if event is None and change["kind"] == "verdict":  # neither evaluated nor counted, but given
+    event, of_verdict = change.get("event"), change["kind"] == "verdict"
+    if of_verdict and event is None:  # neither evaluated nor counted, but given
         return (ids_unit(change["intent_id"]),)
-    groups = [agent_unit(change["agent_id"])]
+    own = agent_unit(change["agent_id"])
+    if of_verdict and event is not None and event["lineage"] is None:  # nearly all
+        return own, lane_unit(event["lane"]), ids_unit(change["intent_id"])
+    return tuple(dict.fromkeys((own, *_others(change, event))))
+
+
+def _others(change: Mapping[str, Any], event: Mapping[str, Any] | None) -> Iterator[str]:
     lane = change.get("lane") if event is None else event["lane"]
     if lane is not None:
-        groups.append(lane_unit(lane))
+        yield lane_unit(lane)
     if "intent_id" in change:
-        groups.append(ids_unit(change["intent_id"]))
-    others = [] if change.get("root") is None else [change["root"][0]]
+        yield ids_unit(change["intent_id"])
+    if change.get("root") is not None:
+        yield agent_unit(change["root"][0])
     if event is not None and event["lineage"] is not None:
-        others.append(event["parent"]["agent_id"])
-    return tuple(dict.fromkeys((*groups, *map(agent_unit, others)))) if others else tuple(groups)
+        yield agent_unit(event["parent"]["agent_id"])

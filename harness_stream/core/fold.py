@@ -65,18 +65,17 @@ def fold_header(state: Header, body: Body, digest: str) -> Header | None:
     if body.get("incarnation") != state.incarnation:
         return None
     kind = body.get("kind")
-    if kind == "claim":
-        return _claim(state, body, digest)
-    if kind == "resume":
-        return _resume(state, body)
     if isinstance(kind, str) and kind in _LINKED:
         return _linked(state, body, digest, kind)
-    return None
+    if kind == "claim":
+        return _claim(state, body, digest)
+    return _resume(state, body) if kind == "resume" else None
 
 
 def is_own(state: Header, body: Body) -> bool:
     """Was this written under the claim in force?"""
-    return state.epoch > 0 and whole(body.get("epoch")) == state.epoch and body.get("writer") == state.writer
+    epoch = body.get("epoch")
+    return type(epoch) is int and epoch == state.epoch > 0 and body.get("writer") == state.writer
 
 
 _DIGEST = re.compile(rf"[0-9a-f]{{{limits.DIGEST_DIGITS}}}")
@@ -97,19 +96,22 @@ def _claim(state: Header, body: Body, digest: str) -> Header | None:
 
 
 def _linked(state: Header, body: Body, digest: str, kind: str) -> Header | None:
-    if not is_own(state, body) or body.get("prev") != state.head:
-        return None
+    """A hundred thousand of these stand between a start and the first answer, so nothing is asked twice."""
     covers = body.get("covers")
+    if body.get("prev") != state.head or not is_own(state, body):
+        return None
     if not isinstance(covers, list | tuple) or len(covers) != 2:  # noqa: PLR2004  first and last
         return None
-    first, last = whole(covers[0]), whole(covers[1])
-    if first != state.next_input or last is None or last < first - (kind == "switch"):
+    first, last = covers
+    fits = type(first) is int and first == state.next_input and whole(last) is not None
+    if not fits or last < first - (kind == "switch"):
         return None
-    rules = _rules_of(body)
+    rules, crash_claims = state.rules, 0
     if kind == "switch":
+        rules, crash_claims = _rules_of(body), state.crash_claims
         if last != first - 1 or rules is None or (state.rules is not None and rules[1] <= state.rules[1]):
             return None
-    elif kind == "verdict" and (rules is None or rules != state.rules):
+    elif kind == "verdict" and (rules is None or rules != _rules_of(body)):
         return None
     t = whole(body.get("t")) or 0
     return Header(
@@ -119,9 +121,9 @@ def _linked(state: Header, body: Body, digest: str, kind: str) -> Header | None:
         state.writer,
         head=digest,
         next_input=last + 1,
-        rules=rules if kind == "switch" else state.rules,
+        rules=rules,
         t=max(state.t, t),
-        crash_claims=state.crash_claims if kind == "switch" else 0,
+        crash_claims=crash_claims,
     )
 
 
@@ -137,7 +139,7 @@ def _resume(state: Header, body: Body) -> Header | None:
 
 def _rules_of(body: Body) -> tuple[str, int] | None:
     rules = body.get("rules")
-    if not isinstance(rules, Mapping):
+    if type(rules) is not dict and not isinstance(rules, Mapping):  # the second question costs ten times the first
         return None
     digest, revision = rules.get("digest"), whole(rules.get("revision"))
     return (digest, revision) if isinstance(digest, str) and revision is not None and revision >= 1 else None

@@ -80,8 +80,8 @@ def id_time_ms(uuid: str) -> int:
 
 def ids_unit(intent_id: str) -> str:
     """Name of the unit that remembers an intent id."""
-    shard = int(intent_id[-_SHARD_DIGITS:], 16) % SHARDS
-    return f"{UNIT_PREFIX}{id_time_ms(intent_id) // SLOT_MS % SLOTS}.{shard}"
+    slot = int(intent_id.replace("-", "")[:_TIME_DIGITS], 16) // SLOT_MS % SLOTS
+    return f"{UNIT_PREFIX}{slot}.{int(intent_id[-_SHARD_DIGITS:], 16) % SHARDS}"
 
 
 def memory_of(state: State, agent_id: str, intent_id: str) -> Remembered | None:

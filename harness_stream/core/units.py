@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from harness_stream.core import limits
-from harness_stream.core.apply import Change, apply
+from harness_stream.core.apply import Change, apply_within
 from harness_stream.core.chain import Agent, Chain, OpenHold
+from harness_stream.core.deferred import group_of
 from harness_stream.core.delegation import Delegation, Tree
 from harness_stream.core.groups import Kept, Room
-from harness_stream.core.ids import UNIT_PREFIX, Lineage, Remembered, remember, told
+from harness_stream.core.ids import UNIT_PREFIX, Lineage, Remembered, told
 from harness_stream.core.provenance import ValueMap
 from harness_stream.core.state import PARTITION_UNIT, Key, State, Unit
 
@@ -164,7 +165,7 @@ def encode_change(change: Change, offset: int, unit: str) -> bytes:
 def replay_unit(
     name: str, base: bytes | None, deltas: Iterable[bytes], partition: Mapping[Key, Any], windows: Windows
 ) -> Unit:
-    """A stored unit as it stands: its base and the deltas after it, through the one `apply`.
+    """A stored unit as it stands: its base and the deltas after it, through the one `apply_within`.
 
     Args:
         name: the unit's name.
@@ -180,13 +181,11 @@ def replay_unit(
     scratch = State()
     scratch.install(PARTITION_UNIT, partition)
     scratch.install(name, values)
+    group = group_of(name)
     for delta in deltas:
         offset, change = orjson.loads(delta)
         if offset > as_of:  # a step whose answer was lost is sent again
-            if name.startswith(UNIT_PREFIX):
-                remember(scratch, change)
-            else:
-                apply(scratch, change, windows)
+            apply_within(scratch, change, windows, group)
             as_of = offset
     return dict(scratch.confirmed(name))
 

@@ -73,14 +73,14 @@ class Fetching:
     def all_there(self, units: Sequence[str]) -> bool:
         """Ask the store for what is missing of `units`; are all in memory now?"""
         answered = self._ask(self._elsewhere(units))
-        self._take_in(units, TAKE_IN_MS_MAX)
+        self._take_in(units)
         return answered and all(self._state.has(unit) for unit in units)
 
     def bring(self, units: Sequence[str]) -> bool:
         """As `all_there`, and without the store begin to read their snapshots."""
         if not self._ask(self._elsewhere(units)):
             self._read(self._elsewhere(units))
-        self._take_in(units, TAKE_IN_MS_MAX)
+        self._take_in(units)
         return all(self._state.has(unit) for unit in units)
 
     def may_come(self, units: Sequence[str]) -> bool:
@@ -91,11 +91,14 @@ class Fetching:
 
     def catch_up(self) -> None:
         """Some of those that nobody asks for take in a little: the store goes on once all have."""
-        groups = list(islice(self._state.deferred.groups(), limits.COLD_FETCH_UNITS_MAX))
-        elsewhere = self._elsewhere(groups)
-        if self._left_ms is None and not self._ask(elsewhere):
-            self._read(elsewhere)
-        self._take_in(groups, CATCH_UP_MS_MAX)
+        end_ms, away = self._clock.elapsed_ms() + CATCH_UP_MS_MAX, list[str]()
+        for group in list(islice(self._state.deferred.groups(), limits.COLD_FETCH_UNITS_MAX)):
+            elsewhere = self._elsewhere([group])
+            away += elsewhere
+            if not elsewhere and self._take_in_group(group, end_ms):
+                break
+        if away and self._left_ms is None and not self._ask(away):
+            self._read(away)
 
     def step(self) -> None:
         """One step of reading snapshots."""
@@ -126,24 +129,25 @@ class Fetching:
         named = (other for unit in units for other in (units_in(group_of(unit)) if unit in deferred else (unit,)))
         return [unit for unit in dict.fromkeys(named) if self._state.is_elsewhere(unit)]
 
-    def _take_in(self, units: Iterable[str], ms_max: int) -> None:
-        """Within `ms_max`, those that are in memory."""
-        windows, end_ms = self._windows(), self._clock.elapsed_ms() + ms_max
-        if windows is None or not self._state.deferred:
+    def _take_in(self, units: Iterable[str]) -> None:
+        """Those that are in memory."""
+        if not self._state.deferred:
             return
+        end_ms = self._clock.elapsed_ms() + TAKE_IN_MS_MAX
         for group in [g for g in dict.fromkeys(map(group_of, units)) if g in self._state.deferred]:
-            if not self._elsewhere([group]):
-                self._take_in_group(group, windows, end_ms)
-            if self._clock.elapsed_ms() >= end_ms:
+            if not self._elsewhere([group]) and self._take_in_group(group, end_ms):
                 return
 
-    def _take_in_group(self, group: str, windows: Windows, end_ms: int) -> None:
+    def _take_in_group(self, group: str, end_ms: int) -> bool:
+        """Was that all there is time for?"""
+        windows = self._windows()
+        if windows is None:
+            return True
         try:
-            touched = take_in(self._state, group, windows, lambda: self._clock.elapsed_ms() >= end_ms)
+            self._took_in(take_in(self._state, group, windows, lambda: self._clock.elapsed_ms() >= end_ms))
         except CannotLoadError as error:
             self._fail(error.signal, error.why)
-        else:
-            self._took_in(touched)
+        return self._clock.elapsed_ms() >= end_ms
 
     def _ask(self, elsewhere: Sequence[str]) -> bool:
         """One bounded call; False if the store does not answer."""

@@ -72,6 +72,7 @@ class Folded:
         believed: a record was read that is authentic.
         store_moved: what it means if the store turns out to stand elsewhere: load again, or somebody else owns this.
         deferred_bytes_max: of records that units may take in later.
+        bundle: the rules in force that were last seen to be loaded.
     """
 
     place: Place
@@ -88,6 +89,7 @@ class Folded:
     believed: bool = False
     store_moved: Signal = Signal.FAULT
     deferred_bytes_max: int = 0
+    bundle: tuple[str, int] | None = None
 
     def met(self, record: LogRecord, *, authentic: bool) -> None:
         """A record was read, whatever becomes of it."""
@@ -106,11 +108,10 @@ class Folded:
             self.void += not again and kind != "checkpoint"
             return
         before, self.place = self.place, place
-        if kind == "switch":
+        if kind in _CHANGING:
+            self._defer(record, body, digest, rules)
+        elif kind == "switch":
             self._switch(body, before, rules)
-        elif kind == "verdict" or (kind == "ack" and body.get("change") is not None):
-            _windows(rules, place)
-            self._defer(offset, record.value or b"", body, digest)
 
     def _switch(self, body: Body, before: Place, rules: RulesView) -> None:
         old = None if before.header.rules is None else rules.windows(before.header.rules[0])
@@ -118,19 +119,25 @@ class Folded:
         counting.switched(self.state, old, new, self.place.header.t, revision, self.warmups.pop(revision, None))
         self.touched.add(PARTITION_UNIT)
 
-    def _defer(self, offset: int, value: bytes, body: Body, digest: str) -> None:
+    def _defer(self, record: LogRecord, body: Body, digest: str, rules: RulesView) -> None:
+        if self.bundle is not self.place.header.rules:
+            _windows(rules, self.place)
+            self.bundle = self.place.header.rules
         try:
-            groups = groups_of(body if body["kind"] == "verdict" else {**body["change"], **_of_ack(body)})
+            change = body if body["kind"] == "verdict" else _changed_by(body)
+            groups = () if change is None else groups_of(change)
         except UNREADABLE as error:
-            raise unreadable(offset, error) from None
-        self.state.deferred.add(Told(offset, value, digest, groups))
+            raise unreadable(record.offset, error) from None
+        if groups:
+            self.state.deferred.add(Told(record.offset, record.value or b"", digest, groups))
 
 
 _NEW_EPOCH: Final = frozenset({"claim", "resume"})
+_CHANGING: Final = frozenset({"verdict", "ack"})
 
 
-def _of_ack(body: Body) -> Body:
-    return {"kind": "ack", "agent_id": body["agent_id"]}
+def _changed_by(ack: Body) -> Body | None:
+    return None if ack.get("change") is None else {**ack["change"], "kind": "ack", "agent_id": ack["agent_id"]}
 
 
 def _windows(rules: RulesView, place: Place) -> Windows:

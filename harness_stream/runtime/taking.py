@@ -1,7 +1,7 @@
 """Units take in the records that changed them while nobody looked (`core.deferred`).
 
-Rule of this file: they are folded by the one `apply`, apart from everything else in memory, and come back whole. A
-record that cannot be read halts the partition, whoever comes upon it.
+Rule of this file: they are folded by `core.apply` like all others, apart from everything else in memory, and come back
+whole. A record that cannot be read halts the partition, whoever comes upon it.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from harness_stream.core.apply import apply, change_of
+from harness_stream.core.apply import apply_within, change_of
 from harness_stream.core.deferred import units_in
-from harness_stream.core.ids import UNIT_PREFIX, remember
-from harness_stream.core.names import lane_of_unit
 from harness_stream.core.partition import Signal
 from harness_stream.core.records import RECORDS
 from harness_stream.core.refusals import refusals
 from harness_stream.core.state import PARTITION_UNIT, State
-from harness_stream.wire.decisions import read_body
+from harness_stream.wire.decisions import body_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,12 +60,11 @@ def take_in(state: State, group: str, windows: Windows, enough: Callable[[], boo
     deferred, units = state.deferred, units_in(group)
     ahead = {unit: deferred.ahead[unit] for unit in units if unit in deferred.ahead}
     alone = _alone(state, units)
-    homed = windows.kept_with(agents=lane_of_unit(group) is None)
     while group in deferred:
         told = deferred.take(group)
         kept = {unit: dict(alone.confirmed(unit)) for unit, stands in ahead.items() if stands >= told.offset}
         if len(kept) < len(units):
-            _fold(alone, group, told, homed)
+            _fold(alone, group, told, windows)
         for unit, values in kept.items():
             alone.install(unit, values)
         if enough():
@@ -89,17 +86,13 @@ def _alone(state: State, units: tuple[str, ...]) -> State:
 
 
 def _fold(alone: State, group: str, told: Told, windows: Windows) -> None:
-    body, _ = read_body(told.value)
+    body = body_of(told.value)
     if group == told.groups[0]:
         _require_schema(told.offset, body)
     try:
         change = change_of(body, told.digest)
-        if change is None:
-            return
-        if group.startswith(UNIT_PREFIX):
-            remember(alone, change)
-        else:
-            apply(alone, change, windows)
+        if change is not None:
+            apply_within(alone, change, windows, group)
     except UNREADABLE as error:
         raise unreadable(told.offset, error) from None
 

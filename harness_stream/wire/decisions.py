@@ -30,14 +30,19 @@ def encode_body(body: Mapping[str, Any]) -> bytes:
 def read_body(value: bytes | None) -> tuple[Mapping[str, Any], str]:
     """(parsed body, digest) of a decision-log value; the body of what names no kind is `UNREADABLE`."""
     raw = value or b""
+    return body_of(raw), digest_of(raw)
+
+
+def body_of(raw: bytes) -> Mapping[str, Any]:
+    """The body alone."""
     if len(raw) > limits.DECISION_BYTES_MAX:
-        return UNREADABLE, digest_of(raw)
+        return UNREADABLE
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return UNREADABLE, digest_of(raw)
+        return UNREADABLE
     named = isinstance(body, dict) and isinstance(body.get("kind"), str)
-    return (body if named else UNREADABLE), digest_of(raw)
+    return body if named else UNREADABLE
 
 
 def decision_headers(
