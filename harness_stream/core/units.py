@@ -24,6 +24,7 @@ from harness_stream.core.state import PARTITION_UNIT, Key, State, Unit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from harness_stream.core.reigns import Reign
     from harness_stream.core.rules.windows import Windows
 
 VERSION = 4
@@ -265,6 +266,10 @@ def _room(value: list[Any]) -> Room:
     return Room(*value)
 
 
+def _reigns(value: list[Any]) -> tuple[Reign, ...]:
+    return tuple((epoch, offset) for epoch, offset in value)
+
+
 def _tree(value: list[Any]) -> Tree:
     return Tree(tuple(value[0]), value[1])
 
@@ -285,6 +290,7 @@ _PLAIN: Mapping[str, Callable[[Any], Any]] = {
     "tree": list,
     "values": ValueMap.to_json,
     "place": _same,
+    "reigns": list,
 }
 _RICH: Mapping[str, Callable[[Any], Any]] = {
     **_PLAIN,
@@ -298,5 +304,6 @@ _RICH: Mapping[str, Callable[[Any], Any]] = {
     "values": ValueMap.from_json,
     "window": _kept,
     "groups": _room,
+    "reigns": _reigns,
 }
 """What a key's first word says its value is; `core.apply`, `core.counting`, `core.delegation` write them."""

@@ -13,6 +13,7 @@ from harness_stream.core import limits
 from harness_stream.core.apply import change_of, units_of
 from harness_stream.core.counting import WARMUPS_KEY
 from harness_stream.core.fold import Place
+from harness_stream.core.reigns import outlived
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.core.units import as_of, decode_unit, encode_change, is_of_another_version, replay_unit, stands_at
 from harness_stream.runtime.history import Readback, Tail
@@ -22,6 +23,7 @@ from harness_stream.wire.decisions import read_body
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
+    from harness_stream.core.reigns import Reign
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.state import State, Unit
     from harness_stream.runtime.history import History
@@ -55,11 +57,20 @@ class Cold:
         reading: the worker's reader.
         history: the partition's decision log.
         snapshots: knows where they are and which of them still hold.
+        reigns: tells who owned the partition from which record on.
     """
 
     def __init__(
-        self, partition: int, realm: Realm, ports: Ports, reading: Reading, history: History, snapshots: Snapshots
+        self,
+        partition: int,
+        realm: Realm,
+        ports: Ports,
+        reading: Reading,
+        history: History,
+        snapshots: Snapshots,
+        reigns: Callable[[], Sequence[Reign]],
     ) -> None:
+        self._reigns = reigns
         self._partition, self._realm, self._ports, self._reading = partition, realm, ports, reading
         self._history, self._snapshots, self._tail = history, snapshots, Tail()
         self._chains = Readback(realm.topics.chains, partition, ports, reading, self._tail)
@@ -79,8 +90,8 @@ class Cold:
             self._snapshots.scanned(units & {*all_units()}, last)
 
     def _find_snapshots(self) -> Generator[None, None, None]:
-        """A key ends in its writer's epoch: of a unit's snapshots the one that stands furthest counts."""
-        furthest: dict[str, int] = {}
+        """A key ends in its writer's epoch: of a unit's snapshots the latest owner's counts."""
+        newest: dict[str, tuple[int, int]] = {}
         self._reading.watch(self._realm.topics.chains, self._partition, self._tail)
         try:
             bounds = yield from self._chains.bounds()
@@ -92,11 +103,13 @@ class Cold:
                 if is_of_another_version(record.value or b""):
                     continue
                 if key is not None and stands is None:  # ended, or damaged: what came before it is too old
-                    furthest.pop(key.unit, None)
+                    newest.pop(key.unit, None)
                     self._snapshots.dropped(key.unit)
-                elif key is not None and stands is not None and stands >= furthest.get(key.unit, stands):
-                    furthest[key.unit] = stands
-                    self._snapshots.found(key, record.offset)
+                elif key is not None and stands is not None:
+                    known = newest.get(key.unit, (0, stands))
+                    if (key.epoch, stands) >= known and not outlived(self._reigns(), key.epoch, stands):
+                        newest[key.unit] = key.epoch, stands
+                        self._snapshots.found(key, record.offset)
         finally:
             self._reading.drop(self._realm.topics.chains, self._partition)
 

@@ -21,6 +21,7 @@ from harness_stream.core.deferred import Told, groups_of, units_in
 from harness_stream.core.fold import Place, whole
 from harness_stream.core.groups import generation
 from harness_stream.core.partition import Signal
+from harness_stream.core.reigns import REIGNS_KEY, begun, outlived
 from harness_stream.core.state import PARTITION_UNIT, State, Unit
 from harness_stream.core.units import decode_parts, replay_unit, stands_at
 from harness_stream.core.warming import Warmup
@@ -37,6 +38,7 @@ from harness_stream.wire.decisions import read_body
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from harness_stream.core.reigns import Reign
     from harness_stream.core.rules.windows import Windows
     from harness_stream.ports import Ends, LogRecord, StateStore, StoredHead
     from harness_stream.runtime.facts import RulesView
@@ -73,6 +75,8 @@ class Folded:
         store_moved: what it means if the store turns out to stand elsewhere: load again, or somebody else owns this.
         deferred_bytes_max: of records that units may take in later.
         bundle: the rules in force that were last seen to be loaded.
+        snapshots: (epoch, as of which record) of those that are newer than where the fold began.
+        unmet: those of these records that were not met in the log yet.
     """
 
     place: Place
@@ -90,6 +94,8 @@ class Folded:
     store_moved: Signal = Signal.FAULT
     deferred_bytes_max: int = 0
     bundle: tuple[str, int] | None = None
+    snapshots: frozenset[tuple[int, int]] = frozenset()
+    unmet: set[int] = field(default_factory=set)
 
     def met(self, record: LogRecord, *, authentic: bool) -> None:
         """A record was read, whatever becomes of it."""
@@ -108,16 +114,30 @@ class Folded:
             self.void += not again and kind != "checkpoint"
             return
         before, self.place = self.place, place
+        if self.unmet:
+            self.unmet.discard(offset)
         if kind in _CHANGING:
             self._defer(record, body, digest, rules)
         elif kind == "switch":
             self._switch(body, before, rules)
+        elif kind in _NEW_EPOCH:
+            self._reign(place)
 
     def _switch(self, body: Body, before: Place, rules: RulesView) -> None:
         old = None if before.header.rules is None else rules.windows(before.header.rules[0])
         new, revision = _windows(rules, self.place), body["rules"]["revision"]
         counting.switched(self.state, old, new, self.place.header.t, revision, self.warmups.pop(revision, None))
         self.touched.add(PARTITION_UNIT)
+
+    def _reign(self, place: Place) -> None:
+        reigns = begun(self.reigns, place.header.epoch, place.offset)
+        self.state.put(PARTITION_UNIT, REIGNS_KEY, reigns)
+        self.touched.add(PARTITION_UNIT)
+
+    @property
+    def reigns(self) -> tuple[Reign, ...]:
+        """Who owned the partition from which record on, as far as it is kept."""
+        return self.state.confirmed(PARTITION_UNIT).get(REIGNS_KEY) or ()
 
     def _defer(self, record: LogRecord, body: Body, digest: str, rules: RulesView) -> None:
         if self.bundle is not self.place.header.rules:
@@ -151,7 +171,7 @@ def _state_of(partition: Unit, units: Mapping[str, Snapshot]) -> State:
     """What snapshots hold; who is one piece stays bytes until somebody looks into it."""
     state = State(decode=_unpacked)
     state.install(PARTITION_UNIT, partition)
-    for name, (_, pieces) in units.items():
+    for name, (_, _, pieces) in units.items():
         if len(pieces) == 1:
             state.install_packed(name, *pieces)
         else:
@@ -186,6 +206,8 @@ class Loader:
     ) -> None:
         self._partition, self._realm, self._ports = partition, realm, ports
         self._reading, self._rules, self._tail = reading, rules, tail
+        self._reigns: tuple[Reign, ...] = ()
+        self._lost: set[tuple[int, int]] = set()  # (epoch, as of which record): snapshots that stand on none
         self.history = History(partition, realm, ports, reading, tail)
 
     def load(self, *, trust_store: bool, patient: bool) -> Generator[None, None, Folded]:
@@ -213,6 +235,7 @@ class Loader:
         try:
             yield from self._fold_to(folded, ends.low, ends.end, checkpoint)
             _require_own_kind(folded)
+            self._require_standing(folded)
         finally:
             self._reading.stop(verdicts, self._partition)
             self._tail.drain()
@@ -244,7 +267,8 @@ class Loader:
 
     def cold(self, snapshots: Snapshots) -> Cold:
         """What brings cold units from their snapshots."""
-        return Cold(self._partition, self._realm, self._ports, self._reading, self.history, snapshots)
+        place = self._partition, self._realm, self._ports, self._reading
+        return Cold(*place, self.history, snapshots, lambda: self._reigns)
 
     def bounds(self) -> Generator[None, None, Ends]:
         """The decision log's bounds, asked for now."""
@@ -388,7 +412,7 @@ class Loader:
 
     def _from_snapshots(self, ends: Ends, checkpoint: Body) -> Generator[None, None, Folded | None]:
         gathered = yield from self._snapshots()
-        units = gathered.units
+        units = gathered.chosen(self._lost_after(gathered))
         # A live owner may have gone on since `ends`, but no snapshot may be ahead of the log.
         end = (yield from self._bounds(self._realm.topics.verdicts, self._tail)).end
         if (furthest := max((unit.as_of for unit in units.values()), default=-1)) >= end:
@@ -404,9 +428,35 @@ class Loader:
         if gathered.broken:
             why = f"a snapshot cannot be read: {min(gathered.broken)}"
             raise CannotLoadError(Signal.UNEXTENDABLE, why)
-        state = _state_of(values, units)
-        state.deferred.ahead = {name: unit.as_of for name, unit in units.items() if unit.as_of > seal.as_of}
-        return Folded(place, state, epoch_seen=place.header.epoch)
+        state, newer = _state_of(values, units), {n: unit for n, unit in units.items() if unit.as_of > seal.as_of}
+        state.deferred.ahead = {name: unit.as_of for name, unit in newer.items()}
+        stand_on = frozenset((unit.epoch, unit.as_of) for unit in newer.values())
+        unmet = {as_of for _, as_of in stand_on}
+        return Folded(place, state, epoch_seen=place.header.epoch, snapshots=stand_on, unmet=unmet)
+
+    def _lost_after(self, gathered: Gathered) -> Callable[[int, int], bool]:
+        try:
+            reigns = (*gathered.reigns(), *self._reigns)
+        except ValueError as error:
+            raise CannotLoadError(Signal.UNEXTENDABLE, f"a snapshot cannot be read: {error}") from None
+        return lambda epoch, as_of: (epoch, as_of) in self._lost or outlived(reigns, epoch, as_of)
+
+    def _require_standing(self, folded: Folded) -> None:
+        """Snapshots may be newer than their seal, and than an owner's notice that its log was cut.
+
+        Raises:
+            CannotLoadError: FAULT, one stands on no record of this log; the next load does without it.
+        """
+        self._reigns = folded.reigns
+        lost = {
+            (epoch, as_of)
+            for epoch, as_of in folded.snapshots
+            if as_of in folded.unmet or outlived(self._reigns, epoch, as_of)
+        }
+        if lost:
+            self._lost |= lost
+            why = f"a snapshot stands on the record at {min(as_of for _, as_of in lost)}, which was lost"
+            raise CannotLoadError(Signal.FAULT, why)
 
     def _snapshots(self) -> Generator[None, None, Gathered]:
         topic, tail, gathered = self._realm.topics.chains, Tail(), Gathered(self._realm.incarnation)

@@ -14,13 +14,15 @@ from collections import Counter
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness_stream.core.reigns import REIGNS_KEY
 from harness_stream.core.state import PARTITION_UNIT, State, Unit
-from harness_stream.core.units import as_of, decode_part, encode_parts, forgotten, is_of_another_version
+from harness_stream.core.units import as_of, decode_part, decode_parts, encode_parts, forgotten, is_of_another_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from harness_stream.core.fold import Place
+    from harness_stream.core.reigns import Reign
     from harness_stream.ports import Delivery, LogRecord, LogWriter, Metrics
 
 PLACE_KEY = ("place",)
@@ -30,16 +32,20 @@ PLACE_KEY = ("place",)
 UNITS_PER_TURN = 16
 # Records of a cycle on their way at once: at most 128 MiB in pieces of 512 KiB, and far less in ordinary units.
 OPEN_MAX = 256
+# Owners of whose snapshots of one unit each the newest is kept: an owner and those who lost records before it.
+OWNERS_KEPT = 4
 
 
 class Snapshot(NamedTuple):
     """A unit as the chains topic holds it.
 
     Attributes:
+        epoch: of its writer.
         as_of: verdict offset up to which every change of the unit is in it.
         pieces: what was written; more than one if it was too large for a record.
     """
 
+    epoch: int
     as_of: int
     pieces: tuple[bytes, ...]
 
@@ -80,21 +86,43 @@ def key_of(record: LogRecord, incarnation: str) -> Key | None:
 
 
 class Gathered:
-    """Every unit's snapshot that stands furthest: a former owner's late write has a key of its own and may come last.
+    """Every unit's newest snapshots. A former owner's late write has a key of its own and may come last.
 
     Args:
         incarnation: whose; all others are passed.
 
     Attributes:
-        units: unit → what is known of it.
         broken: unit → epoch, of those whose newest record is no snapshot: what is known of them may be too old.
     """
 
     def __init__(self, incarnation: str) -> None:
         self._incarnation = incarnation
-        self.units: dict[str, Snapshot] = {}
         self.broken: dict[str, int] = {}
+        self._of: dict[str, dict[int, Snapshot]] = {}  # unit → epoch of its writer
         self._pieces: dict[tuple[Key, int, int], dict[int, bytes]] = {}
+
+    def chosen(self, is_lost: Callable[[int, int], bool]) -> dict[str, Snapshot]:
+        """Per unit the one that the latest owner wrote: what an earlier one wrote later changed nothing any more.
+
+        Args:
+            is_lost: does what a writer of that epoch wrote as of that record stand on records that were lost?
+        """
+        found = {}
+        for unit, by_epoch in self._of.items():
+            standing = [epoch for epoch, snapshot in by_epoch.items() if not is_lost(epoch, snapshot.as_of)]
+            if standing:
+                found[unit] = by_epoch[max(standing)]
+        return found
+
+    def reigns(self) -> tuple[Reign, ...]:
+        """As the latest owner sealed them; none if no cycle was ever sealed.
+
+        Raises:
+            ValueError: what was sealed cannot be read.
+        """
+        sealed = self._of.get(PARTITION_UNIT)
+        values = decode_parts(sealed[max(sealed)].pieces) if sealed else {}
+        return tuple(values.get(REIGNS_KEY) or ())
 
     def take(self, record: LogRecord) -> None:
         """The next record.
@@ -114,7 +142,7 @@ class Gathered:
             if stands is None:
                 self.broken[key.unit] = key.epoch
                 return
-            whole: Snapshot | None = Snapshot(stands, (record.value,))
+            whole: Snapshot | None = Snapshot(key.epoch, stands, (record.value,))
         else:
             whole = self._together(key, record.value)
         if whole is not None:
@@ -130,18 +158,21 @@ class Gathered:
         together = self._pieces.setdefault((key._replace(number=0), part.as_of, part.mark), {})
         together[part.number] = value
         pieces = tuple(together[number] for number in sorted(together))
-        return Snapshot(part.as_of, pieces) if len(pieces) == part.of else None
+        return Snapshot(key.epoch, part.as_of, pieces) if len(pieces) == part.of else None
 
     def _forget(self, unit: str) -> None:
-        self.units.pop(unit, None)
+        self._of.pop(unit, None)
         self.broken.pop(unit, None)
         self._pieces = {piece: parts for piece, parts in self._pieces.items() if piece[0].unit != unit}
 
     def _keep(self, key: Key, snapshot: Snapshot) -> None:
         if key.epoch >= self.broken.get(key.unit, key.epoch):
             self.broken.pop(key.unit, None)
-        if key.unit not in self.units or snapshot.as_of >= self.units[key.unit].as_of:
-            self.units[key.unit] = snapshot
+        by_epoch = self._of.setdefault(key.unit, {})
+        if key.epoch not in by_epoch or snapshot.as_of >= by_epoch[key.epoch].as_of:
+            by_epoch[key.epoch] = snapshot
+        if len(by_epoch) > OWNERS_KEPT:
+            del by_epoch[min(by_epoch)]
 
 
 class Snapshots:

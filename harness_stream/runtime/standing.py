@@ -14,6 +14,7 @@ import orjson
 
 from harness_stream.core import limits
 from harness_stream.core.fold import Place, is_own
+from harness_stream.core.reigns import outlived
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.core.units import decode_parts
 from harness_stream.errors import StateUnavailable
@@ -25,7 +26,7 @@ from harness_stream.runtime.to_end import ends_of, read_to_end
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from harness_stream.core.fold import Body
     from harness_stream.ports import Clock, Ends, LogReader, LogRecord, StateStore, Verifier
@@ -290,9 +291,19 @@ def snapshotted(source: Source, partition: int) -> Snapshotted:
             keys[record.key] = None
         elif record.key is not None:
             keys.pop(record.key, None)
-    sealed = gathered.units.get(PARTITION_UNIT)
+    units = gathered.chosen(_lost_after(gathered))
+    sealed = units.get(PARTITION_UNIT)
     place = None if sealed is None else _sealed_place(sealed.pieces, source.incarnation)
-    return Snapshotted(place, max((unit.as_of for unit in gathered.units.values()), default=-1), tuple(keys))
+    return Snapshotted(place, max((unit.as_of for unit in units.values()), default=-1), tuple(keys))
+
+
+def _lost_after(gathered: Gathered) -> Callable[[int, int], bool]:
+    """As a worker that loads sees it (`loading.Loader`)."""
+    try:
+        reigns = gathered.reigns()
+    except ValueError:
+        reigns = ()
+    return lambda epoch, as_of: outlived(reigns, epoch, as_of)
 
 
 def _sealed_place(pieces: tuple[bytes, ...], incarnation: str) -> Place | None:
