@@ -55,13 +55,11 @@ class UnsignedVerifier:
 
     def input_authentic(self, record: LogRecord, sender: Sender) -> bool:  # noqa: ARG002  in `--dev` anyone may be anyone
         """Does the record say that it is unsigned?"""
-        return _says_unsigned(record)
+        return self.decision_authentic(record)
 
     def decision_authentic(self, record: LogRecord) -> bool:
         """Does the record say that it is unsigned?"""
-        return _says_unsigned(record)
+        return [header for header in record.headers if header[0] in SIGNATURE_NAMES] == _UNSIGNED
 
 
-def _says_unsigned(record: LogRecord) -> bool:
-    said = [header for header in record.headers if header[0] in SIGNATURE_NAMES]
-    return len(said) == 1 and said[0] == UNSIGNED_HEADERS[0]
+_UNSIGNED: Final = [*UNSIGNED_HEADERS]
