@@ -26,6 +26,7 @@ from harness_stream.core.window import Outcome, Spec
 from harness_stream.runtime import loading
 from harness_stream.runtime.deciding import Deciding
 from harness_stream.runtime.facts import View
+from harness_stream.runtime.loading import Loader
 from harness_stream.runtime.owner import Owner
 from harness_stream.wire.decisions import read_body
 
@@ -231,6 +232,31 @@ def leaf_of_the_wrong_bytes():
 
 
 # --- Beyond the protocol's list ---
+
+
+def store_speaks_for_units_that_wait():
+    """Its head moves on while units have not taken in what the log tells of them."""
+    followed_up = Deciding._follow_up
+
+    def hasty(self):
+        followed_up(self)
+        self._mover.flush(self._folded.place, self._state, self._ports.clock.elapsed_ms())
+
+    return patch.object(Deciding, "_follow_up", hasty)
+
+
+def taken_in_twice():
+    """A unit that the store holds as of a later record takes in the records before it again."""
+    return patch.object(loading, "stands_at", lambda base, deltas: -1)
+
+
+def snapshot_of_lost_records():
+    """Nobody looks whether the record that a snapshot stands on is in the log."""
+
+    def believing(self, folded):
+        self._reigns = folded.reigns
+
+    return patch.object(Loader, "_require_standing", believing)
 
 
 def fact_not_recorded():

@@ -1,7 +1,7 @@
 """PROTOCOL §10's mutants: what each breaks, how it is made, and which test must fail under it.
 
-Those that lose an event, and the last four, are not on the protocol's list; V1, V4 and V7 would have no mutant without
-these.
+Those that lose an event, and the last seven, are not on the protocol's list: V1, V4 and V7 would have no mutant without
+these, and the last three are what our own way of loading could get wrong.
 """
 
 from collections.abc import Callable
@@ -35,6 +35,7 @@ NEEDED = "tests/simulation/test_each_part_is_needed.py"
 PUBLISHES = f"{NEEDED}::test_whatever_becomes_of_publishes_history_is_right_and_goes_on"
 SIGNED = "tests/unit/signing/test_signed.py"
 HEARD = "tests/simulation/test_hearing.py"
+DEFERRED = "tests/simulation/test_deferred.py"
 LOG = "tests/contract/test_log_contract.py"
 STORE = (
     "tests/contract/test_state_contract.py::"
@@ -187,5 +188,23 @@ MUTANTS = (
         "V7",
         made.callers_arguments_run,
         f"{CLIENT}/test_client_guard.py::TestWhatRuns::test_an_argument_changed_between_approval_and_run_changes_nothing",
+    ),
+    Mutant(
+        "the store's head speaks for units that wait",
+        "V3",
+        made.store_speaks_for_units_that_wait,
+        f"{DEFERRED}::test_the_store_stays_where_it_is_until_every_unit_has_taken_in_its_records",
+    ),
+    Mutant(
+        "a record is taken in twice",
+        "V3",
+        made.taken_in_twice,
+        f"{DEFERRED}::test_nothing_is_counted_twice_that_a_former_owner_had_stored_meanwhile",
+    ),
+    Mutant(
+        "a snapshot of lost records is believed",
+        "V1",
+        made.snapshot_of_lost_records,
+        "tests/simulation/test_simulation.py::test_what_a_long_run_once_found_is_mended[9669]",
     ),
 )

@@ -16,8 +16,9 @@ from scenario_runs import Run, Witness, said
 from scenarios import TIMES, Scenario, scenarios, shown
 
 from harness_stream.core import units
-from harness_stream.core.apply import apply, units_of
+from harness_stream.core.apply import apply, apply_within, units_of
 from harness_stream.core.decide import Arrival, decide
+from harness_stream.core.deferred import groups_of, units_in
 from harness_stream.core.intake import inputs_of
 from harness_stream.core.model import Intent
 from harness_stream.core.names import agent_unit
@@ -166,6 +167,27 @@ def _replayed(run: Run, bases: dict[str, bytes], cut: int) -> State:
         partition = run.state.confirmed(PARTITION_UNIT)
         state.install(name, units.replay_unit(name, bases.get(name), deltas.get(name, ()), partition, run.windows))
     return state
+
+
+@pace(100)
+@given(scenarios(), st.randoms(use_true_random=False))
+def test_units_may_take_in_their_changes_in_any_order(scenario: Scenario, random):
+    run = Run(scenario)
+    run.all()
+    waiting: dict[str, list[Any]] = {}
+    for change in run.changes:
+        for group in groups_of(change):
+            waiting.setdefault(group, []).append(change)
+    groups = list(waiting)
+    random.shuffle(groups)
+    taken: dict[str, Any] = {}
+    for group in groups:
+        alone = State()
+        alone.install(PARTITION_UNIT, run.state.confirmed(PARTITION_UNIT))
+        for change in waiting[group]:
+            apply_within(alone, change, run.windows, group)
+        taken.update((unit, alone.confirmed(unit)) for unit in units_in(group) if alone.confirmed(unit))
+    assert taken == {unit: run.state.confirmed(unit) for unit in run.state.units() if unit != PARTITION_UNIT}
 
 
 @pace(60)
