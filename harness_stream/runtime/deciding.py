@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from harness_stream.ports import Delivery, Ends, LogRecord, Metrics
     from harness_stream.runtime.batch import Taken
     from harness_stream.runtime.facts import RulesView
-    from harness_stream.runtime.loading import Folded, Loader
+    from harness_stream.runtime.folded import Folded
+    from harness_stream.runtime.loading import Loader
     from harness_stream.runtime.mover import Mover
     from harness_stream.runtime.outbox import Outbox, Sent
     from harness_stream.runtime.realm import Ports, Realm

@@ -8,35 +8,33 @@ another.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import orjson
 
 from harness_stream.core import counting, limits
-from harness_stream.core.deferred import Told, groups_of, units_in
-from harness_stream.core.fold import Place, whole
+from harness_stream.core.deferred import units_in
+from harness_stream.core.fold import Place
 from harness_stream.core.groups import generation
 from harness_stream.core.partition import Signal
-from harness_stream.core.reigns import REIGNS_KEY, begun, outlived
+from harness_stream.core.reigns import outlived
 from harness_stream.core.state import PARTITION_UNIT, State, Unit
 from harness_stream.core.units import decode_parts, replay_unit, stands_at
 from harness_stream.core.warming import Warmup
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.cold import Cold
+from harness_stream.runtime.folded import NO_BUNDLE, Body, Folded, windows_at
 from harness_stream.runtime.history import STEP_MS_MAX, History, Tail, checkpoint_in
 from harness_stream.runtime.mover import FILLING
 from harness_stream.runtime.progress import Progress
 from harness_stream.runtime.snapshots import PLACE_KEY, Gathered, Snapshot
-from harness_stream.runtime.taking import UNREADABLE, CannotLoadError, take_in, unreadable
-from harness_stream.wire.cloudevents import HS_ALG
+from harness_stream.runtime.taking import CannotLoadError, take_in
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from harness_stream.core.reigns import Reign
     from harness_stream.core.rules.windows import Windows
@@ -50,121 +48,6 @@ if TYPE_CHECKING:
 DEFERRED_SHARE: Final = 2
 
 T = TypeVar("T")
-Body = Mapping[str, Any]
-
-_NO_BUNDLE = "a bundle that the log names is not in the rules topic"
-
-
-@dataclass(slots=True)
-class Folded:
-    """A partition's fold under construction.
-
-    Attributes:
-        place: where it stands.
-        state: chains and windows.
-        stored: verdict offset of the store it started from, None if it started elsewhere.
-        epoch_seen: highest epoch of any claim read, effective or not.
-        void: records that did not count.
-        read: offset of the furthest record read.
-        last: body of the newest record read, to tell a clean stop from a crash.
-        checkpoint: newest checkpoint known.
-        touched: units that folding changed.
-        warmups: revision → what the switch to it, which comes next, was warmed with.
-        strangers: records read that say who vouches for them, and whom nobody here believes.
-        believed: a record was read that is authentic.
-        store_moved: what it means if the store turns out to stand elsewhere: load again, or somebody else owns this.
-        deferred_bytes_max: of records that units may take in later.
-        bundle: the rules in force that were last seen to be loaded.
-        snapshots: (epoch, as of which record) of those that are newer than where the fold began.
-        unmet: those of these records that were not met in the log yet.
-    """
-
-    place: Place
-    state: State
-    stored: int | None = None
-    epoch_seen: int = 0
-    void: int = 0
-    read: int = -1
-    last: Body | None = None
-    checkpoint: Body | None = None
-    touched: set[str] = field(default_factory=set)
-    warmups: dict[int, Warmup] = field(default_factory=dict)
-    strangers: int = 0
-    believed: bool = False
-    store_moved: Signal = Signal.FAULT
-    deferred_bytes_max: int = 0
-    bundle: tuple[str, int] | None = None
-    snapshots: frozenset[tuple[int, int]] = frozenset()
-    unmet: set[int] = field(default_factory=set)
-
-    def met(self, record: LogRecord, *, authentic: bool) -> None:
-        """A record was read, whatever becomes of it."""
-        self.believed |= authentic
-        self.strangers += not authentic and any(name == HS_ALG for name, _ in record.headers)
-
-    def take(self, record: LogRecord, body: Body, digest: str, rules: RulesView) -> None:
-        """Fold one record; its bundle is loaded, and before a switch no unit waits for anything."""
-        self.last, kind, offset = body, body["kind"], record.offset
-        if kind in _NEW_EPOCH:
-            self.epoch_seen = max(self.epoch_seen, whole(body.get("epoch")) or 0)
-        place = self.place.after(offset, body, digest)
-        # What follows the last effective record is read again by the next fold.
-        again, self.read = offset <= self.read, max(offset, self.read)
-        if place is None:
-            self.void += not again and kind != "checkpoint"
-            return
-        before, self.place = self.place, place
-        if self.unmet:
-            self.unmet.discard(offset)
-        if kind in _CHANGING:
-            self._defer(record, body, digest, rules)
-        elif kind == "switch":
-            self._switch(body, before, rules)
-        elif kind in _NEW_EPOCH:
-            self._reign(place)
-
-    def _switch(self, body: Body, before: Place, rules: RulesView) -> None:
-        old = None if before.header.rules is None else rules.windows(before.header.rules[0])
-        new, revision = _windows(rules, self.place), body["rules"]["revision"]
-        counting.switched(self.state, old, new, self.place.header.t, revision, self.warmups.pop(revision, None))
-        self.touched.add(PARTITION_UNIT)
-
-    def _reign(self, place: Place) -> None:
-        reigns = begun(self.reigns, place.header.epoch, place.offset)
-        self.state.put(PARTITION_UNIT, REIGNS_KEY, reigns)
-        self.touched.add(PARTITION_UNIT)
-
-    @property
-    def reigns(self) -> tuple[Reign, ...]:
-        """Who owned the partition from which record on, as far as it is kept."""
-        return self.state.confirmed(PARTITION_UNIT).get(REIGNS_KEY) or ()
-
-    def _defer(self, record: LogRecord, body: Body, digest: str, rules: RulesView) -> None:
-        if self.bundle is not self.place.header.rules:
-            _windows(rules, self.place)
-            self.bundle = self.place.header.rules
-        try:
-            change = body if body["kind"] == "verdict" else _changed_by(body)
-            groups = () if change is None else groups_of(change)
-        except UNREADABLE as error:
-            raise unreadable(record.offset, error) from None
-        if groups:
-            self.state.deferred.add(Told(record.offset, record.value or b"", digest, groups))
-
-
-_NEW_EPOCH: Final = frozenset({"claim", "resume"})
-_CHANGING: Final = frozenset({"verdict", "ack"})
-
-
-def _changed_by(ack: Body) -> Body | None:
-    return None if ack.get("change") is None else {**ack["change"], "kind": "ack", "agent_id": ack["agent_id"]}
-
-
-def _windows(rules: RulesView, place: Place) -> Windows:
-    windows = None if place.header.rules is None else rules.windows(place.header.rules[0])
-    if windows is None:
-        raise CannotLoadError(Signal.FAULT, _NO_BUNDLE)
-    return windows
 
 
 def _state_of(partition: Unit, units: Mapping[str, Snapshot]) -> State:
@@ -539,7 +422,7 @@ class Loader:
         """No unit waits any longer: their rules are about to change, or it was too much."""
         state, end_ms = folded.state, self._ports.clock.elapsed_ms() + STEP_MS_MAX
         while groups := list(islice(state.deferred.groups(), limits.COLD_FETCH_UNITS_MAX)):
-            windows = _windows(self._rules, folded.place)
+            windows = windows_at(self._rules, folded.place)
             units = [unit for group in groups for unit in units_in(group) if state.is_elsewhere(unit)]
             yield from self._fetch_all(state, units, windows, folded.stored, folded.store_moved)
             for group in groups:
@@ -556,7 +439,7 @@ class Loader:
         """Units in the store may still have to take over what switches before it warmed."""
         partition = folded.state.confirmed(PARTITION_UNIT)
         for revision, place in (partition.get(counting.WARMUPS_KEY) or {}).items():
-            windows = _windows(self._rules, folded.place)
+            windows = windows_at(self._rules, folded.place)
             fresh = [s.id for s in windows.specs if generation(folded.state, s.id) == int(revision)]
             warmup = Warmup(windows.narrowed(fresh), Place.from_json(place))
             began = warmup.since
@@ -569,9 +452,9 @@ class Loader:
     def _count_warmup(self, folded: Folded, offset: int, body: Body) -> Generator[None, None, None]:
         """The next record is a switch that was warmed: count what it was warmed with."""
         rules = body["rules"]
-        old, new = _windows(self._rules, folded.place), self._rules.windows(rules["digest"])
+        old, new = windows_at(self._rules, folded.place), self._rules.windows(rules["digest"])
         if new is None:
-            raise CannotLoadError(Signal.FAULT, _NO_BUNDLE)
+            raise CannotLoadError(Signal.FAULT, NO_BUNDLE)
         fresh = counting.fresh_windows(folded.state, old, new, warmed=True)
         warmup = Warmup(new.narrowed(fresh), Place.from_json(body["warmed"]))
         yield from self.history.count(warmup, offset, rules["revision"], folded.place.header.t)

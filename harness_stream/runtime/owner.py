@@ -17,9 +17,10 @@ from harness_stream.core.partition import Phase, Signal, after
 from harness_stream.core.state import State
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.deciding import Deciding
+from harness_stream.runtime.folded import Folded
 from harness_stream.runtime.history import Readback, Tail
 from harness_stream.runtime.input_log import InputBounds, Shortage, too_short
-from harness_stream.runtime.loading import Folded, Loader
+from harness_stream.runtime.loading import Loader
 from harness_stream.runtime.mover import Mover
 from harness_stream.runtime.outbox import Outbox
 from harness_stream.runtime.readiness import CERTIFY, RECREATED

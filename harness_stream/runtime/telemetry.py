@@ -81,6 +81,7 @@ METRICS: Final[dict[str, Metric]] = {
     "harness_table_age_seconds": Metric("gauge", "Time since a table was known to be fresh.", ("table",)),
     "harness_table_revision": Metric("gauge", "Revision of the table view.", ("table",)),
     "harness_hot_units": Metric("gauge", "Units of state in memory."),
+    "harness_deferred_bytes": Metric("gauge", "Bytes of records that units have not taken in yet."),
     "harness_hot_bytes": Metric("gauge", "Bytes those units have where they are stored."),
     "harness_redis_up": Metric("gauge", "1 if the state store answered its last call."),
     "harness_bundle_unusable": Metric("gauge", "1 if the bundle that shall be in force is missing or does not load."),

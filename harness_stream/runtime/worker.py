@@ -207,6 +207,7 @@ class Worker:
         metrics.gauge("harness_bundle_unusable", float(bool(self.rules.problem)))
         metrics.gauge("harness_hot_units", sum(len(o.state) for o in self.owners.values()))
         metrics.gauge("harness_hot_bytes", sum(o.state.hot_bytes for o in self.owners.values()))
+        metrics.gauge("harness_deferred_bytes", sum(o.state.deferred.size for o in self.owners.values()))
         for name, table in self.tables.items():
             metrics.gauge("harness_table_age_seconds", (now_ms - table.fresh_as_of) / 1000, table=name)
             metrics.gauge("harness_table_revision", table.revision, table=name)

@@ -1,0 +1,148 @@
+"""A partition's fold under construction: what loading, claiming and resyncing carry on (PROTOCOL §4, §5).
+
+Rule of this file: a record that counts moves the place at once; what it does to units waits until somebody looks into
+them (`core.deferred`). Only what belongs to the partition itself, switches and reigns, is done on the spot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from harness_stream.core import counting
+from harness_stream.core.deferred import Told, groups_of
+from harness_stream.core.fold import Place, whole
+from harness_stream.core.partition import Signal
+from harness_stream.core.reigns import REIGNS_KEY, begun
+from harness_stream.core.state import PARTITION_UNIT, State
+from harness_stream.runtime.taking import UNREADABLE, CannotLoadError, unreadable
+from harness_stream.wire.cloudevents import HS_ALG
+
+if TYPE_CHECKING:
+    from harness_stream.core.reigns import Reign
+    from harness_stream.core.rules.windows import Windows
+    from harness_stream.core.warming import Warmup
+    from harness_stream.ports import LogRecord
+    from harness_stream.runtime.facts import RulesView
+
+Body = Mapping[str, Any]
+
+NO_BUNDLE: Final = "a bundle that the log names is not in the rules topic"
+
+
+@dataclass(slots=True)
+class Folded:
+    """A partition's fold under construction.
+
+    Attributes:
+        place: where it stands.
+        state: chains and windows.
+        stored: verdict offset of the store it started from, None if it started elsewhere.
+        epoch_seen: highest epoch of any claim read, effective or not.
+        void: records that did not count.
+        read: offset of the furthest record read.
+        last: body of the newest record read, to tell a clean stop from a crash.
+        checkpoint: newest checkpoint known.
+        touched: units that folding changed.
+        warmups: revision → what the switch to it, which comes next, was warmed with.
+        strangers: records read that say who vouches for them, and whom nobody here believes.
+        believed: a record was read that is authentic.
+        store_moved: what it means if the store turns out to stand elsewhere: load again, or somebody else owns this.
+        deferred_bytes_max: of records that units may take in later.
+        bundle: the rules in force that were last seen to be loaded.
+        snapshots: (epoch, as of which record) of those that are newer than where the fold began.
+        unmet: those of these records that were not met in the log yet.
+    """
+
+    place: Place
+    state: State
+    stored: int | None = None
+    epoch_seen: int = 0
+    void: int = 0
+    read: int = -1
+    last: Body | None = None
+    checkpoint: Body | None = None
+    touched: set[str] = field(default_factory=set)
+    warmups: dict[int, Warmup] = field(default_factory=dict)
+    strangers: int = 0
+    believed: bool = False
+    store_moved: Signal = Signal.FAULT
+    deferred_bytes_max: int = 0
+    bundle: tuple[str, int] | None = None
+    snapshots: frozenset[tuple[int, int]] = frozenset()
+    unmet: set[int] = field(default_factory=set)
+
+    def met(self, record: LogRecord, *, authentic: bool) -> None:
+        """A record was read, whatever becomes of it."""
+        self.believed |= authentic
+        self.strangers += not authentic and any(name == HS_ALG for name, _ in record.headers)
+
+    def take(self, record: LogRecord, body: Body, digest: str, rules: RulesView) -> None:
+        """Fold one record; its bundle is loaded, and before a switch no unit waits for anything."""
+        self.last, kind, offset = body, body["kind"], record.offset
+        if kind in _NEW_EPOCH:
+            self.epoch_seen = max(self.epoch_seen, whole(body.get("epoch")) or 0)
+        place = self.place.after(offset, body, digest)
+        # What follows the last effective record is read again by the next fold.
+        again, self.read = offset <= self.read, max(offset, self.read)
+        if place is None:
+            self.void += not again and kind != "checkpoint"
+            return
+        before, self.place = self.place, place
+        if self.unmet:
+            self.unmet.discard(offset)
+        if kind in _CHANGING:
+            self._defer(record, body, digest, rules)
+        elif kind == "switch":
+            self._switch(body, before, rules)
+        elif kind in _NEW_EPOCH:
+            self._reign(place)
+
+    def _switch(self, body: Body, before: Place, rules: RulesView) -> None:
+        old = None if before.header.rules is None else rules.windows(before.header.rules[0])
+        new, revision = windows_at(rules, self.place), body["rules"]["revision"]
+        counting.switched(self.state, old, new, self.place.header.t, revision, self.warmups.pop(revision, None))
+        self.touched.add(PARTITION_UNIT)
+
+    def _reign(self, place: Place) -> None:
+        reigns = begun(self.reigns, place.header.epoch, place.offset)
+        self.state.put(PARTITION_UNIT, REIGNS_KEY, reigns)
+        self.touched.add(PARTITION_UNIT)
+
+    @property
+    def reigns(self) -> tuple[Reign, ...]:
+        """Who owned the partition from which record on, as far as it is kept."""
+        return self.state.confirmed(PARTITION_UNIT).get(REIGNS_KEY) or ()
+
+    def _defer(self, record: LogRecord, body: Body, digest: str, rules: RulesView) -> None:
+        if self.bundle is not self.place.header.rules:
+            windows_at(rules, self.place)
+            self.bundle = self.place.header.rules
+        try:
+            change = body if body["kind"] == "verdict" else _changed_by(body)
+            groups = () if change is None else groups_of(change)
+        except UNREADABLE as error:
+            raise unreadable(record.offset, error) from None
+        if groups:
+            self.state.deferred.add(Told(record.offset, record.value or b"", digest, groups))
+
+
+_NEW_EPOCH: Final = frozenset({"claim", "resume"})
+_CHANGING: Final = frozenset({"verdict", "ack"})
+
+
+def _changed_by(ack: Body) -> Body | None:
+    return None if ack.get("change") is None else {**ack["change"], "kind": "ack", "agent_id": ack["agent_id"]}
+
+
+def windows_at(rules: RulesView, place: Place) -> Windows:
+    """The compiled bundle in force there.
+
+    Raises:
+        CannotLoadError: FAULT, it is not here.
+    """
+    windows = None if place.header.rules is None else rules.windows(place.header.rules[0])
+    if windows is None:
+        raise CannotLoadError(Signal.FAULT, NO_BUNDLE)
+    return windows
