@@ -7,7 +7,6 @@ and by *generation*: one that enters a bundle anew starts anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from harness_stream.core.groups import (
     Group,
     entered,
     generation,
+    generations,
     put_window,
     window_of,
 )
@@ -28,6 +28,8 @@ from harness_stream.core.state import PARTITION_UNIT, State
 from harness_stream.core.views import views_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.warming import Warmup
 
@@ -46,20 +48,43 @@ MEASURES = "measures."
 # --- Events → windows ---
 
 
-def matches(event: Event, windows: Windows, views: Sequence[Mapping[str, Any]] | None = None) -> Iterator[Sighting]:
+class Views:
+    """How one event looks to conditions, and the groups it is in: many windows group alike.
+
+    Args:
+        event: which.
+
+    Attributes:
+        all: one view a resource (`core.views`).
+    """
+
+    def __init__(self, event: Event) -> None:
+        self.all = views_of(event)
+        self._groups: dict[tuple[tuple[str, ...], int], Group] = {}
+
+    def group(self, spec: window.Spec, number: int) -> Group:
+        """What a window groups the view of that number by."""
+        key = spec.group_by, number
+        known = self._groups.get(key)
+        if known is None:
+            known = self._groups[key] = group_of(spec, self.all[number])
+        return known
+
+
+def matches(event: Event, windows: Windows, views: Views | None = None) -> Iterator[Sighting]:
     """Every window group an event belongs to.
 
     An intent is one event whatever the number of its resources: a group sees it once, with all that matched in it.
     """
     if not windows.specs:
         return
-    views = views_of(event) if views is None else views
-    masks = windows.select(views)
+    views = Views(event) if views is None else views
+    masks = windows.select(views.all)
     for spec, concerned in windows.counted_by:
         groups: dict[Group, list[tuple[int, Mapping[str, Any]]]] = {}
-        for view, mask in zip(views, masks, strict=True):
+        for number, mask in enumerate(masks):
             if mask & concerned:
-                groups.setdefault(group_of(spec, view), []).append((mask, view))
+                groups.setdefault(views.group(spec, number), []).append((mask, views.all[number]))
         for group, seen in groups.items():
             yield spec, home_of(spec, event, group), group, _match(spec, event, seen)
 
@@ -84,14 +109,14 @@ def _measured(spec: window.Spec, event: Event) -> int | None:
 def group_of(spec: window.Spec, view: Mapping[str, Any]) -> Group:
     """The values a view is grouped by; lists and objects count by content, long texts by their digests."""
     values = [_path(view, path) for path in spec.group_by]
-    return tuple(window.value_of(value) if isinstance(value, str) else value for value in values)
+    return tuple([window.value_of(value) if isinstance(value, str) else value for value in values])
 
 
 def _path(view: Mapping[str, Any], path: str) -> Any:  # noqa: ANN401  a value of the event
     value: Any = view
     for part in _parts(path):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return repr(value) if isinstance(value, list | Mapping) else value
+        value = value.get(part) if isinstance(value, dict) else None
+    return repr(value) if isinstance(value, list | dict) else value
 
 
 @lru_cache(maxsize=4_096)  # a rule set has at most 1,000 windows
@@ -132,13 +157,13 @@ def count(state: State, event: Event, windows: Windows, revision: int) -> None:
     """Let every window that was there see the event; the hold it settles first leaves those it was pending in."""
     if event["settles"] is not None:
         _uncount(state, {**event, **event["settles"]}, windows, event["t"])
-    denied = event["decision"] == "deny"
+    denied, t, entry, generation_of = event["decision"] == "deny", event["t"], entry_of(event), generations(state)
     for spec, home, group, match in matches(event, windows):
-        if (denied and not spec.attempts) or generation(state, spec.id) > revision:
+        began = generation_of(spec.id)
+        if (denied and not spec.attempts) or began > revision:
             continue
-        before = window_of(state, spec, home, group, event["t"])
-        after = window.observe(spec, before, entry_of(event), match)
-        put_window(state, spec, home, group, after, event["t"], event["t"])
+        before = window_of(state, spec, began, home, group, t)
+        put_window(state, spec, began, home, group, window.observe(spec, before, entry, match), t, t)
 
 
 def recount(state: State, old: Event, new: Event, windows: Windows, revision: int, t: int) -> None:
@@ -148,24 +173,27 @@ def recount(state: State, old: Event, new: Event, windows: Windows, revision: in
     """
     before = {(spec.id, home, group): match for spec, home, group, match in matches(old, windows)}
     after = {} if released(new) else {(s.id, home, group): match for s, home, group, match in matches(new, windows)}
-    specs = {spec.id: spec for spec in windows.specs if generation(state, spec.id) <= revision}
+    generation_of = generations(state)
+    specs = {spec.id: spec for spec in windows.specs if generation_of(spec.id) <= revision}
     for key in dict.fromkeys((*before, *after)):
         was, now, spec = before.get(key), after.get(key), specs.get(key[0])
         if spec is not None and was != now:
-            _, home, group = key
-            seen = window_of(state, spec, home, group, t)
+            (_, home, group), began = key, generation_of(spec.id)
+            seen = window_of(state, spec, began, home, group, t)
             seen = seen if was is None else window.release(spec, seen, entry_of(old), was)
             seen = seen if now is None else window.insert(spec, seen, entry_of(new), now)
-            put_window(state, spec, home, group, seen, new["t"], t)
+            put_window(state, spec, began, home, group, seen, new["t"], t)
 
 
 def _uncount(state: State, held: Event, windows: Windows, t: int) -> None:
     """A held event leaves its windows: those of the facts as they were, which may have changed since."""
+    generation_of = generations(state)
     for spec, home, group, _ in matches(held, windows):
-        before = window_of(state, spec, home, group, t)
+        began = generation_of(spec.id)
+        before = window_of(state, spec, began, home, group, t)
         after = window.forget(before, held["id"])
         if after != before:
-            put_window(state, spec, home, group, after, held["t"], t)
+            put_window(state, spec, began, home, group, after, held["t"], t)
 
 
 # --- Switching bundles ---
@@ -236,7 +264,8 @@ def warm(state: State, unit: str, windows: Windows, revision: int | None = None)
     # Nobody has acted in a new unit before; but a new shard's lane may have a past that was counted nowhere.
     new = 0 if is_shard(unit) else switch
     made_for = new if agent.windows_for is None else agent.windows_for
-    fresh = [s for s in windows.specs if _is_kept_in(s, unit) and made_for < generation(state, s.id) <= switch]
+    generation_of = generations(state)
+    fresh = [s for s in windows.specs if made_for < generation_of(s.id) <= switch and _is_kept_in(s, unit)]
     for spec in fresh:
         how = entered(state, spec.id)
         state.put(unit, ("since", spec.id, how.revision), how.since if how.warmed else how.t)
@@ -265,4 +294,5 @@ _OF_A_WINDOW = frozenset({"window", "since", "groups", "overflow"})
 
 def live_windows(state: State, windows: Windows) -> frozenset[tuple[str, int]]:
     """(window id, generation) of every window that is read under the bundle in force."""
-    return frozenset((spec.id, generation(state, spec.id)) for spec in windows.specs)
+    generation_of = generations(state)
+    return frozenset((spec.id, generation_of(spec.id)) for spec in windows.specs)

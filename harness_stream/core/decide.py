@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from harness_stream.core import chain as chains
 from harness_stream.core import counting, delegation, limits, window
 from harness_stream.core.combine import combine, merge_obligations
-from harness_stream.core.groups import Group, window_of
+from harness_stream.core.groups import Group, generations, window_of
 from harness_stream.core.model import OWN_CHAIN_PREFIX, Intent, lane_of_fields, measure_of
 from harness_stream.core.reasons import Deny
+from harness_stream.core.rules.conditions import bits_of
 from harness_stream.core.rules.language import COUNTING
 from harness_stream.core.variables import variables_of
-from harness_stream.core.views import views_of
 
 if TYPE_CHECKING:
     from harness_stream.core.rules.compile import Judged
+    from harness_stream.core.rules.parse import Rule
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.state import State
 
@@ -222,9 +223,9 @@ def _by_rules(
     intent: Intent, inputs: Inputs, event: dict[str, Any], state: State, windows: Windows, satisfied: frozenset[str]
 ) -> Decided:
     judged = _Judged(intent, inputs, event, state, windows)
-    findings = [judged.finding(index) for index in range(len(windows.program.rules))]
-    enforced = [f for f, rule in zip(findings, windows.program.rules, strict=True) if f and rule.mode == "enforce"]
-    shadow = [f for f, rule in zip(findings, windows.program.rules, strict=True) if f and rule.mode == "shadow"]
+    found = judged.findings()
+    shadow = [f for rule, f in found if rule.mode == "shadow"]
+    enforced = [f for rule, f in found if rule.mode == "enforce"]
     enforced = [f for f in enforced if not (f["effect"] == "hold" and f["rule"] in satisfied and f["code"] == "rule")]
     decision, reasons = combine(enforced)
     if decision == "hold" and _holds_full(state, event):
@@ -252,16 +253,26 @@ class _Judged:
 
     def __init__(self, intent: Intent, inputs: Inputs, event: dict[str, Any], state: State, windows: Windows) -> None:
         self._event, self._state, self._windows = event, state, windows
-        self._views = views_of(event)
+        self._views, self._generation_of = counting.Views(event), generations(state)
         self._stale = stale_tables(inputs)
         shared = variables_of(intent, inputs, event, state, windows)
         self._results: list[Judged] = []
-        for view in self._views:
+        for view in self._views.all:
             first = self._results[0] if self._results else None
             self._results.append(windows.program.judge({**shared, "event": view, "intent": view}, first))
         self._matched = {
             (spec.id, group): match for spec, _, group, match in counting.matches(event, windows, self._views)
         }
+        self._seen: dict[tuple[str, Group], window.Seen] = {}
+
+    def findings(self) -> list[tuple[Rule, Reason]]:
+        """Rules that fire or err, in their order; most say nothing and are not looked at."""
+        program = self._windows.program
+        speaking = program.reading(self._stale)
+        for result in self._results:
+            speaking |= result.speaking
+        found = ((program.rules[index], self.finding(index)) for index in bits_of(speaking))
+        return [(rule, reason) for rule, reason in found if reason is not None]
 
     def finding(self, index: int) -> Reason | None:
         """The rule's reason if it fires or errs, else None."""
@@ -274,7 +285,7 @@ class _Judged:
         if unread:
             return {"code": str(Deny.STALE_FACTS), **base, "detail": ", ".join(sorted(unread))}
         error = next((r for r in results if isinstance(r, str)), None)
-        held = [view for view, result in zip(self._views, results, strict=True) if result is True]
+        held = [number for number, result in enumerate(results) if result is True]
         fires = len(held) == len(results) if rule.effect == "approve" else bool(held)
         if error is not None:
             return {"code": str(Deny.RULE_ERROR), **base, "detail": error}
@@ -285,8 +296,8 @@ class _Judged:
             return {"code": "rule", **base}
         return self._correlated(index, spec, held, base)
 
-    def _correlated(self, index: int, spec: window.Spec, held: list[dict[str, Any]], base: Reason) -> Reason | None:
-        groups = dict.fromkeys(counting.group_of(spec, view) for view in held)
+    def _correlated(self, index: int, spec: window.Spec, held: list[int], base: Reason) -> Reason | None:
+        groups = dict.fromkeys(self._views.group(spec, number) for number in held)
         outcomes = [self._outcome(index, spec, group) for group in groups]
         if base["effect"] == "approve":
             return {"code": "rule", **base} if all(o.holds is True for o in outcomes) else None
@@ -300,14 +311,20 @@ class _Judged:
         return {"code": "rule", **base, **unknown, **shown}
 
     def _outcome(self, index: int, spec: window.Spec, group: Group) -> window.Outcome:
-        home = counting.home_of(spec, self._event, group)
-        before = window_of(self._state, spec, home, group, self._event["t"])
+        """Several rules may ask one window, each with a condition of its own."""
+        seen = self._seen.get((spec.id, group))
+        if seen is None:
+            seen = self._seen[spec.id, group] = self._look(spec, group)
+        return window.evaluate(seen, self._windows.conditions[index])
+
+    def _look(self, spec: window.Spec, group: Group) -> window.Seen:
+        home, t = counting.home_of(spec, self._event, group), self._event["t"]
+        before = window_of(self._state, spec, self._generation_of(spec.id), home, group, t)
         if self._event["settles"] is not None:
             before = window.forget(before, self._event["id"])
         match = self._matched.get((spec.id, group))
-        entry = window.Entry(self._event["t"], self._event["id"])
-        now = before if match is None else window.observe(spec, before, entry, match)
-        return window.evaluate(spec, now, self._event["t"], self._windows.conditions[index])
+        entry = window.Entry(t, self._event["id"])
+        return (before if match is None else window.observe(spec, before, entry, match)).seen(spec, t)
 
 
 def _interval(spec: window.Spec, seen: window.Seen) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from harness_stream.core import limits, window
 from harness_stream.core.state import PARTITION_UNIT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from harness_stream.core.state import State
 
@@ -97,9 +97,8 @@ def lives_until(timespan_ms: int, t: int) -> int:
     return (t // timespan_ms + 2) * timespan_ms - 1
 
 
-def window_of(state: State, spec: window.Spec, home: str, group: Group, t: int) -> window.WindowState:
+def window_of(state: State, spec: window.Spec, began: int, home: str, group: Group, t: int) -> window.WindowState:
     """One group's window at chain time t; one that does not live is empty since the unit's windows are known."""
-    began = generation(state, spec.id)
     kept = _living(state, home, ("window", spec.id, began, group), t)
     if kept is not None:
         return kept.state
@@ -110,7 +109,7 @@ def window_of(state: State, spec: window.Spec, home: str, group: Group, t: int) 
 
 
 def put_window(
-    state: State, spec: window.Spec, home: str, group: Group, after: window.WindowState, at: int, t: int
+    state: State, spec: window.Spec, began: int, home: str, group: Group, after: window.WindowState, at: int, t: int
 ) -> None:
     """Keep what an event made of a group, if anybody can still reach into it and there is room.
 
@@ -120,13 +119,13 @@ def put_window(
     Args:
         state: the partition's.
         spec: the window.
+        began: its generation.
         home: the unit.
         group: which group.
         after: its state.
         at: the event's own time, epoch ms.
         t: chain time now.
     """
-    began = generation(state, spec.id)
     key = ("window", spec.id, began, group)
     kept, until = _living(state, home, key, t), lives_until(spec.timespan_ms, at)
     if kept is not None:
@@ -175,6 +174,16 @@ def entered(state: State, window_id: str) -> Entered:
 
 def generation(state: State, window_id: str) -> int:
     """Revision by which a window (again) entered the bundle in force, 0 if it was there from the first."""
-    since: Mapping[str, Sequence[Any]] | None = state.get(PARTITION_UNIT, SINCE_KEY)
-    how = since.get(window_id) if since else None
-    return int(how[0]) if how else 0
+    return generations(state)(window_id)
+
+
+def generations(state: State) -> Callable[[str], int]:
+    """The same for many windows: window id → generation."""
+    since: Mapping[str, Sequence[Any]] = state.get(PARTITION_UNIT, SINCE_KEY) or {}
+    if not since:
+        return _first_generation
+    return lambda window_id: int(since[window_id][0]) if window_id in since else 0
+
+
+def _first_generation(window_id: str) -> int:  # noqa: ARG001  all of them
+    return 0

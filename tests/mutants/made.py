@@ -155,8 +155,7 @@ def create_time_accepted():
 def wrong_end_of_the_interval():
     """A condition is asked of the lower end alone, so what may be too much passes."""
 
-    def evaluated(spec, state, t, condition):
-        seen = state.seen(spec, t)
+    def evaluated(seen, condition):
         return Outcome(condition(seen.lo, seen.lo), seen)
 
     return patch.object(window, "evaluate", evaluated)

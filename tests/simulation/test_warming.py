@@ -13,7 +13,7 @@ from harness_stream.core.apply import change_of
 from harness_stream.core.chain import AGENT_KEY, Agent
 from harness_stream.core.counting import WARMUPS_KEY, switched, warm
 from harness_stream.core.fold import Place
-from harness_stream.core.groups import Kept, window_of
+from harness_stream.core.groups import Kept, generation, window_of
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.names import agent_unit
 from harness_stream.core.state import State
@@ -466,4 +466,4 @@ def test_a_group_that_nothing_was_counted_in_knows_nothing_of_what_retention_too
     switched(state, old, new, t, 3, warmup)
     warm(state, unit, new)
     [spec] = new.specs
-    assert [window_of(state, spec, unit, (chain,), t).since for chain in ("agent:agent-1", "case-1")] == [t, t]
+    assert [window_of(state, spec, generation(state, spec.id), unit, (chain,), t).since for chain in ("agent:agent-1", "case-1")] == [t, t]

@@ -17,7 +17,7 @@ from harness_stream.core.rules.masks import Term
 from harness_stream.core.rules.reads import Cut, fields_read, tables_read
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cel_expr_python import cel
 
@@ -39,6 +39,14 @@ class Judged(NamedTuple):
 
     mask: int
     errors: Mapping[int, str] = _NOTHING
+
+    @property
+    def speaking(self) -> int:
+        """Bit i is set if rule i's `when` is not false."""
+        mask = self.mask
+        for index in self.errors:
+            mask |= 1 << index
+        return mask
 
     def of(self, index: int) -> bool | str:
         """One rule's answer: true, false or the text of its error."""
@@ -80,6 +88,9 @@ class Program:
         self.tables_read: tuple[frozenset[str], ...] = tuple(
             tables_read(checked, index, window) for index, window in enumerate(self.correlations)
         )
+        self._reading: dict[str, int] = {}
+        for index, tables in enumerate(self.tables_read):
+            self._reading.update((table, self._reading.get(table, 0) | 1 << index) for table in tables)
         self.warnings: tuple[Mistake, ...] = draft.findings.all()
         selections = checked.selections.values()
         self._cut_intent = Cut(path for c in checked.conditions for path in c.reads_through(checked.selections))
@@ -103,6 +114,13 @@ class Program:
         except Exception as error:  # noqa: BLE001  whatever the binding raises, an intent must get an answer
             return Judged(0, dict.fromkeys(range(len(self.rules)), short(error)))
         return Judged(*self._rules.ask(activation, _intended_action(variables), first))
+
+    def reading(self, tables: Iterable[str]) -> int:
+        """Bit i is set if rule i reads one of these tables."""
+        mask = 0
+        for table in tables:
+            mask |= self._reading.get(table, 0)
+        return mask
 
     def evaluations(self, action: str) -> int:
         """How often CEL is called to judge one view with this action, if nothing errs: for people and benchmarks."""

@@ -100,9 +100,8 @@ def release(spec: Spec, state: WindowState, entry: Entry, match: Match) -> Windo
     return state.released(spec, entry, match) if match.mask else state
 
 
-def evaluate(spec: Spec, state: WindowState, t: int, condition: Condition) -> Outcome:
-    """Evaluate at chain time t, epoch ms."""
-    seen = state.seen(spec, t)
+def evaluate(seen: Seen, condition: Condition) -> Outcome:
+    """What a condition says of what a window holds."""
     return Outcome(condition(seen.lo, seen.hi), seen)
 
 

@@ -13,7 +13,7 @@ from harness_stream.core import limits
 from harness_stream.core.window.spec import Entry, Match, Seen, Spec, later
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 Bucket = tuple[int, int, int]
 """(index, firm amount, amount of holds); bucket i spans [i·w, (i+1)·w) with w = ⌈T/64⌉."""
@@ -148,11 +148,15 @@ def _first(entries: tuple[Entry, ...], start: int) -> int:
     return bisect_left(entries, start, key=lambda e: e.t)
 
 
-def _firm(entries: Iterable[Entry]) -> int:
+def _firm(entries: Sequence[Entry]) -> int:
+    if not entries:
+        return 0
     return sum(e.amount for e in entries if e.until is None and e.amount is not None)
 
 
-def _unsettled(entries: Iterable[Entry]) -> int:
+def _unsettled(entries: Sequence[Entry]) -> int:
+    if not entries:
+        return 0
     return sum(e.until is not None or e.amount is None for e in entries)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness_stream.core import groups, limits, units, window
-from harness_stream.core.groups import lives_until, put_window, window_of
+from harness_stream.core.groups import generation, lives_until, put_window, window_of
 from harness_stream.core.names import lane_shards, lane_unit
 from harness_stream.core.rules.compile import load
 from harness_stream.core.rules.windows import Windows
@@ -41,13 +41,13 @@ SPEC = WINDOWS.specs[0]
 def see(state: State, at: int, purpose: str, now: int | None = None) -> None:
     """An event of that time is counted, now."""
     now = at if now is None else now
-    before = window_of(state, SPEC, HOME, (purpose,), now)
+    before = window_of(state, SPEC, 0, HOME, (purpose,), now)
     after = window.insert(SPEC, before, window.Entry(at, make.uuid7(at)), window.Match(mask=SPEC.mask))
-    put_window(state, SPEC, HOME, (purpose,), after, at, now)
+    put_window(state, SPEC, 0, HOME, (purpose,), after, at, now)
 
 
 def seen(state: State, t: int, purpose: str) -> tuple[int, int | None]:
-    shown = window_of(state, SPEC, HOME, (purpose,), t).seen(SPEC, t)
+    shown = window_of(state, SPEC, 0, HOME, (purpose,), t).seen(SPEC, t)
     return shown.lo, shown.hi
 
 
@@ -166,5 +166,5 @@ def test_a_windows_room_does_not_depend_on_the_bundle_that_replays_it(monkeypatc
         state = State()
         state.install("p", story.state.confirmed("p"))
         state.install(unit, values)
-        found = [window_of(state, spec, unit, ("agent-1", p), make.NOW + 20) for p in ("p0", "p1", "new", "other")]
+        found = [window_of(state, spec, generation(state, spec.id), unit, ("agent-1", p), make.NOW + 20) for p in ("p0", "p1", "new", "other")]
         assert [shown.seen(spec, make.NOW + 20)[:2] for shown in found] == [(1, 1), (1, 1), (0, None), (0, None)]
