@@ -73,9 +73,14 @@ class Deferred:
         self.size -= len(told.value) // len(told.groups)
         if not waiting:
             del self._waiting[group]
-            for unit in units_in(group):
-                self.ahead.pop(unit, None)
         return told
+
+    def holds(self, unit: str, offset: int) -> bool:
+        """Is that record in the unit's base already?"""
+        stands = self.ahead.get(unit)
+        if stands is not None and stands < offset:
+            del self.ahead[unit]  # nor are those that come after it
+        return stands is not None and stands >= offset
 
 
 def group_of(unit: str) -> str:

@@ -15,6 +15,7 @@ from harness_stream.core.deferred import group_of, units_in
 from harness_stream.core.partition import Signal
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.history import STEP_MS_MAX
+from harness_stream.runtime.mover import RETRY_MS
 from harness_stream.runtime.taking import CannotLoadError, take_in
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Fetching:
         self._wanted: Sequence[str] = ()
         self._began_ms = 0
         self._failed: dict[str, int] = {}
+        self._again_ms = 0  # nobody waits for what `catch_up` asks
 
     def all_there(self, units: Sequence[str]) -> bool:
         """Ask the store for what is missing of `units`; are all in memory now?"""
@@ -97,7 +99,8 @@ class Fetching:
             away += elsewhere
             if not elsewhere and self._take_in_group(group, end_ms):
                 break
-        if away and self._left_ms is None and not self._ask(away):
+        if away and self._clock.elapsed_ms() >= self._again_ms and not self._ask(away):
+            self._again_ms = self._clock.elapsed_ms() + RETRY_MS
             self._read(away)
 
     def step(self) -> None:

@@ -58,11 +58,10 @@ def take_in(state: State, group: str, windows: Windows, enough: Callable[[], boo
         CannotLoadError: UNEXTENDABLE, a record cannot be read.
     """
     deferred, units = state.deferred, units_in(group)
-    ahead = {unit: deferred.ahead[unit] for unit in units if unit in deferred.ahead}
-    alone = _alone(state, units)
+    alone, held_back = _alone(state, units), units if deferred.ahead else ()
     while group in deferred:
         told = deferred.take(group)
-        kept = {unit: dict(alone.confirmed(unit)) for unit, stands in ahead.items() if stands >= told.offset}
+        kept = {unit: dict(alone.confirmed(unit)) for unit in held_back if deferred.holds(unit, told.offset)}
         if len(kept) < len(units):
             _fold(alone, group, told, windows)
         for unit, values in kept.items():
