@@ -134,7 +134,7 @@ def _lost(world: World, partition: int, decisions: Iterable[LogRecord]) -> set[i
     """Inputs that retention took, and that an effective record says were lost."""
     gone = {record.offset for record in world.forgotten.get((TOPICS.intents, partition), ())}
     place, lost = Place.genesis("i1", partition), set[int]()
-    for record in decisions if gone else ():
+    for record in filter(world.verifier(judges=False).decision_authentic, decisions if gone else ()):
         body, digest = read_body(record.value)
         after = place.after(record.offset, body, digest)
         if after is not None:
