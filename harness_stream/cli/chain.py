@@ -72,8 +72,8 @@ def show(
     keys_of(settings)
     realm = f"{settings.realm}/{settings.prefix}"  # as `compose.kafka_worker` names it
     with (
-        closing(KafkaReader(settings.bootstrap)) as reader,
-        closing(RedisStateStore(settings.redis_url, realm, SystemClock(), timeout_ms=STORE_MS_MAX)) as store,
+        closing(KafkaReader(settings.kafka)) as reader,
+        closing(RedisStateStore(settings.redis, realm, SystemClock(), timeout_ms=STORE_MS_MAX)) as store,
     ):
         try:
             found = _found(agent, settings, reader, store)
@@ -98,7 +98,7 @@ def identity_of(settings: Settings, reader: LogReader, agent_id: str) -> tuple[I
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
     topics = {"identity": Topics(settings.prefix).identity}
-    require_topics(settings.bootstrap, list(topics.values()))
+    require_topics(settings.kafka, list(topics.values()))
     view = read_tables(reader, topics, SystemClock(), lambda wait_ms: time.sleep(wait_ms / 1000))["identity"]
     row = view.row(agent_id)
     if isinstance(row, IdentityRow):

@@ -159,7 +159,7 @@ def _source(
         return
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  the client is slow to load
 
-    with closing(KafkaReader(settings.bootstrap)) as reader:
+    with closing(KafkaReader(settings.kafka)) as reader:
         yield _from_log(part, settings, reader, asked, tables)
 
 

@@ -39,7 +39,7 @@ def apply(*, settings: Settings, fix: Fix = False, as_json: Json = False) -> Non
     from harness_stream.adapters.kafka import topics  # noqa: PLC0415  the Kafka client is slow to load, `--help` is not
     from harness_stream.adapters.kafka.admin import KafkaAdmin  # noqa: PLC0415  same
 
-    admin = KafkaAdmin(settings.bootstrap)
+    admin = KafkaAdmin(settings.kafka)
     before = topics.plan(admin, settings)
     topics.create(admin, before.missing)
     if fix:

@@ -63,7 +63,7 @@ def tail(
     keys_of(settings)
     topics, realm_id = Topics(settings.prefix), incarnation(settings)
     verifier, partitions = verifier_of(settings, realm_id), _partitions(settings, topics.verdicts, partition)
-    with closing(KafkaReader(settings.bootstrap)) as reader:
+    with closing(KafkaReader(settings.kafka)) as reader:
         log = DecisionLog(reader, topics, realm_id, verifier, SystemClock())
         tailing = Tailing(reader, log, verifier, topics.verdicts)
         for number in partitions:

@@ -46,7 +46,9 @@ def _ready(settings: Settings) -> Any:  # noqa: ANN401  Faust has no types
     from harness_stream.adapters.kafka.admin import require_topics  # noqa: PLC0415  as above
 
     built, topics = build(settings), Topics(settings.prefix)
-    require_topics(settings.bootstrap, [topics.intents, topics.verdicts, topics.heads, topics.risk])
+    require_topics(
+        settings.kafka, [topics.verdicts, topics.heads], writes=[topics.risk], describes=[topics.intents]
+    )
     return built
 
 
