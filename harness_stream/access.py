@@ -103,7 +103,7 @@ class Tls:
         """What Python's own TLS needs to do the same.
 
         Raises:
-            ValueError: the files do not belong together, or hold something else; says which.
+            ValueError: the files do not belong together, or hold something else; begins with which, and a backtick.
         """
         import ssl  # noqa: PLC0415  a command that connects nowhere does not pay for it
 
@@ -112,7 +112,7 @@ class Tls:
             try:
                 load(context)
             except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-                raise ValueError(f"{name}: {error}") from None
+                raise ValueError(f"{name}`: {error}") from None
         return context
 
     def _load_ca(self, context: ssl.SSLContext) -> None:
@@ -155,7 +155,12 @@ class KafkaAccess:
         """As ACLs name who connects; a certificate's name is the broker's to map."""
         if self.user:
             return f"User:{self.user}"
-        return "User:NAME (as the broker names this certificate)" if self.tls.cert else "User:ANONYMOUS"
+        return "User:NAME" if self.tls.cert else "User:ANONYMOUS"
+
+    @property
+    def who(self) -> str:
+        """Who connects, for people."""
+        return f"certificate `{self.tls.cert}`" if self.tls.cert and not self.user else f"`{self.principal}`"
 
 
 @dataclass(frozen=True, slots=True)

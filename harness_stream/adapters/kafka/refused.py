@@ -59,10 +59,16 @@ def denied(access: KafkaAccess, kind: str, name: str, *operations: str) -> Acces
     role = roles[0] if roles else "ROLE"
     others = f" ({', '.join(roles[1:])} may, too)" if roles[1:] else ""
     return AccessRefused(
-        f"`{access.principal}` may not {words} {kind} `{name}`: the right is missing",
+        f"{access.who} may not {words} {kind} `{name}`: the right is missing",
         hint="who administers ACLs gives it: "
-        f"`harness topics apply --acls --principal {role}={access.principal}`{others}",
+        f"`harness topics apply --acls --principal {role}={access.principal}`{others}{_whose(access)}",
     )
+
+
+def _whose(access: KafkaAccess) -> str:
+    """A broker makes a name of a certificate by rules of its own."""
+    named = access.user or not access.tls.cert
+    return "" if named else "; NAME is the certificate's whole subject, unless the broker maps it"
 
 
 def denied_by(access: KafkaAccess, error: KafkaError, name: str = "", *operations: str) -> AccessRefused:
@@ -79,7 +85,7 @@ def denied_by(access: KafkaAccess, error: KafkaError, name: str = "", *operation
         return denied(access, kind, acls.CLUSTER, *(operations or (acls.ALTER,)))
     if not name:
         return AccessRefused(
-            f"`{access.principal}` has no right on a {kind}: {error.str()}",
+            f"{access.who} has no right on a {kind}: {error.str()}",
             hint=f"`harness topics apply --acls --check --principal ROLE={access.principal}` shows which is missing",
         )
     return denied(access, kind, name, *(operations or (acls.READ,)))
