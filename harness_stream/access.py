@@ -107,22 +107,18 @@ class Tls:
         """
         import ssl  # noqa: PLC0415  a command that connects nowhere does not pay for it
 
-        context = ssl.create_default_context()
-        for name, load in (("ca", self._load_ca), ("cert", self._load_cert)):
-            try:
-                load(context)
-            except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-                raise ValueError(f"{name}`: {error}") from None
+        try:
+            # With a CA of ours the system's are believed no more: loading ours into the default would add it to them.
+            context = ssl.create_default_context(cafile=self.ca or None)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise ValueError(f"ca`: {error}") from None
+        try:
+            if self.cert:
+                # A text, also an empty one: without any, OpenSSL would ask whoever sits at the terminal.
+                context.load_cert_chain(self.cert, self.key, self.key_password.reveal())
+        except (OSError, ValueError) as error:
+            raise ValueError(f"cert`: {error}") from None
         return context
-
-    def _load_ca(self, context: ssl.SSLContext) -> None:
-        if self.ca:
-            context.load_verify_locations(self.ca)
-
-    def _load_cert(self, context: ssl.SSLContext) -> None:
-        if self.cert:
-            # A text, also an empty one: without any, OpenSSL would ask whoever sits at the terminal.
-            context.load_cert_chain(self.cert, self.key, self.key_password.reveal())
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +174,11 @@ class RedisAccess:
     user: str = ""
     password: Secret = NONE
     tls: Tls = Tls()
+
+    @property
+    def encrypted(self) -> bool:
+        """Does TLS protect the connection?"""
+        return urlsplit(self.url).scheme == "rediss"
 
     @property
     def place(self) -> str:
@@ -333,6 +334,8 @@ def _tls(prefix: str, said: Mapping[str, str | Secret]) -> Tls:
     if key:
         require_private(Path(key))
     tls = Tls(ca, cert, key, _secret(f"{prefix}_key_password", said) if key else NONE)
+    if not (ca or cert):
+        return tls  # there is nothing to look into, and the system's CAs take a tenth of a second
     try:
         tls.context()
     except ValueError as error:

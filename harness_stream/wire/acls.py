@@ -24,8 +24,10 @@ CLUSTER: Final = "kafka-cluster"
 """Kafka's name of the one cluster there is."""
 LOGS: Final = ("intents", "verdicts", "heads", "chains")
 TOPICS: Final = (*LOGS, *TABLES, "rules", "deadletter")
-WORKERS, RISK = "workers", "risk"
-"""The two consumer groups, by words of their own; see `named`."""
+WORKERS, RISK, READERS = "workers", "risk", "readers"
+"""The consumer groups, by words of their own; see `named`."""
+NO_GROUP: Final = "harness-no-group"
+"""The name that consumers without a group give to librdkafka, which wants one; it is never joined nor committed to."""
 
 
 class Right(NamedTuple):
@@ -79,7 +81,7 @@ def _writer(table: str) -> tuple[Right, ...]:
     return _on((table,), READ, WRITE)
 
 
-MATRIX: Final[dict[str, tuple[Right, ...]]] = {
+_TABLE: Final[dict[str, tuple[Right, ...]]] = {
     # Publishes and does not read answers: an enforcer elsewhere (a gateway) folds for it. The ids of both log topics
     # are bound into its MAC, so it has to see that there is a decision log.
     "agent": (*_on(("intents",), WRITE), *_on(("verdicts",), DESCRIBE)),
@@ -119,6 +121,18 @@ MATRIX: Final[dict[str, tuple[Right, ...]]] = {
     # Who had a role and has none any more: with `--prune` everything is taken away.
     "none": (),
 }
+
+
+def _with_group(rights: tuple[Right, ...]) -> tuple[Right, ...]:
+    """Librdkafka asks for the coordinator of any group it is told of; who may not see it asks twice a second for ever.
+
+    A broker logs each refusal, so that those that mean something would not be found. Readers work without this right.
+    """
+    reads = any(right.kind == "topic" and READ in right.operations for right in rights)
+    return (*rights, Right("group", READERS, (DESCRIBE,))) if reads else rights
+
+
+MATRIX: Final = {role: _with_group(rights) for role, rights in _TABLE.items()}
 """Role → what it may do."""
 
 
@@ -138,11 +152,11 @@ class Names:
         """Full name of a thing."""
         if kind == "topic":
             return f"{self.prefix}.{word}"
-        return {WORKERS: self.group, RISK: risk_group(self.prefix)}.get(word, word)
+        return {WORKERS: self.group, RISK: risk_group(self.prefix), READERS: NO_GROUP}.get(word, word)
 
     def everything(self) -> frozenset[tuple[str, str]]:
         """Kind and full name of all there is."""
-        groups = (("group", self.named("group", word)) for word in (WORKERS, RISK))
+        groups = (("group", self.named("group", word)) for word in (WORKERS, RISK, READERS))
         return frozenset({("topic", self.named("topic", word)) for word in TOPICS} | {*groups, ("cluster", CLUSTER)})
 
     def covers(self, entry: Acl) -> bool:
@@ -187,13 +201,11 @@ def roles_that_may(kind: str, name: str, operation: str) -> tuple[str, ...]:
 
 
 def _group_word(name: str) -> str:
-    return RISK if name.endswith("-risk") else WORKERS
+    return READERS if name == NO_GROUP else RISK if name.endswith("-risk") else WORKERS
 
 
-def rights_of(role: str, topics: Topics) -> dict[str, frozenset[str]]:
+def rights_of(role: str, topics: Topics) -> dict[str, tuple[str, ...]]:
     """Topic → operations that a process of this role checks for when it starts."""
     return {
-        f"{topics.prefix}.{right.word}": frozenset(right.operations)
-        for right in MATRIX[role]
-        if right.kind == "topic"
+        f"{topics.prefix}.{right.word}": right.operations for right in MATRIX[role] if right.kind == "topic"
     }

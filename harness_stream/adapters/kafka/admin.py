@@ -83,8 +83,14 @@ class KafkaAdmin:
                 raise TimeoutError
         return future.result()
 
-    def describe(self, names: list[str]) -> dict[str, TopicDescription | None]:
+    def describe(
+        self, names: list[str], wanted: Mapping[str, Sequence[str]] | None = None
+    ) -> dict[str, TopicDescription | None]:
         """Each topic's description; None for one that does not exist.
+
+        Args:
+            names: of topics.
+            wanted: what will be done with them, for the error of who may not even look.
 
         Raises:
             BrokerUnavailable: nobody answered in time.
@@ -92,9 +98,10 @@ class KafkaAdmin:
         futures = self.client.describe_topics(
             TopicCollection(names), request_timeout=ADMIN_S_MAX, include_authorized_operations=True
         )
-        return {name: self.known(future, name, acls.DESCRIBE) for name, future in futures.items()}
+        wanted = wanted or {}
+        return {name: self.known(f, name, *(wanted.get(name) or (acls.DESCRIBE,))) for name, f in futures.items()}
 
-    def require(self, found: Mapping[str, TopicDescription | None], rights: Mapping[str, Iterable[str]]) -> None:
+    def require(self, found: Mapping[str, TopicDescription | None], rights: Mapping[str, Sequence[str]]) -> None:
         """Make sure of rights on topics that were described: a reader without one would look like a silent broker.
 
         Raises:
@@ -198,13 +205,13 @@ def require_topics(
     """
     admin, give_up_s = KafkaAdmin(where), time.monotonic() + MISSING_S_MAX
     names = list(dict.fromkeys((*reads, *writes, *describes)))
-    found = admin.describe(names)
+    rights = {name: [op for op, of in ((acls.READ, reads), (acls.WRITE, writes)) if name in of] for name in names}
+    found = admin.describe(names, rights)
     while missing := [name for name, topic in found.items() if topic is None]:
         if time.monotonic() >= give_up_s:
             raise _missing(missing)
         time.sleep(_MISSING_PAUSE_S)
-        found = admin.describe(names)
-    rights = {name: [op for op, of in ((acls.READ, reads), (acls.WRITE, writes)) if name in of] for name in names}
+        found = admin.describe(names, rights)
     admin.require(found, rights)
 
 

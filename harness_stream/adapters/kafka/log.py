@@ -17,7 +17,7 @@ from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka import settings
 from harness_stream.adapters.kafka.ends import EndsQueries
 from harness_stream.adapters.kafka.positions import Positions
-from harness_stream.adapters.kafka.refused import Refusals, denied_by, is_denial
+from harness_stream.adapters.kafka.refused import Refusals, denied, is_denial
 from harness_stream.adapters.kafka.standstill import Standstill
 from harness_stream.alarms import Alarm, sound
 from harness_stream.ports import Delivery
@@ -53,7 +53,7 @@ class KafkaReader:
         self._consumer = self._made()
         for topic in topics:
             self._learn(topic)
-        self._positions = Positions(self._consumer, self._refusals.alarm)
+        self._positions = Positions(self._consumer, self._refused)
         self._standstill = Standstill()
         self._queries = EndsQueries(where)
         self._closed = False
@@ -105,6 +105,11 @@ class KafkaReader:
             self._queries.close()
             self._consumer.close()
 
+    def _refused(self, error: KafkaError, topic: str) -> None:
+        """A reader is in no group, so that it does not matter whether it may see one."""
+        if error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+            self._refusals.alarm(error, topic, acls.READ)
+
     def _made(self) -> Consumer:
         return Consumer(settings.reader(self._where) | {"error_cb": self._refusals.alarm})
 
@@ -138,15 +143,16 @@ class _Slot:
         """Take librdkafka's delivery report."""
         if error is None:
             self.delivery = Delivery(self.topic, self.partition, self.token, message.offset(), None)
-        elif is_denial(error):
-            self.fail(error.name(), str(denied_by(self.access, error, self.topic, acls.WRITE)))
         else:
-            self.fail(error.name(), error.str())
+            self.fail(error)
 
-    def fail(self, name: str, detail: str) -> None:
+    def fail(self, error: KafkaError) -> None:
         """It failed, or nobody knows."""
-        if self.delivery is None:
-            self.delivery = Delivery(self.topic, self.partition, self.token, None, f"{name}: {detail}")
+        if self.delivery is not None:
+            return
+        # Who may write nothing at all is refused a producer's number, which is told as a right on the cluster.
+        why = str(denied(self.access, "topic", self.topic, acls.WRITE)) if is_denial(error) else error.str()
+        self.delivery = Delivery(self.topic, self.partition, self.token, None, f"{error.name()}: {why}")
 
 
 class KafkaWriter:
@@ -187,7 +193,7 @@ class KafkaWriter:
             self._producer.produce(topic, value, key, partition, on_delivery=slot.report, headers=list(headers))
         except KafkaException as error:
             refused: KafkaError = error.args[0]
-            slot.fail(refused.name(), refused.str())
+            slot.fail(refused)
             if refused.fatal():
                 self._renew(refused)
         self._slots.setdefault((topic, partition), deque()).append(slot)
@@ -227,7 +233,7 @@ class KafkaWriter:
         """After a fatal error (a broker lost our sequence numbers) this producer would refuse everything for ever."""
         for slots in self._slots.values():
             for slot in slots:
-                slot.fail(error.name(), error.str())
+                slot.fail(error)
         self._producer = Producer(self._settings)
 
     def _count(self, error: KafkaError) -> None:

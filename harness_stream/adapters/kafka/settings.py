@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from harness_stream.access import KafkaAccess, kafka_at
 from harness_stream.core import limits
+from harness_stream.wire.acls import NO_GROUP
 from harness_stream.wire.topics import LARGE_BYTES_MAX
 
 ClientSettings = dict[str, Any]
@@ -43,8 +44,6 @@ PREFETCH_RECORDS: Final = 20_000
 POLL_INTERVAL_MS_MAX: Final = 10_000
 # The most that librdkafka takes: a day, in which a worker is replaced or its partitions move.
 METADATA_MS_MAX: Final = 86_400_000
-# Consumers without a group still need the name of one; it is never joined nor committed to.
-NO_GROUP: Final = "harness-no-group"
 
 
 def common(where: Where) -> ClientSettings:

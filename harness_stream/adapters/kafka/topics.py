@@ -237,7 +237,7 @@ def verify(settings: Settings) -> None:
 def _require_workers_rights(admin: KafkaAdmin, settings: Settings) -> None:
     """Without the group's right a worker would be in no group and never say why."""
     rights = acls.rights_of("worker", Topics(settings.prefix))
-    admin.require(admin.describe(list(rights)), rights)
+    admin.require(admin.describe(list(rights), rights), rights)
     asked = admin.client.describe_consumer_groups([settings.group], request_timeout=ADMIN_S_MAX)
     try:
         admin.result(asked[settings.group], settings.group, acls.READ)

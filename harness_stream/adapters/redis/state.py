@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import SSLConnection
 from redis.exceptions import NoScriptError, RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
@@ -26,6 +27,8 @@ from harness_stream.errors import ConfigError, InvalidInput, StateUnavailable
 from harness_stream.ports import Clock, Move, StoredHead, StoredUnit
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
     from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
@@ -188,12 +191,28 @@ class RedisStateStore:
         return refused
 
 
+class _Tls(SSLConnection):
+    """A connection whose certificates were loaded once.
+
+    The library's own loads them at every connection, which takes 5 to 100 ms of the worker's loop, and believes all of
+    the system's CAs besides the one that it is given.
+    """
+
+    def __init__(self, *, context: ssl.SSLContext, **options: Any) -> None:  # noqa: ANN401  the library's
+        super().__init__(**options)
+        self._context = context
+
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
+        return self._context.wrap_socket(sock, server_hostname=self.host)
+
+
 def _client(access: RedisAccess, timeout_ms: int) -> redis.Redis:
     """Every option that decides how long a call may take is written out: the library's defaults retry and wait."""
+    who = {"username": access.user or None, "password": access.password.reveal()} if access.password else {}
     try:
-        return redis.Redis.from_url(
+        client = redis.Redis.from_url(
             access.url,
-            **_transport(access),
+            **who,
             socket_timeout=timeout_ms / 1000,
             socket_connect_timeout=CONNECT_TIMEOUT_MS / 1000,
             retry=Retry(NoBackoff(), 0),
@@ -206,18 +225,10 @@ def _client(access: RedisAccess, timeout_ms: int) -> redis.Redis:
         )
     except ValueError:  # its text may quote a part of a password
         raise ConfigError("`redis_url` is malformed", hint="e.g. `redis://127.0.0.1:6379/0`") from None
-
-
-def _transport(access: RedisAccess) -> dict[str, Any]:
-    """Who we are, and whom we believe to be the server; verification is written out, since nothing else would tell."""
-    found: dict[str, Any] = {}
-    if access.password:
-        found |= {"username": access.user or None, "password": access.password.reveal()}
-    if access.url.startswith("rediss:"):
-        tls = access.tls
-        found |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_ca_certs": tls.ca or None}
-        found |= {"ssl_certfile": tls.cert or None, "ssl_keyfile": tls.key or None}
-    return found
+    if access.encrypted:
+        client.connection_pool.connection_class = _Tls
+        client.connection_pool.connection_kwargs["context"] = access.tls.context()
+    return client
 
 
 def _move_args(move: Move, names: Sequence[str]) -> list[bytes | int | str]:
