@@ -107,7 +107,7 @@ def identity_of(settings: Settings, reader: LogReader, agent_id: str) -> tuple[I
 
 
 def _found(agent_id: str, settings: Settings, reader: LogReader, store: StateStore) -> Found:
-    from harness_stream.adapters.kafka.admin import incarnation, partitions  # noqa: PLC0415  slow to load
+    from harness_stream.adapters.kafka.admin import incarnation, partitions, require_topics  # noqa: PLC0415  slow
     from harness_stream.adapters.signing.pairs import verifier_of  # noqa: PLC0415  same
     from harness_stream.core.fold import Place  # noqa: PLC0415  same
     from harness_stream.core.lanes import partition_of  # noqa: PLC0415  same
@@ -116,6 +116,7 @@ def _found(agent_id: str, settings: Settings, reader: LogReader, store: StateSto
 
     topics = Topics(settings.prefix)
     realm_id, count = incarnation(settings), partitions(settings, topics.verdicts)
+    require_topics(settings.kafka, [topics.verdicts, topics.heads, topics.rules])
     row, lane = identity_of(settings, reader, agent_id)
     if lane is None:
         raise HarnessError(

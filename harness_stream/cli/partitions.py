@@ -187,10 +187,14 @@ def _source(settings: Settings) -> Iterator[tuple[Source, int]]:
 
 @contextmanager
 def _operator(settings: Settings, incarnation: str) -> Iterator[Any]:
-    from harness_stream.adapters.kafka.log import KafkaWriter  # noqa: PLC0415  slow to load, `--help` is not
+    from harness_stream.adapters.kafka.admin import require_topics  # noqa: PLC0415  slow to load, `--help` is not
+    from harness_stream.adapters.kafka.log import KafkaWriter  # noqa: PLC0415  same
     from harness_stream.adapters.signing.pairs import operator_signer  # noqa: PLC0415  same
     from harness_stream.runtime.resuming import Operator  # noqa: PLC0415  same
+    from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
+    topics = Topics(settings.prefix)  # said before anything is written, not in the middle
+    require_topics(settings.kafka, [], writes=[topics.verdicts, topics.heads, topics.chains])
     signer = operator_signer(settings, incarnation)
     with closing(KafkaWriter(settings.kafka)) as writer:
         yield Operator(writer, signer, secrets.token_hex(WRITER_BYTES), settings.realm)
