@@ -33,7 +33,7 @@ class Alarm(StrEnum):
     CLIENT_STOOD_STILL = "client_stood_still"
     """A Kafka client got nothing while a broker answered another one; it was replaced."""
     ACCESS_REFUSED = "access_refused"
-    """Kafka lets this process not in any more, or not do what it needs; Redis does so."""
+    """Kafka or Redis answers, and does not let this process in, or not do what it needs."""
     SETTING_IGNORED = "setting_ignored"
     """An environment variable is nearly a setting."""
 

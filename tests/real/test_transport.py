@@ -35,7 +35,7 @@ from confluent_kafka.admin import (
 from own_realm import wait_until
 from secured import PASSWORD, ROOT, guarded_kafka, guarded_redis
 
-from harness_stream import HarnessSync
+from harness_stream import Credentials, Denied, HarnessSync, TimedOut
 from harness_stream.access import KafkaAccess, Secret, redis_access
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka import acls as cluster_acls
@@ -342,6 +342,29 @@ def test_a_second_apply_changes_nothing_and_prune_takes_away_only_from_who_is_na
     assert "removed User:agent READ topic `live` (prefixed)" in told
     left = cluster_acls.plan(admin, pairs, names)
     assert (left.missing, left.extra, foreign in left.others) == ((), (), True)
+
+
+def test_a_worker_that_loses_a_right_says_so_and_goes_on_once_it_has_it_back(guarded, live):
+    admin = KafkaAdmin(guarded.settings(ROOT, LIVE).kafka)
+    right = [acls.Acl("User:worker", "topic", f"{LIVE}.verdicts", "WRITE")]
+    enforcer = {"sasl_user": "enforcer", "sasl_password": PASSWORD.format("enforcer")}
+    who = {"agent_id": "a-1", "lane": "acme", "workload_id": "w-1", "bootstrap": guarded.sasl, "prefix": LIVE, "dev": True}
+    with HarnessSync.connect(Credentials(**who, **enforcer, ssl_ca=str(guarded.ca.crt))) as harness:
+        chain = harness.chain()
+        assert chain.decide("crm.read", deadline_ms=20_000).decision == "approve"
+        cluster_acls.remove(admin, right)
+        wait_until(lambda: not approved(chain), why=live)  # a broker learns of it in its own time
+        wait_until(lambda: "`User:worker` may not WRITE topic `live.verdicts`" in live(), why=live)
+        cluster_acls.create(admin, right)
+        wait_until(lambda: approved(chain), why=live)
+
+
+def approved(chain):
+    """Was it, within a while?"""
+    try:
+        return chain.decide("crm.read", deadline_ms=2_000).decision == "approve"
+    except (TimedOut, Denied):
+        return False
 
 
 # --- refusals, in words and in seconds ---
