@@ -409,7 +409,7 @@ def test_a_command_says_which_right_is_missing_and_what_gives_it(guarded, cells)
     assert "Traceback" not in told
     assert "may not" in guarded.harness("worker", user="enforcer", prefix=CELLS, exit_code=2)
     stranger = guarded.settings("stranger", CELLS)
-    assert "may not DESCRIBE topic" in refused(lambda: require_topics(stranger.kafka, [f"{CELLS}.heads"])).message
+    assert "may not READ topic" in refused(lambda: require_topics(stranger.kafka, [f"{CELLS}.heads"])).message
     assert "may not DESCRIBE cluster" in refused(
         lambda: cluster_acls.plan(KafkaAdmin(stranger.kafka), [("agent", "User:a")], Names(CELLS, "g"))
     ).message

@@ -6,6 +6,7 @@ Rule: here a silent broker is an error that names its address and what to do.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -116,12 +117,23 @@ class KafkaAdmin:
             if lacking:
                 raise denied(self.access, "topic", name, *lacking)
 
+    def require_group(self, name: str) -> None:
+        """Make sure that a consumer group may be joined.
+
+        Raises:
+            AccessRefused: it may not be seen, so not be joined either.
+            BrokerUnavailable: nobody answered in time.
+        """
+        asked = self.client.describe_consumer_groups([name], request_timeout=ADMIN_S_MAX)
+        with suppress(KafkaException):  # a group that there is not yet
+            self.result(asked[name], name, acls.READ)
+
     def unavailable(self, detail: str) -> BrokerUnavailable:
         """The error of a broker that does not answer."""
         return BrokerUnavailable(
             f"Kafka does not answer at {self.bootstrap}" + (f" ({detail})" if detail else ""),
-            hint="`harness up` starts one on this machine; `--bootstrap` or HARNESS_BOOTSTRAP names another; "
-            + wrong_port(self.access),
+            hint="`harness up` starts one on this machine; `--bootstrap` or HARNESS_BOOTSTRAP names another"
+            + ("" if self._refusals.nobody else f"; {wrong_port(self.access)}"),
         )
 
     def known(self, future: Future[Result], name: str = "", *operations: str) -> Result | None:

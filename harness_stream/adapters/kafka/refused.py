@@ -177,10 +177,12 @@ class Refusals:
     def __init__(self, access: KafkaAccess, elapsed_s: Callable[[], float] = time.monotonic) -> None:
         self._access, self._elapsed_s = access, elapsed_s
         self._first: tuple[AccessRefused, float] | None = None
+        self.nobody = False  # nothing listens at one of the addresses
         self._sounded_s: dict[str, float] = {}
 
     def note(self, error: KafkaError) -> None:
         """Take an error of a connection."""
+        self.nobody |= "Connect to" in error.str()
         found = refusal(self._access, error)
         if found is not None and self._first is None:
             self._first = found, self._elapsed_s()
