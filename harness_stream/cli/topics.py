@@ -123,7 +123,7 @@ def _report(done: Applied, error: ProtocolError | None, *, as_json: bool) -> Non
         report = {
             **({} if error is None else told(error)),
             "created": done.created,
-            "missing": [spec.name for spec in after.missing],
+            **({"missing": [spec.name for spec in after.missing]} if after.missing else {}),
             "fixed": [asdict(d) for d in done.fixed],
             "differences": [asdict(d) for d in after.differences],
             **({} if rights is None else {"acls": rights.document()}),

@@ -216,7 +216,7 @@ def require_topics(
         ProtocolError: names those that do not exist.
     """
     admin, give_up_s = KafkaAdmin(where), time.monotonic() + MISSING_S_MAX
-    names = list(dict.fromkeys((*reads, *writes, *describes)))
+    names = list(dict.fromkeys((*describes, *reads, *writes)))
     rights = {name: [op for op, of in ((acls.READ, reads), (acls.WRITE, writes)) if name in of] for name in names}
     found = admin.describe(names, rights)
     while missing := [name for name, topic in found.items() if topic is None]:
