@@ -16,6 +16,7 @@ import time
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from harness_stream.adapters.kafka import settings
+from harness_stream.config import load_settings
 
 POLL_S = 0.02  # as the worker's longest wait
 BATCH = 500  # as the worker's
@@ -23,16 +24,17 @@ SILENCE_S_MAX = 30.0
 FLUSH_S_MAX = 30.0
 
 
-def consumer(bootstrap: str) -> Consumer:
+def consumer(where: settings.Where) -> Consumer:
     """A consumer with the worker's fetch settings, that is told its positions."""
-    return Consumer(settings.reader(bootstrap) | {"enable.partition.eof": False})
+    return Consumer(settings.reader(where) | {"enable.partition.eof": False})
 
 
 def answer(bootstrap: str, source: str, target: str, partitions: int, size: int) -> None:
     """Echo what comes, from now on; says `ready` first."""
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
-    reader, writer, filler = consumer(bootstrap), Producer(settings.producer(bootstrap)), bytes(size)
+    where = load_settings(bootstrap=bootstrap).kafka
+    reader, writer, filler = consumer(where), Producer(settings.producer(where)), bytes(size)
     places = [TopicPartition(source, p) for p in range(partitions)]
     reader.assign([TopicPartition(p.topic, p.partition, reader.get_watermark_offsets(p)[1]) for p in places])
     print("ready", flush=True)
@@ -48,7 +50,8 @@ def answer(bootstrap: str, source: str, target: str, partitions: int, size: int)
 
 def drain(bootstrap: str, source: str, target: str, partitions: int, size: int, count: int) -> None:
     """Consume-produce over what is there."""
-    reader, writer, filler = consumer(bootstrap), Producer(settings.producer(bootstrap)), bytes(size)
+    where = load_settings(bootstrap=bootstrap).kafka
+    reader, writer, filler = consumer(where), Producer(settings.producer(where)), bytes(size)
     reader.assign([TopicPartition(source, p, 0) for p in range(partitions)])
     done, heard = 0, time.monotonic()
     first = None

@@ -22,6 +22,7 @@ from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka import settings
 from harness_stream.adapters.signing import UNSIGNED_HEADERS
 from harness_stream.client.ids import Ids
+from harness_stream.config import load_settings
 from harness_stream.core.lanes import partition_of
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Flood:
 
     def __init__(self, bootstrap: str, topic: str, partitions: int, templates: list[tuple[str, bytes, bytes]]) -> None:
         self.sent, self.lost = 0, 0
-        self._producer = Producer(settings.producer(bootstrap) | {"linger.ms": LINGER_MS})
+        kafka = load_settings(bootstrap=bootstrap).kafka
+        self._producer = Producer(settings.producer(kafka) | {"linger.ms": LINGER_MS})
         self._topic, self._ids = topic, Ids(SystemClock())
         self._templates = [(t[0].encode(), partition_of(t[0], partitions), *t[1:]) for t in templates]
 

@@ -90,8 +90,8 @@ class EchoClient:
 
     def __init__(self, realm: BenchRealm, size: int) -> None:
         self._realm, self._filler = realm, bytes(size - 8)
-        self._writer = Producer(client_settings.producer(realm.settings.bootstrap))
-        self._reader = consumer(realm.settings.bootstrap)
+        self._writer = Producer(client_settings.producer(realm.settings.kafka))
+        self._reader = consumer(realm.settings.kafka)
         places = [TopicPartition(realm.echo_out, p) for p in range(PARTITIONS)]
         ends = [self._reader.get_watermark_offsets(place)[1] for place in places]
         self._reader.assign([TopicPartition(p.topic, p.partition, end) for p, end in zip(places, ends, strict=True)])
@@ -139,7 +139,7 @@ def enforcer(realm: BenchRealm, lanes: list[str]) -> Enforcer:
     """The product's own, running, with these lanes open."""
     settings = realm.settings
     named = ClientRealm(settings.realm, incarnation(settings), PARTITIONS, realm.topics)
-    ports = KafkaReader(settings.bootstrap), KafkaWriter(settings.bootstrap), SystemClock()
+    ports = KafkaReader(settings.kafka), KafkaWriter(settings.kafka), SystemClock()
     made = Enforcer(Wiring(named, *ports, UnsignedSigner(), UnsignedVerifier()))
     made.start()
     for lane in lanes:

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Final
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
 from workload import rules_yaml, tables
 
+from harness_stream.access import KAFKA_SETTINGS, REDIS_SETTINGS
 from harness_stream.adapters.clock import SystemClock
+from harness_stream.adapters.kafka import settings as client_settings
 from harness_stream.adapters.redis.state import RedisStateStore
-from harness_stream.config import LANE_RATE_MAX, Settings
+from harness_stream.config import LANE_RATE_MAX, Settings, load_settings
 from harness_stream.core.rate import Rate
 from harness_stream.local.process import free_port
 from harness_stream.local.stack import Stack
@@ -150,7 +152,7 @@ def realm(where: Servers, agents: int, rate: Rate = UNBOUNDED) -> Iterator[Bench
         agents: of the workload.
         rate: what one lane may ask of its workers.
     """
-    prefix = f"bench{secrets.token_hex(4)}"
+    prefix, given = f"bench{secrets.token_hex(4)}", load_settings()
     settings = Settings(
         where.bootstrap,
         where.redis_url,
@@ -160,6 +162,7 @@ def realm(where: Servers, agents: int, rate: Rate = UNBOUNDED) -> Iterator[Bench
         group=prefix,
         lane_rate=rate.per_s,
         lane_burst=rate.burst,
+        **{name: getattr(given, name) for name in (*KAFKA_SETTINGS, *REDIS_SETTINGS)},
     )
     made = BenchRealm(settings)
     try:
@@ -229,19 +232,19 @@ def _create_echo_topics(made: BenchRealm) -> None:
         )
         for name, spec in same_as.items()
     ]
-    admin = AdminClient({"bootstrap.servers": settings.bootstrap})  # it must outlive its answers
+    admin = AdminClient(client_settings.admin(settings.kafka))  # it must outlive its answers
     _settle(admin.create_topics(wanted).values())
 
 
 def _forget(made: BenchRealm) -> None:
     settings = made.settings
     own = [spec.name for spec in topic_specs(settings.prefix, PARTITIONS, settings.max_timespan_ms, 1)]
-    admin = AdminClient({"bootstrap.servers": settings.bootstrap})
+    admin = AdminClient(client_settings.admin(settings.kafka))
     there = admin.list_topics(timeout=ADMIN_S_MAX).topics
     doomed = [name for name in (*own, made.echo_in, made.echo_out) if name in there]
     if doomed:
         _settle(admin.delete_topics(doomed).values())
-    store = RedisStateStore(settings.redis_url, f"{settings.realm}/{settings.prefix}", SystemClock(), timeout_ms=5_000)
+    store = RedisStateStore(settings.redis, f"{settings.realm}/{settings.prefix}", SystemClock(), timeout_ms=5_000)
     for partition in range(PARTITIONS):
         store.clear(partition)
     store.close()

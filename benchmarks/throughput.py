@@ -21,6 +21,7 @@ from echo import SILENCE_S_MAX, consumer
 from realm import PARTITIONS, cpu_s
 from workload import Intents
 
+from harness_stream.adapters.kafka import settings as client_settings
 from harness_stream.adapters.kafka.log import KafkaWriter
 from harness_stream.adapters.signing import UNSIGNED_HEADERS
 from harness_stream.core import limits
@@ -59,7 +60,7 @@ class Drained:
 
 def fill(realm: BenchRealm, agents: int, count: int, deadline_ms: int = limits.DEADLINE_MS_MAX) -> None:
     """Append `count` intents by distinct agents, over all lanes."""
-    writer, intents = KafkaWriter(realm.settings.bootstrap), Intents("default", agents, deadline_ms, "0" * 32)
+    writer, intents = KafkaWriter(realm.settings.kafka), Intents("default", agents, deadline_ms, "0" * 32)
     for number in range(count):
         _, _, lane, value = intents.make(number)
         at = partition_of(lane, PARTITIONS)
@@ -126,7 +127,7 @@ def _append(writer: KafkaWriter, topic: str, partition: int, key: bytes, value: 
 
 def _watch(realm: BenchRealm, pid: int, count: int) -> list[tuple[float, float]]:
     """(wall time, CPU seconds) of the worker until the decision log has stopped growing."""
-    admin, samples = AdminClient({"bootstrap.servers": realm.settings.bootstrap}), list[tuple[float, float]]()
+    admin, samples = AdminClient(client_settings.admin(realm.settings.kafka)), list[tuple[float, float]]()
     end, grown, quiet_since = time.monotonic() + DRAIN_S_MAX, 0, time.monotonic()
     places = {TopicPartition(realm.topics.verdicts, p): _LATEST for p in range(PARTITIONS)}
     while time.monotonic() < end:
@@ -151,7 +152,7 @@ def _cpu_at(samples: list[tuple[float, float]], at_s: float) -> float:
 
 def verdicts(realm: BenchRealm) -> Iterator[tuple[int, dict[str, Any], int]]:
     """(append time in ms, body, bytes) of every verdict that is in the log now."""
-    reader, topic = consumer(realm.settings.bootstrap), realm.topics.verdicts
+    reader, topic = consumer(realm.settings.kafka), realm.topics.verdicts
     ends = {p: reader.get_watermark_offsets(TopicPartition(topic, p))[1] for p in range(PARTITIONS)}
     reader.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
     left, heard = sum(ends.values()), time.monotonic()

@@ -32,11 +32,15 @@ class Alarm(StrEnum):
     """The group took a partition away, or ended this member's session, without a word before."""
     CLIENT_STOOD_STILL = "client_stood_still"
     """A Kafka client got nothing while a broker answered another one; it was replaced."""
+    ACCESS_REFUSED = "access_refused"
+    """Kafka or Redis answers, and does not let this process in, or not do what it needs."""
     SETTING_IGNORED = "setting_ignored"
     """An environment variable is nearly a setting."""
 
 
-_ERRORS: Final = frozenset({Alarm.HALTED, Alarm.INPUT_LOST, Alarm.QUARANTINED, Alarm.BUNDLE_UNUSABLE})
+_ERRORS: Final = frozenset(
+    {Alarm.HALTED, Alarm.INPUT_LOST, Alarm.QUARANTINED, Alarm.BUNDLE_UNUSABLE, Alarm.ACCESS_REFUSED}
+)
 """Those that do not mend themselves; all others are warnings."""
 
 

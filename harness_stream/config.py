@@ -13,11 +13,24 @@ import logging
 import os
 import re
 import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from harness_stream.access import (
+    KAFKA_SETTINGS,
+    NONE,
+    REDIS_SETTINGS,
+    SCRAM_512,
+    SECRETS,
+    KafkaAccess,
+    RedisAccess,
+    Secret,
+    kafka_access,
+    redis_access,
+    require_no_password,
+)
 from harness_stream.alarms import Alarm, sound
 from harness_stream.errors import ConfigError
 
@@ -32,7 +45,7 @@ _PREFIX = re.compile(rf"[A-Za-z0-9._-]{{1,{PREFIX_CHARS_MAX}}}")
 NAME_CHARS_MAX = 256
 _NAME = re.compile(rf"[^\s\x00-\x1f\x7f]{{1,{NAME_CHARS_MAX}}}")
 _NAMES: Final = frozenset({"realm", "group", "rule_set"})
-_MAY_BE_EMPTY: Final = frozenset({"risk_ignored_rules", "keys"})
+_MAY_BE_EMPTY: Final = frozenset({"risk_ignored_rules", "keys", *KAFKA_SETTINGS, *REDIS_SETTINGS})
 ENV_PREFIX = "HARNESS_"
 
 # A letter wrong or missing leaves 0.8 even of `dev`; `test_bootstrap`, which our tests mean, is at 0.78 of `bootstrap`.
@@ -66,7 +79,7 @@ class Settings:
 
     Attributes:
         bootstrap: Kafka bootstrap servers, `host:port[,host:port]`.
-        redis_url: Redis URL, e.g. `redis://127.0.0.1:6379/0`.
+        redis_url: Redis URL, e.g. `redis://127.0.0.1:6379/0`; not shown, since it may hold a password.
         realm: name of this deployment; topics are `<prefix>.intents` and so on.
         prefix: first part of every topic name.
         partitions: partition count P of intents and verdicts, fixed for a realm's life.
@@ -85,10 +98,26 @@ class Settings:
         risk_half_life_ms: after this a denial weighs half in `topologies.risk`.
         risk_denials_full: so many denials at once are risk 1.
         risk_ignored_rules: ids, separated by commas, of rules that deny by that risk; they must not feed it.
+        security_protocol: how Kafka is spoken to; empty: SASL_SSL with a `sasl_user`, SSL with a file, else PLAINTEXT.
+        sasl_mechanism: how the user proves that he knows the password.
+        sasl_user: who connects to Kafka.
+        sasl_password: the user's.
+        sasl_password_file: file of mode 0600 that holds it instead.
+        ssl_ca: PEM file of the CA that vouches for brokers; empty: the system's.
+        ssl_cert: PEM file of our own certificate, for brokers that ask for one.
+        ssl_key: PEM file of its private key.
+        ssl_key_password: of an encrypted key.
+        ssl_key_password_file: file of mode 0600 that holds it instead.
+        redis_user: who connects to Redis.
+        redis_password: the user's.
+        redis_password_file: file of mode 0600 that holds it instead.
+        redis_ca: as `ssl_ca`, for `rediss://`.
+        redis_cert: as `ssl_cert`.
+        redis_key: as `ssl_key`.
     """
 
     bootstrap: str = "127.0.0.1:9092"
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
     realm: str = "default"
     prefix: str = "harness"
     partitions: int = 8
@@ -107,7 +136,40 @@ class Settings:
     risk_denials_full: int = RISK_DENIALS_FULL_DEFAULT
     risk_ignored_rules: str = "too-risky"
     keys: str = ""
+    security_protocol: str = ""
+    sasl_mechanism: str = SCRAM_512
+    sasl_user: str = ""
+    sasl_password: Secret = NONE
+    sasl_password_file: str = ""
+    ssl_ca: str = ""
+    ssl_cert: str = ""
+    ssl_key: str = ""
+    ssl_key_password: Secret = NONE
+    ssl_key_password_file: str = ""
+    redis_user: str = ""
+    redis_password: Secret = NONE
+    redis_password_file: str = ""
+    redis_ca: str = ""
+    redis_cert: str = ""
+    redis_key: str = ""
 
+    @property
+    def kafka(self) -> KafkaAccess:
+        """The way into Kafka: what every client of it is made of.
+
+        Raises:
+            ConfigError: its settings contradict each other, or a file cannot be used.
+        """
+        return kafka_access(self.bootstrap, {name: getattr(self, name) for name in KAFKA_SETTINGS})
+
+    @property
+    def redis(self) -> RedisAccess:
+        """The way into Redis.
+
+        Raises:
+            ConfigError: as `kafka`.
+        """
+        return redis_access(self.redis_url, {name: getattr(self, name) for name in REDIS_SETTINGS})
 
 
 
@@ -124,7 +186,7 @@ def _coerce(name: str, value: object, where: str) -> object:
             return int(str(value))
         except ValueError:
             raise ConfigError(f"{where}: `{name}` must be a whole number, not `{value}`") from None
-    return str(value)
+    return Secret(str(value)) if isinstance(default, Secret) else str(value)
 
 
 def _known(name: str, where: str) -> str:
@@ -145,7 +207,20 @@ def _from_file(path: Path) -> dict[str, Any]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    return {_known(k, str(path)): _coerce(k, v, str(path)) for k, v in table.items()}
+    found = {_known(k, str(path)): _coerce(k, v, str(path)) for k, v in table.items()}
+    _require_no_secret(found, str(path))
+    return found
+
+
+def _require_no_secret(found: Mapping[str, Any], where: str) -> None:
+    """A settings file is shared and committed, a command line is seen by everybody on the machine."""
+    for name in sorted(SECRETS & found.keys()):
+        raise ConfigError(
+            f"{where}: `{name}` is a secret, and does not belong there",
+            hint=f"set {ENV_PREFIX}{name.upper()}, or `{name}_file`: a file of mode 0600 that holds it",
+        )
+    if isinstance(url := found.get("redis_url"), str):
+        require_no_password(url, where)
 
 
 def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
@@ -195,7 +270,9 @@ def load_settings(path: Path | None = None, env: Mapping[str, str] | None = None
         raise ConfigError(f"settings file `{path}` does not exist")
     values = _from_file(path or Path(CONFIG_FILE))
     values |= _from_environment(os.environ if env is None else env)
-    values |= {_known(k, "flags"): _coerce(k, v, "flags") for k, v in flags.items() if v is not None}
+    given = {_known(k, "flags"): _coerce(k, v, "flags") for k, v in flags.items() if v is not None}
+    _require_no_secret(given, "flags")
+    values |= given
     settings = replace(Settings(), **values)
     if not _PREFIX.fullmatch(settings.prefix):
         raise ConfigError(

@@ -44,6 +44,10 @@ class ConfigError(CallerError):
     """A setting is missing, malformed or contradicts another one."""
 
 
+class AccessRefused(CallerError):  # noqa: N818  reads as what it is
+    """Kafka lets this process not in, or not do what it asked for: wrong user, password or certificate, no right."""
+
+
 class InvalidInput(CallerError):  # noqa: N818  reads as what it is
     """Data handed in breaks the schema or a limit.
 
@@ -72,6 +76,10 @@ class ServerEnded(Unavailable):
 
 class StateUnavailable(Unavailable):
     """Redis does not answer. The worker goes on from the log; only commands that read Redis see this."""
+
+
+class StateRefused(StateUnavailable):
+    """Redis answers, and lets this process not in, or not do what it asked for."""
 
 
 class TimedOut(Unavailable):

@@ -84,6 +84,12 @@ class Source:
     mistakes: tuple[Mistake, ...]
 
 
+def tables_in(folder: Path) -> frozenset[str]:
+    """Tables that the folder has a file of; none if it is no folder."""
+    paths = [path for path in folder.iterdir() if path.suffix in SUFFIXES] if folder.is_dir() else []
+    return frozenset(path.stem for path in paths if path.stem in TABLES)
+
+
 def read_folder(folder: Path) -> Source:
     """Every row of every table file in `folder`; files with other suffixes are not looked at.
 

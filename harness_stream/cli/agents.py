@@ -204,8 +204,8 @@ def _enrolled(
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
     topics = {"identity": Topics(settings.prefix).identity}
-    require_topics(settings.bootstrap, list(topics.values()))
-    with closing(KafkaReader(settings.bootstrap)) as reader, closing(KafkaWriter(settings.bootstrap)) as writer:
+    require_topics(settings.kafka, list(topics.values()))
+    with closing(KafkaReader(settings.kafka)) as reader, closing(KafkaWriter(settings.kafka)) as writer:
         view = read_tables(reader, topics, SystemClock(), lambda wait_ms: time.sleep(wait_ms / 1000))["identity"]
         row = row_of(view, agent, given, made.public, retire_ms)
         write_new(path, json_format.dumps(_credentials(settings, row, made), indent=2, ensure_ascii=False) + "\n")

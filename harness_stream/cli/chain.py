@@ -72,8 +72,8 @@ def show(
     keys_of(settings)
     realm = f"{settings.realm}/{settings.prefix}"  # as `compose.kafka_worker` names it
     with (
-        closing(KafkaReader(settings.bootstrap)) as reader,
-        closing(RedisStateStore(settings.redis_url, realm, SystemClock(), timeout_ms=STORE_MS_MAX)) as store,
+        closing(KafkaReader(settings.kafka)) as reader,
+        closing(RedisStateStore(settings.redis, realm, SystemClock(), timeout_ms=STORE_MS_MAX)) as store,
     ):
         try:
             found = _found(agent, settings, reader, store)
@@ -98,7 +98,7 @@ def identity_of(settings: Settings, reader: LogReader, agent_id: str) -> tuple[I
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
     topics = {"identity": Topics(settings.prefix).identity}
-    require_topics(settings.bootstrap, list(topics.values()))
+    require_topics(settings.kafka, list(topics.values()))
     view = read_tables(reader, topics, SystemClock(), lambda wait_ms: time.sleep(wait_ms / 1000))["identity"]
     row = view.row(agent_id)
     if isinstance(row, IdentityRow):
@@ -107,7 +107,7 @@ def identity_of(settings: Settings, reader: LogReader, agent_id: str) -> tuple[I
 
 
 def _found(agent_id: str, settings: Settings, reader: LogReader, store: StateStore) -> Found:
-    from harness_stream.adapters.kafka.admin import incarnation, partitions  # noqa: PLC0415  slow to load
+    from harness_stream.adapters.kafka.admin import incarnation, partitions, require_topics  # noqa: PLC0415  slow
     from harness_stream.adapters.signing.pairs import verifier_of  # noqa: PLC0415  same
     from harness_stream.core.fold import Place  # noqa: PLC0415  same
     from harness_stream.core.lanes import partition_of  # noqa: PLC0415  same
@@ -116,6 +116,7 @@ def _found(agent_id: str, settings: Settings, reader: LogReader, store: StateSto
 
     topics = Topics(settings.prefix)
     realm_id, count = incarnation(settings), partitions(settings, topics.verdicts)
+    require_topics(settings.kafka, [topics.verdicts, topics.heads, topics.rules])
     row, lane = identity_of(settings, reader, agent_id)
     if lane is None:
         raise HarnessError(

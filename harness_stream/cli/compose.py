@@ -71,11 +71,11 @@ def kafka_worker(settings: Settings, realm: Realm, metrics: Metrics) -> Worker:
     clock = SystemClock()
     topics = Topics(settings.prefix)
     ports = Ports(
-        consumer=KafkaInputConsumer(settings.bootstrap, settings.group, topics.intents, clock),
-        writer=KafkaWriter(settings.bootstrap, DECISION_BATCH_BYTES),
-        reader=KafkaReader(settings.bootstrap, clock, (topics.heads, topics.verdicts, topics.chains)),
-        incarnations=KafkaIncarnations(settings.bootstrap, (topics.intents, topics.verdicts), clock),
-        store=RedisStateStore(settings.redis_url, f"{settings.realm}/{settings.prefix}", clock),
+        consumer=KafkaInputConsumer(settings.kafka, settings.group, topics.intents, clock),
+        writer=KafkaWriter(settings.kafka, DECISION_BATCH_BYTES),
+        reader=KafkaReader(settings.kafka, clock, (topics.heads, topics.verdicts, topics.chains)),
+        incarnations=KafkaIncarnations(settings.kafka, (topics.intents, topics.verdicts), clock),
+        store=RedisStateStore(settings.redis, f"{settings.realm}/{settings.prefix}", clock),
         clock=clock,
         signer=signer,
         verifier=verifier,

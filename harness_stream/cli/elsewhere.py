@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from harness_stream.config import ENV_PREFIX, Settings
-from harness_stream.errors import BrokerUnavailable, StateUnavailable, Unreachable
+from harness_stream.errors import BrokerUnavailable, StateRefused, StateUnavailable, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,8 @@ def pointing_elsewhere(settings: Settings) -> Iterator[None]:
     """Let an error of a server that does not answer say where this folder's stack is, if it is not where we looked."""
     try:
         yield
+    except StateRefused:  # it is there, and answers
+        raise
     except (BrokerUnavailable, Unreachable, StateUnavailable) as error:
         failed = "redis_url" if isinstance(error, StateUnavailable) else "bootstrap"
         found = _elsewhere(settings, failed)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
 
 import typer
 
+from harness_stream.access import KAFKA_SETTINGS, MECHANISMS, PROTOCOLS, REDIS_SETTINGS, SECRETS
 from harness_stream.cli.elsewhere import pointing_elsewhere
 from harness_stream.config import ENV_PREFIX, Settings, load_settings
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PANEL: Final = f"Settings (each also as {ENV_PREFIX}… or in harness.toml)"
+TRANSPORT: Final = f"Transport (docs/transport.md; passwords only as {ENV_PREFIX}… or in files)"
 SETTINGS: Final = "settings"
 """The parameter of a command that is handed what was read."""
 
@@ -31,11 +33,13 @@ class Flag:
         help: its line in `--help`.
         name: the flag, where it is not the setting's own name.
         least: smallest value, of a number.
+        panel: its group in `--help`.
     """
 
     help: str
     name: str | None = None
     least: int | None = None
+    panel: str = PANEL
 
 
 FLAGS: Final[Mapping[str, Flag]] = {
@@ -59,7 +63,24 @@ FLAGS: Final[Mapping[str, Flag]] = {
     "risk_half_life_ms": Flag("After this a denial weighs half, ms.", least=1),
     "risk_denials_full": Flag("So many denials at once are risk 1.", least=1),
     "risk_ignored_rules": Flag("Ids of rules that deny by that risk, separated by commas."),
+    "security_protocol": Flag(f"{', '.join(PROTOCOLS)}; default by what else is said.", panel=TRANSPORT),
+    "sasl_mechanism": Flag(f"{', '.join(MECHANISMS)}.", panel=TRANSPORT),
+    "sasl_user": Flag("Kafka user.", panel=TRANSPORT),
+    "sasl_password_file": Flag("File with the user's password.", panel=TRANSPORT),
+    "ssl_ca": Flag("PEM file of the CA that vouches for brokers.", panel=TRANSPORT),
+    "ssl_cert": Flag("PEM file of our certificate, for brokers.", panel=TRANSPORT),
+    "ssl_key": Flag("PEM file of its private key.", panel=TRANSPORT),
+    "ssl_key_password_file": Flag("File with the password of that key.", panel=TRANSPORT),
+    "redis_user": Flag("Redis ACL user.", panel=TRANSPORT),
+    "redis_password_file": Flag("File with the user's password.", panel=TRANSPORT),
+    "redis_ca": Flag("PEM file of the CA that vouches for Redis (rediss://).", panel=TRANSPORT),
+    "redis_cert": Flag("PEM file of our certificate, for Redis.", panel=TRANSPORT),
+    "redis_key": Flag("PEM file of its private key.", panel=TRANSPORT),
 }
+"""Every setting but secrets."""
+
+_WITH: Final[Mapping[str, tuple[str, ...]]] = {"bootstrap": KAFKA_SETTINGS, "redis_url": REDIS_SETTINGS}
+"""Who takes a server's address takes the way into it."""
 
 
 def takes(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -68,6 +89,8 @@ def takes(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     Raises:
         ConfigError: when the command is run: a setting is unknown or malformed.
     """
+    along = [name for known in names for name in (known, *_WITH.get(known, ()))]
+    names = tuple(dict.fromkeys(name for name in along if name not in SECRETS))
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def run(**given: Any) -> None:  # noqa: ANN401  whatever the command takes
@@ -102,4 +125,4 @@ def _hint(name: str) -> Any:  # noqa: ANN401  an annotation
     kind = next(type(field.default) for field in fields(Settings) if field.name == name)
     flag = FLAGS[name]
     spelled = flag.name or f"--{name.replace('_', '-')}"
-    return Annotated[kind | None, typer.Option(spelled, help=flag.help, min=flag.least, rich_help_panel=PANEL)]
+    return Annotated[kind | None, typer.Option(spelled, help=flag.help, min=flag.least, rich_help_panel=flag.panel)]

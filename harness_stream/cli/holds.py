@@ -232,9 +232,9 @@ def _realm(settings: Settings) -> Iterator[Realm]:
 
     keys_of(settings)
     topics = Topics(settings.prefix)
-    admin.require_topics(settings.bootstrap, [topics.intents, topics.verdicts, topics.heads, topics.identity])
+    admin.require_topics(settings.kafka, [topics.intents, topics.verdicts, topics.heads, topics.identity])
     incarnation = admin.incarnation(settings)
-    with closing(KafkaReader(settings.bootstrap)) as reader, closing(Progress()) as progress:
+    with closing(KafkaReader(settings.kafka)) as reader, closing(Progress()) as progress:
         source = HoldsSource(
             reader,
             topics,
@@ -254,7 +254,7 @@ def _voice(settings: Settings) -> Iterator[Voice]:
     from harness_stream.adapters.signing import UnsignedSigner  # noqa: PLC0415  same
     from harness_stream.cli.holds_answer import Voice  # noqa: PLC0415  same
 
-    with closing(KafkaWriter(settings.bootstrap)) as writer:
+    with closing(KafkaWriter(settings.kafka)) as writer:
         yield Voice(writer, UnsignedSigner(), settings.realm)
 
 
@@ -265,7 +265,7 @@ def _store(settings: Settings) -> Iterator[StateStore]:
     from harness_stream.cli.chain import STORE_MS_MAX  # noqa: PLC0415  same
 
     name = f"{settings.realm}/{settings.prefix}"  # as `compose.kafka_worker` names it
-    with closing(RedisStateStore(settings.redis_url, name, SystemClock(), timeout_ms=STORE_MS_MAX)) as store:
+    with closing(RedisStateStore(settings.redis, name, SystemClock(), timeout_ms=STORE_MS_MAX)) as store:
         yield store
 
 

@@ -210,7 +210,7 @@ def _home(settings: Settings, agent: str, lane: str | None, workload: str | None
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  slow to load, `--help` is not
     from harness_stream.cli.chain import identity_of  # noqa: PLC0415  same
 
-    with closing(KafkaReader(settings.bootstrap)) as reader:
+    with closing(KafkaReader(settings.kafka)) as reader:
         row, known = identity_of(settings, reader, agent)
     allowed = row.workloads if row is not None else ()
     return lane or known, workload or next(iter(allowed), None)

@@ -51,10 +51,10 @@ def export(
 
     keys_of(settings)
     topics = Topics(settings.prefix)
-    require_topics(settings.bootstrap, [topics.verdicts, topics.intents, topics.heads])
+    require_topics(settings.kafka, [topics.verdicts, topics.intents, topics.heads])
     realm_id = incarnation(settings)
     verifier = verifier_of(settings, realm_id)
-    with closing(KafkaReader(settings.bootstrap)) as reader, closing(Progress()) as progress:
+    with closing(KafkaReader(settings.kafka)) as reader, closing(Progress()) as progress:
         log = DecisionLog(reader, topics, realm_id, verifier, SystemClock())
         shown = 0
         for number in numbers_of(partition or [], partitions(settings, topics.verdicts)):

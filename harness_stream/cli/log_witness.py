@@ -106,11 +106,11 @@ def _opened(settings: Settings, path: str, every_ms: int) -> Iterator[Witness]:
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
     keys_of(settings)
-    topics, bootstrap = Topics(settings.prefix), settings.bootstrap
+    topics, kafka = Topics(settings.prefix), settings.kafka
     with closing(WitnessFile(path)) as keeper:
-        require_topics(bootstrap, [topics.intents, topics.verdicts, topics.heads])
+        require_topics(kafka, [topics.verdicts, topics.heads], describes=[topics.intents])
         count = partitions(settings, topics.verdicts)
-        with closing(KafkaReader(bootstrap)) as reader, closing(KafkaReader(bootstrap)) as again:
+        with closing(KafkaReader(kafka)) as reader, closing(KafkaReader(kafka)) as again:
             asked, verifier = partial(incarnation, settings), verifier_of(settings, incarnation(settings))
             ports = WitnessPorts(reader, again, topics, verifier, SystemClock(), asked)
             built = Witness(ports, keeper, range(count), every_ms)

@@ -175,11 +175,11 @@ def _source(settings: Settings) -> Iterator[tuple[Source, int]]:
 
     keys_of(settings)
     topics, clock = Topics(settings.prefix), SystemClock()
-    admin.require_topics(settings.bootstrap, [topics.intents, topics.verdicts, topics.heads, topics.chains])
+    admin.require_topics(settings.kafka, [topics.intents, topics.verdicts, topics.heads, topics.chains])
     name = f"{settings.realm}/{settings.prefix}"  # as `compose.kafka_worker` names it
     with ExitStack() as stack:
-        reader = stack.enter_context(closing(KafkaReader(settings.bootstrap)))
-        store = stack.enter_context(closing(RedisStateStore(settings.redis_url, name, clock, timeout_ms=STORE_MS_MAX)))
+        reader = stack.enter_context(closing(KafkaReader(settings.kafka)))
+        store = stack.enter_context(closing(RedisStateStore(settings.redis, name, clock, timeout_ms=STORE_MS_MAX)))
         realm_id = admin.incarnation(settings)
         source = Source(reader, topics, realm_id, verifier_of(settings, realm_id), store, clock)
         yield source, admin.partitions(settings, topics.verdicts)
@@ -187,12 +187,16 @@ def _source(settings: Settings) -> Iterator[tuple[Source, int]]:
 
 @contextmanager
 def _operator(settings: Settings, incarnation: str) -> Iterator[Any]:
-    from harness_stream.adapters.kafka.log import KafkaWriter  # noqa: PLC0415  slow to load, `--help` is not
+    from harness_stream.adapters.kafka.admin import require_topics  # noqa: PLC0415  slow to load, `--help` is not
+    from harness_stream.adapters.kafka.log import KafkaWriter  # noqa: PLC0415  same
     from harness_stream.adapters.signing.pairs import operator_signer  # noqa: PLC0415  same
     from harness_stream.runtime.resuming import Operator  # noqa: PLC0415  same
+    from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
+    topics = Topics(settings.prefix)  # said before anything is written, not in the middle
+    require_topics(settings.kafka, [], writes=[topics.verdicts, topics.heads, topics.chains])
     signer = operator_signer(settings, incarnation)
-    with closing(KafkaWriter(settings.bootstrap)) as writer:
+    with closing(KafkaWriter(settings.kafka)) as writer:
         yield Operator(writer, signer, secrets.token_hex(WRITER_BYTES), settings.realm)
 
 

@@ -159,7 +159,7 @@ def _source(
         return
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  the client is slow to load
 
-    with closing(KafkaReader(settings.bootstrap)) as reader:
+    with closing(KafkaReader(settings.kafka)) as reader:
         yield _from_log(part, settings, reader, asked, tables)
 
 
@@ -185,13 +185,17 @@ def _from_file(name: str, settings: Settings, asked: Rules, tables: Path | None)
 
 def _from_log(part: Part, settings: Settings, reader: LogReader, asked: Rules, folder: Path | None) -> LogSource:
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the client is slow to load, `--help` is not
-    from harness_stream.adapters.kafka.admin import incarnation  # noqa: PLC0415  same
+    from harness_stream.adapters.kafka.admin import incarnation, require_topics  # noqa: PLC0415  same
     from harness_stream.adapters.signing.pairs import keys_of  # noqa: PLC0415  same
     from harness_stream.cli.replay_log import find  # noqa: PLC0415  same
+    from harness_stream.wire.topics import TABLES, Topics  # noqa: PLC0415  same
 
     keys_of(settings)
     clock = SystemClock()
-    incarnation(settings)  # a missing topic is said at once, not after the tables' silence
+    incarnation(settings)  # a missing topic is said at once, not after the tables' silence; so is a missing right
+    topics = Topics(settings.prefix)
+    rows = [topics.table(name) for name in TABLES] if folder is None else []
+    require_topics(settings.kafka, [topics.intents, topics.verdicts, topics.heads, *rows])
     tables = _tables_now(settings, reader, clock) if folder is None else _tables_of(_rows(folder))
     return find(part, settings, reader, clock, tables, asked, from_tables=folder is not None)
 

@@ -136,8 +136,8 @@ def push_once(wanted: Wanted, settings: Settings) -> None:
     from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter  # noqa: PLC0415  same
 
     topics, clock = _topics(settings), SystemClock()
-    require_topics(settings.bootstrap, [topics.rules, topics.heads])
-    with closing(KafkaReader(settings.bootstrap)) as reader, closing(KafkaWriter(settings.bootstrap)) as writer:
+    require_topics(settings.kafka, [topics.rules, topics.heads], writes=[topics.rules])
+    with closing(KafkaReader(settings.kafka)) as reader, closing(KafkaWriter(settings.kafka)) as writer:
         pushed, changed = publish(program, settings, reader, writer, clock, now=wanted.now)
         heads = {} if changed else _heads(settings, reader, clock)
     tell_pushed(wanted, settings.rule_set, found.mistakes, pushed, changed=changed, unusable=unusable_in(pushed, heads))
@@ -236,8 +236,8 @@ def status(*, settings: Settings, json: Json = False) -> None:
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
 
     topics, clock = _topics(settings), SystemClock()
-    require_topics(settings.bootstrap, [topics.rules, topics.heads])
-    with closing(KafkaReader(settings.bootstrap)) as reader:
+    require_topics(settings.kafka, [topics.rules, topics.heads])
+    with closing(KafkaReader(settings.kafka)) as reader:
         active = _active(list(read_to_end(reader, topics.rules, 0, clock)), settings)
         heads = _heads(settings, reader, clock)
     report = report_of(settings.rule_set, active, heads)

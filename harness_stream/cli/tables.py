@@ -20,7 +20,7 @@ from pathlib import Path  # noqa: TC003  isort: skip
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka.admin import require_topics
 from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
-from harness_stream.adapters.tables_source import Source, SourceRow, read_folder
+from harness_stream.adapters.tables_source import Source, SourceRow, read_folder, tables_in
 from harness_stream.cli.flags import takes
 from harness_stream.cli.rules_check import show
 from harness_stream.core.rules.mistakes import Mistake, did_you_mean
@@ -117,9 +117,11 @@ def load(
 
     Example: harness tables load examples/tables --prune --dry-run
     """
-    topics = topics_of(settings)
-    require_topics(settings.bootstrap, list(topics.values()))
-    with closing(KafkaReader(settings.bootstrap)) as reader, closing(KafkaWriter(settings.bootstrap)) as writer:
+    topics, here = topics_of(settings), tables_in(folder)
+    used = [topic for name, topic in topics.items() if name in here]  # who writes one table has rights on no other
+    if used:
+        require_topics(settings.kafka, used, writes=() if dry_run else used)
+    with closing(KafkaReader(settings.kafka)) as reader, closing(KafkaWriter(settings.kafka)) as writer:
         report = load_folder(
             folder,
             reader,
@@ -149,8 +151,8 @@ def get(
     if table not in TABLES:
         raise ConfigError(f"there is no table `{table}`", hint=did_you_mean(table, TABLES))
     topic = {table: topics_of(settings)[table]}
-    require_topics(settings.bootstrap, [topic[table]])
-    with closing(KafkaReader(settings.bootstrap)) as reader:
+    require_topics(settings.kafka, [topic[table]])
+    with closing(KafkaReader(settings.kafka)) as reader:
         view = read_tables(reader, topic, SystemClock(), _sleep)[table]
     rows = rows_of(view, key)
     typer.echo(_rows_json(table, view, rows) if json else _rows_text(table, view, rows))
@@ -187,7 +189,7 @@ def load_folder(
             hint="correct the mistakes first, then prune",
         )
     source = read_folder(folder)
-    views = read_tables(reader, topics, clock, _sleep)
+    views = read_tables(reader, {name: topics[name] for name in topics if name in source.tables}, clock, _sleep)
     rows, moved = _without_lane_moves(source, views)
     mistakes = (*source.mistakes, *moved)
     wanted = [(row.table, with_keys(views, row.row)) for row in rows]

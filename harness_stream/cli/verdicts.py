@@ -54,7 +54,7 @@ def tail(
     Example: harness verdicts tail --agent support-1 --from-beginning --no-follow
     """
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
-    from harness_stream.adapters.kafka.admin import incarnation  # noqa: PLC0415  same
+    from harness_stream.adapters.kafka.admin import incarnation, require_topics  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
     from harness_stream.adapters.signing.pairs import keys_of, verifier_of  # noqa: PLC0415  same
     from harness_stream.cli.decision_log import DecisionLog  # noqa: PLC0415  same
@@ -62,8 +62,9 @@ def tail(
 
     keys_of(settings)
     topics, realm_id = Topics(settings.prefix), incarnation(settings)
+    require_topics(settings.kafka, [topics.verdicts, topics.heads])
     verifier, partitions = verifier_of(settings, realm_id), _partitions(settings, topics.verdicts, partition)
-    with closing(KafkaReader(settings.bootstrap)) as reader:
+    with closing(KafkaReader(settings.kafka)) as reader:
         log = DecisionLog(reader, topics, realm_id, verifier, SystemClock())
         tailing = Tailing(reader, log, verifier, topics.verdicts)
         for number in partitions:

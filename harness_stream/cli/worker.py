@@ -34,7 +34,7 @@ READY_LINE = "ready"
 GC_THRESHOLDS = (100_000, 20, 20)
 
 SETTINGS_READ = tuple(field.name for field in fields(Settings) if not field.name.startswith("risk_"))
-"""Every setting but those of the risk topology."""
+"""Every setting but those of the risk topology; secrets have no flag."""
 
 log = logging.getLogger(__name__)
 

@@ -33,6 +33,7 @@ def open_session(credentials: Credentials, wiring: Wiring | None = None) -> Sess
         ConfigError: the credentials do not fit the realm.
         ProtocolError: the realm's topics do not exist.
         Unreachable: the broker does not answer.
+        AccessRefused: the broker lets this process not in, or a right is missing.
     """
     session = Session(credentials, wiring or kafka_wiring(credentials))
     session.enforcer.start()
@@ -55,22 +56,28 @@ def kafka_wiring(credentials: Credentials) -> Wiring:
     """
     # Each of these loads the broker's library, which costs what nobody who does not connect shall pay.
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  see above
-    from harness_stream.adapters.kafka.admin import incarnation, partitions  # noqa: PLC0415  see above
+    from harness_stream.adapters.kafka.admin import incarnation, partitions, require_topics  # noqa: PLC0415  see above
     from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter  # noqa: PLC0415  see above
     from harness_stream.config import Settings  # noqa: PLC0415  see above
 
     _require_keys(credentials)
-    settings = Settings(bootstrap=credentials.bootstrap, realm=credentials.realm, prefix=credentials.prefix)
-    topics = Topics(credentials.prefix)
+    settings = Settings(
+        bootstrap=credentials.bootstrap,
+        realm=credentials.realm,
+        prefix=credentials.prefix,
+        **credentials.transport(),  # type: ignore[arg-type]  # names and types are those of the settings
+    )
+    topics, kafka = Topics(credentials.prefix), settings.kafka
     try:
+        require_topics(kafka, [topics.verdicts, topics.heads], writes=[topics.intents])
         found, count = incarnation(settings), partitions(settings, topics.intents)
     except BrokerUnavailable as error:
         raise cannot_connect(credentials.bootstrap, str(error)) from error
     _check(credentials, found, count)
     realm = ClientRealm(credentials.realm, found, count, topics)
     clock = SystemClock()
-    reader = KafkaReader(credentials.bootstrap, clock, (topics.heads, topics.verdicts))
-    writer = KafkaWriter(credentials.bootstrap)
+    reader = KafkaReader(kafka, clock, (topics.heads, topics.verdicts))
+    writer = KafkaWriter(kafka)
     return Wiring(realm, reader, writer, clock, *_pair(credentials, found))
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from harness_stream.access import KAFKA_SETTINGS, PATHS, SCRAM_512, SECRETS, Secret
 from harness_stream.client.fingerprints import dev_key, read_key
 from harness_stream.config import load_settings
 from harness_stream.core.refusals import refusals
@@ -83,6 +84,18 @@ class Credentials(BaseModel):
         others: keys of other identities that this process speaks for: its `enforcer`, an orchestrator.
         pdp_key: the PDP's public key, with whom MAC keys are shared.
         root_key: the realm's public root key, by which verdicts are believed.
+        security_protocol: this and the rest: the way into Kafka, as the settings of the same names; see `config`. A
+            file that names any of them names all; else they are the process's settings. Paths in a file are relative
+            to it.
+        sasl_mechanism: see there.
+        sasl_user: see there.
+        sasl_password: see there.
+        sasl_password_file: see there.
+        ssl_ca: see there.
+        ssl_cert: see there.
+        ssl_key: see there.
+        ssl_key_password: see there.
+        ssl_key_password_file: see there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -102,6 +115,24 @@ class Credentials(BaseModel):
     others: dict[Identifier, SpeakerKeys] = {}
     pdp_key: PublicKeyText | None = None
     root_key: PublicKeyText | None = None
+    security_protocol: str = ""
+    sasl_mechanism: str = SCRAM_512
+    sasl_user: str = ""
+    sasl_password: SecretStr = SecretStr("")
+    sasl_password_file: str = ""
+    ssl_ca: str = ""
+    ssl_cert: str = ""
+    ssl_key: str = ""
+    ssl_key_password: SecretStr = SecretStr("")
+    ssl_key_password_file: str = ""
+
+    def transport(self) -> dict[str, str | Secret]:
+        """The settings that say how Kafka is reached."""
+        return {name: self._setting(name) for name in KAFKA_SETTINGS}
+
+    def _setting(self, name: str) -> str | Secret:
+        value = getattr(self, name)
+        return Secret(value.get_secret_value()) if name in SECRETS else str(value)
 
     def home(self) -> str:
         """The lane."""
@@ -134,7 +165,10 @@ class Credentials(BaseModel):
         elif source is not None:
             found = _read(Path(str(source))) | found
         settings = load_settings()
-        found = {name: getattr(settings, name) for name in ("bootstrap", "realm", "prefix", "dev")} | found
+        names = ["bootstrap", "realm", "prefix", "dev"]
+        names += [] if found.keys() & set(KAFKA_SETTINGS) else KAFKA_SETTINGS
+        ours = {name: getattr(settings, name) for name in names}
+        found = {k: v.reveal() if isinstance(v, Secret) else v for k, v in ours.items()} | found
         try:
             return cls.model_validate(found)
         except ValidationError as error:
@@ -149,9 +183,10 @@ def _read(path: Path) -> dict[str, object]:
         raise ConfigError(f"credentials file `{path}` cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"credentials file `{path}` must hold one JSON object")
-    if content.get("keys") or content.get("others"):
+    if any(content.get(name) for name in ("keys", "others", *SECRETS)):
         require_private(path)
-    return content
+    here = {name: str(path.parent / content[name]) for name in PATHS & content.keys() if content[name]}
+    return content | here
 
 
 def _mistakes(error: ValidationError, source: object) -> str:

@@ -69,7 +69,7 @@ class KafkaStage:
             StateUnavailable: Redis does not answer.
             ProtocolError: topics of that name exist, or the broker refuses.
         """
-        admin = KafkaAdmin(self.settings.bootstrap)
+        admin = KafkaAdmin(self.settings.kafka)
         found = realm_topics.plan(admin, self.settings)
         with closing(self._store()) as store:
             store.head(0)
@@ -93,11 +93,11 @@ class KafkaStage:
 
     def reader(self) -> LogReader:
         """A new reader."""
-        return KafkaReader(self.settings.bootstrap)
+        return KafkaReader(self.settings.kafka)
 
     def writer(self) -> LogWriter:
         """A new writer."""
-        return KafkaWriter(self.settings.bootstrap)
+        return KafkaWriter(self.settings.kafka)
 
     def wiring(self) -> Wiring:
         """A new agent's way to the log."""
@@ -156,7 +156,8 @@ class KafkaStage:
         )
         if not self._keep:
             return (("harness demo --kafka --keep", "the same, and leave the topics there to look at:"), *look)
-        exports = " ".join(f"{name}={value}" for name, value in self._environment().items() if name in _NAMED)
+        shown = self._environment() | {"HARNESS_REDIS_URL": self.settings.redis.place}  # a password is not
+        exports = " ".join(f"{name}={value}" for name, value in shown.items() if name in _NAMED)
         return ((f"export {exports}", "this demo's realm, for the commands below"), *look)
 
     def _environment(self) -> dict[str, str]:
@@ -176,11 +177,11 @@ class KafkaStage:
     def _store(self) -> RedisStateStore:
         settings = self.settings
         realm = f"{settings.realm}/{settings.prefix}"
-        return RedisStateStore(settings.redis_url, realm, self._clock, timeout_ms=REDIS_MS_MAX)
+        return RedisStateStore(settings.redis, realm, self._clock, timeout_ms=REDIS_MS_MAX)
 
     def _remove(self) -> None:
         settings = self.settings
-        admin = KafkaAdmin(settings.bootstrap)
+        admin = KafkaAdmin(settings.kafka)
         gone = admin.client.delete_topics(self._created, operation_timeout=ADMIN_S_MAX)
         groups = admin.client.delete_consumer_groups([settings.group], request_timeout=ADMIN_S_MAX)
         for future in [*gone.values(), *groups.values()]:

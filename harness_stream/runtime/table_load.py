@@ -192,7 +192,7 @@ def plan(views: Mapping[str, TableView], rows: Iterable[tuple[str, Row]], prune:
 
     Args:
         views: the tables as they are.
-        rows: table and row, one per key.
+        rows: table and row, one per key; of tables among `views`.
         prune: tables whose rows that are not in `rows` shall be deleted, but for those that a feeder writes: it says
             itself when a row has to go, and until it writes it again the fact would be missing.
     """
@@ -202,7 +202,7 @@ def plan(views: Mapping[str, TableView], rows: Iterable[tuple[str, Row]], prune:
     changes: list[Change] = []
     unchanged: dict[str, int] = {}
     kept: dict[str, list[str]] = {}
-    for name in WRITE_ORDER:
+    for name in (known for known in WRITE_ORDER if known in views):
         differing = [Change(name, key, row) for key, row in wanted[name].items() if views[name].row(key) != row]
         unwanted = set(views[name].table.keys()) - wanted[name].keys() if name in prune else set()
         gone = sorted(unwanted - views[name].feeders.keys())

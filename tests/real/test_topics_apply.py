@@ -144,3 +144,22 @@ def test_no_broker_is_exit_code_3_with_its_address_and_what_to_do(apply):
     assert "harness up" in said
     with pytest.raises(BrokerUnavailable):
         incarnation(Settings(bootstrap="127.0.0.1:1"))
+
+
+@pytest.mark.usefixtures("realm")
+def test_rights_are_not_written_where_they_would_protect_nothing(apply):
+    code, _, said = apply(*FLAGS, "--acls", "--principal", "worker=User:worker")
+    assert code == 2
+    assert "has no authorizer, so ACLs protect nothing there" in said
+    assert "authorizer.class.name" in said
+
+
+def test_a_check_creates_nothing_and_says_what_it_would(realm, apply):
+    code, report, said = apply(*FLAGS, "--check")
+    assert (code, report["created"], len(report["missing"])) == (4, [], 10)
+    assert "without `--check` the missing topics are created" in said
+    assert [spec.name for spec in plan(KafkaAdmin(realm.bootstrap), realm).missing] == report["missing"]
+    code, _, said = apply(*FLAGS, "--check", "--fix")
+    assert (code, "`--check` changes nothing" in said) == (2, True)
+    code, _, said = apply(*FLAGS, "--prune")
+    assert (code, "add --acls" in said) == (2, True)

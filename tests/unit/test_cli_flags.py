@@ -7,6 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from harness_stream.access import KAFKA_SETTINGS, REDIS_SETTINGS, SECRETS
 from harness_stream.cli import main as cli
 from harness_stream.cli.flags import FLAGS, takes
 from harness_stream.config import Settings
@@ -40,8 +41,20 @@ def flags_of(entry):
 REALM_COMMANDS = {words: entry for words, entry in commands() if words not in NO_REALM}
 
 
-def test_every_setting_has_a_flag_and_every_flag_is_a_setting():
-    assert set(FLAGS) == SETTINGS
+def test_every_setting_but_secrets_has_a_flag_and_every_flag_is_a_setting():
+    assert set(FLAGS) == SETTINGS - SECRETS
+
+
+@pytest.mark.parametrize("words", REALM_COMMANDS)
+def test_no_command_takes_a_secret_as_a_flag(words):
+    assert SECRETS & set(flags_of(REALM_COMMANDS[words])) == set()
+
+
+@pytest.mark.parametrize("words", REALM_COMMANDS)
+def test_a_command_that_takes_a_servers_address_takes_the_way_into_it(words):
+    found = set(flags_of(REALM_COMMANDS[words]))
+    assert set(KAFKA_SETTINGS) - SECRETS <= found
+    assert "redis_url" not in found or set(REDIS_SETTINGS) - SECRETS <= found
 
 
 @pytest.mark.parametrize("words", REALM_COMMANDS)
@@ -61,7 +74,8 @@ def test_a_setting_is_spelled_the_same_by_every_command_that_takes_it():
 
 
 def test_a_worker_takes_every_setting_but_those_of_the_risk_topology():
-    assert SETTINGS - set(flags_of(REALM_COMMANDS["worker"])) == {name for name in SETTINGS if name.startswith("risk_")}
+    left = SETTINGS - SECRETS - set(flags_of(REALM_COMMANDS["worker"]))
+    assert left == {name for name in SETTINGS if name.startswith("risk_")}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from harness_stream import config
+from harness_stream.access import SECRETS
 from harness_stream.cli.compose import realm_of
 from harness_stream.config import NAME_CHARS_MAX, Settings, load_settings
 from harness_stream.core.limits import HOT_STORED_BYTES_MAX, IDENTIFIER_CHARS_MAX
@@ -110,3 +111,27 @@ def test_rules_that_are_ignored_may_be_none():
 def test_memory_is_shared_among_partitions_in_units_and_in_bytes():
     realm = realm_of(Settings(partitions=4, hot_units_max=1_000), "i1")
     assert (realm.hot_units_max, realm.hot_bytes_max) == (250, HOT_STORED_BYTES_MAX // 4)
+
+
+class TestSecrets:
+    def test_they_come_from_the_environment(self, tmp_path):
+        found = load_settings(settings_file(tmp_path, 'sasl_user = "a"\n'), {"HARNESS_SASL_PASSWORD": "word"})
+        assert (found.kafka.user, found.kafka.password.reveal()) == ("a", "word")
+
+    @pytest.mark.parametrize("name", sorted(SECRETS))
+    def test_neither_the_file_nor_a_flag_may_hold_one(self, tmp_path, name):
+        with pytest.raises(ConfigError, match=f"`{name}` is a secret") as refused:
+            load_settings(settings_file(tmp_path, f'{name} = "word"\n'), {})
+        assert f"{name}_file" in refused.value.hint
+        with pytest.raises(ConfigError, match=f"`{name}` is a secret"):
+            load_settings(env={}, **{name: "word"})
+
+    def test_nor_a_url_with_a_password_in_it(self, tmp_path):
+        with pytest.raises(ConfigError, match="seen by everybody"):
+            load_settings(settings_file(tmp_path, 'redis_url = "redis://:word@cache"\n'), {})
+        with pytest.raises(ConfigError, match="seen by everybody"):
+            load_settings(env={}, redis_url="redis://:word@cache")
+        assert load_settings(env={"HARNESS_REDIS_URL": "redis://:word@cache"}).redis.who == "default"
+
+    def test_a_command_that_connects_nowhere_reads_no_file(self):
+        assert load_settings(env={"HARNESS_SASL_USER": "a", "HARNESS_SASL_PASSWORD_FILE": "/nowhere"}).sasl_user == "a"

@@ -1,13 +1,18 @@
 """The Kafka clients' settings: what PROTOCOL §2 and §5 demand stands in what librdkafka is given."""
 
+import re
+from pathlib import Path
+
 import pytest
 from confluent_kafka import Consumer, Producer
 
+from harness_stream.access import KafkaAccess, Secret, Tls
 from harness_stream.adapters.kafka import settings
 from harness_stream.core import limits
 from harness_stream.wire.topics import Topics, topic_specs
 
 SERVERS = "127.0.0.1:1"
+ROOT = Path(__file__).parents[2]
 
 
 TOPICS = Topics("h")
@@ -67,3 +72,50 @@ def test_no_client_creates_topics_or_writes_to_the_terminal():
     for chosen in (settings.admin(SERVERS), settings.reader(SERVERS), settings.producer(SERVERS)):
         assert chosen["allow.auto.create.topics"] is False
         assert chosen["log_level"] == 0
+
+
+TLS = Tls("ca.crt", "own.crt", "own.key", Secret("opens"))
+SASL = KafkaAccess(SERVERS, "SASL_SSL", user="alice", password=Secret("word"), tls=Tls("ca.crt"))
+EVERY = (settings.admin, settings.producer, settings.reader, lambda where: settings.input_consumer(where, "g"))
+
+
+@pytest.mark.parametrize("made", EVERY)
+def test_every_client_is_told_the_way_in(made):
+    told = made(SASL)
+    assert (told["security.protocol"], told["sasl.mechanism"]) == ("SASL_SSL", "SCRAM-SHA-512")
+    assert (told["sasl.username"], told["sasl.password"], told["ssl.ca.location"]) == ("alice", "word", "ca.crt")
+    told = made(KafkaAccess(SERVERS, "SSL", tls=TLS))
+    assert (told["ssl.certificate.location"], told["ssl.key.location"]) == ("own.crt", "own.key")
+    assert told["ssl.key.password"] == "opens"
+    assert not any(name.startswith("sasl.") for name in told)
+
+
+@pytest.mark.parametrize("made", EVERY)
+def test_a_brokers_certificate_and_name_are_verified(made):
+    for access in (SASL, KafkaAccess(SERVERS, "SSL")):
+        told = made(access)
+        assert told["enable.ssl.certificate.verification"] is True
+        assert told["ssl.endpoint.identification.algorithm"] == "https"
+
+
+def test_a_plain_address_asks_for_nothing():
+    told = settings.admin(SERVERS)
+    assert told["security.protocol"] == "PLAINTEXT"
+    assert not any(name.startswith(("sasl.", "ssl.")) for name in told)
+
+
+@pytest.mark.parametrize("folder", ["harness_stream", "topologies", "benchmarks"])
+def test_no_client_is_made_of_an_address_alone(folder):
+    """Whoever hands over `settings.bootstrap` or `redis_url` leaves out who connects, and how."""
+    alone = re.compile(
+        r"(Kafka(Reader|Writer|Admin|InputConsumer|Incarnations)|EndsQueries|RedisStateStore|require_topics|producer|reader|admin)"
+        r"\(\s*[\w.]*(bootstrap|redis_url)\b|bootstrap\.servers\": "
+    )
+    may = {"harness_stream/adapters/kafka/settings.py", "harness_stream/local/kafka.py"}
+    found = {
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in (ROOT / folder).rglob("*.py")
+        for match in alone.finditer(path.read_text("utf-8"))
+        if str(path.relative_to(ROOT)) not in may
+    }
+    assert found == set()

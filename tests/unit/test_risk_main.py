@@ -1,9 +1,13 @@
 """`python -m topologies.risk` where it cannot run: one line that says why, one that says what to do, no traceback."""
 
+import importlib
 import os
 import subprocess
 import sys
 
+from certificates import made
+
+from harness_stream.access import KafkaAccess, Secret, Tls
 from harness_stream.errors import BrokerUnavailable, CallerError, ConfigError
 from harness_stream.local.process import free_port
 
@@ -60,3 +64,18 @@ def test_settings_may_be_flags(tmp_path):
     code, said = topology(tmp_path, RUN, "--dev", "--bootstrap", nobody, HARNESS_DEV="0")
     assert code == BrokerUnavailable.exit_code
     assert nobody in said
+
+
+def test_fausts_own_client_is_told_the_same_way_in(tmp_path):
+    app = importlib.import_module("topologies.risk.app")
+    ca = made(tmp_path, "ca")
+    assert app._credentials(KafkaAccess("k:1")) is None
+    told = app._credentials(KafkaAccess("k:1", "SASL_SSL", user="a", password=Secret("word"), tls=Tls(str(ca.crt))))
+    assert (told.username, told.password, told.mechanism.value) == ("a", "word", "SCRAM-SHA-512")
+    assert told.protocol.value == "SASL_SSL"
+    assert len(told.ssl_context.get_ca_certs()) == 1
+    assert "word" not in repr(told)
+    told = app._credentials(KafkaAccess("k:1", "SASL_PLAINTEXT", user="a", password=Secret("word")))
+    assert (told.protocol.value, told.ssl_context) == ("SASL_PLAINTEXT", None)
+    told = app._credentials(KafkaAccess("k:1", "SSL", tls=Tls(str(ca.crt))))
+    assert (told.protocol.value, told.context.check_hostname) == ("SSL", True)

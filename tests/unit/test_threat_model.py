@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/threat-model.md").read_text("utf-8")
 ELEMENTS = (
     *("Agent", "Enforcer", "Input topic", "Tables", "Rules topic", "Worker", "Decision log", "Checkpoints"),
-    *("Redis", "Chains topic", "Operator commands"),
+    *("Redis", "Chains topic", "Operator commands", "Network"),
 )
 NOT_YET = "**not stopped yet: signatures**"
 

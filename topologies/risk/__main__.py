@@ -43,10 +43,14 @@ def _ready(settings: Settings) -> Any:  # noqa: ANN401  Faust has no types
             f"the risk topology needs the package `{error.name}`, which is not installed",
             hint="`pip install 'harness-stream[topologies]'` brings it",
         ) from error
-    from harness_stream.adapters.kafka.admin import require_topics  # noqa: PLC0415  as above
+    from harness_stream.adapters.kafka.admin import KafkaAdmin, require_topics  # noqa: PLC0415  as above
+    from harness_stream.wire.acls import risk_group  # noqa: PLC0415  as above
 
     built, topics = build(settings), Topics(settings.prefix)
-    require_topics(settings.bootstrap, [topics.intents, topics.verdicts, topics.heads, topics.risk])
+    require_topics(
+        settings.kafka, [topics.verdicts, topics.heads], writes=[topics.risk], describes=[topics.intents]
+    )
+    KafkaAdmin(settings.kafka).require_group(risk_group(settings.prefix))
     return built
 
 

@@ -22,6 +22,7 @@ from harness_stream.config import Settings, load_settings
 from harness_stream.core import limits
 from harness_stream.errors import ProtocolError
 from harness_stream.ports import LogRecord
+from harness_stream.wire.acls import risk_group
 from harness_stream.wire.cloudevents import CE_SOURCE, source_of
 from harness_stream.wire.codec import encode
 from harness_stream.wire.topics import Topics
@@ -31,6 +32,9 @@ from topologies.risk.start import find_places
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from faust.types.auth import CredentialsT
+
+    from harness_stream.access import KafkaAccess
     from harness_stream.core.tables import RiskRow
 
 # How often scores are looked at and rows written: two a second at most for one agent, however fast it is denied.
@@ -122,8 +126,9 @@ def build(settings: Settings) -> faust.App:
 
 def _faust_app(settings: Settings) -> faust.App:
     return faust.App(
-        f"{settings.prefix}-risk",
+        risk_group(settings.prefix),
         broker=[f"kafka://{address}" for address in settings.bootstrap.split(",")],
+        broker_credentials=_credentials(settings.kafka),
         autodiscover=False,
         web_enabled=False,
         # Topics are made by `harness topics apply`, never by a reader.
@@ -137,6 +142,18 @@ def _faust_app(settings: Settings) -> faust.App:
         # No tables: Faust only wants the folder to exist.
         datadir=str(Path(tempfile.gettempdir()) / f"{settings.prefix}-risk"),
     )
+
+
+def _credentials(access: KafkaAccess) -> CredentialsT | None:
+    """The way into Kafka as Faust's own client wants it told; what librdkafka is told stands in adapters/kafka."""
+    if access.user:
+        return faust.SASLCredentials(
+            username=access.user,
+            password=access.password.reveal(),
+            mechanism=access.mechanism,
+            ssl_context=access.tls.context() if access.encrypted else None,
+        )
+    return faust.SSLCredentials(access.tls.context()) if access.encrypted else None
 
 
 def _transport(app: faust.App, risks: Risks) -> Any:  # noqa: ANN401  Faust has no types

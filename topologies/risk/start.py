@@ -49,7 +49,7 @@ def find_places(settings: Settings, partitions: Iterable[int], since_ms: int, ve
         ProtocolError: a partition's start is gone and no checkpoint stands for it.
     """
     try:
-        with closing(Consumer(client_settings.reader(settings.bootstrap))) as consumer:
+        with closing(Consumer(client_settings.reader(settings.kafka))) as consumer:
             search = _Search(consumer, Topics(settings.prefix), incarnation(settings), verifier)
             return {partition: search.place(partition, since_ms) for partition in partitions}
     except KafkaException as error:

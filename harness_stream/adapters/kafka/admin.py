@@ -6,17 +6,21 @@ Rule: here a silent broker is an error that names its address and what to do.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without saying so
 
+from harness_stream.access import kafka_at
 from harness_stream.adapters.kafka import settings as client_settings
+from harness_stream.adapters.kafka.refused import Refusals, denied, denied_by, is_denial, wrong_port
 from harness_stream.errors import BrokerUnavailable, ProtocolError
+from harness_stream.wire import acls
 from harness_stream.wire.topics import Topics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from concurrent.futures import Future
 
     from confluent_kafka.admin import TopicDescription  # type: ignore[attr-defined]  # re-exported without saying so
@@ -32,65 +36,126 @@ _RESULT_S_MAX: Final = 2 * ADMIN_S_MAX
 # A broker learns of a topic that another one has just created within some 100 ms; a person is not kept waiting longer.
 MISSING_S_MAX: Final = 1.0
 _MISSING_PAUSE_S: Final = 0.1
+# Between two looks at what librdkafka's callback was told while an answer is awaited; no one notices so little.
+_LOOK_S: Final = 0.02
 
 
 class KafkaAdmin:
     """An admin client that knows its address, to say so when nobody answers.
 
     Args:
-        bootstrap: Kafka bootstrap servers.
+        where: the way into Kafka.
     """
 
-    def __init__(self, bootstrap: str) -> None:
-        self.bootstrap = bootstrap
-        self.client = AdminClient(client_settings.admin(bootstrap))
+    def __init__(self, where: client_settings.Where) -> None:
+        self.access = kafka_at(where)
+        self.bootstrap = self.access.bootstrap
+        self._refusals = Refusals(self.access)
+        self.client = AdminClient(client_settings.admin(self.access) | {"error_cb": self._refusals.note})
 
-    def result(self, future: Future[Result]) -> Result:
+    def result(self, future: Future[Result], name: str = "", *operations: str) -> Result:
         """The future's result.
+
+        Args:
+            future: what was asked.
+            name: of the topic or group that it is about, to say on what a right is missing.
+            operations: the rights that it takes.
 
         Raises:
             BrokerUnavailable: nobody answered in time.
-            KafkaException: the broker answered with an error.
+            AccessRefused: the broker lets us not in, or not do this.
+            KafkaException: the broker answered with another error.
         """
         try:
-            return future.result(_RESULT_S_MAX)
+            return self._answer(future)
         except TimeoutError as error:
             raise self.unavailable(str(error)) from error
         except KafkaException as error:
-            raise self._blame(error.args[0]) from error
+            raise self._blame(error.args[0], name, *operations) from error
 
-    def describe(self, names: list[str]) -> dict[str, TopicDescription | None]:
+    def _answer(self, future: Future[Result]) -> Result:
+        """Librdkafka tries a refused connection again until time is up, so a refusal is looked for meanwhile."""
+        give_up_s = time.monotonic() + _RESULT_S_MAX
+        while not future.done():
+            self.client.poll(_LOOK_S)
+            if (refused := self._refusals.due()) is not None:
+                raise refused
+            if time.monotonic() >= give_up_s:
+                raise TimeoutError
+        return future.result()
+
+    def describe(
+        self, names: list[str], wanted: Mapping[str, Sequence[str]] | None = None
+    ) -> dict[str, TopicDescription | None]:
         """Each topic's description; None for one that does not exist.
+
+        Args:
+            names: of topics.
+            wanted: what will be done with them, for the error of who may not even look.
 
         Raises:
             BrokerUnavailable: nobody answered in time.
         """
-        futures = self.client.describe_topics(TopicCollection(names), request_timeout=ADMIN_S_MAX)
-        return {name: self.known(future) for name, future in futures.items()}
+        futures = self.client.describe_topics(
+            TopicCollection(names), request_timeout=ADMIN_S_MAX, include_authorized_operations=True
+        )
+        wanted = wanted or {}
+        return {name: self.known(f, name, *(wanted.get(name) or (acls.DESCRIBE,))) for name, f in futures.items()}
+
+    def require(self, found: Mapping[str, TopicDescription | None], rights: Mapping[str, Sequence[str]]) -> None:
+        """Make sure of rights on topics that were described: a reader without one would look like a silent broker.
+
+        Raises:
+            AccessRefused: the first one that is missing.
+        """
+        for name, operations in rights.items():
+            description = found.get(name)
+            listed = None if description is None else description.authorized_operations
+            if listed is None:
+                continue  # no such topic, or a broker that does not tell
+            lacking = sorted(set(operations) - {operation.name for operation in listed})
+            if lacking:
+                raise denied(self.access, "topic", name, *lacking)
+
+    def require_group(self, name: str) -> None:
+        """Make sure that a consumer group may be joined.
+
+        Raises:
+            AccessRefused: it may not be seen, so not be joined either.
+            BrokerUnavailable: nobody answered in time.
+        """
+        asked = self.client.describe_consumer_groups([name], request_timeout=ADMIN_S_MAX)
+        with suppress(KafkaException):  # a group that there is not yet
+            self.result(asked[name], name, acls.READ)
 
     def unavailable(self, detail: str) -> BrokerUnavailable:
         """The error of a broker that does not answer."""
         return BrokerUnavailable(
             f"Kafka does not answer at {self.bootstrap}" + (f" ({detail})" if detail else ""),
-            hint="`harness up` starts one on this machine; `--bootstrap` or HARNESS_BOOTSTRAP names another",
+            hint="`harness up` starts one on this machine; `--bootstrap` or HARNESS_BOOTSTRAP names another"
+            + ("" if self._refusals.nobody else f"; {wrong_port(self.access)}"),
         )
 
-    def known(self, future: Future[Result]) -> Result | None:
+    def known(self, future: Future[Result], name: str = "", *operations: str) -> Result | None:
         """The future's result; None if the broker does not know the topic.
 
-        Raises:
+        Args and Raises:
             As `result`.
         """
         try:
-            return self.result(future)
+            return self.result(future, name, *operations)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
             raise
 
-    def _blame(self, error: KafkaError) -> Exception:
+    def _blame(self, error: KafkaError, name: str, *operations: str) -> Exception:
+        if is_denial(error):
+            return denied_by(self.access, error, name, *operations)
+        if error.code() >= 0:
+            return KafkaException(error)
         # librdkafka's own codes are negative: no broker said anything.
-        return self.unavailable(error.str()) if error.code() < 0 else KafkaException(error)
+        return self._refusals.first() or self.unavailable(error.str())
 
 
 def incarnation(settings: Settings) -> str:
@@ -102,7 +167,7 @@ def incarnation(settings: Settings) -> str:
     """
     topics = Topics(settings.prefix)
     names = [topics.intents, topics.verdicts]
-    found = KafkaAdmin(settings.bootstrap).describe(names)
+    found = KafkaAdmin(settings.kafka).describe(names)
     return ".".join(str(_existing(found, name).topic_id) for name in names)
 
 
@@ -113,7 +178,7 @@ def partitions(settings: Settings, topic: str) -> int:
         BrokerUnavailable: nobody answered in time.
         ProtocolError: the topic does not exist.
     """
-    found = KafkaAdmin(settings.bootstrap).describe([topic])
+    found = KafkaAdmin(settings.kafka).describe([topic])
     return len(_existing(found, topic).partitions)
 
 
@@ -123,29 +188,43 @@ def offsets_at(settings: Settings, topic: str, partitions: Iterable[int], at_ms:
     Raises:
         BrokerUnavailable: nobody answered in time.
     """
-    admin = KafkaAdmin(settings.bootstrap)
+    admin = KafkaAdmin(settings.kafka)
     spec = OffsetSpec.for_timestamp(at_ms)
     futures = admin.client.list_offsets(
         {TopicPartition(topic, number): spec for number in partitions},
         isolation_level=IsolationLevel.READ_UNCOMMITTED,
         request_timeout=ADMIN_S_MAX,
     )
-    found = {place.partition: admin.result(future).offset for place, future in futures.items()}
+    found = {p.partition: admin.result(future, topic, acls.DESCRIBE).offset for p, future in futures.items()}
     return {number: None if offset < 0 else offset for number, offset in found.items()}
 
 
-def require_topics(bootstrap: str, names: Sequence[str]) -> None:
-    """Make sure that topics exist, at once: reading one that does not looks like a broker that is slow to answer.
+def require_topics(
+    where: client_settings.Where, reads: Sequence[str], writes: Sequence[str] = (), describes: Sequence[str] = ()
+) -> None:
+    """Make sure that topics exist and may be used, at once: one that does not, or may not, looks like a slow broker.
+
+    Args:
+        where: the way into Kafka.
+        reads: topics that will be read.
+        writes: topics that will be written.
+        describes: topics that are only looked at.
 
     Raises:
         BrokerUnavailable: nobody answered in time.
+        AccessRefused: a right is missing.
         ProtocolError: names those that do not exist.
     """
-    admin, give_up_s = KafkaAdmin(bootstrap), time.monotonic() + MISSING_S_MAX
-    while missing := [name for name, found in admin.describe(list(names)).items() if found is None]:
+    admin, give_up_s = KafkaAdmin(where), time.monotonic() + MISSING_S_MAX
+    names = list(dict.fromkeys((*describes, *reads, *writes)))
+    rights = {name: [op for op, of in ((acls.READ, reads), (acls.WRITE, writes)) if name in of] for name in names}
+    found = admin.describe(names, rights)
+    while missing := [name for name, topic in found.items() if topic is None]:
         if time.monotonic() >= give_up_s:
             raise _missing(missing)
         time.sleep(_MISSING_PAUSE_S)
+        found = admin.describe(names, rights)
+    admin.require(found, rights)
 
 
 def _existing(found: dict[str, TopicDescription | None], name: str) -> TopicDescription:

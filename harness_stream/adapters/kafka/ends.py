@@ -74,15 +74,15 @@ class EndsQueries:
     """Asks for the bounds of partitions and collects what has arrived.
 
     Args:
-        bootstrap: Kafka bootstrap servers.
+        where: the way into Kafka.
     """
 
-    def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, where: settings.Where) -> None:
+        self._where = where
         self._renewed_at_ms = 0
         self._silent_since_ms: dict[tuple[str, int], int] = {}  # when a partition's first unanswered query was asked
         self._lows: dict[tuple[str, int], tuple[int, Future[ListOffsetsResultInfo]]] = {}
-        self._admin: AdminClient | None = AdminClient(settings.admin(bootstrap))
+        self._admin: AdminClient | None = AdminClient(settings.admin(where))
         self._open: list[_Query] = []
 
     def ask(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
@@ -140,7 +140,7 @@ class EndsQueries:
     def _renew(self, now_ms: int) -> None:
         """A client whose cached leader was fenced, or that forgot its brokers, may never ask again by itself."""
         self._open, self._lows, self._renewed_at_ms, self._silent_since_ms = [], {}, now_ms, {}
-        self._admin = AdminClient(settings.admin(self._bootstrap))
+        self._admin = AdminClient(settings.admin(self._where))
 
 
 def _send(

@@ -18,12 +18,14 @@ import logging
 from threading import Thread
 from typing import TYPE_CHECKING, Final
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from harness_stream.access import kafka_at
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka import settings
 from harness_stream.adapters.kafka.ends import EndsQueries
 from harness_stream.adapters.kafka.positions import Positions
+from harness_stream.adapters.kafka.refused import Refusals
 from harness_stream.adapters.kafka.standstill import Standstill, Wait
 from harness_stream.alarms import Alarm, sound
 from harness_stream.core.limits import DRAIN_MS_MAX, END_QUERY_MS, FRESH_MS_MAX, SESSION_MS
@@ -56,20 +58,21 @@ class KafkaInputConsumer:
     """One worker's share of the input topic (implements `ports.InputConsumer`); joins at the first `poll`.
 
     Args:
-        bootstrap: Kafka bootstrap servers.
+        where: the way into Kafka.
         group: consumer group.
         topic: the input topic.
         clock: bounds how long a revocation is held, and a consumer may stand still.
     """
 
-    def __init__(self, bootstrap: str, group: str, topic: str, clock: Clock | None = None) -> None:
-        self._bootstrap, self._group, self._topic = bootstrap, group, topic
+    def __init__(self, where: settings.Where, group: str, topic: str, clock: Clock | None = None) -> None:
+        self._where, self._group, self._topic = where, group, topic
         self._clock = clock or SystemClock()
+        self._refusals = Refusals(kafka_at(where))
         self._consumer = self._member()
-        self._positions = Positions(self._consumer)
+        self._positions = Positions(self._consumer, self._refused)
         self._standstill, self._looked_ms = Standstill(), self._clock.elapsed_ms()
         self._joining: Wait | None = self._join()  # until the group has answered
-        self._queries = EndsQueries(bootstrap)
+        self._queries = EndsQueries(where)
         self._owned: set[int] = set()  # without those being given up
         self._held: frozenset[int] = frozenset()  # revoked in one callback, given up in one call
         self._unfinished: set[int] = set()
@@ -253,9 +256,13 @@ class KafkaInputConsumer:
         former.close()
 
     def _member(self) -> Consumer:
-        consumer = Consumer(settings.input_consumer(self._bootstrap, self._group))
+        consumer = Consumer(settings.input_consumer(self._where, self._group) | {"error_cb": self._refusals.alarm})
         consumer.subscribe([self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         return consumer
+
+    def _refused(self, error: KafkaError, topic: str) -> None:
+        """Who may not be in the group is told so as an error that names no topic."""
+        self._refusals.alarm(error, topic or self._group)
 
     def _join(self) -> Wait:
         now_ms = self._clock.elapsed_ms()

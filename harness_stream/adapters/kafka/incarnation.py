@@ -37,14 +37,14 @@ class KafkaIncarnations:
     """One question at a time.
 
     Args:
-        bootstrap: Kafka bootstrap servers.
+        where: the way into Kafka.
         topics: the two log topics, in the order in which the incarnation names them.
         clock: spaces repeated questions.
     """
 
-    def __init__(self, bootstrap: str, topics: tuple[str, str], clock: Clock) -> None:
-        self._bootstrap, self._topics, self._clock = bootstrap, topics, clock
-        self._admin: AdminClient | None = AdminClient(settings.admin(bootstrap))
+    def __init__(self, where: settings.Where, topics: tuple[str, str], clock: Clock) -> None:
+        self._where, self._topics, self._clock = where, topics, clock
+        self._admin: AdminClient | None = AdminClient(settings.admin(where))
         self._wanted_ms = -1
         self._open: Mapping[str, Future[TopicDescription]] | None = None
         self._open_for_ms = self._retry_ms = -1
@@ -90,4 +90,4 @@ class KafkaIncarnations:
         self._retry_ms = self._clock.elapsed_ms() + RETRY_MS
         self._silences = self._silences + 1 if error.code() < 0 else 0
         if self._silences >= SILENCES_MAX:
-            self._admin, self._silences = AdminClient(settings.admin(self._bootstrap)), 0
+            self._admin, self._silences = AdminClient(settings.admin(self._where)), 0

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 
+from harness_stream.access import KafkaAccess, kafka_at
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka import settings
 from harness_stream.adapters.kafka.ends import EndsQueries
 from harness_stream.adapters.kafka.positions import Positions
+from harness_stream.adapters.kafka.refused import Refusals, denied, is_denial
 from harness_stream.adapters.kafka.standstill import Standstill
 from harness_stream.alarms import Alarm, sound
 from harness_stream.ports import Delivery
+from harness_stream.wire import acls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -37,21 +40,22 @@ class KafkaReader:
     A consumer that stands still while the ends that are asked for go on is replaced (standstill.py).
 
     Args:
-        bootstrap: Kafka bootstrap servers.
+        where: the way into Kafka.
         clock: tells how long a consumer stands still.
         topics: those whose partitions shall be delivered as soon as they are followed. librdkafka asks for a topic it
             has not met only in its look at all topics, once a second: two of them, and a takeover takes two seconds
             more. Learning them waits for the broker, at most LEARN_S_MAX each.
     """
 
-    def __init__(self, bootstrap: str, clock: Clock | None = None, topics: Iterable[str] = ()) -> None:
-        self._bootstrap, self._clock = bootstrap, clock or SystemClock()
-        self._consumer = Consumer(settings.reader(bootstrap))
+    def __init__(self, where: settings.Where, clock: Clock | None = None, topics: Iterable[str] = ()) -> None:
+        self._where, self._clock = where, clock or SystemClock()
+        self._refusals = Refusals(kafka_at(where))
+        self._consumer = self._made()
         for topic in topics:
             self._learn(topic)
-        self._positions = Positions(self._consumer)
+        self._positions = Positions(self._consumer, self._refused)
         self._standstill = Standstill()
-        self._queries = EndsQueries(bootstrap)
+        self._queries = EndsQueries(where)
         self._closed = False
 
     @property
@@ -101,6 +105,14 @@ class KafkaReader:
             self._queries.close()
             self._consumer.close()
 
+    def _refused(self, error: KafkaError, topic: str) -> None:
+        """A reader is in no group, so that it does not matter whether it may see one."""
+        if error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+            self._refusals.alarm(error, topic, acls.READ)
+
+    def _made(self) -> Consumer:
+        return Consumer(settings.reader(self._where) | {"error_cb": self._refusals.alarm})
+
     def _learn(self, topic: str) -> None:
         # Without an answer nothing is lost but time.
         with contextlib.suppress(KafkaException):
@@ -109,7 +121,7 @@ class KafkaReader:
     def _renew(self, ends: Ends, now_ms: int) -> None:
         what = f"`{ends.topic}`/{ends.partition} goes on to {ends.end} and nothing arrives: a new consumer"
         sound(log, Alarm.CLIENT_STOOD_STILL, what)
-        former, self._consumer = self._consumer, Consumer(settings.reader(self._bootstrap))
+        former, self._consumer = self._consumer, self._made()
         self._positions.move_to(self._consumer)
         self._standstill.renewed(now_ms)
         former.close()
@@ -118,9 +130,10 @@ class KafkaReader:
 class _Slot:
     """One append waiting for its fate."""
 
-    __slots__ = ("delivery", "partition", "token", "topic")
+    __slots__ = ("access", "delivery", "partition", "token", "topic")
 
-    def __init__(self, topic: str, partition: int, token: int) -> None:
+    def __init__(self, topic: str, partition: int, token: int, access: KafkaAccess) -> None:
+        self.access = access
         self.topic = topic
         self.partition = partition
         self.token = token
@@ -131,12 +144,15 @@ class _Slot:
         if error is None:
             self.delivery = Delivery(self.topic, self.partition, self.token, message.offset(), None)
         else:
-            self.fail(error.name(), error.str())
+            self.fail(error)
 
-    def fail(self, name: str, detail: str) -> None:
+    def fail(self, error: KafkaError) -> None:
         """It failed, or nobody knows."""
-        if self.delivery is None:
-            self.delivery = Delivery(self.topic, self.partition, self.token, None, f"{name}: {detail}")
+        if self.delivery is not None:
+            return
+        # Who may write nothing at all is refused a producer's number, which is told as a right on the cluster.
+        why = str(denied(self.access, "topic", self.topic, acls.WRITE)) if is_denial(error) else error.str()
+        self.delivery = Delivery(self.topic, self.partition, self.token, None, f"{error.name()}: {why}")
 
 
 class KafkaWriter:
@@ -145,12 +161,14 @@ class KafkaWriter:
     A producer that failed fatally is replaced; what it still held is reported as failed, which means unknown.
 
     Args:
-        bootstrap: Kafka bootstrap servers.
+        where: the way into Kafka.
         batch_bytes: largest batch; a worker, which writes only large topics, takes `settings.DECISION_BATCH_BYTES`.
     """
 
-    def __init__(self, bootstrap: str, batch_bytes: int = settings.BATCH_BYTES) -> None:
-        self._settings = settings.producer(bootstrap, batch_bytes) | {"error_cb": self._count}
+    def __init__(self, where: settings.Where, batch_bytes: int = settings.BATCH_BYTES) -> None:
+        self._access = kafka_at(where)
+        self._refusals = Refusals(self._access)
+        self._settings = settings.producer(self._access, batch_bytes) | {"error_cb": self._count}
         self.errors: Counter[str] = Counter()
         self._producer = Producer(self._settings)
         self._slots: dict[tuple[str, int], deque[_Slot]] = {}
@@ -170,12 +188,12 @@ class KafkaWriter:
         Raises:
             BufferError: the local queue is full; serve `deliveries` and try again.
         """
-        slot = _Slot(topic, partition, token)
+        slot = _Slot(topic, partition, token, self._access)
         try:
             self._producer.produce(topic, value, key, partition, on_delivery=slot.report, headers=list(headers))
         except KafkaException as error:
             refused: KafkaError = error.args[0]
-            slot.fail(refused.name(), refused.str())
+            slot.fail(refused)
             if refused.fatal():
                 self._renew(refused)
         self._slots.setdefault((topic, partition), deque()).append(slot)
@@ -215,8 +233,9 @@ class KafkaWriter:
         """After a fatal error (a broker lost our sequence numbers) this producer would refuse everything for ever."""
         for slots in self._slots.values():
             for slot in slots:
-                slot.fail(error.name(), error.str())
+                slot.fail(error)
         self._producer = Producer(self._settings)
 
     def _count(self, error: KafkaError) -> None:
         self.errors[error.name()] += 1
+        self._refusals.alarm(error)

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from harness_stream.adapters.kafka.record import to_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from harness_stream.ports import LogRecord
 
@@ -40,12 +40,14 @@ class Positions:
 
     Args:
         consumer: used by nobody else for assignment and reading.
+        alarm: told of each error, with the topic that it is about.
 
     Attributes:
         errors: librdkafka's error name → how often; transient ones are only counted.
     """
 
-    def __init__(self, consumer: Consumer) -> None:
+    def __init__(self, consumer: Consumer, alarm: Callable[[KafkaError, str], None]) -> None:
+        self._alarm = alarm
         self.errors: Counter[str] = Counter()
         self._consumer = consumer
         self._places: dict[PlaceName, _Place] = {}
@@ -191,6 +193,7 @@ class Positions:
                 place.end = message.offset() or 0
             return
         self.count(error)
+        self._alarm(error, message.topic() or "")
         if error.code() in _OUTSIDE and place is not None and not place.waiting:
             self._outside[name] = None
 

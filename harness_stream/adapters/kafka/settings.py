@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from harness_stream.access import KafkaAccess, kafka_at
 from harness_stream.core import limits
+from harness_stream.wire.acls import NO_GROUP
 from harness_stream.wire.topics import LARGE_BYTES_MAX
 
 ClientSettings = dict[str, Any]
+Where = KafkaAccess | str
+"""A way in, or the plain address of a broker that asks nobody who he is."""
 
 # Idle brokers answer a fetch after this; a newly placed partition waits for the fetch before it, so it bounds how long
 # a resync or a first position takes. 20 empty fetches a second cost 0.2 % of a core.
@@ -40,14 +44,14 @@ PREFETCH_RECORDS: Final = 20_000
 POLL_INTERVAL_MS_MAX: Final = 10_000
 # The most that librdkafka takes: a day, in which a worker is replaced or its partitions move.
 METADATA_MS_MAX: Final = 86_400_000
-# Consumers without a group still need the name of one; it is never joined nor committed to.
-NO_GROUP: Final = "harness-no-group"
 
 
-def common(bootstrap: str) -> ClientSettings:
+def common(where: Where) -> ClientSettings:
     """What every client shares."""
+    access = kafka_at(where)
     return {
-        "bootstrap.servers": bootstrap,
+        "bootstrap.servers": access.bootstrap,
+        **_transport(access),
         "client.id": "harness",
         # Errors come back as values and are counted; a broker restart must not flood a terminal.
         "log_level": 0,
@@ -66,19 +70,35 @@ def common(bootstrap: str) -> ClientSettings:
     }
 
 
-def admin(bootstrap: str) -> ClientSettings:
+def _transport(access: KafkaAccess) -> ClientSettings:
+    """Who we are, and whom we believe to be the broker."""
+    found: ClientSettings = {"security.protocol": access.protocol}
+    if access.user:
+        found |= {"sasl.mechanism": access.mechanism, "sasl.username": access.user}
+        found |= {"sasl.password": access.password.reveal()}
+    if not access.encrypted:
+        return found
+    # Librdkafka's own defaults since 2.0, written out because nothing would tell that they had changed.
+    found |= {"enable.ssl.certificate.verification": True, "ssl.endpoint.identification.algorithm": "https"}
+    tls = access.tls
+    named = {"ssl.ca.location": tls.ca, "ssl.certificate.location": tls.cert, "ssl.key.location": tls.key}
+    named["ssl.key.password"] = tls.key_password.reveal()
+    return found | {name: value for name, value in named.items() if value}
+
+
+def admin(where: Where) -> ClientSettings:
     """Settings of an admin client."""
-    return common(bootstrap)
+    return common(where)
 
 
-def producer(bootstrap: str, batch_bytes: int = BATCH_BYTES) -> ClientSettings:
+def producer(where: Where, batch_bytes: int = BATCH_BYTES) -> ClientSettings:
     """Settings of the writer: acknowledged by all in-sync replicas, in order, without duplicates.
 
     Args:
-        bootstrap: Kafka bootstrap servers.
+        where: the way into Kafka.
         batch_bytes: largest batch; must stay below the limit of every topic written.
     """
-    return common(bootstrap) | {
+    return common(where) | {
         "acks": "all",
         "enable.idempotence": True,
         # Five is the most with which a broker still orders an idempotent producer's batches.
@@ -98,9 +118,9 @@ def producer(bootstrap: str, batch_bytes: int = BATCH_BYTES) -> ClientSettings:
     }
 
 
-def reader(bootstrap: str) -> ClientSettings:
+def reader(where: Where) -> ClientSettings:
     """Settings of a consumer that is told its positions."""
-    return common(bootstrap) | {
+    return common(where) | {
         "group.id": NO_GROUP,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
@@ -125,9 +145,9 @@ def reader(bootstrap: str) -> ClientSettings:
     }
 
 
-def input_consumer(bootstrap: str, group: str) -> ClientSettings:
+def input_consumer(where: Where, group: str) -> ClientSettings:
     """Settings of a worker's group membership (PROTOCOL §5): classic protocol, cooperative, short session."""
-    return reader(bootstrap) | {
+    return reader(where) | {
         "group.id": group,
         "enable.partition.eof": False,
         "group.protocol": "classic",

@@ -21,7 +21,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 
 from harness_stream.adapters.kafka.admin import ADMIN_S_MAX, KafkaAdmin
 from harness_stream.errors import ConfigError, ProtocolError
-from harness_stream.wire.topics import MIN_INSYNC_SETTING, REPLICATION, REPLICATION_DEV, retention_ms, topic_specs
+from harness_stream.wire import acls
+from harness_stream.wire.topics import (
+    MIN_INSYNC_SETTING,
+    REPLICATION,
+    REPLICATION_DEV,
+    Topics,
+    retention_ms,
+    topic_specs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -150,7 +158,7 @@ def create(admin: KafkaAdmin, specs: Sequence[TopicSpec]) -> None:
     futures = admin.client.create_topics(topics, operation_timeout=ADMIN_S_MAX, request_timeout=ADMIN_S_MAX)
     for name, future in futures.items():
         try:
-            admin.result(future)
+            admin.result(future, name, acls.CREATE)
         except KafkaException as error:
             if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
                 raise _refused(f"create `{name}`", error) from error
@@ -177,7 +185,7 @@ def fix(admin: KafkaAdmin, settings: Settings, differences: Sequence[Difference]
     )
     for resource, future in futures.items():
         try:
-            admin.result(future)
+            admin.result(future, str(resource.name), acls.ALTER_CONFIGS)
         except KafkaException as error:
             raise _refused(f"change `{resource.name}`", error) from error
 
@@ -207,9 +215,11 @@ def verify(settings: Settings) -> None:
 
     Raises:
         BrokerUnavailable: nobody answered in time.
+        AccessRefused: a right that a worker needs is missing.
         ProtocolError: lists every topic that is missing and every difference.
     """
-    admin = KafkaAdmin(settings.bootstrap)
+    admin = KafkaAdmin(settings.kafka)
+    _require_workers_rights(admin, settings)
     found = plan(admin, settings)
     mistakes = [f"`{spec.name}` does not exist" for spec in found.missing] + [str(d) for d in found.differences]
     if mistakes:
@@ -222,6 +232,13 @@ def verify(settings: Settings) -> None:
                 ]
             ),
         )
+
+
+def _require_workers_rights(admin: KafkaAdmin, settings: Settings) -> None:
+    """A right that is missing would look like a broker that is slow, and one on the group like a group that is."""
+    rights = acls.rights_of("worker", Topics(settings.prefix))
+    admin.require(admin.describe(list(rights), rights), rights)
+    admin.require_group(settings.group)
 
 
 def advice(admin: KafkaAdmin, settings: Settings, differences: Sequence[Difference]) -> list[str]:
@@ -252,7 +269,7 @@ def _configs(admin: KafkaAdmin, names: list[str]) -> dict[str, dict[str, str | N
         return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
     futures = admin.client.describe_configs(resources, request_timeout=ADMIN_S_MAX)
-    found = {resource.name: admin.known(future) for resource, future in futures.items()}
+    found = {r.name: admin.known(future, r.name, acls.DESCRIBE_CONFIGS) for r, future in futures.items()}
     return {
         name: None if entries is None else {entry.name: entry.value for entry in entries.values()}
         for name, entries in found.items()

@@ -28,6 +28,11 @@ def _prefix(realm: str, partition: int) -> str:
     return f"hs:{{{quote(realm, safe='')}/{partition}}}:"
 
 
+def pattern(realm: str) -> str:
+    """A glob that all keys of a realm match and no other's do: what is special in one is percent-encoded."""
+    return f"hs:{{{quote(realm, safe='')}/*}}:*"
+
+
 def head(realm: str, partition: int) -> bytes:
     """HASH of the confirmed head."""
     return f"{_prefix(realm, partition)}head".encode()

@@ -7,24 +7,32 @@ the store answers `StateUnavailable` at once until it may try to connect again. 
 from __future__ import annotations
 
 import hashlib
+import logging
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import SSLConnection
 from redis.exceptions import NoScriptError, RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
+from harness_stream.access import RedisAccess, redis_at
 from harness_stream.adapters.redis import keys
+from harness_stream.adapters.redis.refused import refusal
+from harness_stream.alarms import Alarm, sound
 from harness_stream.core import limits
 from harness_stream.errors import ConfigError, InvalidInput, StateUnavailable
 from harness_stream.ports import Clock, Move, StoredHead, StoredUnit
 
 if TYPE_CHECKING:
+    import socket
+    import ssl
     from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 # The bound of PROTOCOL §6 on every wait for an answer.
 TIMEOUT_MS: Final = limits.COLD_FETCH_MS_MAX
@@ -32,6 +40,8 @@ TIMEOUT_MS: Final = limits.COLD_FETCH_MS_MAX
 CONNECT_TIMEOUT_MS: Final = limits.LOOP_WAIT_MS_MAX
 # A Redis that swallows packets then costs the loop at most 20 ms in 250 (8 %), one that refuses them nothing.
 RECONNECT_INTERVAL_MS: Final = 250
+# A worker asks again four times a second; a log needs it once in a while.
+ALARM_INTERVAL_MS: Final = 60_000
 # Four for each record of a full micro-batch (lane, agent, chain, delegation). Measured: 4 to 10 µs of the server's time
 # a unit, so 10 ms at most; more could not be answered within the time limit either.
 MOVE_UNITS_MAX: Final = 4 * limits.IN_FLIGHT_RECORDS_MAX
@@ -64,7 +74,7 @@ class RedisStateStore:
     """A `StateStore` on one Redis or Valkey server.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`. Name an address or a cached host: a DNS look-up has no time limit.
+        where: the way in, or a URL alone. Name an address or a cached host: a DNS look-up has no time limit.
         realm: whose partitions; realms on one server do not see each other.
         clock: only its `elapsed_ms` is read.
         timeout_ms: longest silence of the server within a call; commands for people may wait longer than workers.
@@ -73,10 +83,12 @@ class RedisStateStore:
         ConfigError: the URL is malformed. An unreachable server is no error here.
     """
 
-    def __init__(self, url: str, realm: str, clock: Clock, *, timeout_ms: int = TIMEOUT_MS) -> None:
+    def __init__(self, where: RedisAccess | str, realm: str, clock: Clock, *, timeout_ms: int = TIMEOUT_MS) -> None:
         self._realm = realm
         self._clock = clock
-        self._client = _client(url, timeout_ms)
+        self._access = redis_at(where)
+        self._client = _client(self._access, timeout_ms)
+        self._refused_ms: int | None = None  # when a refusal was last told, by error or alarm
         self._load = _Script("load.lua")
         self._move = _Script("move.lua")
         self._clear = _Script("clear.lua")
@@ -162,16 +174,45 @@ class RedisStateStore:
             answer = question(self._client)
         except (RedisError, OSError) as error:
             self._closed_until_ms = self._clock.elapsed_ms() + RECONNECT_INTERVAL_MS
-            raise StateUnavailable(f"Redis does not answer: {error}", hint=_HINT) from error
+            raise self._failed(error) from error
         self._closed_until_ms = None
         return answer
 
+    def _failed(self, error: Exception) -> StateUnavailable:
+        """A command is told by the error and ends; whoever asks again after a refusal runs on, so it is an alarm."""
+        refused, now_ms = refusal(self._access, error), self._clock.elapsed_ms()
+        if refused is None:
+            return StateUnavailable(f"Redis does not answer: {error}", hint=_HINT)
+        if self._refused_ms is None:
+            self._refused_ms = now_ms - ALARM_INTERVAL_MS
+        elif now_ms - self._refused_ms >= ALARM_INTERVAL_MS:
+            self._refused_ms = now_ms
+            sound(log, Alarm.ACCESS_REFUSED, f"{refused.message}; {refused.hint}")
+        return refused
 
-def _client(url: str, timeout_ms: int) -> redis.Redis:
+
+class _Tls(SSLConnection):
+    """A connection whose certificates were loaded once.
+
+    The library's own loads them at every connection, which takes 5 to 100 ms of the worker's loop, and believes all of
+    the system's CAs besides the one that it is given.
+    """
+
+    def __init__(self, *, context: ssl.SSLContext, **options: Any) -> None:  # noqa: ANN401  the library's
+        super().__init__(**options)
+        self._context = context
+
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
+        return self._context.wrap_socket(sock, server_hostname=self.host)
+
+
+def _client(access: RedisAccess, timeout_ms: int) -> redis.Redis:
     """Every option that decides how long a call may take is written out: the library's defaults retry and wait."""
+    who = {"username": access.user or None, "password": access.password.reveal()} if access.password else {}
     try:
-        return redis.Redis.from_url(
-            url,
+        client = redis.Redis.from_url(
+            access.url,
+            **who,
             socket_timeout=timeout_ms / 1000,
             socket_connect_timeout=CONNECT_TIMEOUT_MS / 1000,
             retry=Retry(NoBackoff(), 0),
@@ -182,8 +223,12 @@ def _client(url: str, timeout_ms: int) -> redis.Redis:
             driver_info=None,
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
-    except ValueError as error:
-        raise ConfigError(f"`redis_url` is malformed: {error}", hint="e.g. `redis://127.0.0.1:6379/0`") from None
+    except ValueError:  # its text may quote a part of a password
+        raise ConfigError("`redis_url` is malformed", hint="e.g. `redis://127.0.0.1:6379/0`") from None
+    if access.encrypted:
+        client.connection_pool.connection_class = _Tls
+        client.connection_pool.connection_kwargs["context"] = access.tls.context()
+    return client
 
 
 def _move_args(move: Move, names: Sequence[str]) -> list[bytes | int | str]:
