@@ -133,6 +133,12 @@ class Held(Refused):
     """
 
 
+class TokenRefused(Refused):
+    """A token does not allow this action to be run here and now; `reasons` has the one word of `core.reasons.Token`."""
+
+    exit_code = 1
+
+
 class ProtocolError(HarnessError):
     """A peer broke PROTOCOL.md: a foreign topic layout, a record that cannot be folded, a truncated log."""
 

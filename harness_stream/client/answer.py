@@ -15,7 +15,7 @@ from harness_stream.core.reasons import EXPLAIN, Client
 from harness_stream.errors import CallerError, TimedOut
 
 if TYPE_CHECKING:
-    from harness_stream.ports import Clock
+    from harness_stream.ports import Clock, LogRecord
 
 Decision = Literal["approve", "deny", "hold"]
 Handlers = Mapping[str, Callable[[Any], object]]
@@ -89,9 +89,10 @@ class Answer:
         valid_for_ms: how long after being read an action may begin.
         hold_until: chain time, epoch ms, until which a person may answer; None without a hold.
         t: chain time of the verdict, epoch ms.
+        record: the verdict as it was read.
     """
 
-    def __init__(self, body: Mapping[str, Any], digest: str, offset: int) -> None:
+    def __init__(self, body: Mapping[str, Any], digest: str, offset: int, record: LogRecord) -> None:
         """Take what `readable` has found readable."""
         self.decision: Decision = body["decision"]
         self.intent_id: str = body["intent_id"]
@@ -100,6 +101,7 @@ class Answer:
         self.obligations: Mapping[str, Any] = body["obligations"]
         self.digest = digest
         self.offset = offset
+        self.record = record
         self.valid_for_ms: int = body["valid_for_ms"]
         self.hold_until: int | None = body.get("hold_until")
         self.t: int = body["t"]
@@ -140,6 +142,18 @@ class Answer:
             self._handlers[name](value)
         if self._ran_out():
             raise self._too_late()
+
+    def hand_over(self) -> int:
+        """Use the approval as `start` does, for an action that somebody else begins; ms for which it may begin.
+
+        Raises:
+            TimedOut, CallerError, Exception: as `start`.
+        """
+        self.start()
+        left_ms = 0 if self._terms is None else self._terms.ends_ms - self._terms.clock.elapsed_ms()
+        if left_ms <= 0:
+            raise self._too_late()
+        return left_ms
 
     def _refusal(self) -> CallerError | TimedOut | None:
         if os.getpid() != self._process_id:

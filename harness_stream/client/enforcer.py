@@ -303,7 +303,7 @@ class Enforcer:
         if any(body.get(name) != value for name, value in ours.items()) or not readable(body):
             waiting.foreign = True
             return
-        answer = Answer(body, effective.digest, effective.offset)
+        answer = Answer(body, effective.digest, effective.offset, effective.record)
         if answer.decision == "approve":
             self._approved(waiting, answer, read_ms)
         elif answer.decision == "deny":

@@ -28,6 +28,7 @@ class Effective(NamedTuple):
     offset: int
     digest: str
     body: Body
+    record: LogRecord
 
 
 class Named(NamedTuple):
@@ -117,7 +118,7 @@ class Head:
         if place is None:
             return None
         self.place = place
-        return Effective(kind, record.offset, digest, body)
+        return Effective(kind, record.offset, digest, body, record)
 
 
 def place_of(record: LogRecord | None, incarnation: str, partition: int, verifier: Verifier) -> Place | None:

@@ -71,7 +71,7 @@ class Session:
         # An agent that says of itself that it never started is refused (PROTOCOL §8), so then nothing is said.
         self._releases = credentials.reporter() != credentials.agent_id
         self.enforcer = Enforcer(wiring, self._abandoned if self._releases else None)
-        self._clock, self._signer = wiring.clock, wiring.signer
+        self._clock, self._signer, self._tokens = wiring.clock, wiring.signer, wiring.tokens
         self._realm = wiring.realm.name
         self._ids = Ids(wiring.clock)
         self._value_key = credentials.value_key()
@@ -178,6 +178,18 @@ class Session:
             )
         return self.enforcer.submit(self._outcome(answer, status, measures, found or Returned()))
 
+    def token(self, answer: Answer, audience: str, valid_s: float | None = None) -> str:
+        """Use an approval by handing it to an executor elsewhere; see `Verdict.token`."""
+        if self._tokens is None:
+            raise _no_tokens(self.credentials)
+        if not 0 < len(audience) <= limits.IDENTIFIER_CHARS_MAX:
+            raise CallerError(f"`audience` names the executor in 1 to {limits.IDENTIFIER_CHARS_MAX} characters")
+        asked_ms = limits.TOKEN_MS_MAX if valid_s is None else int(valid_s * 1_000)
+        if not 0 < asked_ms <= limits.TOKEN_MS_MAX:
+            raise CallerError(f"a token is valid for up to {limits.TOKEN_MS_MAX // 1_000} s, and this is {valid_s}")
+        left_ms = min(asked_ms, answer.hand_over())
+        return self._tokens.seal_token(answer.record, audience, self._clock.now_ms() + left_ms)
+
     def post(self, answer: Answer, status: Status, found: Returned | None = None) -> None:
         """Publish an outcome if possible. One that gets lost counts as done, which is safe, so nothing is raised."""
         try:
@@ -223,6 +235,21 @@ class Session:
         source = source_of(self._realm, self.credentials.agent_id)
         headers = build_headers(event_id=own_id, source=source, event_type=kind, time_ms=self._clock.now_ms())
         return [header for header in headers if header[0] != HS_ALG]  # what vouches for it is the signer's to say
+
+
+def _no_tokens(credentials: Credentials) -> CallerError:
+    """Why this process cannot sign any, and what to do."""
+    if credentials.dev:
+        return CallerError(
+            "there are no tokens in an unsigned realm (`dev`): nobody could believe one",
+            hint="make keys (`harness keys init`), and connect with the file that `harness agents enroll` writes",
+        )
+    return CallerError(
+        "a token is signed by an identity with role `enforcer`, and the credentials have no keys of one that are "
+        "certified for the realm's log topics as they are now",
+        hint="`harness agents enroll NAME --role enforcer` makes its file: name it as `enforcer` in these credentials, "
+        "and put its `keys` under that name into `others`",
+    )
 
 
 def _measures(measures: Measures | None) -> dict[str, Any]:

@@ -73,6 +73,21 @@ class _Approval:
         """
         self._answer.start()
 
+    def token(self, audience: str, valid_s: float | None = None) -> str:
+        """Instead of `start`, where another program runs the action: what it can believe, once, without our log.
+
+        Report the outcome as ever, when the executor has answered.
+
+        Args:
+            audience: the executor's own name, ≤ 256 characters; no other one takes the token.
+            valid_s: so long it may begin, ≤ 30; never longer than the approval, which is the default.
+
+        Raises:
+            TimedOut, CallerError: as `start`.
+            CallerError: the realm is unsigned, or the credentials have no certified keys of an `enforcer`.
+        """
+        return self._session.token(self._answer, audience, valid_s)
+
     def __repr__(self) -> str:
         return repr(self._answer)
 
