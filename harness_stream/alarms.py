@@ -34,6 +34,8 @@ class Alarm(StrEnum):
     """A Kafka client got nothing while a broker answered another one; it was replaced."""
     SETTING_IGNORED = "setting_ignored"
     """An environment variable is nearly a setting."""
+    APPROVAL_MISUSED = "approval_misused"
+    """In an agent's process: an approval was to be used again, elsewhere, or for something else; nothing was run."""
 
 
 _ERRORS: Final = frozenset({Alarm.HALTED, Alarm.INPUT_LOST, Alarm.QUARANTINED, Alarm.BUNDLE_UNUSABLE})

@@ -40,6 +40,10 @@ class CallerError(HarnessError):
     exit_code = 2
 
 
+class Misused(CallerError):  # noqa: N818  reads as what it is
+    """An approval was to be used again, elsewhere, or for something else than was approved. Nothing was run."""
+
+
 class ConfigError(CallerError):
     """A setting is missing, malformed or contradicts another one."""
 

@@ -172,7 +172,7 @@ def _credentials(settings: Settings, row: IdentityRow, made: Made, incarnation: 
         "realm": settings.realm,
         "agent_id": row.agent_id,
         "lane": lane_of(row),
-        **{"workload_id": workload for workload in row.workloads[:1]},
+        **({"workload_id": row.workloads[0]} if row.workloads else {}),
         "bootstrap": settings.bootstrap,
         "prefix": settings.prefix,
         "dev": settings.dev,
