@@ -214,9 +214,9 @@ class Session:
     def misused(self, answer: Answer, error: Misused) -> None:
         """Tell who watches that an approval was to be used in another way than it was given; raises nothing.
 
-        The log has a word for it (PROTOCOL §8): an outcome of an intent that nobody asked for is a bypass, a security
-        event. So a fresh id that was never an intent is reported as `abandoned`, with the digest of the verdict that was
-        misused; the approved intent keeps the outcome it has. A forked process cannot publish and only logs.
+        The log has a word for it (PROTOCOL §8): an outcome of an intent that nobody asked for is a bypass, a
+        security event. So a fresh id that was never an intent is reported as `abandoned`, with the misused verdict's
+        digest; the approved intent keeps the outcome it has. A forked process cannot publish and only logs.
         """
         if not answer.foreign and not answer.first_misuse():
             return
