@@ -147,8 +147,8 @@ class Credentials(BaseModel):
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        text = path.read_text(encoding="utf-8")[:_FILE_CHARS_MAX]
-        content = json.loads(text)
+        with path.open(encoding="utf-8") as file:
+            content = json.loads(file.read(_FILE_CHARS_MAX))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"credentials file `{path}` cannot be read: {error}") from None
     if not isinstance(content, dict):

@@ -131,12 +131,11 @@ def place_of(record: LogRecord | None, incarnation: str, partition: int, verifie
         return None
     body, _ = read_body(record.value)
     try:
-        checkpoint = Checkpoint.model_validate(body)
-    except (ValidationError, RecursionError):
+        checkpoint = Checkpoint.model_validate(body, strict=True)
+        place = Place.from_json(body)
+    except (ValidationError, TypeError, RecursionError):
         return None
-    if checkpoint.incarnation != incarnation or checkpoint.partition != partition:
-        return None
-    return Place.from_json(checkpoint.model_dump())
+    return place if (checkpoint.incarnation, checkpoint.partition) == (incarnation, partition) else None
 
 
 def named_by(effective: Effective) -> Named | None:

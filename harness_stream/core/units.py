@@ -15,6 +15,7 @@ from harness_stream.core import limits
 from harness_stream.core.apply import Change, apply
 from harness_stream.core.chain import Agent, Chain, OpenHold
 from harness_stream.core.delegation import Delegation, Tree
+from harness_stream.core.fold import Place
 from harness_stream.core.groups import Kept, Room
 from harness_stream.core.ids import UNIT_PREFIX, Lineage, Remembered, remember, told
 from harness_stream.core.provenance import ValueMap
@@ -128,13 +129,19 @@ def decode_part(data: bytes) -> Part:
         if content["v"] != VERSION:
             raise ValueError(f"unit of version {content['v']}")
         values = {_key(key): _RICH[key[0]](value) for key, value in content["items"]}
-        return Part(values, content["as_of"], *content.get("part", ()))
-    except (KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"not a unit of state: {error!r}") from None
+        return Part(values, *map(_number, (content["as_of"], *content.get("part", ()))))
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(f"not a unit of state: {error!r:.200}") from None
 
 
-# Beginning and end of what `_dumped` writes of a unit or a piece.
-_HEAD: Final = re.compile(rb'\{"v":%d,"as_of":(-?\d+),"items":\[' % VERSION)
+def _number(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(f"not a number: {value!r:.40}")
+    return value
+
+
+# Beginning and end of what `_dumped` writes of a unit or a piece; offsets have at most 19 digits.
+_HEAD: Final = re.compile(rb'\{"v":%d,"as_of":(-?[0-9]{1,19}),"items":\[' % VERSION)
 _TAIL: Final = b"]}"
 
 
@@ -147,7 +154,7 @@ def as_of(data: bytes) -> int | None:
     return None if said is None else int(said[1])
 
 
-_VERSIONED: Final = re.compile(rb'\{"v":(\d+),')
+_VERSIONED: Final = re.compile(rb'\{"v":([0-9]{1,9}),')
 
 
 def is_of_another_version(data: bytes) -> bool:
@@ -181,14 +188,30 @@ def replay_unit(
     scratch.install(PARTITION_UNIT, partition)
     scratch.install(name, values)
     for delta in deltas:
-        offset, change = orjson.loads(delta)
+        offset, change = _delta(delta)
         if offset > as_of:  # a step whose answer was lost is sent again
-            if name.startswith(UNIT_PREFIX):
-                remember(scratch, change)
-            else:
-                apply(scratch, change, windows)
+            _replay(scratch, name, change, windows)
             as_of = offset
     return dict(scratch.confirmed(name))
+
+
+def _replay(scratch: State, name: str, change: Change, windows: Windows) -> None:
+    """Raises ValueError: it is no change of ours; the fold has applied every true one before it was stored."""
+    try:
+        if name.startswith(UNIT_PREFIX):
+            remember(scratch, change)
+        else:
+            apply(scratch, change, windows)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(f"not a change of a unit of state: {error!r:.200}") from error
+
+
+def _delta(data: bytes) -> tuple[int, dict[str, Any]]:
+    """Raises ValueError: the bytes are none of ours."""
+    found = orjson.loads(data)
+    if not isinstance(found, list) or [type(part) for part in found] != [int, dict]:
+        raise ValueError("not a delta of a unit of state")
+    return found[0], found[1]
 
 
 def _kind(key: Key) -> str:
@@ -255,6 +278,12 @@ def _room(value: list[Any]) -> Room:
     return Room(*value)
 
 
+def _place(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """As it was, once it is known that a fold can go on from there."""
+    Place.from_json(value)
+    return value
+
+
 def _tree(value: list[Any]) -> Tree:
     return Tree(tuple(value[0]), value[1])
 
@@ -288,5 +317,6 @@ _RICH: Mapping[str, Callable[[Any], Any]] = {
     "values": ValueMap.from_json,
     "window": _kept,
     "groups": _room,
+    "place": _place,
 }
 """What a key's first word says its value is; `core.apply`, `core.counting`, `core.delegation` write them."""

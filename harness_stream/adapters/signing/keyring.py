@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -254,6 +255,7 @@ def _public(path: Path, purpose: str) -> bytes:
 def _certificate(said: Mapping[str, Any], path: Path) -> Certificate:
     try:
         public, sig = raw_of(said["public"]), from_base64url(said["sig"])
-        return Certificate(public, int(said["first_epoch"]), int(said["last_epoch"]), sig)
-    except (KeyError, TypeError, ValueError, AttributeError):
+        made = Certificate(public, int(said["first_epoch"]), int(said["last_epoch"]), sig)
+        return Certificate.unpacked(made.packed()) or made  # what cannot be packed is none
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, struct.error):
         raise ConfigError(f"`{path}` is no certificate of ours") from None
