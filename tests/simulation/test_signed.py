@@ -160,8 +160,8 @@ def stranger(value: bytes) -> Any:
 
 CLAIM = {"kind": "claim", "incarnation": "i1", "epoch": 99, "writer": "f" * 32, "after": "crash", "pending": False}
 RESUME = {
-    **{"kind": "resume", "incarnation": "i1", "epoch": 99, "writer": "f" * 32, "checkpoint": {}, "reason": "forged"},
-    **{"head": "0" * 64, "next_input": 0, "rules": None, "t": 0},
+    "kind": "resume", "incarnation": "i1", "epoch": 99, "writer": "f" * 32, "checkpoint": {}, "reason": "forged",
+    "head": "0" * 64, "next_input": 0, "rules": None, "t": 0,
 }
 
 
