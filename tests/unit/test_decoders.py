@@ -466,8 +466,15 @@ def sites() -> set[str]:
 
 
 def takes_apart(function: ast.AST) -> bool:
-    names = {ast.unparse(node.func).split("(")[-1] for node in ast.walk(function) if isinstance(node, ast.Call)}
+    names = {called(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)}
     return bool(names & WHOLE_NAMES) or any(name.split(".")[-1] in PARSERS for name in names)
+
+
+def called(func: ast.expr) -> str:
+    """`json.loads` of `json.loads(…)`, `.loads` of what is called on something longer."""
+    if isinstance(func, ast.Attribute):
+        return f"{func.value.id if isinstance(func.value, ast.Name) else ''}.{func.attr}"
+    return func.id if isinstance(func, ast.Name) else ""
 
 
 def test_every_function_that_takes_bytes_apart_is_asked_here_or_says_why_not():
