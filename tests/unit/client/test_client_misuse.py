@@ -178,7 +178,9 @@ def test_whatever_locks_a_thread_held_when_it_forked_a_forked_process_is_refused
     session, guarded = chain._session, chain.guard("crm.read")(lambda: 1)
     verdict = chain.decide("crm.read")
     locks = (verdict._answer._lock, session.enforcer._lock, session._ids._lock)
-    for use in (verdict.start, guarded, lambda: verdict.report("done"), lambda: verdict.token("x")):
+    enforcer = session.enforcer
+    asked = (lambda: enforcer.submit(World().request()), lambda: enforcer.open("acme"))
+    for use in (verdict.start, guarded, lambda: verdict.report("done"), *asked):
         for lock in locks:
             lock.acquire()
         try:
