@@ -36,6 +36,8 @@ class Alarm(StrEnum):
     """Kafka or Redis answers, and does not let this process in, or not do what it needs."""
     SETTING_IGNORED = "setting_ignored"
     """An environment variable is nearly a setting."""
+    APPROVAL_MISUSED = "approval_misused"
+    """In an agent's process: an approval was to be used again, elsewhere, or for something else; nothing was run."""
 
 
 _ERRORS: Final = frozenset(

@@ -205,7 +205,7 @@ def _from_file(path: Path) -> dict[str, Any]:
         return {}
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     found = {_known(k, str(path)): _coerce(k, v, str(path)) for k, v in table.items()}
     _require_no_secret(found, str(path))

@@ -40,6 +40,10 @@ class CallerError(HarnessError):
     exit_code = 2
 
 
+class Misused(CallerError):  # noqa: N818  reads as what it is
+    """An approval was to be used again, elsewhere, or for something else than was approved. Nothing was run."""
+
+
 class ConfigError(CallerError):
     """A setting is missing, malformed or contradicts another one."""
 
@@ -139,6 +143,12 @@ class Held(Refused):
 
     An approver names `verdict.digest` and `verdict.offset`. Only who waits (`wait_for_hold=True`) can act on the yes.
     """
+
+
+class TokenRefused(Refused):
+    """A token does not allow this action to be run here and now; `reasons` has the one word of `core.reasons.Token`."""
+
+    exit_code = 1
 
 
 class ProtocolError(HarnessError):

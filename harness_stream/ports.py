@@ -307,6 +307,19 @@ class InputSigner(Protocol):
         """
 
 
+class TokenSigner(Protocol):
+    """Vouches for approves towards executors that fold nothing themselves (PROTOCOL §9)."""
+
+    def seal_token(self, record: LogRecord, audience: str, not_after_ms: int) -> str:
+        """A token.
+
+        Args:
+            record: the approve, as it was folded.
+            audience: the executor that may run it.
+            not_after_ms: epoch ms from which on nobody may begin.
+        """
+
+
 class Verifier(Protocol):
     """Decides whether a record is authentic. The `--dev` verifier takes `hs-alg: none` and nothing else."""
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 SUFFIXES: Final = (".yaml", ".yml", ".jsonl", ".csv")
 # 1,000,000 rows of 256 bytes; a larger table is fed by a stream, not by hand.
 FILE_BYTES_MAX: Final = 256 * limits.MIB
+# The widest row has 64 arguments by name and some twenty fields; each wrong column is looked for among all fields.
+COLUMNS_MAX: Final = 256
 # A row of ROW_BYTES_MAX has fewer values; YAML aliases beyond it are a bomb, not a row.
 ROW_NODES_MAX: Final = limits.ROW_BYTES_MAX // 2
 
@@ -128,10 +131,10 @@ def _read_file(path: Path) -> tuple[list[SourceRow], tuple[Mistake, ...]]:
 def _text(path: Path) -> str:
     try:
         with path.open("rb") as source:
-            data = source.read(FILE_BYTES_MAX + 1)
+            data = source.read() if os.fstat(source.fileno()).st_size <= FILE_BYTES_MAX else None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}", hint="the file must be readable") from error
-    if len(data) > FILE_BYTES_MAX:
+    if data is None:
         raise ConfigError(f"{path}: larger than {FILE_BYTES_MAX // limits.MIB} MiB", hint="split the load")
     return data.decode("utf-8-sig")
 
@@ -354,6 +357,10 @@ def _read_csv(file: _File) -> None:
     if header is None:
         return
     columns = [name.strip() for name in header.cells]
+    if len(columns) > COLUMNS_MAX:
+        message = f"{len(columns):,} columns; a row has at most {COLUMNS_MAX}"
+        file.found.at(header.line, 1, message, "is it a CSV file with one column a field?")
+        return
     types = _column_types(file, header, columns)
     if types is None:
         return

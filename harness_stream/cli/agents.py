@@ -67,7 +67,8 @@ def enroll(
 ) -> None:
     """Make an agent's keys, write its credentials file, and put its public keys into its identity row.
 
-    A row that is there keeps its fields, but for those given here. Enrolling an agent again rotates its keys: the
+    A row that is there keeps its fields, but for those given here. An enforcer's key is certified, so that it may sign
+    tokens. Enrolling an agent again rotates its keys: the
     newest former ones count for a day more, older ones no longer. The file is for the agent's process alone (mode 0600)
     and is never replaced. In a `--dev` realm there are no keys, and the file says so.
 
@@ -162,8 +163,8 @@ def _made(settings: Settings, now_ms: int, days: int) -> Made:
     return Made({"mac": text_of(exchange.private_bytes_raw()), "sign": text_of(sign.private_bytes_raw())}, public)
 
 
-def _credentials(settings: Settings, row: IdentityRow, made: Made) -> dict[str, Any]:
-    """What the agent's process is given: who it is, where its realm lives, and keys."""
+def _credentials(settings: Settings, row: IdentityRow, made: Made, incarnation: str = "") -> dict[str, Any]:
+    """What the agent's process is given: who it is, where its realm lives, and keys; an enforcer's are certified."""
     from harness_stream.adapters.signing.pairs import keys_of  # noqa: PLC0415  slow to load, `--help` is not
     from harness_stream.core.tables import lane_of  # noqa: PLC0415  same
 
@@ -171,7 +172,7 @@ def _credentials(settings: Settings, row: IdentityRow, made: Made) -> dict[str, 
         "realm": settings.realm,
         "agent_id": row.agent_id,
         "lane": lane_of(row),
-        "workload_id": next(iter(row.workloads), ""),
+        **({"workload_id": row.workloads[0]} if row.workloads else {}),
         "bootstrap": settings.bootstrap,
         "prefix": settings.prefix,
         "dev": settings.dev,
@@ -186,7 +187,24 @@ def _credentials(settings: Settings, row: IdentityRow, made: Made) -> dict[str, 
         "pdp_key": text_of(keyring.pdp_public(directory)),
         "root_key": text_of(keyring.root_public(directory)),
     }
-    return {**told, "keys": made.private, **public, "fingerprint_key": keyring.value_key(directory)}
+    keys = {**(made.private or {}), **_certified(directory, settings.realm, incarnation, row, made)}
+    return {**told, "keys": keys, **public, "fingerprint_key": keyring.value_key(directory)}
+
+
+def _certified(directory: Path, realm: str, incarnation: str, row: IdentityRow, made: Made) -> dict[str, str]:
+    """An enforcer's key, vouched for: by that, executors elsewhere believe its tokens."""
+    from harness_stream.adapters.signing.enforcers import Enforcer  # noqa: PLC0415  slow to load, `--help` is not
+    from harness_stream.adapters.signing.framing import Bound  # noqa: PLC0415  same
+    from harness_stream.adapters.signing.keyring import vouch  # noqa: PLC0415  same
+    from harness_stream.adapters.signing.keys import raw_of  # noqa: PLC0415  same
+    from harness_stream.core.intake import ENFORCER  # noqa: PLC0415  same
+    from harness_stream.core.tables import lane_of  # noqa: PLC0415  same
+
+    if ENFORCER not in row.roles:
+        return {}
+    key = next(key for key in made.public if key.alg == "ed25519")
+    said = Enforcer(row.agent_id, lane_of(row), raw_of(key.public), key.not_before, key.not_after)
+    return {"certificate": vouch(directory, Bound(realm, incarnation), said)}
 
 
 # --- The table ---
@@ -197,7 +215,7 @@ def _enrolled(
 ) -> tuple[IdentityRow, int]:
     """Write file and row; the row, and its revision."""
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
-    from harness_stream.adapters.kafka.admin import require_topics  # noqa: PLC0415  same
+    from harness_stream.adapters.kafka.admin import incarnation, require_topics  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter  # noqa: PLC0415  same
     from harness_stream.private_files import write_new  # noqa: PLC0415  same
     from harness_stream.runtime.table_load import Change, apply, read_tables  # noqa: PLC0415  same
@@ -208,7 +226,8 @@ def _enrolled(
     with closing(KafkaReader(settings.kafka)) as reader, closing(KafkaWriter(settings.kafka)) as writer:
         view = read_tables(reader, topics, SystemClock(), lambda wait_ms: time.sleep(wait_ms / 1000))["identity"]
         row = row_of(view, agent, given, made.public, retire_ms)
-        write_new(path, json_format.dumps(_credentials(settings, row, made), indent=2, ensure_ascii=False) + "\n")
+        told = _credentials(settings, row, made, "" if made.private is None else incarnation(settings))
+        write_new(path, json_format.dumps(told, indent=2, ensure_ascii=False) + "\n")
         try:
             revisions = apply(writer, topics, [] if view.row(agent) == row else [Change("identity", agent, row)])
         except HarnessError:

@@ -37,7 +37,7 @@ def init(
     incarnation: Incarnation = None,
     json: Json = False,
 ) -> None:
-    """Make a realm's keys: root, PDP, a first worker's key with its certificate, and the key of value fingerprints.
+    """Make a realm's keys: root, PDP, a first worker's and the enroller's with certificates, and the fingerprints' key.
 
     The realm's topics must be there (`harness topics apply`): a certificate counts for these very topics. Private files
     are for their owner alone, and nothing is ever replaced. Then take `root.key` off this machine: only certifying
@@ -71,21 +71,22 @@ def certify(
     incarnation: Incarnation = None,
     json: Json = False,
 ) -> None:
-    """Certify the worker's key in DIR for this realm and its log topics as they are now.
+    """Certify the worker's and the enroller's key in DIR for this realm and its log topics as they are now.
 
     Needed when the topics were recreated, or a certificate's epochs have come to their end. An epoch is the number of
-    a claim in a partition (`harness partitions`). Workers take the new certificate when they are started again.
+    a claim in a partition (`harness partitions`). Workers take the new certificate when they are started again; an
+    enforcer that signs tokens is enrolled again once the topics were recreated.
 
     Example: harness keys certify keys --root /media/root.key
     """
     from harness_stream.adapters.signing.certificate import EPOCHS_ALL  # noqa: PLC0415  slow to load, `--help` is not
-    from harness_stream.adapters.signing.keyring import certify_worker  # noqa: PLC0415  same
+    from harness_stream.adapters.signing.keyring import certify_all  # noqa: PLC0415  same
 
     last = EPOCHS_ALL[1] if last_epoch is None else last_epoch
     if not first_epoch <= last <= limits.INTEGER_MAX:
         raise CallerError(f"epochs {first_epoch} to {last} are none", hint="--first-epoch is at most --last-epoch")
     bound = _bound(settings, incarnation)
-    made = certify_worker(folder, bound, (first_epoch, last), root)
+    made = certify_all(folder, bound, (first_epoch, last), root)
     if json:
         typer.echo(json_format.dumps({"directory": str(folder), **_told(made, bound)}, ensure_ascii=False))
     else:

@@ -97,6 +97,10 @@ COMMANDS: dict[str, Entry | Family] = {
             "deny": Entry("holds:deny", "Answer no."),
         },
     ),
+    "token": Family(
+        "What executors elsewhere are shown.",
+        {"verify": Entry("token:verify", "Say what a token allows, or why it is refused.")},
+    ),
     "verdicts": Family("What was decided.", {"tail": Entry("verdicts:tail", "Follow the decision log.")}),
     "log": Family(
         "The decision log as a whole.",

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
 
 from harness_stream.core.reasons import EXPLAIN, Client
-from harness_stream.errors import CallerError, TimedOut
+from harness_stream.errors import CallerError, Misused, TimedOut
 
 if TYPE_CHECKING:
-    from harness_stream.ports import Clock
+    from harness_stream.ports import Clock, LogRecord
 
 Decision = Literal["approve", "deny", "hold"]
 Handlers = Mapping[str, Callable[[Any], object]]
@@ -89,9 +89,10 @@ class Answer:
         valid_for_ms: how long after being read an action may begin.
         hold_until: chain time, epoch ms, until which a person may answer; None without a hold.
         t: chain time of the verdict, epoch ms.
+        record: the verdict as it was read.
     """
 
-    def __init__(self, body: Mapping[str, Any], digest: str, offset: int) -> None:
+    def __init__(self, body: Mapping[str, Any], digest: str, offset: int, record: LogRecord) -> None:
         """Take what `readable` has found readable."""
         self.decision: Decision = body["decision"]
         self.intent_id: str = body["intent_id"]
@@ -100,6 +101,7 @@ class Answer:
         self.obligations: Mapping[str, Any] = body["obligations"]
         self.digest = digest
         self.offset = offset
+        self.record = record
         self.valid_for_ms: int = body["valid_for_ms"]
         self.hold_until: int | None = body.get("hold_until")
         self.t: int = body["t"]
@@ -108,6 +110,7 @@ class Answer:
         self._terms: Terms | None = None
         self._handlers: Handlers = {}
         self._used = False
+        self._misuse_told = False
 
     @property
     def evidence(self) -> tuple[str, ...]:
@@ -128,9 +131,12 @@ class Answer:
 
         Raises:
             TimedOut: the deadline or valid_for_ms has passed.
-            CallerError: used before, no approval, or another process than the one that asked.
+            Misused: used before, or in another process than the one that asked.
+            CallerError: no approval.
             Exception: whatever an obligation's handler raised; the approval is used up.
         """
+        if self.foreign:  # before the lock, which a thread of the parent may have held when this process was forked
+            raise self._elsewhere()
         with self._lock:
             refusal = self._refusal()
             if refusal is not None:
@@ -141,13 +147,43 @@ class Answer:
         if self._ran_out():
             raise self._too_late()
 
+    def hand_over(self) -> int:
+        """Use the approval as `start` does, for an action that somebody else begins; ms for which it may begin.
+
+        Raises:
+            TimedOut, Misused, CallerError, Exception: as `start`.
+        """
+        self.start()
+        left_ms = 0 if self._terms is None else self._terms.ends_ms - self._terms.clock.elapsed_ms()
+        if left_ms <= 0:
+            raise self._too_late()
+        return left_ms
+
+    @property
+    def foreign(self) -> bool:
+        """Is this another process than the one that asked?"""
+        return os.getpid() != self._process_id
+
+    def first_misuse(self) -> bool:
+        """Is nobody told of a misuse yet? So a loop that tries again and again is told once."""
+        with self._lock:
+            told, self._misuse_told = self._misuse_told, True
+        return not told
+
+    def __reduce__(self) -> NoReturn:
+        """An approval is neither copied nor kept: a copy would not know that it was used."""
+        raise Misused("an approval is used from the memory of the process that asked for it, and is not copied")
+
+    def _elsewhere(self) -> Misused:
+        return Misused("an approval is used in the process that asked for it", hint="connect in this process")
+
     def _refusal(self) -> CallerError | TimedOut | None:
-        if os.getpid() != self._process_id:
-            return CallerError("an approval is used in the process that asked for it", hint="connect in this process")
+        if self.foreign:
+            return self._elsewhere()
         if self.decision != "approve" or self._terms is None:
             return CallerError(f"this verdict is `{self.decision}`: nothing may be run on it")
         if self._used:
-            return CallerError("an approval is used once", hint="ask again: every action needs its own intent")
+            return Misused("an approval is used once", hint="ask again: every action needs its own intent")
         return self._too_late() if self._ran_out() else None
 
     def _ran_out(self) -> bool:

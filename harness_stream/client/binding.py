@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from harness_stream.core.canonical import canonical_bytes, sha256_hex
 from harness_stream.core.limits import INTEGER_MAX
-from harness_stream.errors import CallerError, InvalidInput
+from harness_stream.errors import CallerError, InvalidInput, Misused
 
 Encoders = Mapping[str, Callable[[Any], Any]]
 """Parameter name → what turns its value into JSON."""
@@ -51,7 +51,7 @@ class Call:
         """Positional and keyword arguments to run the function with.
 
         Raises:
-            CallerError: an encoded value no longer encodes to what was approved.
+            Misused: an encoded value no longer encodes to what was approved.
         """
         return self._binding.placed(self)
 
@@ -98,7 +98,7 @@ class Binding:
         """See `Call.run_with`."""
         values = {**call.arguments, **call._copies}  # noqa: SLF001  a call is this binding's own
         if call._copies and sha256_hex(self._serialised(values)) != call.digest:  # noqa: SLF001  same
-            raise CallerError("an argument has changed since it was approved; nothing was run")
+            raise Misused("an argument has changed since it was approved; nothing was run")
         bound = inspect.BoundArguments(self._signature, OrderedDict())
         for name, parameter in self._signature.parameters.items():
             if name == self._own:

@@ -16,7 +16,7 @@ from harness_stream.wire.topics import Topics
 
 if TYPE_CHECKING:
     from harness_stream.client.credentials import Credentials
-    from harness_stream.ports import InputSigner, Verifier
+    from harness_stream.ports import InputSigner, TokenSigner, Verifier
 
 # Finding the partition's end takes three round trips; a broker that just restarted serves after 5 s.
 OPEN_MS_MAX: Final = 2 * limits.DEADLINE_MS_DEFAULT
@@ -78,7 +78,7 @@ def kafka_wiring(credentials: Credentials) -> Wiring:
     clock = SystemClock()
     reader = KafkaReader(kafka, clock, (topics.heads, topics.verdicts))
     writer = KafkaWriter(kafka)
-    return Wiring(realm, reader, writer, clock, *_pair(credentials, found))
+    return Wiring(realm, reader, writer, clock, *_pair(credentials, found), _token_signer(credentials, found))
 
 
 def _require_keys(credentials: Credentials) -> None:
@@ -129,6 +129,20 @@ def _pair(credentials: Credentials, incarnation: str) -> tuple[InputSigner, Veri
         return signer, SignedVerifier(bound, raw_of(credentials.root_key))
     except ValueError as error:
         raise ConfigError(f"a key in the credentials cannot be used: {error}", hint="enrol the agent again") from None
+
+
+def _token_signer(credentials: Credentials, incarnation: str) -> TokenSigner | None:
+    """Of the enforcer, if its key was certified for this realm and its log topics as they are now."""
+    enforcer = credentials.enforcer or ""
+    keys = {**credentials.others, credentials.agent_id: credentials.keys}.get(enforcer)
+    if keys is None or keys.certificate is None or credentials.root_key is None:
+        return None
+    from harness_stream.adapters.signing.framing import Bound  # noqa: PLC0415  `dev` needs no cryptography
+    from harness_stream.adapters.signing.keys import raw_of  # noqa: PLC0415  same
+    from harness_stream.adapters.signing.tokens import seal_of  # noqa: PLC0415  same
+
+    bound, root = Bound(credentials.realm, incarnation), raw_of(credentials.root_key)
+    return seal_of(bound, root, enforcer, keys.sign.get_secret_value(), keys.certificate)
 
 
 def _check(credentials: Credentials, incarnation: str, partitions: int) -> None:

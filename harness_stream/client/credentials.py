@@ -21,6 +21,8 @@ from harness_stream.private_files import require_private
 
 # What is read of a file that claims to hold credentials; real ones are below 1 KiB.
 _FILE_CHARS_MAX = 65_536
+# Two names of ≤ 256 characters of ≤ 4 bytes, two keys, two signatures, framing; as base64url.
+_CERTIFICATE_CHARS_MAX = 4_096
 
 
 def _is_key(text: SecretStr) -> SecretStr:
@@ -53,13 +55,15 @@ class SpeakerKeys(BaseModel):
 
     Attributes:
         mac: X25519, for intents and outcomes.
-        sign: Ed25519, for mandates and approvals.
+        sign: Ed25519, for mandates, approvals and tokens.
+        certificate: of `sign`, by which executors believe an enforcer's tokens; base64url.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mac: PrivateKeyText
     sign: PrivateKeyText
+    certificate: Annotated[str, Field(max_length=_CERTIFICATE_CHARS_MAX)] | None = None
 
 
 class Credentials(BaseModel):
@@ -177,8 +181,8 @@ class Credentials(BaseModel):
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        text = path.read_text(encoding="utf-8")[:_FILE_CHARS_MAX]
-        content = json.loads(text)
+        with path.open(encoding="utf-8") as file:
+            content = json.loads(file.read(_FILE_CHARS_MAX))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"credentials file `{path}` cannot be read: {error}") from None
     if not isinstance(content, dict):

@@ -91,6 +91,7 @@ class Enforcer:
     def open(self, lane: str) -> Future[None]:
         """Find the end of the lane's partition; done when intents can be published at once."""
         partition, future = partition_of(lane, self._wiring.realm.partitions), Future[None]()
+        self.require_own_process()
         with self._lock:
             self._opening.setdefault(partition, []).append(future)
         self._put(partition)
@@ -106,6 +107,7 @@ class Enforcer:
             Overloaded: WAITING_MAX requests wait already.
             CallerError: this enforcer belongs to another process.
         """
+        self.require_own_process()
         with self._lock:
             if self._taken >= WAITING_MAX:
                 raise Overloaded(
@@ -120,17 +122,22 @@ class Enforcer:
 
     def close(self) -> None:
         """Publish what is queued, end every wait with Unreachable, free the ports. Waits up to 2 s."""
+        if os.getpid() != self._process_id:
+            return
         with self._lock:
             self._stopping = True
         self._wake.set()
         if self._thread is None:
             self._end(None)
-        elif self._thread is not threading.current_thread() and os.getpid() == self._process_id:
+        elif self._thread is not threading.current_thread():
             self._thread.join(_JOIN_S_MAX)
 
-    def _put(self, item: Waiting | int) -> None:
+    def require_own_process(self) -> None:
+        """Asked before any lock: a thread of the parent may have held it when this process was forked."""
         if os.getpid() != self._process_id:
             raise CallerError("this connection belongs to another process", hint="connect anew after a fork")
+
+    def _put(self, item: Waiting | int) -> None:
         with self._lock:
             if not self._stopping:
                 self._inbox.append(item)
@@ -303,7 +310,7 @@ class Enforcer:
         if any(body.get(name) != value for name, value in ours.items()) or not readable(body):
             waiting.foreign = True
             return
-        answer = Answer(body, effective.digest, effective.offset)
+        answer = Answer(body, effective.digest, effective.offset, effective.record)
         if answer.decision == "approve":
             self._approved(waiting, answer, read_ms)
         elif answer.decision == "deny":

@@ -143,8 +143,8 @@ def _reported(session: Session, how: Guarding, answer: Answer, call: Call) -> It
     try:
         approved = _Run(*call.run_with())
         answer.start()
-    except BaseException:
-        session.post(answer, "abandoned")
+    except BaseException as error:
+        session.unused(answer, error)
         raise
     try:
         yield approved

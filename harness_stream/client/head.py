@@ -28,6 +28,7 @@ class Effective(NamedTuple):
     offset: int
     digest: str
     body: Body
+    record: LogRecord
 
 
 class Named(NamedTuple):
@@ -117,7 +118,7 @@ class Head:
         if place is None:
             return None
         self.place = place
-        return Effective(kind, record.offset, digest, body)
+        return Effective(kind, record.offset, digest, body, record)
 
 
 def place_of(record: LogRecord | None, incarnation: str, partition: int, verifier: Verifier) -> Place | None:
@@ -130,12 +131,11 @@ def place_of(record: LogRecord | None, incarnation: str, partition: int, verifie
         return None
     body, _ = read_body(record.value)
     try:
-        checkpoint = Checkpoint.model_validate(body)
-    except (ValidationError, RecursionError):
+        checkpoint = Checkpoint.model_validate(body, strict=True)
+        place = Place.from_json(body)
+    except (ValidationError, TypeError, RecursionError):
         return None
-    if checkpoint.incarnation != incarnation or checkpoint.partition != partition:
-        return None
-    return Place.from_json(checkpoint.model_dump())
+    return place if (checkpoint.incarnation, checkpoint.partition) == (incarnation, partition) else None
 
 
 def named_by(effective: Effective) -> Named | None:

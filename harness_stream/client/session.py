@@ -5,6 +5,7 @@ Rule of this file: an event that breaks the schema raises before anything is pub
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from harness_stream.alarms import Alarm, sound
 from harness_stream.client.enforcer import Enforcer
 from harness_stream.client.fingerprints import Seal, arguments_of, with_goal
 from harness_stream.client.ids import Ids
@@ -22,7 +24,7 @@ from harness_stream.core import limits
 from harness_stream.core.canonical import arguments_digest
 from harness_stream.core.model import Intent, Mandate, Outcome
 from harness_stream.core.refusals import refusals
-from harness_stream.errors import CallerError, GarbageRecord, HarnessError, InvalidInput
+from harness_stream.errors import CallerError, GarbageRecord, HarnessError, InvalidInput, Misused
 from harness_stream.wire.cloudevents import HS_ALG, build_headers, source_of
 from harness_stream.wire.codec import decode_input, encode
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from harness_stream.client.credentials import Credentials
     from harness_stream.client.wiring import Wiring
     from harness_stream.ports import Headers
+
+log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
 Measure = int | float | str | Decimal
@@ -71,7 +75,7 @@ class Session:
         # An agent that says of itself that it never started is refused (PROTOCOL §8), so then nothing is said.
         self._releases = credentials.reporter() != credentials.agent_id
         self.enforcer = Enforcer(wiring, self._abandoned if self._releases else None)
-        self._clock, self._signer = wiring.clock, wiring.signer
+        self._clock, self._signer, self._tokens = wiring.clock, wiring.signer, wiring.tokens
         self._realm = wiring.realm.name
         self._ids = Ids(wiring.clock)
         self._value_key = credentials.value_key()
@@ -178,6 +182,22 @@ class Session:
             )
         return self.enforcer.submit(self._outcome(answer, status, measures, found or Returned()))
 
+    def token(self, answer: Answer, audience: str, valid_s: float | None = None) -> str:
+        """Use an approval by handing it to an executor elsewhere; see `Verdict.token`."""
+        if self._tokens is None:
+            raise _no_tokens(self.credentials)
+        if not 0 < len(audience) <= limits.IDENTIFIER_CHARS_MAX:
+            raise CallerError(f"`audience` names the executor in 1 to {limits.IDENTIFIER_CHARS_MAX} characters")
+        asked_ms = limits.TOKEN_MS_MAX if valid_s is None else int(valid_s * 1_000)
+        if not 0 < asked_ms <= limits.TOKEN_MS_MAX:
+            raise CallerError(f"a token is valid for up to {limits.TOKEN_MS_MAX // 1_000} s, and this is {valid_s}")
+        try:
+            left_ms = min(asked_ms, answer.hand_over())
+        except Misused as error:
+            self.misused(answer, error)
+            raise
+        return self._tokens.seal_token(answer.record, audience, self._clock.now_ms() + left_ms)
+
     def post(self, answer: Answer, status: Status, found: Returned | None = None) -> None:
         """Publish an outcome if possible. One that gets lost counts as done, which is safe, so nothing is raised."""
         try:
@@ -185,14 +205,40 @@ class Session:
         except HarnessError:
             return
 
+    def unused(self, answer: Answer, error: BaseException) -> None:
+        """Say of an approval whose action did not begin that it never will; raises nothing."""
+        self.post(answer, "abandoned")
+        if isinstance(error, Misused):
+            self.misused(answer, error)
+
+    def misused(self, answer: Answer, error: Misused) -> None:
+        """Tell who watches that an approval was to be used in another way than it was given; raises nothing.
+
+        The log has a word for it (PROTOCOL §8): an outcome of an intent that nobody asked for is a bypass, a
+        security event. So a fresh id that was never an intent is reported as `abandoned`, with the misused verdict's
+        digest; the approved intent keeps the outcome it has. A forked process cannot publish and only logs.
+        """
+        if not answer.foreign and not answer.first_misuse():
+            return
+        text = f"intent {answer.intent_id} of `{self.credentials.agent_id}`: {error.message}; nothing was run"
+        sound(log, Alarm.APPROVAL_MISUSED, text)
+        if answer.foreign:
+            return
+        try:
+            self.enforcer.submit(self._outcome(answer, "abandoned", None, Returned(), self._ids.new()))
+        except HarnessError:
+            return
+
     def _abandoned(self, request: Request, answer: Answer) -> Request:  # noqa: ARG002  the enforcer's signature
         return self._outcome(answer, "abandoned", None, Returned())
 
-    def _outcome(self, answer: Answer, status: Status, measures: Measures | None, found: Returned) -> Request:
+    def _outcome(
+        self, answer: Answer, status: Status, measures: Measures | None, found: Returned, intent_id: str | None = None
+    ) -> Request:
         fields = {
             **self._common(self.credentials.reporter()),
             "outcome_id": self._ids.new(),
-            "intent_id": answer.intent_id,
+            "intent_id": intent_id or answer.intent_id,
             "verdict_digest": answer.digest,
             "status": status,
             "measures": _measures(measures),
@@ -217,12 +263,28 @@ class Session:
         )
 
     def _common(self, by: str) -> dict[str, Any]:
+        self.enforcer.require_own_process()
         return {"v": 1, "realm": self._realm, "by": by, "agent_id": self.credentials.agent_id}
 
     def _headers(self, kind: Kind, own_id: str) -> Headers:
         source = source_of(self._realm, self.credentials.agent_id)
         headers = build_headers(event_id=own_id, source=source, event_type=kind, time_ms=self._clock.now_ms())
         return [header for header in headers if header[0] != HS_ALG]  # what vouches for it is the signer's to say
+
+
+def _no_tokens(credentials: Credentials) -> CallerError:
+    """Why this process cannot sign any, and what to do."""
+    if credentials.dev:
+        return CallerError(
+            "there are no tokens in an unsigned realm (`dev`): nobody could believe one",
+            hint="make keys (`harness keys init`), and connect with the file that `harness agents enroll` writes",
+        )
+    return CallerError(
+        "a token is signed by an identity with role `enforcer`, and the credentials have no keys of one that are "
+        "certified for the realm's log topics as they are now",
+        hint="`harness agents enroll NAME --role enforcer` makes its file: name it as `enforcer` in these credentials, "
+        "and put its `keys` under that name into `others`",
+    )
 
 
 def _measures(measures: Measures | None) -> dict[str, Any]:

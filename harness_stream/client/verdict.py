@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from harness_stream.client.waiting import waited
+from harness_stream.errors import Misused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,9 +70,28 @@ class _Approval:
 
         Raises:
             TimedOut: the deadline or valid_for_ms has passed: do not act.
-            CallerError: used before, or in another process than the one that asked.
+            Misused: used before, or in another process than the one that asked; told as a bypass.
         """
-        self._answer.start()
+        try:
+            self._answer.start()
+        except Misused as error:
+            self._session.misused(self._answer, error)
+            raise
+
+    def token(self, audience: str, valid_s: float | None = None) -> str:
+        """Instead of `start`, where another program runs the action: what it can believe, once, without our log.
+
+        Report the outcome as ever, when the executor has answered.
+
+        Args:
+            audience: the executor's own name, ≤ 256 characters; no other one takes the token.
+            valid_s: so long it may begin, ≤ 30; never longer than the approval, which is the default.
+
+        Raises:
+            TimedOut, Misused: as `start`.
+            CallerError: the realm is unsigned, or the credentials have no certified keys of an `enforcer`.
+        """
+        return self._session.token(self._answer, audience, valid_s)
 
     def __repr__(self) -> str:
         return repr(self._answer)

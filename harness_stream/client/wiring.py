@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness_stream.ports import Clock, InputSigner, LogReader, LogWriter, Verifier
+    from harness_stream.ports import Clock, InputSigner, LogReader, LogWriter, TokenSigner, Verifier
     from harness_stream.wire.topics import Topics
 
 
@@ -29,7 +29,11 @@ class ClientRealm:
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """A realm and the ports to it. Reader and writer belong to the enforcer they are given to, which closes them."""
+    """A realm and the ports to it. Reader and writer belong to the enforcer they are given to, which closes them.
+
+    Attributes:
+        tokens: signs for remote executors; None if nobody certified this process for that.
+    """
 
     realm: ClientRealm
     reader: LogReader
@@ -37,3 +41,4 @@ class Wiring:
     clock: Clock
     signer: InputSigner
     verifier: Verifier
+    tokens: TokenSigner | None = None

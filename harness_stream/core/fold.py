@@ -186,14 +186,36 @@ class Place(NamedTuple):
         """
         rules = data["rules"]
         header = Header(
-            incarnation=data["incarnation"],
-            partition=data["partition"],
-            epoch=data["epoch"],
-            writer=data["writer"],
-            head=data["head"],
-            next_input=data["next_input"],
-            rules=None if rules is None else (rules["digest"], rules["revision"]),
-            t=data["t"],
-            crash_claims=data["crash_claims"],
+            incarnation=_text(data["incarnation"]),
+            partition=_whole(data["partition"]),
+            epoch=_whole(data["epoch"]),
+            writer=_text(data["writer"]),
+            head=_digest(data["head"]),
+            next_input=_whole(data["next_input"]),
+            rules=None if rules is None else (_text(rules["digest"]), _whole(rules["revision"])),
+            t=_whole(data["t"]),
+            crash_claims=_whole(data["crash_claims"]),
         )
-        return cls(header, data["verdict_offset"], data["record_digest"])
+        return cls(header, _whole(data["verdict_offset"]), _digest(data["record_digest"]))
+
+
+def _whole(value: object) -> int:
+    found = whole(value)
+    if found is None:
+        raise TypeError(f"not an integer in range: {str(value)[:_SHOWN_CHARS]}")
+    return found
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"not a text: {str(value)[:_SHOWN_CHARS]}")
+    return value
+
+
+def _digest(value: object) -> str:
+    if not _DIGEST.fullmatch(_text(value)):
+        raise TypeError(f"not a digest: {str(value)[:_SHOWN_CHARS]}")
+    return _text(value)
+
+
+_SHOWN_CHARS = 40

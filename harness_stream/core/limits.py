@@ -89,6 +89,11 @@ END_QUERY_MS: Final = 100  # own decision partition's end, to notice a foreign w
 OUTCOME_GRACE_MS: Final = 60_000  # after the deadline an intent without outcome is `unreported`
 ANSWER_GRACE_MS: Final = 50  # a running enforcer answers by deadline + this (V4)
 TOKEN_MS_MAX: Final = 30_000  # PROTOCOL §9
+# A verdict, a proof (264 bytes of 256 records; a header has 4 KiB), two certificates that name a lane and an enforcer
+# of ≤ 256 characters each, an audience as long, keys and signatures.
+TOKEN_BYTES_MAX: Final = VERDICT_BYTES_MAX + 8 * KIB
+TOKEN_CHARS_MAX: Final = TOKEN_BYTES_MAX * 4 // 3  # base64url
+TOKENS_KEPT_MAX: Final = 100_000  # of one executor, until their verdicts end: 20 MB, a minute of 1,600 a second
 
 # --- The worker's loop (PROTOCOL §3, §5) ---
 

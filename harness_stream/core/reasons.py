@@ -109,6 +109,22 @@ class Client(StrEnum):
     CLOSED = "closed"
 
 
+class Token(StrEnum):
+    """Why a remote executor runs nothing on a token (PROTOCOL §9)."""
+
+    MALFORMED = "token_malformed"
+    REALM = "token_realm"
+    AUDIENCE = "token_audience"
+    WORKER = "token_worker"
+    ENFORCER = "token_enforcer"
+    SIGNATURE = "token_signature"
+    DECISION = "token_decision"
+    TIME = "token_time"
+    ACTION = "token_action"
+    ARGUMENTS = "token_arguments"
+    USED = "token_used"
+
+
 SECURITY_EVENTS: Final[frozenset[str]] = frozenset(
     {Reject.WRONG_PARTITION, Reject.ID_REUSED, Refuse.BYPASS, Garbage.NOT_AUTHENTIC}
 )
@@ -172,6 +188,18 @@ EXPLAIN: dict[str, str] = {
     Client.RULE: "change what the rule looks at, or ask its owner; `verdict.evidence` names what made it fire",
     Client.HOLD: "an approver has to answer (`harness holds list`); `wait_for_hold=True` waits for it",
     Client.OBLIGATION: "the approval comes with a duty this program does not know; give a handler in `obligations=`",
+    Token.MALFORMED: "hand on the text that `verdict.token` gave, whole and unchanged",
+    Token.REALM: "it was made in another realm, or before the log topics were recreated; is the right root trusted?",
+    Token.AUDIENCE: "it was made for another executor; the agent names the audience when it asks for the token",
+    Token.WORKER: "its verdict is not signed by a worker that this root certified; is it the realm's `root.pub`?",
+    Token.ENFORCER: "only an identity with role `enforcer`, of the agent's lane and not the agent, may sign a token, "
+    "while its key counts; enrol it (again) with `harness agents enroll NAME --role enforcer`",
+    Token.SIGNATURE: "something in it was changed, or the key that signed it is another one",
+    Token.DECISION: "only an effective approve that was evaluated may be run",
+    Token.TIME: "tokens last 30 s at most and no longer than their approval; are both clocks right? Ask again",
+    Token.ACTION: "another action was approved than the one to be run",
+    Token.ARGUMENTS: "other arguments were approved than those to be run",
+    Token.USED: "each approval runs one action once; every action needs its own intent",
     Client.RAN_OUT: "begin the action before the deadline and within valid_for_ms, or take a longer deadline",
     Client.NOT_PUBLISHED: "nothing was published; is the broker up (`harness status`) and the address right?",
     Client.UNCONFIRMED: "unknown whether the record landed; nothing was run. An action needs a new intent",

@@ -16,6 +16,7 @@ from harness_stream.core.apply import Change, apply_within
 from harness_stream.core.chain import Agent, Chain, OpenHold
 from harness_stream.core.deferred import group_of
 from harness_stream.core.delegation import Delegation, Tree
+from harness_stream.core.fold import Place
 from harness_stream.core.groups import Kept, Room
 from harness_stream.core.ids import UNIT_PREFIX, Lineage, Remembered, told
 from harness_stream.core.provenance import ValueMap
@@ -130,13 +131,19 @@ def decode_part(data: bytes) -> Part:
         if content["v"] != VERSION:
             raise ValueError(f"unit of version {content['v']}")
         values = {_key(key): _RICH[key[0]](value) for key, value in content["items"]}
-        return Part(values, content["as_of"], *content.get("part", ()))
-    except (KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"not a unit of state: {error!r}") from None
+        return Part(values, *map(_number, (content["as_of"], *content.get("part", ()))))
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(f"not a unit of state: {error!r:.200}") from None
 
 
-# Beginning and end of what `_dumped` writes of a unit or a piece.
-_HEAD: Final = re.compile(rb'\{"v":%d,"as_of":(-?\d+),"items":\[' % VERSION)
+def _number(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(f"not a number: {value!r:.40}")
+    return value
+
+
+# Beginning and end of what `_dumped` writes of a unit or a piece; offsets have at most 19 digits.
+_HEAD: Final = re.compile(rb'\{"v":%d,"as_of":(-?[0-9]{1,19}),"items":\[' % VERSION)
 _TAIL: Final = b"]}"
 
 
@@ -149,7 +156,7 @@ def as_of(data: bytes) -> int | None:
     return None if said is None else int(said[1])
 
 
-_VERSIONED: Final = re.compile(rb'\{"v":(\d+),')
+_VERSIONED: Final = re.compile(rb'\{"v":([0-9]{1,9}),')
 
 
 def is_of_another_version(data: bytes) -> bool:
@@ -184,11 +191,27 @@ def replay_unit(
     scratch.install(name, values)
     group = group_of(name)
     for delta in deltas:
-        offset, change = orjson.loads(delta)
+        offset, change = _delta(delta)
         if offset > as_of:  # a step whose answer was lost is sent again
-            apply_within(scratch, change, windows, group)
+            _replay(scratch, group, change, windows)
             as_of = offset
     return dict(scratch.confirmed(name))
+
+
+def _replay(scratch: State, group: str, change: Change, windows: Windows) -> None:
+    """Raises ValueError: it is no change of ours; the fold has applied every true one before it was stored."""
+    try:
+        apply_within(scratch, change, windows, group)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(f"not a change of a unit of state: {error!r:.200}") from error
+
+
+def _delta(data: bytes) -> tuple[int, dict[str, Any]]:
+    """Raises ValueError: the bytes are none of ours."""
+    found = orjson.loads(data)
+    if not isinstance(found, list) or [type(part) for part in found] != [int, dict]:
+        raise ValueError("not a delta of a unit of state")
+    return found[0], found[1]
 
 
 def stands_at(base: bytes | None, deltas: Sequence[bytes]) -> int:
@@ -198,7 +221,7 @@ def stands_at(base: bytes | None, deltas: Sequence[bytes]) -> int:
         ValueError: the bytes are none of ours.
     """
     stands = as_of(base or b"")
-    newest = orjson.loads(deltas[-1])[0] if deltas else -1
+    newest = _delta(deltas[-1])[0] if deltas else -1
     return max(newest, -1 if stands is None else stands)
 
 
@@ -267,7 +290,16 @@ def _room(value: list[Any]) -> Room:
 
 
 def _reigns(value: list[Any]) -> tuple[Reign, ...]:
-    return tuple((epoch, offset) for epoch, offset in value)
+    reigns = tuple((epoch, offset) for epoch, offset in value)
+    if any(type(number) is not int for reign in reigns for number in reign):
+        raise TypeError("reigns are numbers")
+    return reigns
+
+
+def _place(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """As it was, once it is known that a fold can go on from there."""
+    Place.from_json(value)
+    return value
 
 
 def _tree(value: list[Any]) -> Tree:
@@ -305,5 +337,6 @@ _RICH: Mapping[str, Callable[[Any], Any]] = {
     "window": _kept,
     "groups": _room,
     "reigns": _reigns,
+    "place": _place,
 }
 """What a key's first word says its value is; `core.apply`, `core.counting`, `core.delegation` write them."""

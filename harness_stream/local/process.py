@@ -117,7 +117,7 @@ class DetachedProcess:
         """The record of the newest process, whether it still runs or not; None before the first."""
         try:
             return ProcessRecord(**json.loads(self._record_file.read_bytes()))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
 
     def running(self) -> ProcessRecord | None:

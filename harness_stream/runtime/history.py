@@ -72,9 +72,10 @@ def any_checkpoint_in(record: LogRecord, partition: int, verifier: Verifier) -> 
     body, _ = read_body(record.value)
     if body.get("kind") != "checkpoint" or not verifier.decision_authentic(record):
         return None
-    try:
-        Checkpoint.model_validate(body)
-    except ValidationError:
+    try:  # strictly, since what is read of it is the body: "7" is no epoch
+        Checkpoint.model_validate(body, strict=True)
+        Place.from_json(body)
+    except (ValidationError, TypeError, RecursionError):
         return None
     return body if body["partition"] == partition else None
 

@@ -68,7 +68,11 @@ class Key(NamedTuple):
         return f"{_log_of(incarnation)}/{self.unit}@{self.epoch}{piece}".encode()
 
 
-_KEY = re.compile(r"(?P<log>[0-9a-f]{8})/(?P<unit>.+)@(?P<epoch>\d+)(?:#(?P<number>\d+)~(?P<turn>[01]))?", re.DOTALL)
+# Epochs stay below 2^53. A number of any length would be refused by `int`, and the partition would not load.
+_KEY = re.compile(
+    r"(?P<log>[0-9a-f]{8})/(?P<unit>.+)@(?P<epoch>[0-9]{1,16})(?:#(?P<number>[0-9]{1,9})~(?P<turn>[01]))?",
+    re.DOTALL,
+)
 
 
 @cache

@@ -56,4 +56,7 @@ def decode_line(line: bytes) -> Held:
         ValueError: it is no such line; the message names the first field that is wrong.
     """
     said = Line.model_validate_json(line)
-    return Held(Place.from_json(said.model_dump()), said.append_ms, said.at)
+    try:
+        return Held(Place.from_json(said.model_dump()), said.append_ms, said.at)
+    except TypeError as error:  # beyond 2^53
+        raise ValueError(str(error)) from None

@@ -8,7 +8,7 @@ import pytest
 from own_realm import OwnRealm, wait_until
 from real_servers import open_own_stack, unavailable
 
-from harness_stream import Credentials, Denied, HarnessSync, TimedOut
+from harness_stream import Credentials, Denied, HarnessSync, TimedOut, token
 from harness_stream.adapters.kafka.admin import incarnation
 from harness_stream.adapters.signing.framing import Bound
 from harness_stream.adapters.signing.inputs import SignedInputs, speaker_of
@@ -118,6 +118,37 @@ def test_the_api_asks_reports_and_opens_a_chain(signed):
             harness.chain(mandate={**fields, **own, "by": "other-1", "expires_at": until})
     told = json.loads(signed.realm.harness("chain", "show", AGENT, "--json"))
     assert "case-1" in told["chains"]
+
+
+def test_an_approve_is_handed_to_an_executor_that_knows_the_root_and_nothing_else(signed):
+    realm, folder = signed.realm, signed.folder
+    realm.harness("agents", "enroll", "gate-1", "--tenant", LANE, "--role", "enforcer")
+    gate, own = (json.loads((folder / name).read_text()) for name in ("gate-1.json", f"{AGENT}.json"))
+    told = {**own, "enforcer": "gate-1", "others": {"gate-1": gate["keys"]}}
+    (folder / "with-gate.json").write_text(json.dumps(told))
+    (folder / "with-gate.json").chmod(0o600)
+    root, once = token.root_key(folder / "keys/root.pub"), token.Once()
+    asked = {"root": root, "realm": signed.settings.realm, "audience": "crm", "action": READ, "once": once}
+    with HarnessSync.connect(folder / "with-gate.json") as harness:
+        verdict = harness.chain().decide(READ, ["crm://customers/9"], arguments={"id": 9}, deadline_ms=60_000)
+        text = verdict.token("crm")
+        said = token.verify(text, arguments={"id": 9}, incarnation=signed.incarnation, **asked)
+        with pytest.raises(token.TokenRefused, match="token_used"):
+            token.verify(text, arguments={"id": 9}, **asked)
+        verdict.report("done")
+        with pytest.raises(CallerError, match="used once"):
+            verdict.token("crm")
+    assert (said.agent_id, said.resources, said.verdict_digest) == (AGENT, ("crm://customers/9",), verdict.digest)
+    (folder / "token.txt").write_text(text)
+    words = ("--audience", "crm", "--root", "keys/root.pub", "--json")
+    shown = json.loads(realm.harness("token", "verify", "token.txt", *words, "--realm", signed.settings.realm))
+    assert (shown["intent_id"], shown["enforcer"]) == (said.intent_id, "gate-1")
+    wait_until(lambda: misused(signed), why=lambda: "the second use was not recorded as a bypass")
+
+
+def misused(signed):
+    found = signed.realm.records(signed.realm.topics.verdicts, signed.partition)
+    return [record for record in found if json.loads(record.value).get("reason") == "bypass"]
 
 
 def test_forged_inputs_end_as_garbage_where_they_stand_and_block_nobody(signed):

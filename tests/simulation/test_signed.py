@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from harness_stream.adapters.signing import UNSIGNED_HEADERS
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
+from tests.signed import SignedRealm
 from tests.simulation.judge import check
 from tests.simulation.world import AGENTS, PARTITIONS, TOPICS, World
 
@@ -143,3 +146,55 @@ def test_a_worker_whose_certificate_has_ended_halts_and_a_new_one_lets_it_go_on(
     world.send(agent_id=AGENT, by=AGENT)
     settle(world)
     assert {body["epoch"] for body in decided(world, "claim")} == {1, 2}
+
+
+# --- Who may write the topics, and has no key that the root certified ---
+
+
+def stranger(value: bytes) -> Any:
+    """Headers of a worker of another root that says it is this realm's."""
+    realm = SignedRealm("sim", "i1")
+    realm.root = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    return realm.worker("stranger").seal_batch(HOME, [sha256(value).hexdigest()])[0]
+
+
+CLAIM = {"kind": "claim", "incarnation": "i1", "epoch": 99, "writer": "f" * 32, "after": "crash", "pending": False}
+RESUME = {
+    "kind": "resume", "incarnation": "i1", "epoch": 99, "writer": "f" * 32, "checkpoint": {}, "reason": "forged",
+    "head": "0" * 64, "next_input": 0, "rules": None, "t": 0,
+}
+
+
+@pytest.mark.parametrize("forged", [CLAIM, RESUME], ids=["claim", "resume"])
+@pytest.mark.parametrize("how", ["unsigned", "another root's", "copied"])
+def test_a_forged_claim_or_resume_changes_nothing_and_the_owner_goes_on(forged: dict[str, Any], how: str) -> None:
+    world = world_of()
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    value, true = orjson.dumps(forged), world.everything(TOPICS.verdicts, HOME)[-1]
+    headers = {"unsigned": UNSIGNED_HEADERS, "another root's": stranger(value), "copied": true.headers}[how]
+    world.broker.append(TOPICS.verdicts, HOME, None, value, headers)
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    assert len(decided(world, "verdict")) == 2
+    own = [body["epoch"] for body in decided(world, "claim") if body["writer"] != "f" * 32]
+    assert max(own) < 99
+    owner = world.members[0].worker.owners[HOME]
+    assert owner.phase is Phase.DECIDING
+
+
+@pytest.mark.parametrize("how", ["unsigned", "another root's", "copied"])
+@pytest.mark.parametrize("change", [{"record_digest": "0" * 64}, {"next_input": 0, "t": 0}], ids=["no such record", "another fold"])
+def test_a_forged_checkpoint_starts_nobody_and_halts_nobody(change: dict[str, Any], how: str) -> None:
+    world = world_of()
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    true = world.everything(TOPICS.heads, HOME)[-1]
+    value = orjson.dumps(orjson.loads(true.value or b"") | change)
+    headers = {"unsigned": UNSIGNED_HEADERS, "another root's": stranger(value), "copied": true.headers}[how]
+    world.broker.append(TOPICS.heads, HOME, true.key, value, headers)
+    world.store.clear(HOME)
+    assert restarted(world).phase is Phase.DECIDING
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    assert len(decided(world, "verdict")) == 2

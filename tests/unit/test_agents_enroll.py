@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.memory.broker import MemoryBroker
 from harness_stream.adapters.memory.log import MemoryReader, MemoryWriter
 from harness_stream.adapters.signing import keyring
+from harness_stream.adapters.signing.enforcers import EnforcerCertificate
 from harness_stream.adapters.signing.framing import Bound
+from harness_stream.adapters.signing.keys import public_of, raw_of
 from harness_stream.adapters.signing.pairs import worker_pair
 from harness_stream.cli.agents import _credentials, _made, former, row_of
 from harness_stream.cli.tables import Options, load_folder
-from harness_stream.client.connect import _pair, _require_keys
+from harness_stream.client.connect import _pair, _require_keys, _token_signer
 from harness_stream.client.credentials import Credentials
 from harness_stream.config import Settings
 from harness_stream.core.join import Table
@@ -23,6 +26,7 @@ from harness_stream.errors import CallerError, ConfigError
 from harness_stream.ports import LogRecord, Sender
 from harness_stream.private_files import write_new
 from harness_stream.runtime.table_load import TableView, read_tables
+from harness_stream.wire.cloudevents import from_base64url
 from harness_stream.wire.codec import encode
 from tests.signed import SignedRealm
 
@@ -196,3 +200,30 @@ def test_loading_rows_from_files_leaves_keys_where_the_file_says_none(tmp_path):
 
     assert loaded("[{agent_id: a, tenant: t, roles: [approver]}]") == kept.model_copy(update={"roles": ("approver",)})
     assert loaded("[{agent_id: a, tenant: t, keys: []}]") == IdentityRow(agent_id="a", tenant="t")
+
+
+# --- Enforcers ---
+
+
+def enrolled_enforcer(settings, folder, roles, incarnation="t1.t2"):
+    made = _made(settings, NOW, 90)
+    row = row_of(view(), "gate-1", {"tenant": "lane-1", "roles": roles}, made.public, NOW)
+    write_new(folder / "gate-1.json", json.dumps(_credentials(settings, row, made, incarnation)))
+    return Credentials.of(folder / "gate-1.json")
+
+
+def test_an_enforcers_key_is_certified_for_its_lane_and_as_long_as_it_counts(settings, tmp_path):
+    found = enrolled_enforcer(settings, tmp_path, ["enforcer"]).model_copy(update={"enforcer": "gate-1"})
+    said = EnforcerCertificate.unpacked(from_base64url(found.keys.certificate))
+    assert said.vouched_for(raw_of(found.root_key), Bound("acme", "t1.t2"))
+    key = public_of(Ed25519PrivateKey.from_private_bytes(raw_of(found.keys.sign.get_secret_value())))
+    assert said.enforcer == ("gate-1", "lane-1", key, NOW - 5_000, NOW + 90 * DAY)
+    assert _token_signer(found, "t1.t2") is not None
+    assert _token_signer(found, "t1.t3") is None
+
+
+@pytest.mark.parametrize("roles", [[], ["orchestrator", "approver"]])
+def test_nobody_elses_is(settings, tmp_path, roles):
+    found = enrolled_enforcer(settings, tmp_path, roles)
+    assert found.keys.certificate is None
+    assert _token_signer(found, "t1.t2") is None

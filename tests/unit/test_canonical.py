@@ -71,6 +71,29 @@ def test_the_example_of_the_rfc():
     )
 
 
+# RFC 8785 §3.2.4: the same example as bytes.
+BYTES = (
+    "7b226c69746572616c73223a5b6e756c6c2c747275652c66616c73655d2c226e756d62657273223a5b3333333333333333332e33333333333333"
+    "2c31652b33302c342e352c302e3030322c31652d32375d2c22737472696e67223a22e282ac245c75303030665c6e4127425c225c5c5c5c5c222f227d"
+)
+
+
+def test_the_bytes_of_the_rfc():
+    value = {
+        "numbers": [333333333.33333329, 1e30, 4.50, 2e-3, 0.000000000000000000000000001],
+        "string": "\u20ac$\u000f\u000aA'\u0042\u0022\u005c\\\"/",
+        "literals": [None, True, False],
+    }
+    assert canonical_bytes(value).hex() == BYTES
+
+
+@pytest.mark.parametrize("bits", [0x7FFFFFFFFFFFFFFF, 0x7FF0000000000000, 0xFFF0000000000000])
+def test_what_appendix_b_calls_an_error_is_one(bits):
+    (number,) = struct.unpack(">d", bits.to_bytes(8, "big"))
+    with pytest.raises(TypeError):
+        canonical_bytes(number)
+
+
 def test_keys_are_ordered_by_utf_16_code_units():
     keys = ["\u20ac", "\r", "\ufb33", "1", "\U0001f600", "\u0080", "\u00f6"]
 

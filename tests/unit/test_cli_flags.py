@@ -13,8 +13,8 @@ from harness_stream.cli.flags import FLAGS, takes
 from harness_stream.config import Settings
 
 SETTINGS = {field.name for field in fields(Settings)}
-NO_REALM = {"up", "down", "status", "demo", "rules check", "rules test", "rules schema"}
-"""They speak to no realm: servers of this machine, a realm of their own, files."""
+NO_REALM = {"up", "down", "status", "demo", "rules check", "rules test", "rules schema", "token verify"}
+"""They speak to no realm: servers of this machine, a realm of their own, files, what is shown to an executor."""
 
 
 def commands():

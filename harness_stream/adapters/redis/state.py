@@ -29,7 +29,7 @@ from harness_stream.ports import Clock, Move, StoredHead, StoredUnit
 if TYPE_CHECKING:
     import socket
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ MOVE_UNITS_MAX: Final = 4 * limits.IN_FLIGHT_RECORDS_MAX
 CLEAR_SLICE_UNITS: Final = 500
 # Names listed by one SSCAN step: about 1 ms of the server's time.
 SCAN_NAMES: Final = 2_000
+# A server whose cursor never comes to its end is left after so many steps: 20 M names if each brings what it was asked.
+SCAN_STEPS_MAX: Final = 10_000
 
 _APPLIED: Final = 1
 _LEFTOVERS: Final = 2
@@ -97,19 +99,14 @@ class RedisStateStore:
     def head(self, partition: int) -> StoredHead | None:
         """Where the stored state of the partition stands; None if there is none."""
         fields = (keys.FIELD_OFFSET, keys.FIELD_EPOCH, keys.FIELD_HEADER)
-        stored: list[Any] = self._ask(lambda r: r.hmget(keys.head(self._realm, partition), fields))
-        if None in stored:
-            return None
-        offset, epoch, header = stored
-        return StoredHead(int(offset), int(epoch), header)
+        return self._ask(lambda r: _head(r.hmget(keys.head(self._realm, partition), fields)))
 
     def units(self, partition: int) -> frozenset[str]:
         """Names of all stored units, those whose content was lost included. Several round trips, for many units."""
         if self.head(partition) is None:
             return frozenset()
         key = keys.units(self._realm, partition)
-        names = self._ask(lambda r: list(r.sscan_iter(key, count=SCAN_NAMES)))
-        return frozenset(name.decode() for name in names)
+        return self._ask(lambda r: frozenset(name.decode() for name in _members(r, key)))
 
     def load(self, partition: int, names: Sequence[str]) -> dict[str, StoredUnit | None]:
         """The named units as of one head, in one round trip; None for one that is unknown or lost; see the port.
@@ -124,8 +121,12 @@ class RedisStateStore:
             return {}
         key_names = [*self._partition_keys(partition), *(keys.unit(self._realm, partition, name) for name in names)]
         args = (limits.COLD_FETCH_BYTES_MAX, *(name.encode() for name in names))
-        lists: list[list[bytes] | None] = self._ask(lambda r: self._load.run(r, key_names, args))
-        return {name: _unit(found or ()) for name, found in zip(names, lists, strict=False)}
+        return self._ask(
+            lambda r: {
+                name: _unit(found or ())
+                for name, found in zip(names, self._load.run(r, key_names, args), strict=False)
+            }
+        )
 
     def move(self, move: Move) -> StoredHead | None:
         """Apply `move` atomically iff the store stands at `expect_offset` and the step goes forward; see the port.
@@ -139,21 +140,20 @@ class RedisStateStore:
             raise InvalidInput(f"{len(names)} units in one move; at most {MOVE_UNITS_MAX}")
         key_names = [*self._partition_keys(move.partition)]
         key_names += [keys.unit(self._realm, move.partition, name) for name in names]
-        answer = self._ask(lambda r: self._move.run(r, key_names, _move_args(move, names)))
-        if answer[0] == _LEFTOVERS:
+        state, stands = self._ask(lambda r: _moved(self._move.run(r, key_names, _move_args(move, names))))
+        if state == _LEFTOVERS:
             self.clear(move.partition)
-            answer = self._ask(lambda r: self._move.run(r, key_names, _move_args(move, names)))
-        if answer[0] == _APPLIED:
-            return None
-        if answer[0] == _LEFTOVERS:
+            state, stands = self._ask(lambda r: _moved(self._move.run(r, key_names, _move_args(move, names))))
+        if state == _LEFTOVERS:
             raise StateUnavailable("units of an older state came back while they were cleared", hint="try again")
-        return StoredHead(int(answer[1]), int(answer[2]), answer[3])
+        return stands
 
     def clear(self, partition: int) -> None:
         """Forget everything of the partition: its head at once, its units in slices."""
-        left = self._forget_slice(partition, first=1)
-        while left:
-            left = self._forget_slice(partition, first=0)
+        for step in range(SCAN_STEPS_MAX):
+            if not self._forget_slice(partition, first=int(step == 0)):
+                return
+        raise StateUnavailable(f"the units of partition {partition} do not come to an end", hint=_HINT)
 
     def close(self) -> None:
         """Free connections."""
@@ -161,13 +161,13 @@ class RedisStateStore:
 
     def _forget_slice(self, partition: int, first: int) -> int:
         args = (first, CLEAR_SLICE_UNITS, keys.unit_prefix(self._realm, partition))
-        return int(self._ask(lambda r: self._clear.run(r, self._partition_keys(partition), args)))
+        return self._ask(lambda r: int(self._clear.run(r, self._partition_keys(partition), args)))
 
     def _partition_keys(self, partition: int) -> tuple[bytes, bytes]:
         return keys.head(self._realm, partition), keys.units(self._realm, partition)
 
     def _ask(self, question: Callable[[redis.Redis], T]) -> T:
-        """Ask once. After a failure nobody asks again before `RECONNECT_INTERVAL_MS` have passed."""
+        """Ask once, and read the answer. After a failure nobody asks again for `RECONNECT_INTERVAL_MS`."""
         if self._closed_until_ms is not None and self._clock.elapsed_ms() < self._closed_until_ms:
             raise StateUnavailable("Redis did not answer a moment ago", hint=_HINT)
         try:
@@ -175,6 +175,11 @@ class RedisStateStore:
         except (RedisError, OSError) as error:
             self._closed_until_ms = self._clock.elapsed_ms() + RECONNECT_INTERVAL_MS
             raise self._failed(error) from error
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
+            self._closed_until_ms = self._clock.elapsed_ms() + RECONNECT_INTERVAL_MS
+            what = f"Redis answers what is none of ours: {error!r:.200}"
+            hint = "does anything else write under these keys, or is it no Redis?"
+            raise StateUnavailable(what, hint=hint) from error
         self._closed_until_ms = None
         return answer
 
@@ -229,6 +234,32 @@ def _client(access: RedisAccess, timeout_ms: int) -> redis.Redis:
         client.connection_pool.connection_class = _Tls
         client.connection_pool.connection_kwargs["context"] = access.tls.context()
     return client
+
+
+def _members(client: redis.Redis, key: bytes) -> Iterator[bytes]:
+    """Of a set, in bounded steps; raises ValueError if they do not end."""
+    cursor = 0
+    for _ in range(SCAN_STEPS_MAX):
+        found: Any = client.sscan(key, cursor, count=SCAN_NAMES)
+        cursor, names = found
+        yield from names
+        if cursor == 0:
+            return
+    raise ValueError("the names of units never end")
+
+
+def _head(stored: Sequence[Any]) -> StoredHead | None:
+    offset, epoch, header = stored
+    if offset is None or epoch is None or header is None:
+        return None
+    return StoredHead(int(offset), int(epoch), bytes(header))
+
+
+def _moved(answer: Sequence[Any]) -> tuple[int, StoredHead | None]:
+    """What became of a step, and where the store stands if it was not taken."""
+    if answer[0] in {_APPLIED, _LEFTOVERS}:
+        return answer[0], None
+    return answer[0], StoredHead(int(answer[1]), int(answer[2]), bytes(answer[3]))
 
 
 def _move_args(move: Move, names: Sequence[str]) -> list[bytes | int | str]:

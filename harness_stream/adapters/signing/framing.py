@@ -17,6 +17,10 @@ MAC_KEY_DOMAIN: Final = b"harness-stream/1 input mac key"
 INPUT_DOMAIN: Final = b"harness-stream/1 input signature"
 BATCH_DOMAIN: Final = b"harness-stream/1 decision batch"
 CERTIFICATE_DOMAIN: Final = b"harness-stream/1 certificate"
+ENFORCER_DOMAIN: Final = b"harness-stream/1 enforcer certificate"
+ENFORCER_TEXT_DOMAIN: Final = b"harness-stream/1 enforcer certificate text"
+TOKEN_DOMAIN: Final = b"harness-stream/1 token"
+TOKEN_TEXT_DOMAIN: Final = b"harness-stream/1 token text"
 
 # No part is longer than a record: 64 KiB of an intent.
 _LENGTH: Final = struct.Struct(">I")
@@ -42,6 +46,25 @@ class Bound(NamedTuple):
 def framed(domain: bytes, parts: Iterable[bytes]) -> bytes:
     """Domain and parts, each behind its length in 4 bytes, big-endian."""
     return b"".join(_LENGTH.pack(len(part)) + part for part in (domain, *parts))
+
+
+def unframed(domain: bytes, data: bytes, count: int) -> list[bytes] | None:
+    """The `count` parts of what `framed` made of that domain; None if it is anything else. Looks at each byte once."""
+    parts: list[bytes] = []
+    at = 0
+    while at < len(data) and len(parts) <= count:
+        start = at + _LENGTH.size
+        if start > len(data):
+            return None
+        at = start + _LENGTH.unpack_from(data, start - _LENGTH.size)[0]
+        parts.append(data[start:at])
+    fits = at == len(data) and len(parts) == count + 1 and parts[0] == domain
+    return parts[1:] if fits else None
+
+
+def number_of(part: bytes) -> int | None:
+    """The integer of a part, None if it is none."""
+    return _NUMBER.unpack(part)[0] if len(part) == _NUMBER.size else None
 
 
 def number(value: int) -> bytes:

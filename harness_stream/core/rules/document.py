@@ -36,6 +36,8 @@ _ESCAPE: Final = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}
 _BEGUN: Final = re.compile(
     r"""(?P<key>[\w.-]+):[ ]+(?P<value>(?P<quoted>"[^"]*"|'[^']*')|\[[^\[\]]*\]|\{[^{}]*\}|(?P<tag>![^ ]*))[ ]*\Z"""
 )
+# What stands before it may be long, and the pattern costs the square of what it is given: a condition has ≤ 1,500.
+_LOOKED_BACK_CHARS: Final = 1_500
 _KEYED: Final = re.compile(r" *(- +)?[\w.-]+: +\S")
 _NEXT_KEY: Final = re.compile(r"[\w.-]+:(\s|\Z)")
 _OPERATOR: Final = re.compile(r"[.=!<>&|+?-]|in\b")
@@ -211,7 +213,7 @@ def _fix_of(text: str, mark: yaml.Mark | None) -> str:
         return "YAML indents by spaces: replace the tab"
     if after.startswith("---"):
         return "one file is one document: remove the line `---`, or move what follows it into a file of its own"
-    begun = _BEGUN.search(before)
+    begun = _BEGUN.search(before[-_LOOKED_BACK_CHARS:])
     if begun and ((begun["quoted"] and not _NEXT_KEY.match(after)) or begun["tag"] or _OPERATOR.match(after)):
         quote = '"' if "'" in begun["value"] else "'"
         return f"put the whole value in quotes: `{begun['key']}: {quote}{begun['value'].strip()} …{quote}`"

@@ -14,7 +14,7 @@ from scripted_worker import Live
 from harness_stream import Denied, Harness, HarnessSync, TimedOut
 from harness_stream.client.binding import Binding, Places
 from harness_stream.core.canonical import arguments_digest
-from harness_stream.errors import CallerError, InvalidInput
+from harness_stream.errors import CallerError, InvalidInput, Misused
 
 
 @pytest.fixture
@@ -184,11 +184,14 @@ class TestWhatRuns:
 
         def use(live, chain):
             guarded = chain.guard("email.send", encode={"box": lambda b: b.content})(lambda box: box.content)
-            with pytest.raises(CallerError, match="has changed since it was approved"):
+            with pytest.raises(Misused, match="has changed since it was approved"):
                 guarded(shared)
-            return statuses(live)
+            statuses(live, 2)
+            asked = live.worker.of("intent")[0]["intent_id"]
+            return [(event["status"], event["intent_id"] == asked) for event in live.worker.of("outcome")]
 
-        assert with_policy(approve_and_change, use, **ENFORCED) == ["abandoned"]
+        # Its own intent never started, and one that nobody asked for is a bypass.
+        assert with_policy(approve_and_change, use, **ENFORCED) == [("abandoned", True), ("abandoned", False)]
 
     def test_a_denied_function_does_not_run(self):
         ran = []

@@ -3,41 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
-from scripted_worker import HOME, INCARNATION, LANE, TOPICS, Script, World, sha
+from scripted_worker import HOME, LANE, TOPICS, Script, sha
+from signed_client import AGENT, REALM, SignedWorld, published
 
-from harness_stream.client.credentials import Credentials
-from harness_stream.client.enforcer import Enforcer
-from harness_stream.client.session import Ask, Session
+from harness_stream.client.session import Ask
 from harness_stream.core.limits import ANSWER_GRACE_MS
 from harness_stream.errors import CallerError, TimedOut
 from harness_stream.ports import Sender
 from tests.signed import SignedRealm
-
-REALM = SignedRealm("default", INCARNATION)
-AGENT = "support-1"
-
-
-class SignedScript(Script):
-    """A certified worker."""
-
-    def write(self, body, *, headers=None):
-        digest = sha(json.dumps(body).encode())
-        return super().write(body, headers=headers or REALM.worker().seal_batch(self.partition, [digest])[0])
-
-
-class SignedWorld(World):
-    def __init__(self, *speakers):
-        super().__init__()
-        self.wiring = replace(
-            self.wiring, signer=REALM.inputs(AGENT, *speakers), verifier=REALM.verifier(judges=False)
-        )
-        self.enforcer, self.script = Enforcer(self.wiring, self._abandon), SignedScript(self.broker)
-
-    def session(self, **more):
-        return Session(Credentials(agent_id=AGENT, lane=LANE, **more), self.wiring)
 
 
 @pytest.fixture
@@ -101,12 +76,6 @@ def mandate(session, by, **more):
     fields = {"v": 1, "type": "mandate", "realm": "default", "by": by, "agent_id": AGENT, "chain_id": "case-1"}
     own = {"mandate_id": session._ids.new(), "expires_at": clock.now_ms() + 60_000}
     return session.declare({**fields, **own, **more})
-
-
-def published(session, world):
-    for _ in range(8):
-        session.enforcer.step()
-    return world.last_input()
 
 
 def test_a_mandate_carries_its_signers_signature():

@@ -127,6 +127,28 @@ CT_ROOTS = [
 """The roots that Certificate Transparency implementations test themselves by."""
 
 
+CT_PATHS = {
+    (0, 8): [
+        "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7",
+        "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+        "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4",
+    ],
+    (5, 8): [
+        "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
+        "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
+        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    ],
+    (2, 3): ["fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125"],
+    (1, 5): [
+        "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+        "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+        "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
+    ],
+    (0, 1): [],
+}
+"""Inclusion proofs from the same source, by place and size."""
+
+
 def mth(leaves):
     """RFC 9162 §2.1.1 as it stands there."""
     if len(leaves) == 1:
@@ -152,6 +174,14 @@ def split(n):
 def test_roots_are_those_of_certificate_transparency(size):
     root, _ = merkle.tree([bytes.fromhex(leaf) for leaf in CT_LEAVES[:size]])
     assert root.hex() == CT_ROOTS[size - 1]
+
+
+@pytest.mark.parametrize(("place", "size"), CT_PATHS)
+def test_proofs_are_those_of_certificate_transparency(place, size):
+    leaves = [bytes.fromhex(leaf) for leaf in CT_LEAVES[:size]]
+    proof = merkle.Proof(place, size, tuple(map(bytes.fromhex, CT_PATHS[place, size])))
+    assert merkle.tree(leaves)[1][place] == proof
+    assert merkle.root_of(leaves[place], proof).hex() == CT_ROOTS[size - 1]
 
 
 @pytest.mark.parametrize("size", [*range(1, 40), 63, 64, 65, 127, 200, 255, 256])

@@ -1,0 +1,239 @@
+"""An approval used otherwise than once, in time, by who asked: refused, and told to who watches (V2, V4, V7; PROTOCOL §8).
+
+The right outcome of one that was never used is `abandoned` (by an enforcer). A try to use it in another way is a bypass:
+an outcome of an intent that nobody asked for, which a worker records as one.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+import pickle
+import signal
+import threading
+import time
+
+import factories as make
+import pytest
+from scripted_worker import Live, Script, World, make_wiring
+
+from harness_stream import HarnessSync, TimedOut
+from harness_stream.client.enforcer import Enforcer
+from harness_stream.core.ids import id_time_ms
+from harness_stream.core.reasons import SECURITY_EVENTS, Refuse
+from harness_stream.errors import CallerError, Denied, Misused
+from harness_stream.wire.codec import decode_input
+
+ALARM = "[approval_misused]"
+
+
+@pytest.fixture
+def live():
+    with Live() as live:
+        yield live
+
+
+@pytest.fixture
+def chain(live):
+    with HarnessSync.connect(**live.connection(), enforcer="gate-1") as harness:
+        yield harness.chain()
+
+
+def outcomes(live, count):
+    """The outcomes, once as many are in as shall be, and none is under way."""
+    patience = time.monotonic() + 5
+    while len(live.worker.of("outcome")) < count and time.monotonic() < patience:
+        time.sleep(0.005)
+    time.sleep(0.05)
+    return live.worker.of("outcome")
+
+
+def told(live, verdict, count):
+    """(status, is it of the approved intent?) of each outcome; all name the verdict."""
+    found = outcomes(live, count)
+    assert {event["verdict_digest"] for event in found} <= {verdict.digest}
+    return [(event["status"], event["intent_id"] == verdict.intent_id) for event in found]
+
+
+def start(verdict):
+    verdict.start()
+
+
+def token(verdict):
+    verdict._session._tokens = object()  # a signer that is never asked
+    verdict.token("payments")
+
+
+@pytest.mark.parametrize("again", [start, token])
+def test_a_second_use_is_a_bypass_and_the_first_ones_outcome_stands(live, chain, caplog, again):
+    verdict = chain.decide("crm.read")
+    verdict.start()
+    verdict.report("done")
+    with pytest.raises(Misused, match="used once"):
+        again(verdict)
+    assert told(live, verdict, 2) == [("done", True), ("abandoned", False)]
+    assert [message for message in caplog.messages if ALARM in message and verdict.intent_id in message]
+
+
+def test_a_loop_that_tries_again_and_again_is_told_once(live, chain, caplog):
+    verdict = chain.decide("crm.read")
+    verdict.start()
+    for _ in range(50):
+        with pytest.raises(Misused):
+            verdict.start()
+    assert told(live, verdict, 1) == [("abandoned", False)]
+    assert len([message for message in caplog.messages if ALARM in message]) == 1
+
+
+def test_of_threads_that_use_it_at_once_one_may_and_the_others_are_one_bypass(live, chain):
+    verdict, ready, began = chain.decide("crm.read"), threading.Barrier(8), []
+
+    def use():
+        ready.wait()
+        try:
+            verdict.start()
+            began.append(1)
+        except Misused:
+            return
+
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert began == [1]
+    assert told(live, verdict, 1) == [("abandoned", False)]
+
+
+def test_use_after_expiry_is_no_bypass_but_never_began(live):
+    with Live(lambda _intent: ("approve", {"valid_for_ms": 0})) as late:
+        with HarnessSync.connect(**late.connection(), enforcer="gate-1") as harness:
+            with pytest.raises(TimedOut, match="run out"):
+                harness.chain().guard("crm.read")(lambda: pytest.fail("it ran"))()
+            [outcome] = outcomes(late, 1)
+        [intent] = late.worker.of("intent")
+    assert (outcome["status"], outcome["intent_id"], outcome["by"]) == ("abandoned", intent["intent_id"], "gate-1")
+
+
+def test_what_is_told_is_a_bypass_to_a_worker(live, chain):
+    verdict = chain.decide("crm.read")
+    verdict.start()
+    with pytest.raises(Misused):
+        verdict.start()
+    [outcome] = outcomes(live, 1)
+    event = decode_input(json.dumps(outcome).encode())
+    body = make.Story().take(event, t=id_time_ms(event.intent_id) + 5)
+    assert (body["kind"], body["status"], body["reason"]) == ("ack", "refused", Refuse.BYPASS)
+    assert Refuse.BYPASS in SECURITY_EVENTS
+
+
+# --- Another process ---
+
+
+def exit_code(pid, within_s=5):
+    """Of a forked process that must not hang."""
+    patience = time.monotonic() + within_s
+    while time.monotonic() < patience:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return "it hangs"
+
+
+def forked(use):
+    """7 if `use` was refused in a forked process."""
+    child = os.fork()
+    if child == 0:
+        try:
+            use()
+        except CallerError:
+            os._exit(7)
+        except BaseException:  # noqa: BLE001  a child may not go on with the parent's tests
+            os._exit(1)
+        os._exit(0)
+    return exit_code(child)
+
+
+def test_a_forked_process_is_refused_and_says_so_in_its_log(live, chain, tmp_path):
+
+
+    verdict, path = chain.decide("crm.read"), tmp_path / "log"
+    handler = logging.FileHandler(path)
+    logging.getLogger("harness_stream").addHandler(handler)
+    try:
+        assert forked(verdict.start) == 7
+    finally:
+        logging.getLogger("harness_stream").removeHandler(handler)
+    assert ALARM in path.read_text()
+    verdict.start()  # and the parent's is not used up
+    assert outcomes(live, 0) == []
+
+
+def test_whatever_locks_a_thread_held_when_it_forked_a_forked_process_is_refused_and_does_not_hang(live, chain):
+    session, guarded = chain._session, chain.guard("crm.read")(lambda: 1)
+    verdict = chain.decide("crm.read")
+    locks = (verdict._answer._lock, session.enforcer._lock, session._ids._lock)
+    enforcer = session.enforcer
+    asked = (lambda: enforcer.submit(World().request()), lambda: enforcer.open("acme"))
+    for use in (verdict.start, guarded, lambda: verdict.report("done"), *asked):
+        for lock in locks:
+            lock.acquire()
+        try:
+            assert forked(use) == 7
+        finally:
+            for lock in locks:
+                lock.release()
+
+
+@pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_an_approval_is_neither_copied_nor_kept(chain, take):
+    verdict = chain.decide("crm.read")
+    with pytest.raises(Misused, match="not copied"):
+        take(verdict._answer)
+
+
+# --- After a restart ---
+
+
+def restarted(world):
+    """Another process of the same agent, which reads the log from where its own fold begins."""
+    again = World()
+    again.broker, again.clock, again.script = world.broker, world.clock, Script(world.broker, place=world.script.place)
+    again.wiring = make_wiring(world.broker, world.clock)
+    again.enforcer = Enforcer(again.wiring)
+    return again
+
+
+def test_an_approve_of_before_a_restart_is_nobodys():
+    world = World()
+    world.script.begin()
+    future = world.ask()
+    record = world.last_input()
+    world.script.verdict(record)  # and the process ends before it reads it
+    again = restarted(world)
+    asked = again.enforcer.submit(again.request(id=json.loads(record.value)["intent_id"], value=record.value))
+    again.run()
+    again.script.reject(again.last_input(), "duplicate")
+    again.run()
+    assert isinstance(asked.exception(0), Denied)
+    assert not future.done()
+
+
+def test_even_if_a_worker_approved_its_very_bytes_again_the_nonce_is_the_former_ones():
+    world = World()
+    world.script.begin()
+    world.ask()
+    record = world.last_input()
+    again = restarted(world)
+    asked = again.enforcer.submit(again.request(id=json.loads(record.value)["intent_id"], value=record.value))
+    again.run()
+    again.script.verdict(again.last_input())
+    again.run()
+    assert not asked.done()
+    again.wait(5_100)
+    assert isinstance(asked.exception(0), TimedOut)
