@@ -379,7 +379,7 @@ DECODERS: dict[str, Decoder] = {
         f"row of {table}": Decoder(row(table), [json.dumps(fields).encode()], (GarbageRecord,), ("harness_stream/wire/codec.py::decode_row", "harness_stream/core/join.py::_parse"))
         for table, fields in ROWS.items()
     },
-    "decision": Decoder(decision, [encode_body(body) for body in DECISIONS], (), ("harness_stream/wire/decisions.py::read_body",)),
+    "decision": Decoder(decision, [encode_body(body) for body in DECISIONS], (), ("harness_stream/wire/decisions.py::body_of",)),
     "checkpoint": Decoder(
         checkpoint,
         [encode_body(CHECKPOINT), encode_body({**CHECKPOINT, "next_rules": {"revision": 1, "state": "unusable", "detail": "x"}})],
