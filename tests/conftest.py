@@ -4,13 +4,13 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from real_servers import RealStack, open_real_stack
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 # Machines are shared and noisy: how long one example took says nothing about the code.
-settings.register_profile("untimed", deadline=None)
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 
