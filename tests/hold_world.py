@@ -36,6 +36,7 @@ from harness_stream.wire.topics import Topics, topic_specs
 
 REALM, INCARNATION, PARTITIONS, TOPICS = "test", "i1.v1", 2, Topics("t")
 PATIENCE_S = 20.0
+ALWAYS = {"not_before": 0, "not_after": 4_102_444_800_000}
 
 RULES = """
 rule_set: production
@@ -91,18 +92,22 @@ class AwayStore(MemoryStateStore):
 class HoldWorld:
     """Topics, tables, rules, one worker; and the realm as `harness holds` is given it."""
 
-    def __init__(self, rules=RULES):
+    def __init__(self, rules=RULES, signed=None):
+        self.signed = signed
         self.clock, self.store = TurnedClock(), MemoryStateStore()
         specs = topic_specs("t", PARTITIONS, 86_400_000, 1)
         self.broker = MemoryBroker({s.name: s.partitions for s in specs}, self.clock.now_ms, blocking=True)
         self.group = MemoryGroup(self.broker, TOPICS.intents)
         self._ids, self._stopping, self._thread = Ids(self.clock), threading.Event(), None
         for row in PEOPLE:
-            self.put("identity", row["agent_id"], row)
+            self.put("identity", row["agent_id"], row | self._keys(row["agent_id"]))
         for row in DATA:
             self.put("classification", row["subject"], row)
         self.put("infrastructure", "w-1", {"workload_id": "w-1", "environment": "prod"})
         self.push(rules, 1)
+
+    def _keys(self, name):
+        return {} if self.signed is None else {"keys": [k.model_dump() for k in self.signed.keys(name, **ALWAYS)]}
 
     # --- what is there ---
 
@@ -136,7 +141,8 @@ class HoldWorld:
             self.stop()
 
     def start(self):
-        realm = Realm(REALM, INCARNATION, PARTITIONS, TOPICS, "production", True, 3_600_000, 1_000)
+        dev = self.signed is None
+        realm = Realm(REALM, INCARNATION, PARTITIONS, TOPICS, "production", dev, 3_600_000, 1_000)
         name = f"w{secrets.token_hex(2)}"
         ports = Ports(
             consumer=MemoryInputConsumer(self.group, name),
@@ -145,8 +151,8 @@ class HoldWorld:
             incarnations=MemoryIncarnations(INCARNATION),
             store=self.store,
             clock=self.clock,
-            signer=UnsignedSigner(),
-            verifier=UnsignedVerifier(),
+            signer=UnsignedSigner() if self.signed is None else self.signed.worker(),
+            verifier=self.verifier(judges=True),
             metrics=NullMetrics(),
             jitter=random.random,
         )
@@ -169,12 +175,18 @@ class HoldWorld:
 
     # --- what goes in and comes out ---
 
-    def send(self, body, lane="acme"):
+    def verifier(self, *, judges=False):
+        return UnsignedVerifier() if self.signed is None else self.signed.verifier(judges=judges)
+
+    def send(self, body, lane="acme", signer=None):
         """(partition, offset) of an input."""
-        number = partition_of(lane, PARTITIONS)
-        return number, self.broker.append(
-            TOPICS.intents, number, lane.encode(), orjson.dumps(body), UNSIGNED_HEADERS
-        )
+        number, value = partition_of(lane, PARTITIONS), orjson.dumps(body)
+        if self.signed is None:
+            headers = UNSIGNED_HEADERS
+        else:
+            signer = signer or self.signed.inputs(body["by"])
+            headers = signer.seal_input(TOPICS.intents, lane, value, body["type"], body["by"])
+        return number, self.broker.append(TOPICS.intents, number, lane.encode(), value, headers)
 
     def ask(self, action="crm.export", agent="agent-1", lane="acme", **over):
         """The verdict on an intent."""
@@ -246,12 +258,12 @@ class HoldWorld:
 
     def source(self):
         reader = MemoryReader(self.broker)
-        return HoldsSource(reader, TOPICS, INCARNATION, UnsignedVerifier(), self.clock, self._offset_at)
+        return HoldsSource(reader, TOPICS, INCARNATION, self.verifier(), self.clock, self._offset_at)
 
-    def realm(self, store=None):
+    def realm(self, store=None, signer=None):
         @contextmanager
         def voice():
-            yield Voice(MemoryWriter(self.broker), UnsignedSigner(), REALM)
+            yield Voice(MemoryWriter(self.broker), signer or UnsignedSigner(), REALM)
 
         @contextmanager
         def opened():

@@ -50,6 +50,12 @@ class SignedRealm:
     def verifier(self, *, judges: bool = True) -> SignedVerifier:
         return SignedVerifier(self.bound, self.root_public, self.pdp if judges else None)
 
+    def credentials(self, name: str, **over: object) -> dict[str, object]:
+        """What enrolment writes for an identity."""
+        mac, sign = (text_of(private.private_bytes_raw()) for private in self.speaker(name))
+        public = {"pdp_key": text_of(self.pdp_public), "root_key": text_of(self.root_public)}
+        return {"realm": self.name, "agent_id": name, "keys": {"mac": mac, "sign": sign}, **public, **over}
+
     def keys(self, name: str, **valid: int) -> tuple[PublicKey, ...]:
         return tuple(
             PublicKey(kid=kid_of(public), alg=alg, public=text_of(public), **valid)

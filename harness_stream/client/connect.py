@@ -59,7 +59,7 @@ def kafka_wiring(credentials: Credentials) -> Wiring:
     from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter  # noqa: PLC0415  see above
     from harness_stream.config import Settings  # noqa: PLC0415  see above
 
-    _require_keys(credentials)
+    require_keys(credentials)
     settings = Settings(bootstrap=credentials.bootstrap, realm=credentials.realm, prefix=credentials.prefix)
     topics = Topics(credentials.prefix)
     try:
@@ -71,10 +71,10 @@ def kafka_wiring(credentials: Credentials) -> Wiring:
     clock = SystemClock()
     reader = KafkaReader(credentials.bootstrap, clock, (topics.heads, topics.verdicts))
     writer = KafkaWriter(credentials.bootstrap)
-    return Wiring(realm, reader, writer, clock, *_pair(credentials, found))
+    return Wiring(realm, reader, writer, clock, *pair_of(credentials, found))
 
 
-def _require_keys(credentials: Credentials) -> None:
+def require_keys(credentials: Credentials) -> None:
     """Who speaks can vouch for it, before anything is connected.
 
     Raises:
@@ -102,7 +102,12 @@ def _require_keys(credentials: Credentials) -> None:
 _ONE_OF_BOTH: Final = "leave out `dev` (HARNESS_DEV), or the keys"
 
 
-def _pair(credentials: Credentials, incarnation: str) -> tuple[InputSigner, Verifier]:
+def pair_of(credentials: Credentials, incarnation: str) -> tuple[InputSigner, Verifier]:
+    """By what the credentials speak, and whom they believe.
+
+    Raises:
+        ConfigError: a key in them cannot be used.
+    """
     from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier  # noqa: PLC0415  see `kafka_wiring`
 
     if credentials.keys is None or credentials.pdp_key is None or credentials.root_key is None:

@@ -17,6 +17,7 @@ from harness_stream.core.chain import Agent, Chain, OpenHold
 from harness_stream.core.delegation import Delegation, Tree
 from harness_stream.core.groups import Kept, Room
 from harness_stream.core.ids import UNIT_PREFIX, Lineage, Remembered, remember, told
+from harness_stream.core.answered import answered_from_json
 from harness_stream.core.provenance import ValueMap
 from harness_stream.core.state import PARTITION_UNIT, Key, State, Unit
 
@@ -274,6 +275,7 @@ _PLAIN: Mapping[str, Callable[[Any], Any]] = {
     "delegation": list,
     "tree": list,
     "values": ValueMap.to_json,
+    "answered": list,
     "place": _same,
 }
 _RICH: Mapping[str, Callable[[Any], Any]] = {
@@ -286,6 +288,7 @@ _RICH: Mapping[str, Callable[[Any], Any]] = {
     "delegation": _delegation,
     "tree": _tree,
     "values": ValueMap.from_json,
+    "answered": answered_from_json,
     "window": _kept,
     "groups": _room,
 }
