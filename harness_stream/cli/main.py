@@ -85,6 +85,9 @@ COMMANDS: dict[str, Entry | Family] = {
     "worker": Entry("worker:worker", "Decide."),
     "partitions": Entry("partitions:app", "Show where each partition stands; let a halted one go on."),
     "replay": Entry("replay:replay", "Decide events again: of a file, or of the real log."),
+    "mandates": Family(
+        "What users asked for.", {"sign": Entry("mandates:sign", "Sign one, for the agent's process to publish.")}
+    ),
     "intents": Family(
         "What agents want to do.", {"send": Entry("intents:send", "Publish one intent and show its verdict.")}
     ),

@@ -35,6 +35,7 @@ class Request:
         wait_for_hold: wait on for a person's answer.
         handlers: of an intent's obligations.
         by: who speaks, if not the agent itself.
+        seal: headers by which somebody else vouched already; None: this process does.
     """
 
     kind: Kind
@@ -49,6 +50,7 @@ class Request:
     wait_for_hold: bool = False
     handlers: Handlers = field(default_factory=dict)
     by: str = ""
+    seal: Headers | None = None
 
     @property
     def speaker(self) -> str:

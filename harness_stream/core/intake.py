@@ -341,7 +341,7 @@ class Intake:
         if decided.event is None:
             decided = decided._replace(event=denied_later(hold["event"], arrival.t))
         approved = decided.decision == "approve"
-        by = {
+        by: dict[str, Any] = {
             "id": approval.approval_id,
             "by": approval.by,
             "decision": approval.decision,
