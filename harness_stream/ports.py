@@ -268,11 +268,13 @@ class Sender(NamedTuple):
         kind: of the event.
         lane: of the agent that it is about.
         keys: public keys of the identity that speaks; none if nobody knows it.
+        nonrepudiable: a MAC is not enough, it must carry a signature as well.
     """
 
     kind: InputKind
     lane: str
     keys: tuple[PublicKey, ...] = ()
+    nonrepudiable: bool = False
 
 
 class DecisionSigner(Protocol):
@@ -295,7 +297,9 @@ class InputSigner(Protocol):
     def speaks_for(self, by: str) -> bool:
         """Has it the keys of this identity?"""
 
-    def seal_input(self, topic: str, lane: str, value: bytes, kind: InputKind, by: str) -> Headers:
+    def seal_input(
+        self, topic: str, lane: str, value: bytes, kind: InputKind, by: str, *, nonrepudiable: bool = False
+    ) -> Headers:
         """Headers for one input record of an identity that it speaks for.
 
         Args:
@@ -304,6 +308,7 @@ class InputSigner(Protocol):
             value: its bytes.
             kind: of the event.
             by: who speaks.
+            nonrepudiable: sign an intent besides its MAC, so that others than the PDP can hold it against its sender.
         """
 
 
@@ -316,6 +321,9 @@ class Verifier(Protocol):
 
     def input_authentic(self, record: LogRecord, sender: Sender) -> bool:
         """Was the input written by that sender for this lane, realm and incarnation?"""
+
+    def why_refused(self, record: LogRecord, sender: Sender) -> str:
+        """What is wrong with an input that is not authentic, for its honest sender; empty if that is not known."""
 
     def decision_authentic(self, record: LogRecord) -> bool:
         """Was the decision-log record written by a certified worker?"""

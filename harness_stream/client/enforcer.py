@@ -237,7 +237,8 @@ class Enforcer:
         self._tokens += 1
         seal = request.seal
         if seal is None:
-            seal = self._wiring.signer.seal_input(topic, request.lane, request.value, request.kind, request.speaker)
+            said = (topic, request.lane, request.value, request.kind, request.speaker)
+            seal = self._wiring.signer.seal_input(*said, nonrepudiable=request.nonrepudiable)
         headers = [*request.headers, *seal]
         key, now_ms = request.lane.encode(), self._clock.elapsed_ms()
         try:

@@ -129,6 +129,7 @@ class Session:
                 arguments_digest=digest,
                 wait_for_hold=ask.wait_for_hold,
                 handlers=ask.obligations,
+                nonrepudiable=self.credentials.signs(action),
             )
         )
 

@@ -122,8 +122,8 @@ class Rebound:
     def __init__(self, signer, lane):
         self.signer, self.lane = signer, lane
 
-    def seal_input(self, topic, _lane, value, kind, by):
-        return self.signer.seal_input(topic, self.lane, value, kind, by)
+    def seal_input(self, topic, _lane, value, kind, by, **how):
+        return self.signer.seal_input(topic, self.lane, value, kind, by, **how)
 
 
 def test_who_uses_keys_that_ended_is_told_why(world, run):

@@ -7,6 +7,7 @@ acceptance. No key is taken from a record: senders' keys come from the identity 
 from __future__ import annotations
 
 import hmac
+import re
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
@@ -15,15 +16,19 @@ from harness_stream.adapters.signing import merkle
 from harness_stream.adapters.signing.certificate import EPOCHS_ALL, Certificate
 from harness_stream.adapters.signing.decisions import batch_statement
 from harness_stream.adapters.signing.framing import Bound, input_frame, with_value
-from harness_stream.adapters.signing.inputs import ALG_OF, DOMAIN_OF, mac
-from harness_stream.adapters.signing.keys import mac_key, public_of, raw_of, signed_by
-from harness_stream.wire.cloudevents import ALG_BATCH, ALG_MAC, Signature, signature_of
+from harness_stream.adapters.signing.inputs import ALG_OF, DOMAIN_OF, also_of, mac
+from harness_stream.adapters.signing.keys import KID_DIGITS, mac_key, public_of, raw_of, signed_by
+from harness_stream.wire.cloudevents import ALG_BATCH, ALG_ED25519, ALG_MAC, signature_of
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
     from harness_stream.ports import LogRecord, Sender
+
+_ALG_OF_KEY: Final = {ALG_MAC: "x25519", ALG_ED25519: "ed25519"}
+"""What a record says vouches for it → which kind of key that is."""
+_KID: Final = re.compile(f"[0-9a-f]{{{KID_DIGITS}}}", re.ASCII)
 
 # Derived keys, and what is bound in front of a lane's values: 0.3 KB each; a derivation costs ten MACs.
 MAC_KEYS_MAX: Final = 10_000
@@ -64,14 +69,40 @@ class SignedVerifier:
         found = signature_of(record.headers)
         if found is None or found.alg != ALG_OF[sender.kind] or found.proof or found.cert:
             return False
-        public = _key_of(sender, found, record.timestamp_ms)
+        if found.also and sender.kind != "intent":
+            return False
+        public = _key_of(sender, _ALG_OF_KEY[found.alg], found.kid, record.timestamp_ms)
         if public is None:
             return False
         statement = with_value(self._frame(found.alg, record.topic, sender.lane), record.value or b"")
         if found.alg != ALG_MAC:
             return _signed_by(public, found.sig, statement)
         key = self._mac_key(found.kid, public)
-        return key is not None and hmac.compare_digest(mac(key, statement), found.sig)
+        if key is None or not hmac.compare_digest(mac(key, statement), found.sig):
+            return False
+        # A signature costs ten MACs: it is asked for last, and then it has to be right, wanted or not.
+        return not (found.also or sender.nonrepudiable) or self._signed_also(record, sender, found.also)
+
+    def _signed_also(self, record: LogRecord, sender: Sender, packed: bytes) -> bool:
+        """Does it carry one of the sender's signatures besides its MAC?"""
+        also = also_of(packed)
+        public = None if also is None else _key_of(sender, "ed25519", also[0], record.timestamp_ms)
+        if also is None or public is None:
+            return False
+        return _signed_by(public, also[1], with_value(self._frame(ALG_ED25519, record.topic, sender.lane), record.value or b""))
+
+    def why_refused(self, record: LogRecord, sender: Sender) -> str:
+        """What is wrong with an input that is not authentic."""
+        found = signature_of(record.headers)
+        if found is None or found.alg != ALG_OF[sender.kind]:
+            return f"an {sender.kind} carries `hs-alg: {ALG_OF[sender.kind]}`" + ("" if found is None else f", not `{found.alg}`")
+        why = _why_no_key(sender, _ALG_OF_KEY[found.alg], found.kid, record.timestamp_ms)
+        if why:
+            return why
+        if (sender.nonrepudiable or found.also) and not self._signed_also(record, sender, found.also):
+            asked = "this action is nonrepudiable" if sender.nonrepudiable else "it says that it is signed"
+            return f"{asked}, and no valid Ed25519 signature stands besides the MAC"
+        return f"it was signed for other bytes, another lane than `{sender.lane}`, another realm or other log topics"
 
     def _input_frame(self, alg: str, topic: str, lane: str) -> bytes:
         return input_frame(DOMAIN_OF[alg], self._bound, topic, lane)
@@ -91,7 +122,7 @@ class SignedVerifier:
     def decision_authentic(self, record: LogRecord) -> bool:
         """Is it in a micro-batch that a worker signed whose key the root certified for its epoch?"""
         found = signature_of(record.headers)
-        if found is None or found.alg != ALG_BATCH:
+        if found is None or found.alg != ALG_BATCH or found.also:
             return False
         certificate, proof = self._certified(found.cert), merkle.Proof.unpacked(found.proof)
         if certificate is None or proof is None or certificate.kid != found.kid:
@@ -109,15 +140,29 @@ class SignedVerifier:
         return signed_by(public, sig, batch_statement(self._bound, partition, size, root))
 
 
-def _key_of(sender: Sender, found: Signature, append_ms: int | None) -> str | None:
+def _key_of(sender: Sender, alg: str, kid: str, append_ms: int | None) -> str | None:
     """The public key that a record names, if it counted when the record was appended."""
     if append_ms is None:
         return None
-    alg = "x25519" if found.alg == ALG_MAC else "ed25519"
     for key in sender.keys:
-        if key.kid == found.kid and key.alg == alg and key.not_before <= append_ms <= key.not_after:
+        if key.kid == kid and key.alg == alg and key.not_before <= append_ms <= key.not_after:
             return key.public
     return None
+
+
+def _why_no_key(sender: Sender, alg: str, kid: str, append_ms: int | None) -> str:
+    """Why the key that a record names does not count; empty if it does."""
+    named = [key for key in sender.keys if key.kid == kid and key.alg == alg]
+    if not named:
+        return "no keys of it are known" if not sender.keys else f"its row has no {alg} key `{printable_kid(kid)}`"
+    if append_ms is None or any(key.not_before <= append_ms <= key.not_after for key in named):
+        return ""
+    return f"its key `{kid}` " + ("has ended" if named[-1].not_after < append_ms else "does not count yet")
+
+
+def printable_kid(kid: str) -> str:
+    """A key id that a sender chose, fit to be shown: it may be anything."""
+    return kid if _KID.fullmatch(kid) else "of no form"
 
 
 def _signed_by(public: str, sig: bytes, statement: bytes) -> bool:
