@@ -312,6 +312,13 @@ class InputSigner(Protocol):
         """
 
 
+class RulesSigner(Protocol):
+    """Vouches for what is written to the rules topic."""
+
+    def seal_rules(self, topic: str, key: bytes, value: bytes) -> Headers:
+        """Headers for one record: a bundle, or which one is active."""
+
+
 class Verifier(Protocol):
     """Decides whether a record is authentic. The `--dev` verifier takes `hs-alg: none` and nothing else."""
 
@@ -327,6 +334,9 @@ class Verifier(Protocol):
 
     def decision_authentic(self, record: LogRecord) -> bool:
         """Was the decision-log record written by a certified worker?"""
+
+    def why_rules_refused(self, record: LogRecord) -> str:
+        """Why a record of the rules topic is not to be believed; empty if a certified rule-pusher wrote it."""
 
 
 class Metrics(Protocol):

@@ -119,11 +119,13 @@ class HoldWorld:
         self.put("risk", f"agent:{agent_id}", {"subject": f"agent:{agent_id}", "score": 0.9, "valid_until": until})
         time.sleep(0.3)  # a view asks for its end every 100 ms
 
-    def push(self, text, revision):
+    def push(self, text, revision, signer=None):
+        """`signer`: of the rules topic's records; default the realm's, () in an unsigned one."""
+        signer = signer or (UnsignedSigner() if self.signed is None else self.signed.rules())
         data = load(text).bundle
-        self.broker.append(TOPICS.rules, 0, f"bundle/{digest_of(data)}".encode(), data)
         active = orjson.dumps({"digest": digest_of(data), "revision": revision, "now": True})
-        self.broker.append(TOPICS.rules, 0, b"active/production", active)
+        for key, value in ((f"bundle/{digest_of(data)}".encode(), data), (b"active/production", active)):
+            self.broker.append(TOPICS.rules, 0, key, value, signer.seal_rules(TOPICS.rules, key, value))
 
     def switched(self, text):
         """Another set is in force in every partition."""

@@ -8,11 +8,12 @@ from hashlib import sha256
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from harness_stream.adapters.signing.certificate import EPOCHS_ALL, certify
+from harness_stream.adapters.signing.certificate import EPOCHS_ALL, RULES, certify
 from harness_stream.adapters.signing.decisions import SignedDecisions
 from harness_stream.adapters.signing.framing import Bound
 from harness_stream.adapters.signing.inputs import SignedInputs, Speaker
 from harness_stream.adapters.signing.keys import kid_of, public_of, text_of
+from harness_stream.adapters.signing.rules import SignedRules
 from harness_stream.adapters.signing.verifier import SignedVerifier
 from harness_stream.core.tables import PublicKey
 
@@ -38,6 +39,10 @@ class SignedRealm:
     def worker(self, name: str = "w", epochs: tuple[int, int] = EPOCHS_ALL) -> SignedDecisions:
         key = Ed25519PrivateKey.from_private_bytes(seed("worker", name))
         return SignedDecisions(self.bound, key, certify(self.root, self.bound, public_of(key), epochs))
+
+    def rules(self, name: str = "r", revisions: tuple[int, int] = EPOCHS_ALL) -> SignedRules:
+        key = Ed25519PrivateKey.from_private_bytes(seed("rules", name))
+        return SignedRules(self.bound, key, certify(self.root, self.bound, public_of(key), revisions, RULES))
 
     def speaker(self, name: str) -> Speaker:
         return Speaker(

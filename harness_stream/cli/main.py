@@ -59,7 +59,8 @@ COMMANDS: dict[str, Entry | Family] = {
         "The realm's keys.",
         {
             "init": Entry("keys:init", "Make them: root, PDP, a first worker's with its certificate."),
-            "certify": Entry("keys:certify", "Certify a worker's key, also anew."),
+            "certify": Entry("keys:certify", "Certify a worker's key or a rule-pusher's, also anew."),
+            "rotate": Entry("keys:rotate", "Put a new key in the place of one."),
         },
     ),
     "agents": Family(

@@ -1,6 +1,6 @@
-"""Who may write the decision log: a worker's key, certified by the realm's offline root (PROTOCOL §9).
+"""Who may write the decision log, or say what is decided by: a key that the realm's offline root certified (PROTOCOL §9).
 
-Rule of this file: a certificate says key and epochs; role, realm and incarnation are bound into its signature and not
+Rule of this file: a certificate says key and range; role, realm and incarnation are bound into its signature and not
 repeated, since a reader knows them and must not take them from a sender.
 """
 
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 WORKER: Final = b"worker"
-"""The one role so far; operators write with a worker's key."""
+"""Writes the decision log, in a range of epochs; operators write with a worker's key."""
+RULES: Final = b"rules"
+"""Writes bundles and says which one is active, in a range of its revisions."""
 EPOCHS_ALL: Final = (1, limits.INTEGER_MAX)
-"""From the first claim on, for ever."""
+"""From the first claim or revision on, for ever."""
 
 _SIGNATURE_BYTES: Final = 64  # Ed25519
 _PACKED: Final = struct.Struct(f">{KEY_BYTES}sQQ{_SIGNATURE_BYTES}s")
@@ -29,8 +31,8 @@ class Certificate(NamedTuple):
     """A certified key.
 
     Attributes:
-        public: the worker's Ed25519 key.
-        first_epoch: from which on it counts.
+        public: the Ed25519 key.
+        first_epoch: from which on it counts; of a rule-pusher's, the first revision.
         last_epoch: up to which it counts, inclusive.
         sig: the root's signature.
     """
@@ -58,22 +60,29 @@ class Certificate(NamedTuple):
         """The certificate in `data`, None if it is none."""
         return cls(*_PACKED.unpack(data)) if len(data) == _PACKED.size else None
 
-    def signed_by(self, root: bytes, bound: Bound) -> bool:
-        """Did the root certify this key as a worker's of this very realm and incarnation?"""
-        return signed_by(root, self.sig, _statement(bound, self.public, self.first_epoch, self.last_epoch))
+    def signed_by(self, root: bytes, bound: Bound, role: bytes = WORKER) -> bool:
+        """Did the root certify this key for that role in this very realm and incarnation?"""
+        return signed_by(root, self.sig, _statement(role, bound, self.public, self.first_epoch, self.last_epoch))
 
 
-def certify(root: Ed25519PrivateKey, bound: Bound, public: bytes, epochs: tuple[int, int] = EPOCHS_ALL) -> Certificate:
-    """Certify a worker's key.
+def certify(
+    root: Ed25519PrivateKey,
+    bound: Bound,
+    public: bytes,
+    epochs: tuple[int, int] = EPOCHS_ALL,
+    role: bytes = WORKER,
+) -> Certificate:
+    """Certify a key.
 
     Args:
         root: the realm's private root key.
         bound: realm and incarnation in which it counts.
-        public: the worker's Ed25519 public key.
-        epochs: first and last epoch, both inclusive.
+        public: the Ed25519 public key.
+        epochs: first and last epoch, or revision, both inclusive.
+        role: what for.
     """
-    return Certificate(public, *epochs, root.sign(_statement(bound, public, *epochs)))
+    return Certificate(public, *epochs, root.sign(_statement(role, bound, public, *epochs)))
 
 
-def _statement(bound: Bound, public: bytes, first_epoch: int, last_epoch: int) -> bytes:
-    return framed(CERTIFICATE_DOMAIN, (WORKER, *bound.parts(), public, number(first_epoch), number(last_epoch)))
+def _statement(role: bytes, bound: Bound, public: bytes, first_epoch: int, last_epoch: int) -> bytes:
+    return framed(CERTIFICATE_DOMAIN, (role, *bound.parts(), public, number(first_epoch), number(last_epoch)))

@@ -16,6 +16,7 @@ MAC_DOMAIN: Final = b"harness-stream/1 input mac"
 MAC_KEY_DOMAIN: Final = b"harness-stream/1 input mac key"
 INPUT_DOMAIN: Final = b"harness-stream/1 input signature"
 BATCH_DOMAIN: Final = b"harness-stream/1 decision batch"
+RULES_DOMAIN: Final = b"harness-stream/1 rules record"
 CERTIFICATE_DOMAIN: Final = b"harness-stream/1 certificate"
 
 # No part is longer than a record: 64 KiB of an intent.

@@ -2,10 +2,12 @@
 
     root.key, root.pub              the offline root (Ed25519): certifies workers, needed for nothing else
     pdp.key, pdp.pub                the PDP's X25519 key: every worker reads it, senders know its public half
+    pdp.former.key                  the PDP's key before the last rotation; it counts until its `not_after`
     worker.key, worker.pub, .crt    a worker's Ed25519 key and its certificate
+    rules.key, rules.pub, .crt      a rule-pusher's Ed25519 key and its certificate
     values.key                      the key of value fingerprints that all clients of the realm share
 
-Rule of this file: nothing is replaced but a certificate, and no process reads more than it needs. Whoever only reads
+Rule of this file: nothing is replaced but a certificate and what is rotated, and no process reads more than it needs. Whoever only reads
 logs needs `root.pub` and nothing else; whoever enrols agents needs no private key but `values.key`; `root.key` is to be
 taken off the machine once workers are certified.
 """
@@ -14,12 +16,13 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from harness_stream.adapters.signing.certificate import EPOCHS_ALL, Certificate, certify
+from harness_stream.adapters.signing.certificate import EPOCHS_ALL, RULES, WORKER, Certificate, certify
 from harness_stream.adapters.signing.keys import KEY_BYTES, kid_of, private_of, public_of, raw_of, text_of
 from harness_stream.errors import ConfigError
 from harness_stream.private_files import PRIVATE_MODE, PUBLIC_MODE, require_private, write_new
@@ -31,10 +34,16 @@ if TYPE_CHECKING:
 
     from harness_stream.adapters.signing.framing import Bound
 
-ALGS: Final[Mapping[str, str]] = {"root": "ed25519", "pdp": "x25519", "worker": "ed25519"}
+ALGS: Final[Mapping[str, str]] = {"root": "ed25519", "pdp": "x25519", "worker": "ed25519", "rules": "ed25519"}
 """Purpose of a key pair → its algorithm."""
-VALUES_FILE, CERTIFICATE_FILE = "values.key", "worker.crt"
-FILES: Final = (*(f"{purpose}.{half}" for purpose in ALGS for half in ("key", "pub")), VALUES_FILE, CERTIFICATE_FILE)
+ROLES: Final[Mapping[str, bytes]] = {"worker": WORKER, "rules": RULES}
+"""What a key is certified for → as it is bound into the signature."""
+VALUES_FILE, FORMER_FILE = "values.key", "pdp.former.key"
+FILES: Final = (
+    *(f"{purpose}.{half}" for purpose in ALGS for half in ("key", "pub")),
+    *(f"{role}.crt" for role in ROLES),
+    VALUES_FILE,
+)
 """Everything that `create` writes."""
 FORMAT: Final = 1
 
@@ -42,19 +51,19 @@ FORMAT: Final = 1
 _FILE_BYTES_MAX: Final = 65_536
 
 
-class WorkerKeys(NamedTuple):
-    """What a worker signs and verifies with."""
+class CertifiedKey(NamedTuple):
+    """What a worker, or a rule-pusher, signs with."""
 
     sign: Ed25519PrivateKey
     certificate: Certificate
 
 
 def create(directory: Path, bound: Bound) -> Certificate:
-    """Make all keys of a realm and certify the first worker.
+    """Make all keys of a realm and certify the first worker and rule-pusher; the worker's certificate.
 
     Args:
         directory: made if it is not there; none of `FILES` may be in it.
-        bound: realm and incarnation of the certificate.
+        bound: realm and incarnation of the certificates.
 
     Raises:
         ConfigError: a file is there already, or cannot be written; what was there is untouched.
@@ -67,36 +76,51 @@ def create(directory: Path, bound: Bound) -> Certificate:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"`{directory}` cannot be made: {error.strerror}") from None
-    for purpose, alg in ALGS.items():
-        private = Ed25519PrivateKey.generate() if alg == "ed25519" else X25519PrivateKey.generate()
-        shared = {"v": FORMAT, "purpose": purpose, "alg": alg}
-        _write(directory / f"{purpose}.key", {**shared, "private": text_of(private.private_bytes_raw())})
-        public = public_of(private)
-        _write(directory / f"{purpose}.pub", {**shared, "kid": kid_of(public), "public": text_of(public)}, PUBLIC_MODE)
+    for purpose in ALGS:
+        _make(directory, purpose)
     values = {"v": FORMAT, "purpose": "values", "alg": "blake2b", "private": text_of(secrets.token_bytes(KEY_BYTES))}
     _write(directory / VALUES_FILE, values)
-    return certify_worker(directory, bound)
+    certify_role(directory, bound, "rules")
+    return certify_role(directory, bound)
 
 
-def certify_worker(
-    directory: Path, bound: Bound, epochs: tuple[int, int] = EPOCHS_ALL, root: Path | None = None
+def _make(directory: Path, purpose: str, beside: str = "") -> None:
+    """Write a new pair; `beside` is put in front of the names."""
+    alg = ALGS[purpose]
+    private = Ed25519PrivateKey.generate() if alg == "ed25519" else X25519PrivateKey.generate()
+    shared = {"v": FORMAT, "purpose": purpose, "alg": alg}
+    _write(directory / f"{beside}{purpose}.key", {**shared, "private": text_of(private.private_bytes_raw())})
+    public = public_of(private)
+    told = {**shared, "kid": kid_of(public), "public": text_of(public)}
+    _write(directory / f"{beside}{purpose}.pub", told, PUBLIC_MODE)
+
+
+def certify_role(
+    directory: Path,
+    bound: Bound,
+    role: str = "worker",
+    epochs: tuple[int, int] = EPOCHS_ALL,
+    root: Path | None = None,
 ) -> Certificate:
-    """Certify the worker's key of a folder, anew if it has a certificate.
+    """Certify a folder's key for a role, anew if it has a certificate; a rule-pusher's key is made if there is none.
 
     Args:
-        directory: has `worker.pub`.
+        directory: has `<role>.pub`.
         bound: realm and incarnation in which it shall count.
-        epochs: first and last one, both inclusive.
+        role: worker or rules.
+        epochs: first and last one, of a rule-pusher revisions, both inclusive.
         root: the root's private file; default `root.key` in the same folder.
 
     Raises:
         ConfigError: a key cannot be read, or the certificate cannot be written.
     """
     private = _root_private(root or directory / "root.key", directory)
-    made = certify(private, bound, _public(directory / "worker.pub", "worker"), epochs)
+    if role == "rules" and not (directory / "rules.pub").exists():
+        _make(directory, role)
+    made = certify(private, bound, _public(directory / f"{role}.pub", role), epochs, ROLES[role])
     document = {
         "v": FORMAT,
-        "role": "worker",
+        "role": role,
         "realm": bound.realm,
         "incarnation": bound.incarnation,
         "kid": made.kid,
@@ -106,10 +130,43 @@ def certify_worker(
         "sig": base64url(made.sig).decode(),
     }
     # Beside it first: a worker that starts meanwhile reads the old one or the new one.
-    beside = directory / f".{CERTIFICATE_FILE}.{secrets.token_hex(4)}"
+    beside = directory / f".{role}.crt.{secrets.token_hex(4)}"
     _write(beside, document, PUBLIC_MODE)
-    beside.replace(directory / CERTIFICATE_FILE)
+    beside.replace(directory / f"{role}.crt")
     return made
+
+
+def rotate(directory: Path, purpose: str, former_until_ms: int) -> str:
+    """Put a new pair in the place of one: a worker's, a rule-pusher's or the PDP's; its key id.
+
+    The PDP's former key goes on counting for inputs appended up to `former_until_ms`; others need a new certificate.
+
+    Args:
+        directory: the realm's keys.
+        purpose: worker, rules or pdp.
+        former_until_ms: epoch ms.
+
+    Raises:
+        ConfigError: there is no such pair, or the PDP's key was rotated and the one before still counts.
+    """
+    before = _private(directory / f"{purpose}.key", purpose)
+    if purpose == "pdp":
+        if any(not_after > time.time_ns() // 1_000_000 for _, not_after in pdp_former(directory)):
+            hint = "wait until it has ended; give senders credentials with the new key meanwhile"
+            raise ConfigError(f"`{directory / FORMER_FILE}` still counts, and two keys do at most", hint=hint)
+        (directory / FORMER_FILE).unlink(missing_ok=True)
+        shared = {"v": FORMAT, "purpose": "pdp", "alg": ALGS["pdp"], "not_after": former_until_ms}
+        _write(directory / FORMER_FILE, {**shared, "private": text_of(before.private_bytes_raw())})
+    beside = f".{secrets.token_hex(4)}."
+    _make(directory, purpose, beside)
+    for half in ("pub", "key"):
+        (directory / f"{beside}{purpose}.{half}").replace(directory / f"{purpose}.{half}")
+    return kid_of(_public(directory / f"{purpose}.pub", purpose))
+
+
+def require_root(directory: Path, root: Path | None) -> None:
+    """The root can certify; asked before anything is changed (raises ConfigError)."""
+    _root_private(root or directory / "root.key", directory)
 
 
 def _root_private(path: Path, directory: Path) -> Ed25519PrivateKey:
@@ -136,29 +193,47 @@ def pdp_private(directory: Path) -> X25519PrivateKey:
     return cast("X25519PrivateKey", _private(directory / "pdp.key", "pdp"))
 
 
+def pdp_former(directory: Path) -> tuple[tuple[X25519PrivateKey, int], ...]:
+    """The PDP's key before the last rotation, and the epoch ms up to which it counts; nothing if there is none.
+
+    Raises:
+        ConfigError: the file is none of ours.
+    """
+    path = directory / FORMER_FILE
+    if not path.exists():
+        return ()
+    not_after = _key(path, "pdp", "private").get("not_after")
+    if type(not_after) is not int:
+        raise ConfigError(f"`{path}` does not say until when it counts")
+    return ((cast("X25519PrivateKey", _private(path, "pdp")), not_after),)
+
+
 def value_key(directory: Path) -> str:
     """The realm's fingerprint key as text (raises ConfigError)."""
     return _text(_read(directory / VALUES_FILE, private=True), "private", directory / VALUES_FILE)
 
 
-def worker_keys(directory: Path, bound: Bound) -> WorkerKeys:
-    """What a worker signs with, checked before anything is written with it.
+def certified_key(directory: Path, bound: Bound, role: str = "worker") -> CertifiedKey:
+    """What a worker, or a rule-pusher, signs with, checked before anything is written with it.
 
     Raises:
         ConfigError: a file is missing or malformed, or the certificate would convince nobody here.
     """
-    sign = cast("Ed25519PrivateKey", _private(directory / "worker.key", "worker"))
-    path = directory / CERTIFICATE_FILE
+    flag = "" if role == "worker" else f" --role {role}"
+    again = f"`harness keys certify {directory}{flag}` certifies the key for this realm's topics as they are now"
+    sign, path = _private(directory / f"{role}.key", role), directory / f"{role}.crt"
+    if not path.exists():
+        raise ConfigError(f"`{path}` is missing", hint=again)
     said = _read(path)
-    again = f"`harness keys certify {directory}` certifies the key for this realm's topics as they are now"
     for name, expected in (("realm", bound.realm), ("incarnation", bound.incarnation)):
         if said.get(name) != expected:
             told = "other log topics: they were recreated" if name == "incarnation" else f"realm `{said.get(name)}`"
             raise ConfigError(f"`{path}` is a certificate for {told}", hint=again)
     certificate = _certificate(said, path)
-    if certificate.public != public_of(sign) or not certificate.signed_by(root_public(directory), bound):
-        raise ConfigError(f"`{path}` does not certify `worker.key` by the root in `root.pub`", hint=again)
-    return WorkerKeys(sign, certificate)
+    trusted = certificate.signed_by(root_public(directory), bound, ROLES[role])
+    if certificate.public != public_of(sign) or not trusted:
+        raise ConfigError(f"`{path}` does not certify `{role}.key` by the root in `root.pub`", hint=again)
+    return CertifiedKey(cast("Ed25519PrivateKey", sign), certificate)
 
 
 def _write(path: Path, document: Mapping[str, Any], mode: int = PRIVATE_MODE) -> None:

@@ -40,6 +40,10 @@ class UnsignedSigner:
         """Always true."""
         return True
 
+    def seal_rules(self, topic: str, key: bytes, value: bytes) -> Headers:  # noqa: ARG002  nothing is signed
+        """None."""
+        return ()
+
     def seal_input(
         self,
         topic: str,  # noqa: ARG002  nothing is signed
@@ -69,6 +73,10 @@ class UnsignedVerifier:
     def why_refused(self, record: LogRecord, sender: Sender) -> str:  # noqa: ARG002  nobody's keys are looked at
         """That it does not say so."""
         return "this realm is unsigned (`--dev`), and it does not say `hs-alg: none` and nothing else"
+
+    def why_rules_refused(self, record: LogRecord) -> str:  # noqa: ARG002  in `--dev` anyone may push
+        """Always empty."""
+        return ""
 
     def decision_authentic(self, record: LogRecord) -> bool:
         """Does the record say that it is unsigned?"""

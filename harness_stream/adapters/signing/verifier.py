@@ -18,10 +18,14 @@ from harness_stream.adapters.signing.decisions import batch_statement
 from harness_stream.adapters.signing.framing import Bound, input_frame, with_value
 from harness_stream.adapters.signing.inputs import ALG_OF, DOMAIN_OF, also_of, mac
 from harness_stream.adapters.signing.keys import KID_DIGITS, mac_key, public_of, raw_of, signed_by
+from harness_stream.adapters.signing.rules import why_rules_refused
 from harness_stream.wire.cloudevents import ALG_BATCH, ALG_ED25519, ALG_MAC, signature_of
+from harness_stream.core import limits
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
     from harness_stream.ports import LogRecord, Sender
@@ -45,11 +49,18 @@ class SignedVerifier:
         bound: realm and incarnation.
         root: the realm's Ed25519 root key.
         pdp: the PDP's private key; None in a process that only reads decisions, which then judges no input.
+        former: PDP keys before it, each with the epoch ms of append up to which it counts.
     """
 
-    def __init__(self, bound: Bound, root: bytes, pdp: X25519PrivateKey | None = None) -> None:
-        self._bound, self._root, self._pdp = bound, root, pdp
-        self._pdp_public = b"" if pdp is None else public_of(pdp)
+    def __init__(
+        self,
+        bound: Bound,
+        root: bytes,
+        pdp: X25519PrivateKey | None = None,
+        former: Sequence[tuple[X25519PrivateKey, int]] = (),
+    ) -> None:
+        self._bound, self._root = bound, root
+        self._pdps = () if pdp is None else ((pdp, limits.INTEGER_MAX), *former)
         self._frame = lru_cache(MAC_KEYS_MAX)(self._input_frame)
         self._mac_key = lru_cache(MAC_KEYS_MAX)(self._derived)
         self._certified = lru_cache(CERTIFICATES_MAX)(self._read_certificate)
@@ -58,13 +69,13 @@ class SignedVerifier:
     @property
     def judges_inputs(self) -> bool:
         """Has it the PDP's key?"""
-        return self._pdp is not None
+        return bool(self._pdps)
 
     # --- inputs ---
 
     def input_authentic(self, record: LogRecord, sender: Sender) -> bool:
         """Does it carry what its kind must, under one of the sender's keys that counted at append time?"""
-        if self._pdp is None:
+        if not self._pdps:
             return True
         found = signature_of(record.headers)
         if found is None or found.alg != ALG_OF[sender.kind] or found.proof or found.cert:
@@ -77,11 +88,18 @@ class SignedVerifier:
         statement = with_value(self._frame(found.alg, record.topic, sender.lane), record.value or b"")
         if found.alg != ALG_MAC:
             return _signed_by(public, found.sig, statement)
-        key = self._mac_key(found.kid, public)
-        if key is None or not hmac.compare_digest(mac(key, statement), found.sig):
+        if not self._mac_right(found.kid, public, statement, found.sig, record.timestamp_ms or 0):
             return False
         # A signature costs ten MACs: it is asked for last, and then it has to be right, wanted or not.
         return not (found.also or sender.nonrepudiable) or self._signed_also(record, sender, found.also)
+
+    def _mac_right(self, kid: str, public: str, statement: bytes, sig: bytes, append_ms: int) -> bool:
+        """With the PDP's key, or with one before it that still counted at append time."""
+        for number, (_, not_after) in enumerate(self._pdps):
+            key = self._mac_key(kid, public, number) if append_ms <= not_after else None
+            if key is not None and hmac.compare_digest(mac(key, statement), sig):
+                return True
+        return False
 
     def _signed_also(self, record: LogRecord, sender: Sender, packed: bytes) -> bool:
         """Does it carry one of the sender's signatures besides its MAC?"""
@@ -107,13 +125,12 @@ class SignedVerifier:
     def _input_frame(self, alg: str, topic: str, lane: str) -> bytes:
         return input_frame(DOMAIN_OF[alg], self._bound, topic, lane)
 
-    def _derived(self, kid: str, public: str) -> bytes | None:
+    def _derived(self, kid: str, public: str, number: int) -> bytes | None:
         """None for 43 characters that spell no 32 bytes, and for a key that gives no secret."""
-        if self._pdp is None:
-            return None
+        pdp = self._pdps[number][0]
         try:
             sender = raw_of(public)
-            return mac_key(self._bound, self._pdp, sender, sender, self._pdp_public, kid)
+            return mac_key(self._bound, pdp, sender, sender, public_of(pdp), kid)
         except ValueError:
             return None
 
@@ -131,6 +148,12 @@ class SignedVerifier:
         if root is None or not self._batch_signed(certificate.public, record.partition, proof.size, root, found.sig):
             return False
         return (certificate.first_epoch, certificate.last_epoch) == EPOCHS_ALL or _in_epochs(record, certificate)
+
+    # --- rules ---
+
+    def why_rules_refused(self, record: LogRecord) -> str:
+        """Why a record of the rules topic is not to be believed; empty if a certified rule-pusher signed it."""
+        return why_rules_refused(record, self._root, self._bound)
 
     def _read_certificate(self, packed: bytes) -> Certificate | None:
         found = Certificate.unpacked(packed)
