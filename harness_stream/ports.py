@@ -329,6 +329,9 @@ class Verifier(Protocol):
     def input_authentic(self, record: LogRecord, sender: Sender) -> bool:
         """Was the input written by that sender for this lane, realm and incarnation?"""
 
+    def signature_worth(self, record: LogRecord, sender: Sender) -> str | None:
+        """What an input's Ed25519 signature is worth to anybody: right, wrong, or no such key; None if it has none."""
+
     def why_refused(self, record: LogRecord, sender: Sender) -> str:
         """What is wrong with an input that is not authentic, for its honest sender; empty if that is not known."""
 

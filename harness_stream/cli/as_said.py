@@ -6,12 +6,12 @@ Rule of this file: a credentials file says everything, realm, broker and keys; w
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+
+# typer reads the annotations of commands at run time.
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-# typer reads the annotations of commands at run time.
-from pathlib import Path  # noqa: TC003  isort: skip
 
 from harness_stream.errors import CallerError, ConfigError
 

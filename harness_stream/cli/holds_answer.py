@@ -171,8 +171,8 @@ def values_named(hold: Hold, arguments: Sequence[str]) -> tuple[str, ...]:
     for name in arguments:
         given = [*known[name].get("values", ()), *known[name].get("links", ())] if name in known else []
         if not given:
-            able = [each for each, argument in known.items() if argument.get("values") or argument.get("links")]
-            told = f"it has values of {', '.join(f'`{each}`' for each in able)}" if able else "it names no values at all"
+            able = [f"`{each}`" for each, said in known.items() if said.get("values") or said.get("links")]
+            told = f"it has values of {', '.join(able)}" if able else "it names no values at all"
             raise CallerError(f"the held intent names no values of `{name}`; nothing was published", hint=told)
         found += given
     return tuple(dict.fromkeys(found))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness_stream.core.fold import Place
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.witness import Held
-    from harness_stream.ports import LogReader
+    from harness_stream.ports import LogReader, Verifier
     from harness_stream.runtime.audit_run import AuditRun
     from harness_stream.wire.topics import Topics
 

@@ -1,7 +1,7 @@
 """`harness mandates sign`: an orchestrator says what its user asked for, in a file that the agent's process publishes.
 
 Rule of this file: the agent never gets the orchestrator's keys, and nothing is published here. What the signature is
-bound to, lane and log topics, comes from the realm itself unless it is given, so that the file counts where it is meant.
+bound to, lane and log topics, comes from the realm itself unless it is given, so that the file counts where it should.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import json as json_format
 import time
 from contextlib import closing
+
+# typer reads the annotations of commands at run time.
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
-
-# typer reads the annotations of commands at run time.
-from pathlib import Path  # noqa: TC003  isort: skip
 
 from harness_stream.cli.as_said import CredentialsFile, Speaker, speaker_of
 from harness_stream.cli.flags import takes
@@ -71,7 +71,7 @@ def sign(
     lane. What an agent signs for itself is only inferred and names no values.
     `--close` makes the file that ends a chain: `harness.end_chain(mandate=FILE)`.
 
-    Example: harness mandates sign --credentials ui.json --agent support-1 --goal "mail Ann the report" --class send:email --expires 2h
+    Example: harness mandates sign --credentials ui.json --agent a-1 --goal "mail Ann" --class send:email --expires 2h
 
     Example: harness mandates sign --credentials ui.json --agent support-1 --chain case-7 --close --out close.json
     """
@@ -129,7 +129,8 @@ def _ending(chain: str | None) -> dict[str, Any]:
 def _class(text: str) -> dict[str, str]:
     operation, colon, named = text.partition(":")
     if not (colon and operation and named):
-        raise CallerError(f"`--class {text}` is not OPERATION:OBJECT", hint="as tools' rows say it: `--class send:email`")
+        hint = "as tools' rows say it: `--class send:email`"
+        raise CallerError(f"`--class {text}` is not OPERATION:OBJECT", hint=hint)
     return {"operation": operation, "object": named}
 
 

@@ -68,8 +68,8 @@ class Trust:
         Raises:
             ConfigError: a key or the certificate cannot be used.
         """
-        from harness_stream.adapters.signing.pairs import rules_signer, verifier_of  # noqa: PLC0415  slow to load, `--help` is not
         from harness_stream.adapters.kafka import admin  # noqa: PLC0415  same
+        from harness_stream.adapters.signing.pairs import rules_signer, verifier_of  # noqa: PLC0415  slow to load, `--help` is not
 
         incarnation = "" if settings.dev else admin.incarnation(settings)
         trust = cls(verifier_of(settings, incarnation).why_rules_refused)

@@ -76,10 +76,11 @@ def read_mandate(source: str | Path | bytes | Mapping[str, Any], key: bytes | No
         InvalidInput: the file cannot be read, or fields break the schema.
     """
     if isinstance(source, str | Path):
+        path = source
         try:
-            source = Path(source).read_bytes()
+            source = Path(path).read_bytes()
         except OSError as error:
-            raise InvalidInput(f"mandate file `{source}` cannot be read: {error}") from None
+            raise InvalidInput(f"mandate file `{path}` cannot be read: {error}") from None
     if isinstance(source, bytes):
         found = _parsed(source)
         return Said(source) if found is None or found.get("format") != FORMAT else _signed(found)
@@ -103,8 +104,10 @@ def _parsed(content: bytes) -> dict[str, Any] | None:
 def _signed(found: Mapping[str, Any]) -> Said:
     headers = found.get("headers")
     texts = [found.get(name) for name in (*_BOUND, "mandate")]
-    if not isinstance(headers, dict) or not SIGNATURE_NAMES.issuperset(headers) or not all(isinstance(text, str) for text in (*texts, *headers.values())):
-        raise InvalidInput("this is no signed mandate: a field is missing or is none", hint="`harness mandates sign` writes one")
+    known = isinstance(headers, dict) and SIGNATURE_NAMES.issuperset(headers)
+    if not isinstance(headers, dict) or not known or not all(isinstance(t, str) for t in (*texts, *headers.values())):
+        hint = "`harness mandates sign` writes one"
+        raise InvalidInput("this is no signed mandate: a field is missing or malformed", hint=hint)
     seal = [(str(name), str(text).encode()) for name, text in headers.items()]
     return Said(str(texts[-1]).encode(), seal, tuple(map(str, texts[:-1])))
 

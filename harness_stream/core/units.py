@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from harness_stream.core import limits
+from harness_stream.core.answered import answered_from_json
 from harness_stream.core.apply import Change, apply
 from harness_stream.core.chain import Agent, Chain, OpenHold
 from harness_stream.core.delegation import Delegation, Tree
 from harness_stream.core.groups import Kept, Room
 from harness_stream.core.ids import UNIT_PREFIX, Lineage, Remembered, remember, told
-from harness_stream.core.answered import answered_from_json
 from harness_stream.core.provenance import ValueMap
 from harness_stream.core.state import PARTITION_UNIT, Key, State, Unit
 

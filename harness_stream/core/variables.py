@@ -27,23 +27,24 @@ def variables_of(
 ) -> dict[str, Any]:
     """By the names of the language; `event` and `intent` are added per resource."""
     family = list(_family(event, state))
-    answered = answered_in(state, event["agent_id"], event["chain_id"], class_of(event["action"], inputs))
+    answered = _answered(intent, inputs, event, state)
     return {
         "identity": inputs["identity"],
         "infrastructure": inputs["infrastructure"],
         "risk": inputs["risk"],
         "mandate": _mandate(family, values_of(intent), answered),
         "chain": {"labels": labels_of(state, event), "events": family[0].events},
-        "args": _arguments(intent, inputs, _origins(inputs, event, state, _named_by(family) | answered)) if intent.arguments else {},
+        "args": _arguments(intent, inputs, event, state, _named_by(family) | answered) if intent.arguments else {},
         "params": dict(windows.program.rule_set.params),  # CEL takes no read-only mapping
     }
 
 
 def _arguments(
-    intent: Intent, inputs: Mapping[str, Any], seen: Callable[[str], int]
+    intent: Intent, inputs: Mapping[str, Any], event: Mapping[str, Any], state: State, named: frozenset[str]
 ) -> dict[str, Any]:
     """What is asked of each argument; its tool's row says better what it steers than who calls the tool."""
     roles: Mapping[str, str] = inputs.get("roles", {})
+    seen = _origins(inputs, event, state, named)
     return {
         argument.name: {
             "role": roles.get(argument.name, argument.role),
@@ -54,6 +55,13 @@ def _arguments(
         }
         for argument in intent.arguments
     }
+
+
+def _answered(intent: Intent, inputs: Mapping[str, Any], event: Mapping[str, Any], state: State) -> frozenset[str]:
+    """Values that an approver answered for, where the intent names any at all."""
+    if not intent.arguments:
+        return frozenset()
+    return answered_in(state, event["agent_id"], event["chain_id"], class_of(event["action"], inputs))
 
 
 def _family(event: Mapping[str, Any], state: State) -> Iterator[Chain]:

@@ -1,4 +1,4 @@
-"""Who may write the decision log, or say what is decided by: a key that the realm's offline root certified (PROTOCOL §9).
+"""Who may write the decision log, or the rules: a key that the realm's offline root certified (PROTOCOL §9).
 
 Rule of this file: a certificate says key and range; role, realm and incarnation are bound into its signature and not
 repeated, since a reader knows them and must not take them from a sender.

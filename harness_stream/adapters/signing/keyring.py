@@ -7,9 +7,9 @@
     rules.key, rules.pub, .crt      a rule-pusher's Ed25519 key and its certificate
     values.key                      the key of value fingerprints that all clients of the realm share
 
-Rule of this file: nothing is replaced but a certificate and what is rotated, and no process reads more than it needs. Whoever only reads
-logs needs `root.pub` and nothing else; whoever enrols agents needs no private key but `values.key`; `root.key` is to be
-taken off the machine once workers are certified.
+Rule of this file: nothing is replaced but a certificate and what is rotated, and no process reads more than it needs.
+Whoever only reads logs needs `root.pub` and nothing else; whoever enrols agents needs no private key but `values.key`;
+`root.key` is to be taken off the machine once workers are certified.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who may say what is decided by: a rule-pusher's key, certified by the realm's offline root for that role (PROTOCOL §9).
+"""Who may say what is decided by: a rule-pusher's key that the realm's offline root certified (PROTOCOL §9).
 
 Rule of this file: each record of the rules topic is signed with its topic and key, so that no bundle becomes another
 set's and no activation is repeated in another realm. Revisions only rise, so none is repeated in its own.
@@ -59,7 +59,8 @@ def why_rules_refused(record: LogRecord, root: bytes, bound: Bound) -> str:
         return f"key `{certificate.kid}` signed something else"
     active = read_active(record.value) if (record.key or b"").startswith(b"active/") else None
     if active is not None and not certificate.covers(active.revision):
-        return f"key `{certificate.kid}` is certified for revisions {certificate.first_epoch} to {certificate.last_epoch}"
+        revisions = f"{certificate.first_epoch} to {certificate.last_epoch}"
+        return f"key `{certificate.kid}` is certified for revisions {revisions}"
     return ""
 
 

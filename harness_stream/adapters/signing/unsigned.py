@@ -70,6 +70,10 @@ class UnsignedVerifier:
         """Does the record say that it is unsigned?"""
         return _says_unsigned(record)
 
+    def signature_worth(self, record: LogRecord, sender: Sender) -> str | None:  # noqa: ARG002  nothing is signed
+        """None has any."""
+        return None
+
     def why_refused(self, record: LogRecord, sender: Sender) -> str:  # noqa: ARG002  nobody's keys are looked at
         """That it does not say so."""
         return "this realm is unsigned (`--dev`), and it does not say `hs-alg: none` and nothing else"

@@ -19,8 +19,8 @@ from harness_stream.adapters.signing.framing import Bound, input_frame, with_val
 from harness_stream.adapters.signing.inputs import ALG_OF, DOMAIN_OF, also_of, mac
 from harness_stream.adapters.signing.keys import KID_DIGITS, mac_key, public_of, raw_of, signed_by
 from harness_stream.adapters.signing.rules import why_rules_refused
-from harness_stream.wire.cloudevents import ALG_BATCH, ALG_ED25519, ALG_MAC, signature_of
 from harness_stream.core import limits
+from harness_stream.wire.cloudevents import ALG_BATCH, ALG_ED25519, ALG_MAC, signature_of
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
@@ -80,18 +80,17 @@ class SignedVerifier:
         found = signature_of(record.headers)
         if found is None or found.alg != ALG_OF[sender.kind] or found.proof or found.cert:
             return False
-        if found.also and sender.kind != "intent":
-            return False
         public = _key_of(sender, _ALG_OF_KEY[found.alg], found.kid, record.timestamp_ms)
         if public is None:
             return False
         statement = with_value(self._frame(found.alg, record.topic, sender.lane), record.value or b"")
         if found.alg != ALG_MAC:
-            return _signed_by(public, found.sig, statement)
+            return not found.also and _signed_by(public, found.sig, statement)
         if not self._mac_right(found.kid, public, statement, found.sig, record.timestamp_ms or 0):
             return False
         # A signature costs ten MACs: it is asked for last, and then it has to be right, wanted or not.
-        return not (found.also or sender.nonrepudiable) or self._signed_also(record, sender, found.also)
+        wanted = bool(found.also) or sender.nonrepudiable
+        return not wanted or (sender.kind == "intent" and self._signed_also(record, sender, found.also))
 
     def _mac_right(self, kid: str, public: str, statement: bytes, sig: bytes, append_ms: int) -> bool:
         """With the PDP's key, or with one before it that still counted at append time."""
@@ -105,22 +104,38 @@ class SignedVerifier:
         """Does it carry one of the sender's signatures besides its MAC?"""
         also = also_of(packed)
         public = None if also is None else _key_of(sender, "ed25519", also[0], record.timestamp_ms)
-        if also is None or public is None:
-            return False
-        return _signed_by(public, also[1], with_value(self._frame(ALG_ED25519, record.topic, sender.lane), record.value or b""))
+        statement = with_value(self._frame(ALG_ED25519, record.topic, sender.lane), record.value or b"")
+        return also is not None and public is not None and _signed_by(public, also[1], statement)
+
+    def signature_worth(self, record: LogRecord, sender: Sender) -> str | None:
+        """What the Ed25519 signature of an input is worth; the PDP's key is not needed for that."""
+        found = signature_of(record.headers)
+        own = None if found is None or found.alg != ALG_ED25519 else (found.kid, found.sig)
+        named = own if own is not None or found is None else also_of(found.also)
+        if named is None:
+            return None
+        public = _key_of(sender, "ed25519", named[0], record.timestamp_ms)
+        if public is None:
+            return "no such key"
+        statement = with_value(self._frame(ALG_ED25519, record.topic, sender.lane), record.value or b"")
+        return "right" if _signed_by(public, named[1], statement) else "wrong"
 
     def why_refused(self, record: LogRecord, sender: Sender) -> str:
         """What is wrong with an input that is not authentic."""
         found = signature_of(record.headers)
-        if found is None or found.alg != ALG_OF[sender.kind]:
-            return f"an {sender.kind} carries `hs-alg: {ALG_OF[sender.kind]}`" + ("" if found is None else f", not `{found.alg}`")
+        wanted = ALG_OF[sender.kind]
+        if found is None or found.alg != wanted:
+            other = "what vouches for it is malformed or missing" if found is None else "another one"
+            return f"its kind, {sender.kind}, carries `hs-alg: {wanted}`, and this says {other}"
         why = _why_no_key(sender, _ALG_OF_KEY[found.alg], found.kid, record.timestamp_ms)
         if why:
             return why
         if (sender.nonrepudiable or found.also) and not self._signed_also(record, sender, found.also):
             asked = "this action is nonrepudiable" if sender.nonrepudiable else "it says that it is signed"
             return f"{asked}, and no valid Ed25519 signature stands besides the MAC"
-        return f"it was signed for other bytes, another lane than `{sender.lane}`, another realm or other log topics"
+        former = ", or for a PDP key that was rotated away" if found.alg == ALG_MAC else ""
+        elsewhere = f"other bytes, another lane than `{sender.lane}`, another realm or other log topics"
+        return f"it was signed for {elsewhere}{former}"
 
     def _input_frame(self, alg: str, topic: str, lane: str) -> bytes:
         return input_frame(DOMAIN_OF[alg], self._bound, topic, lane)

@@ -200,8 +200,8 @@ class TestChains:
 
 SENDING = {"subject": "tool:email.send", "operation": "send", "object_class": "email"}
 POSTING = {"subject": "tool:http.post", "operation": "send", "object_class": "request"}
-ASKING = make.APPROVE_ALL + '''  - {id: payee, effect: hold, when: '"to" in args && origin("to") == "never_seen"'}
-'''
+ASKING = make.APPROVE_ALL + """  - {id: payee, effect: hold, when: '"to" in args && origin("to") == "never_seen"'}
+"""
 
 
 class TestAnswers:
@@ -272,7 +272,7 @@ class TestAnswers:
 
     def test_a_mandate_mentions_it_then(self, story):
         rule = "  - {id: known, effect: hold, when: 'mandate.present && !mandate.mentions(args[\"to\"].values[0])'}\n"
-        story.switch(make.APPROVE_ALL + rule.replace('args[\"to\"].values[0]', f'\"{A}\"'))
+        story.switch(make.APPROVE_ALL + rule.replace('args["to"].values[0]', f'"{A}"'))
         assert self.ask(story, A, chain_id="chain-1")["decision"] == "hold"
         said = make.approval(hold_digest=story.digests[-1], scope="value", values=[A])
         assert story.take(said, NOW + 1)["decision"] == "approve"

@@ -6,20 +6,22 @@ import random
 import orjson
 import pytest
 from hold_world import INCARNATION, PARTITIONS, REALM, TOPICS, HoldWorld
-from tests.unit.signing.test_signed import INTENTS, LANE, MUTATIONS, T, VALUE, VERIFIER, mutated, sealed, with_header
-from tests.unit.signing.test_signed import REALM as KEYS
 
 from harness_stream import Credentials, Denied, HarnessSync
 from harness_stream.adapters.memory.log import MemoryReader, MemoryWriter
 from harness_stream.adapters.signing.framing import INPUT_DOMAIN, input_frame, with_value
 from harness_stream.adapters.signing.inputs import also_of
 from harness_stream.adapters.signing.keys import public_of, signed_by
+from harness_stream.cli.log_inputs import Inputs
 from harness_stream.client.wiring import ClientRealm, Wiring
+from harness_stream.core.join import empty_tables
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.model import TABLES
 from harness_stream.ports import LogRecord, Sender
 from harness_stream.wire.cloudevents import signature_of
 from tests.signed import SignedRealm
+from tests.unit.signing.test_signed import INTENTS, LANE, MUTATIONS, VALUE, VERIFIER, T, mutated, sealed, with_header
+from tests.unit.signing.test_signed import REALM as KEYS
 
 SIGNED = SignedRealm(REALM, INCARNATION)
 HOME = partition_of("acme", PARTITIONS)
@@ -92,8 +94,8 @@ def ended(kind):
 @pytest.mark.parametrize(
     ("record", "who", "why"),
     [
-        (sealed()._replace(headers=()), marked(), "an intent carries `hs-alg: x25519-hmac-sha256`"),
-        (sealed("mandate"), marked(), "x25519-hmac-sha256`, not `ed25519`"),
+        (sealed()._replace(headers=()), marked(), "intent, carries `hs-alg: x25519-hmac-sha256`, and this says what vouches"),
+        (sealed("mandate"), marked(), "x25519-hmac-sha256`, and this says another one"),
         (sealed(), marked(keys=()), "no keys of it are known"),
         (sealed(by="b"), marked(), "its row has no x25519 key `"),
         (sealed(), marked(keys=ended("not_after")), "has ended"),
@@ -106,6 +108,33 @@ def ended(kind):
 def test_the_honest_sender_is_told(record, who, why):
     assert not VERIFIER.input_authentic(record, who)
     assert why in VERIFIER.why_refused(record, who)
+
+
+# --- Held against its sender, by somebody who was not there ---
+
+
+def test_a_reader_without_the_pdps_key_can_say_what_a_signature_is_worth():
+    reader, known = KEYS.verifier(judges=False), Sender("intent", LANE, KEYS.keys("a"))
+    assert reader.signature_worth(both(), known) == "right"
+    assert reader.signature_worth(sealed("mandate"), known._replace(kind="mandate")) == "right"
+    assert reader.signature_worth(sealed(), known) is None, "a MAC proves nothing to others"
+    assert reader.signature_worth(both()._replace(value=VALUE + b" "), known) == "wrong"
+    assert reader.signature_worth(both(), known._replace(lane="lane-2")) == "wrong"
+    assert reader.signature_worth(both(), known._replace(keys=())) == "no such key"
+
+
+def test_inputs_are_told_beside_the_answers_to_them(world):
+    decided(world, "email.send")
+    decided(world, "crm.read", nonrepudiable=["crm.*"])
+    tables = empty_tables()
+    for record in world.broker.read(TOPICS.identity, 0, 0, 100):
+        tables["identity"].put(record.key.decode(), record.value, record.offset)
+    verifier = SIGNED.verifier(judges=False)
+    inputs = Inputs(MemoryReader(world.broker), TOPICS.intents, HOME, world.clock, verifier, tables)
+    told = [found for body in world.decided(HOME) if (found := inputs.behind(body)) is not None]
+    assert [found["signature"] for found in told] == [None, "right"]
+    assert [orjson.loads(found["value"])["action"] for found in told] == ["email.send", "crm.read"]
+    assert "hs-also" in told[1]["headers"]
 
 
 # --- Where it is marked, with a real worker ---
