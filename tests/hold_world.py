@@ -93,7 +93,7 @@ class HoldWorld:
     """Topics, tables, rules, one worker; and the realm as `harness holds` is given it."""
 
     def __init__(self, rules=RULES, signed=None):
-        self.signed = signed
+        self.signed, self.metrics = signed, NullMetrics()
         self.clock, self.store = TurnedClock(), MemoryStateStore()
         specs = topic_specs("t", PARTITIONS, 86_400_000, 1)
         self.broker = MemoryBroker({s.name: s.partitions for s in specs}, self.clock.now_ms, blocking=True)
@@ -155,7 +155,7 @@ class HoldWorld:
             clock=self.clock,
             signer=UnsignedSigner() if self.signed is None else self.signed.worker(),
             verifier=self.verifier(judges=True),
-            metrics=NullMetrics(),
+            metrics=self.metrics,
             jitter=random.random,
         )
         self._worker = Worker(realm, ports, secrets.token_hex(16))

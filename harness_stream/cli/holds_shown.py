@@ -391,7 +391,8 @@ def _next(whole: Whole) -> Iterator[str]:
     state = state_of(found.hold, found.settled, whole.now)
     if state == "open":
         yield ""
-        yield f"→ `harness holds approve {found.name} --by YOU --reason TEXT`, or `deny`; who waits is told at once"
+        who = "--credentials YOU.json (with --dev: --by YOU)"
+        yield f"→ `harness holds approve {found.name} --reason TEXT` {who}, or `deny`; who waits is told at once"
     elif state == "expired":
         yield "→ nobody answered in time, which denies it; the agent needs a new intent"
 

@@ -1,6 +1,6 @@
 """PROTOCOL §10's mutants: what each breaks, how it is made, and which test must fail under it.
 
-Those that lose an event, and the last four, are not on the protocol's list; V1, V4 and V7 would have no mutant without
+Those that lose an event, and the last eight, are not on the protocol's list; V1, V4 and V7 would have no mutant without
 these.
 """
 
@@ -187,5 +187,30 @@ MUTANTS = (
         "V7",
         made.callers_arguments_run,
         f"{CLIENT}/test_client_guard.py::TestWhatRuns::test_an_argument_changed_between_approval_and_run_changes_nothing",
+    ),
+    Mutant(
+        "what was answered before is forgotten",
+        "V9",
+        made.answered_before_forgotten,
+        f"{CORE}/test_intake.py::TestApprovals::test_two_rules_that_fire_in_turn_are_answered_once_each",
+    ),
+    Mutant(
+        "a value answered for any class",
+        "V6",
+        made.answer_for_any_class,
+        f"{CORE}/test_provenance.py::TestAnswers::test_not_for_another_class_of_action",
+    ),
+    Mutant(
+        "unsigned rules believed",
+        "V6",
+        made.unsigned_rules_believed,
+        "tests/unit/signing/test_rules_signed.py::test_the_running_set_stays_and_the_reason_is_told",
+    ),
+    Mutant(
+        "nonrepudiable unasked",
+        "V6",
+        made.nonrepudiable_unasked,
+        "tests/unit/signing/test_nonrepudiable.py::"
+        "test_an_intent_for_a_marked_action_without_a_signature_is_refused_with_the_reason",
     ),
 )

@@ -72,7 +72,6 @@ def signed(tmp_path_factory):
         keys, servers = {"HARNESS_KEYS": str(folder / "keys")}, (stack.bootstrap, stack.redis_url, folder)
         realm = OwnRealm(*servers, rules=RULES, tables=TABLES, dev=False, **keys)
         wait_until(lambda: prepared(realm), why=lambda: "new topics take no rows", limit_s=SERVES_S)
-        realm.harness("keys", "init", "keys")
         with realm.worker():
             realm.harness(*ENROLL)
             yield Signed(realm)

@@ -244,7 +244,7 @@ class TestShow:
             "secret          the agent says so",
             "pii             crm://orders/1",
             "shadow rule, would deny: watched",
-            f"harness holds approve {hold['place']} --by YOU",
+            f"harness holds approve {hold['place']} --reason TEXT",
         ):
             assert part in text
 
