@@ -272,7 +272,6 @@ def answered_before_forgotten():
 def answer_for_any_class():
     """What was answered for one class of action counts for every other."""
 
-
     def without(state, agent_id, chain_id, _):
         return frozenset(value for _, value in state.get(agent_unit(agent_id), (answered.KEY, chain_id)) or ())
 

@@ -204,7 +204,7 @@ MUTANTS = (
         "unsigned rules believed",
         "V6",
         made.unsigned_rules_believed,
-        "tests/unit/signing/test_rules_signed.py::test_the_running_set_stays_and_the_reason_is_told",
+        "tests/unit/signing/test_rules_signed.py::test_nothing_else_is",
     ),
     Mutant(
         "nonrepudiable unasked",

@@ -105,12 +105,12 @@ def test_who_did_not_write_it_is_told_at_its_offset(world, kind, wrong):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_lane(world, kind):
-    assert ELSEWHERE in refused(world, body_of(world, kind, "agent-3"), lambda by: signer(by), lane="globex")
+    assert ELSEWHERE in refused(world, body_of(world, kind, "agent-3"), signer, lane="globex")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_somebody_whom_no_row_knows(world, kind):
-    assert "no keys of it are known" in refused(world, body_of(world, kind, "nobody"), lambda by: signer(by))
+    assert "no keys of it are known" in refused(world, body_of(world, kind, "nobody"), signer)
 
 
 @pytest.mark.parametrize(("field", "at_ms", "why"), [("not_after", 1, "has ended"), ("not_before", 2**50, "not count yet")])
@@ -120,4 +120,4 @@ def test_a_key_that_does_not_count_now(world, kind, field, at_ms, why):
     keys = [k.model_copy(update={field: at_ms}).model_dump() for k in SIGNED.keys(by, **ALWAYS)]
     world.put("identity", by, {"agent_id": by, "tenant": "acme", "keys": keys})
     world.until(lambda: world._worker.tables["identity"].row(by))
-    assert why in refused(world, body_of(world, kind, by), lambda by: signer(by))
+    assert why in refused(world, body_of(world, kind, by), signer)
