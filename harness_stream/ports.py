@@ -268,11 +268,13 @@ class Sender(NamedTuple):
         kind: of the event.
         lane: of the agent that it is about.
         keys: public keys of the identity that speaks; none if nobody knows it.
+        nonrepudiable: a MAC is not enough, it must carry a signature as well.
     """
 
     kind: InputKind
     lane: str
     keys: tuple[PublicKey, ...] = ()
+    nonrepudiable: bool = False
 
 
 class DecisionSigner(Protocol):
@@ -295,7 +297,9 @@ class InputSigner(Protocol):
     def speaks_for(self, by: str) -> bool:
         """Has it the keys of this identity?"""
 
-    def seal_input(self, topic: str, lane: str, value: bytes, kind: InputKind, by: str) -> Headers:
+    def seal_input(
+        self, topic: str, lane: str, value: bytes, kind: InputKind, by: str, *, nonrepudiable: bool = False
+    ) -> Headers:
         """Headers for one input record of an identity that it speaks for.
 
         Args:
@@ -304,6 +308,7 @@ class InputSigner(Protocol):
             value: its bytes.
             kind: of the event.
             by: who speaks.
+            nonrepudiable: sign an intent besides its MAC, so that others than the PDP can hold it against its sender.
         """
 
 
@@ -320,6 +325,13 @@ class TokenSigner(Protocol):
         """
 
 
+class RulesSigner(Protocol):
+    """Vouches for what is written to the rules topic."""
+
+    def seal_rules(self, topic: str, key: bytes, value: bytes) -> Headers:
+        """Headers for one record: a bundle, or which one is active."""
+
+
 class Verifier(Protocol):
     """Decides whether a record is authentic. The `--dev` verifier takes `hs-alg: none` and nothing else."""
 
@@ -330,8 +342,17 @@ class Verifier(Protocol):
     def input_authentic(self, record: LogRecord, sender: Sender) -> bool:
         """Was the input written by that sender for this lane, realm and incarnation?"""
 
+    def signature_worth(self, record: LogRecord, sender: Sender) -> str | None:
+        """What an input's Ed25519 signature is worth to anybody: right, wrong, or no such key; None if it has none."""
+
+    def why_refused(self, record: LogRecord, sender: Sender) -> str:
+        """What is wrong with an input that is not authentic, for its honest sender; empty if that is not known."""
+
     def decision_authentic(self, record: LogRecord) -> bool:
         """Was the decision-log record written by a certified worker?"""
+
+    def why_rules_refused(self, record: LogRecord) -> str:
+        """Why a record of the rules topic is not to be believed; empty if a certified rule-pusher wrote it."""
 
 
 class Metrics(Protocol):

@@ -36,6 +36,7 @@ from harness_stream.wire.topics import Topics, topic_specs
 
 REALM, INCARNATION, PARTITIONS, TOPICS = "test", "i1.v1", 2, Topics("t")
 PATIENCE_S = 20.0
+ALWAYS = {"not_before": 0, "not_after": 4_102_444_800_000}
 
 RULES = """
 rule_set: production
@@ -91,18 +92,22 @@ class AwayStore(MemoryStateStore):
 class HoldWorld:
     """Topics, tables, rules, one worker; and the realm as `harness holds` is given it."""
 
-    def __init__(self, rules=RULES):
+    def __init__(self, rules=RULES, signed=None):
+        self.signed, self.metrics = signed, NullMetrics()
         self.clock, self.store = TurnedClock(), MemoryStateStore()
         specs = topic_specs("t", PARTITIONS, 86_400_000, 1)
         self.broker = MemoryBroker({s.name: s.partitions for s in specs}, self.clock.now_ms, blocking=True)
         self.group = MemoryGroup(self.broker, TOPICS.intents)
         self._ids, self._stopping, self._thread = Ids(self.clock), threading.Event(), None
         for row in PEOPLE:
-            self.put("identity", row["agent_id"], row)
+            self.put("identity", row["agent_id"], row | self._keys(row["agent_id"]))
         for row in DATA:
             self.put("classification", row["subject"], row)
         self.put("infrastructure", "w-1", {"workload_id": "w-1", "environment": "prod"})
         self.push(rules, 1)
+
+    def _keys(self, name):
+        return {} if self.signed is None else {"keys": [k.model_dump() for k in self.signed.keys(name, **ALWAYS)]}
 
     # --- what is there ---
 
@@ -114,11 +119,13 @@ class HoldWorld:
         self.put("risk", f"agent:{agent_id}", {"subject": f"agent:{agent_id}", "score": 0.9, "valid_until": until})
         time.sleep(0.3)  # a view asks for its end every 100 ms
 
-    def push(self, text, revision):
+    def push(self, text, revision, signer=None):
+        """`signer`: of the rules topic's records; default the realm's, () in an unsigned one."""
+        signer = signer or (UnsignedSigner() if self.signed is None else self.signed.rules())
         data = load(text).bundle
-        self.broker.append(TOPICS.rules, 0, f"bundle/{digest_of(data)}".encode(), data)
         active = orjson.dumps({"digest": digest_of(data), "revision": revision, "now": True})
-        self.broker.append(TOPICS.rules, 0, b"active/production", active)
+        for key, value in ((f"bundle/{digest_of(data)}".encode(), data), (b"active/production", active)):
+            self.broker.append(TOPICS.rules, 0, key, value, signer.seal_rules(TOPICS.rules, key, value))
 
     def switched(self, text):
         """Another set is in force in every partition."""
@@ -136,7 +143,8 @@ class HoldWorld:
             self.stop()
 
     def start(self):
-        realm = Realm(REALM, INCARNATION, PARTITIONS, TOPICS, "production", True, 3_600_000, 1_000)
+        dev = self.signed is None
+        realm = Realm(REALM, INCARNATION, PARTITIONS, TOPICS, "production", dev, 3_600_000, 1_000)
         name = f"w{secrets.token_hex(2)}"
         ports = Ports(
             consumer=MemoryInputConsumer(self.group, name),
@@ -145,9 +153,9 @@ class HoldWorld:
             incarnations=MemoryIncarnations(INCARNATION),
             store=self.store,
             clock=self.clock,
-            signer=UnsignedSigner(),
-            verifier=UnsignedVerifier(),
-            metrics=NullMetrics(),
+            signer=UnsignedSigner() if self.signed is None else self.signed.worker(),
+            verifier=self.verifier(judges=True),
+            metrics=self.metrics,
             jitter=random.random,
         )
         self._worker = Worker(realm, ports, secrets.token_hex(16))
@@ -169,12 +177,18 @@ class HoldWorld:
 
     # --- what goes in and comes out ---
 
-    def send(self, body, lane="acme"):
+    def verifier(self, *, judges=False):
+        return UnsignedVerifier() if self.signed is None else self.signed.verifier(judges=judges)
+
+    def send(self, body, lane="acme", signer=None):
         """(partition, offset) of an input."""
-        number = partition_of(lane, PARTITIONS)
-        return number, self.broker.append(
-            TOPICS.intents, number, lane.encode(), orjson.dumps(body), UNSIGNED_HEADERS
-        )
+        number, value = partition_of(lane, PARTITIONS), orjson.dumps(body)
+        if self.signed is None:
+            headers = UNSIGNED_HEADERS
+        else:
+            signer = signer or self.signed.inputs(body["by"])
+            headers = signer.seal_input(TOPICS.intents, lane, value, body["type"], body["by"])
+        return number, self.broker.append(TOPICS.intents, number, lane.encode(), value, headers)
 
     def ask(self, action="crm.export", agent="agent-1", lane="acme", **over):
         """The verdict on an intent."""
@@ -246,12 +260,12 @@ class HoldWorld:
 
     def source(self):
         reader = MemoryReader(self.broker)
-        return HoldsSource(reader, TOPICS, INCARNATION, UnsignedVerifier(), self.clock, self._offset_at)
+        return HoldsSource(reader, TOPICS, INCARNATION, self.verifier(), self.clock, self._offset_at)
 
-    def realm(self, store=None):
+    def realm(self, store=None, signer=None):
         @contextmanager
         def voice():
-            yield Voice(MemoryWriter(self.broker), UnsignedSigner(), REALM)
+            yield Voice(MemoryWriter(self.broker), signer or UnsignedSigner(), REALM)
 
         @contextmanager
         def opened():

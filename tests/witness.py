@@ -38,7 +38,7 @@ class Held(NamedTuple):
 
     intent: Intent
     until: int
-    rules: frozenset[str]
+    rules: frozenset[str]  # those that ask, and those that were answered on the way here
 
 
 class Witness(ABC):
@@ -83,7 +83,7 @@ class Witness(ABC):
         complaints += [f"the log keeps another {name} than {value!r}" for name, value in _kept(event, body)]
         if body["decision"] == "hold":
             asked = frozenset(reason["rule"] for reason in body["reasons"])
-            self.held[taken.digest] = Held(intent, taken.t + limits.HOLD_MS_DEFAULT, asked)
+            self.held[taken.digest] = Held(intent, taken.t + limits.HOLD_MS_DEFAULT, asked | satisfied)
         return complaints
 
     def complaints(self, taken: Taken, intent: Intent, now: Event, satisfied: frozenset[str]) -> list[str]:

@@ -84,7 +84,8 @@ def kafka_worker(settings: Settings, realm: Realm, metrics: Metrics) -> Worker:
     )
     load = partial(compiled, timespan_ms_max=settings.max_timespan_ms)
     compiling = ThreadPoolExecutor(1, thread_name_prefix="rules")
-    return Worker(realm, ports, secrets.token_hex(16), RulesView(realm.rule_set, load, background=compiling))
+    rules = RulesView(realm.rule_set, load, background=compiling, refused=verifier.why_rules_refused)
+    return Worker(realm, ports, secrets.token_hex(16), rules)
 
 
 __all__ = ["KafkaAdmin", "kafka_worker", "realm_of", "verified_realm"]

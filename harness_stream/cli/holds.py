@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from harness_stream.cli import failures
+from harness_stream.cli.as_said import CredentialsFile, Speaker, reader_of, speaker_of
 from harness_stream.cli.flags import takes
 from harness_stream.errors import (
     CallerError,
-    ConfigError,
     Denied,
     HarnessError,
     ProtocolError,
@@ -41,13 +41,12 @@ if TYPE_CHECKING:
 EXIT_DENIED: Final = Denied.exit_code
 EXIT_HELD: Final = 6
 EXIT_TOO_LATE: Final = 7
-
-UNSIGNED: Final = "in an unsigned realm add `--dev`; in a signed one whoever has the keys says it in a program"
+APPROVER: Final = "approver"
 
 NAME: Final = "PARTITION/OFFSET as the list has it, or how the hold's id or its intent's id begins."
 
 Named = Annotated[str, typer.Argument(metavar="HOLD", help=NAME)]
-Approver = Annotated[str, typer.Option(metavar="APPROVER", help="Who answers: an identity with role `approver`.")]
+Approver = Annotated[str | None, typer.Option(metavar="APPROVER", help="Who answers, in a `--dev` realm.")]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; one line, it stays in the log.")]
 Unasked = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 AsObject = Annotated[bool, typer.Option("--json", help="Print one JSON object; needs --yes.")]
@@ -67,12 +66,14 @@ class Wish:
         decision: approve or deny.
         by: identity that answers.
         declassify: labels that the chain shall lose.
+        values_of: arguments whose values shall be known to the chain.
     """
 
     decision: str
     by: str
     reason: str
     declassify: tuple[str, ...] = ()
+    values_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ def listed(
     agent: Annotated[str | None, typer.Option(help="Only this agent's.")] = None,
     lane: Annotated[str | None, typer.Option(help="Only this lane's.")] = None,
     partition: Annotated[int | None, typer.Option(min=0, help="Only this partition's.")] = None,
+    credentials: CredentialsFile = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """List the intents that wait for a person, the longest waiting first.
@@ -124,7 +126,7 @@ def listed(
     """
     from harness_stream.cli.holds_shown import hold_json, list_text, sources_json  # noqa: PLC0415  slow to load, `--help` is not
 
-    with _realm(settings) as realm:
+    with _realm(reader_of(settings, credentials)) as realm:
         books = [_book(realm, number) for number in _numbers(realm, agent, lane, partition)]
         clock = realm.source.clock
         now = {book.partition: book.now(clock) for book in books}
@@ -141,6 +143,7 @@ def show(
     *,
     settings: Settings,
     hold: Named,
+    credentials: CredentialsFile = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show all that is known of one hold: what is wanted, by which facts and rules, after what, and from where.
@@ -158,7 +161,7 @@ def show(
     """
     from harness_stream.cli.holds_shown import whole_json, whole_text  # noqa: PLC0415  slow to load, `--help` is not
 
-    with _realm(settings) as realm:
+    with _realm(reader_of(settings, credentials)) as realm:
         whole = _whole(realm, hold)
     if json:
         failures.print_json(whole_json(whole))
@@ -171,10 +174,15 @@ def approve(
     *,
     settings: Settings,
     hold: Named,
-    by: Approver,
     reason: Reason,
+    credentials: CredentialsFile = None,
+    by: Approver = None,
     declassify: Annotated[
         list[str] | None, typer.Option(metavar="LABEL", help="Taken off the chain, if approved; may be given again.")
+    ] = None,
+    value_of: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ARGUMENT", help="Its values are known to the chain from then on; again for more."),
     ] = None,
     yes: Unasked = False,
     json: AsObject = False,
@@ -183,18 +191,27 @@ def approve(
 
     The approver is an active identity with role `approver`, and neither the
     agent, nor its owner, nor who speaks for it, nor whom it acts for. The
-    action runs only in the process that asked and still waits.
+    action runs only in the process that asked and still waits. In a signed
+    realm the approver's credentials file says who answers, and where.
+
+    With `--value-of` the same question is not asked again: in this chain, and
+    for what this action does, the argument's values count as if the user had
+    named them.
 
     Exit code: 0 approved; 5 denied, the chain, facts or rules are not what
     they were; 6 held again, another rule asks; 7 too late, it expired or was
     answered before; 2 not allowed; 1 no such hold; 3 no worker answered
     within 15 s, the answer still counts when one comes.
 
-    Example: harness holds approve 0/1234 --by grace --reason "quarterly report" --dev
+    Example: harness holds approve 0/1234 --credentials grace.json --reason "quarterly report"
+
+    Example: harness holds approve 3f9a1c --credentials grace.json --reason "our supplier" --value-of iban
 
     Example: harness holds approve 3f9a1c --by grace --reason "reviewed" --declassify pii --yes --json --dev
     """
-    _answer(settings, hold, Wish("approve", by, reason, tuple(declassify or ())), yes=yes, json=json)
+    speaker = speaker_of(settings, credentials, by, APPROVER)
+    wish = Wish("approve", speaker.by, reason, tuple(declassify or ()), tuple(value_of or ()))
+    _answer(speaker, hold, wish, yes=yes, json=json)
 
 
 @takes("bootstrap", "prefix", "realm", "dev")
@@ -202,8 +219,9 @@ def deny(
     *,
     settings: Settings,
     hold: Named,
-    by: Approver,
     reason: Reason,
+    credentials: CredentialsFile = None,
+    by: Approver = None,
     yes: Unasked = False,
     json: AsObject = False,
 ) -> None:
@@ -212,25 +230,26 @@ def deny(
     Exit code: 0 denied; 7 too late, it expired or was answered before; 2 not
     allowed; 1 no such hold; 3 no worker answered within 15 s.
 
-    Example: harness holds deny 0/1234 --by grace --reason "not this customer" --dev
+    Example: harness holds deny 0/1234 --credentials grace.json --reason "not this customer"
     """
-    _answer(settings, hold, Wish("deny", by, reason), yes=yes, json=json)
+    speaker = speaker_of(settings, credentials, by, APPROVER)
+    _answer(speaker, hold, Wish("deny", speaker.by, reason), yes=yes, json=json)
 
 
 # --- Reading ---
 
 
 @contextmanager
-def _realm(settings: Settings) -> Iterator[Realm]:
+def _realm(speaker: Speaker) -> Iterator[Realm]:
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
     from harness_stream.adapters.kafka import admin  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
-    from harness_stream.adapters.signing.pairs import keys_of, verifier_of  # noqa: PLC0415  same
     from harness_stream.cli.holds_read import HoldsSource  # noqa: PLC0415  same
     from harness_stream.cli.replay_output import Progress  # noqa: PLC0415  same
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
-    keys_of(settings)
+    speaker.require_root()
+    settings = speaker.settings
     topics = Topics(settings.prefix)
     admin.require_topics(settings.kafka, [topics.intents, topics.verdicts, topics.heads, topics.identity])
     incarnation = admin.incarnation(settings)
@@ -239,23 +258,22 @@ def _realm(settings: Settings) -> Iterator[Realm]:
             reader,
             topics,
             incarnation,
-            verifier_of(settings, incarnation),
+            speaker.verifier(incarnation),
             SystemClock(),
             lambda number, at_ms: admin.offsets_at(settings, topics.verdicts, [number], at_ms)[number],
             lambda done, of: progress.show(done, "records of the decision log", done / max(of, 1)),
         )
         count = admin.partitions(settings, topics.verdicts)
-        yield Realm(settings.realm, source, count, partial(_voice, settings), partial(_store, settings))
+        yield Realm(settings.realm, source, count, partial(_voice, speaker, incarnation), partial(_store, settings))
 
 
 @contextmanager
-def _voice(settings: Settings) -> Iterator[Voice]:
+def _voice(speaker: Speaker, incarnation: str) -> Iterator[Voice]:
     from harness_stream.adapters.kafka.log import KafkaWriter  # noqa: PLC0415  the clients are slow to load, `--help` is not
-    from harness_stream.adapters.signing import UnsignedSigner  # noqa: PLC0415  same
     from harness_stream.cli.holds_answer import Voice  # noqa: PLC0415  same
 
-    with closing(KafkaWriter(settings.kafka)) as writer:
-        yield Voice(writer, UnsignedSigner(), settings.realm)
+    with closing(KafkaWriter(speaker.settings.kafka)) as writer:
+        yield Voice(writer, speaker.signer(incarnation), speaker.settings.realm)
 
 
 @contextmanager
@@ -346,14 +364,12 @@ def _view(realm: Realm, found: Found) -> tuple[HoldView, int]:
 # --- Answering ---
 
 
-def _answer(settings: Settings, name: str, wish: Wish, *, yes: bool, json: bool) -> None:
+def _answer(speaker: Speaker, name: str, wish: Wish, *, yes: bool, json: bool) -> None:
     from harness_stream.cli.holds_shown import became_json, became_text  # noqa: PLC0415  same
 
-    if not settings.dev:
-        raise ConfigError("this command has no approver's keys, so it answers in unsigned realms only", hint=UNSIGNED)
     if not yes and (json or not sys.stdin.isatty()):
         raise CallerError("there is nobody here to be asked", hint="add --yes; --json always needs it")
-    with _realm(settings) as realm:
+    with _realm(speaker) as realm:
         found, became = said(realm, name, wish, yes=yes)
     code = exit_code(wish, became)
     if json:
@@ -410,7 +426,8 @@ def _ask(found: Found, wish: Wish, source: HoldsSource) -> None:
     number = found.book.partition
     typer.echo(list_text([found], [found.book], {number: found.book.now(source.clock)}))
     labels = f" and take {', '.join(wish.declassify)} off its chain" if wish.declassify else ""
-    typer.confirm(f"{wish.decision.capitalize()} it as {wish.by}{labels}?", abort=True)
+    values = f", and take values of {', '.join(wish.values_of)} as known there" if wish.values_of else ""
+    typer.confirm(f"{wish.decision.capitalize()} it as {wish.by}{labels}{values}?", abort=True)
 
 
 def _no_answer(found: Found, offset: int) -> Unavailable:

@@ -25,6 +25,8 @@ from harness_stream.wire.cloudevents import HS_ALG, build_headers, source_of
 from harness_stream.wire.codec import encode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness_stream.cli.holds import Wish
     from harness_stream.cli.holds_read import Found, HoldsSource
     from harness_stream.client.head import Effective
@@ -133,7 +135,9 @@ def approval_of(found: Found, wish: Wish, realm: str, clock: Clock) -> Approval:
 
     Raises:
         InvalidInput: reason, name or a label breaks the schema.
+        CallerError: the intent has no such argument, or one without values.
     """
+    values = values_named(found.hold, wish.values_of)
     fields = {
         "realm": realm,
         "by": wish.by,
@@ -142,6 +146,8 @@ def approval_of(found: Found, wish: Wish, realm: str, clock: Clock) -> Approval:
         "hold_digest": found.hold.digest,
         "hold_offset": found.hold.offset,
         "decision": wish.decision,
+        "scope": "value" if values else "intent",
+        "values": values,
         "declassify": tuple(wish.declassify),
         "reason": wish.reason,
     }
@@ -152,6 +158,24 @@ def approval_of(found: Found, wish: Wish, realm: str, clock: Clock) -> Approval:
         hint = "shorten it, or write it in one line; nothing was published"
         said = f"the answer cannot be written: {'; '.join(mistakes)}"
         raise InvalidInput(said, hint=hint, mistakes=mistakes) from None
+
+
+def values_named(hold: Hold, arguments: Sequence[str]) -> tuple[str, ...]:
+    """Fingerprints of the held intent's arguments, links in them too.
+
+    Raises:
+        CallerError: there is no such argument, or nothing is known of what it says.
+    """
+    known = {argument["name"]: argument for argument in hold.body["intent"].get("arguments", ())}
+    found: list[str] = []
+    for name in arguments:
+        given = [*known[name].get("values", ()), *known[name].get("links", ())] if name in known else []
+        if not given:
+            able = [f"`{each}`" for each, said in known.items() if said.get("values") or said.get("links")]
+            told = f"it has values of {', '.join(able)}" if able else "it names no values at all"
+            raise CallerError(f"the held intent names no values of `{name}`; nothing was published", hint=told)
+        found += given
+    return tuple(dict.fromkeys(found))
 
 
 def publish(voice: Voice, source: HoldsSource, found: Found, approval: Approval) -> int:

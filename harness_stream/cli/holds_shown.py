@@ -90,6 +90,7 @@ def hold_json(found: Found, now: int) -> dict[str, Any]:
         "hold_until": hold.until,
         "left_ms": max(0, hold.until - now),
         "reasons": list(body["reasons"]),
+        "satisfies": sorted({*hold.answered, *(str(reason["rule"]) for reason in hold.asking)}),
     }
 
 
@@ -170,7 +171,7 @@ def list_text(found: Sequence[Found], books: Sequence[Book], now: Mapping[int, i
 def _row(found: Found, now: int) -> tuple[str, ...]:
     hold, event = found.hold, found.hold.event
     resources = " ".join(resource["uri"] for resource in event["resources"])
-    asked = "; ".join(reason_text(reason) for reason in hold.asking)
+    asked = "; ".join([*map(reason_text, hold.asking), *(f"{rule} (answered before)" for rule in hold.answered)])
     left = duration_text(max(0, hold.until - now))
     what = f"{event['action']} {resources}".strip()
     return (found.name, hold.digest[:DIGEST_SHOWN], left, *map(printable, (hold.agent_id, what, asked)))
@@ -242,6 +243,9 @@ def _asked(whole: Whole) -> Iterator[str]:
     for reason in whole.found.hold.body["reasons"]:
         yield f"  {printable(reason_text(reason))}{_counted(reason)}"
         yield from _evidence_lines(reason, whole.evidence)
+    given = whole.found.hold.body["approval"] or {}
+    for rule in whole.found.hold.answered:
+        yield printable(f"  {rule}, which {given.get('by')} said yes to, or who answered before; a yes is to it again")
 
 
 def _counted(reason: Mapping[str, Any]) -> str:
@@ -374,6 +378,9 @@ def settled_text(settled: Settled) -> str:
     body, given = settled.body, settled.body["approval"] or {}
     said = f"{given.get('by')} said {given.get('decision')}" + (f", “{given['reason']}”" if given.get("reason") else "")
     dropped = f", labels taken off: {', '.join(given['declassify'])}" if given.get("declassify") else ""
+    if given.get("answers"):
+        count, kind = len(given["answers"]["values"]), given["answers"]["class"]
+        dropped += f", and {count} value{'' if count == 1 else 's'} known to its chain for {kind}"
     why = "" if body["decision"] == "approve" else f" ({'; '.join(map(reason_text, body['reasons']))})"
     word = {"approve": "approved", "deny": "denied"}.get(body["decision"], "asked again")
     return printable(f"{said}: {word}{why}{dropped}")
@@ -384,7 +391,8 @@ def _next(whole: Whole) -> Iterator[str]:
     state = state_of(found.hold, found.settled, whole.now)
     if state == "open":
         yield ""
-        yield f"→ `harness holds approve {found.name} --by YOU --reason TEXT`, or `deny`; who waits is told at once"
+        who = "--credentials YOU.json (with --dev: --by YOU)"
+        yield f"→ `harness holds approve {found.name} --reason TEXT` {who}, or `deny`; who waits is told at once"
     elif state == "expired":
         yield "→ nobody answered in time, which denies it; the agent needs a new intent"
 

@@ -1,4 +1,4 @@
-"""`harness keys init` and `harness keys certify`: a realm's keys, and who may write its decision log.
+"""`harness keys init | certify | rotate`: a realm's keys, and who may write its decision log and its rules.
 
 Rule of this file: it asks the broker which log topics there are, since a certificate counts for these alone; everything
 else is `adapters.signing.keyring`'s.
@@ -7,7 +7,8 @@ else is `adapters.signing.keyring`'s.
 from __future__ import annotations
 
 import json as json_format
-from typing import TYPE_CHECKING, Annotated, Any
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
     from harness_stream.adapters.signing.framing import Bound
     from harness_stream.config import Settings
 
+ROTATED: Final = ("pdp", "worker", "rules")
+# Long enough to bring every agent's process a new file; the former key is one more that may get away.
+OVERLAP_HOURS_DEFAULT: Final = 7 * 24
+_HOUR_MS: Final = 3_600_000
+_NEXT: Final = {
+    "pdp": "restart the workers with `pdp.former.key` beside it, then enrol agents again",
+    "worker": "restart the workers that use it",
+    "rules": "`harness rules push` signs with it",
+}
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Incarnation = Annotated[
     str | None, typer.Option(metavar="IDS", help="Ids of the log topics, where no broker can be asked.")
@@ -37,7 +48,7 @@ def init(
     incarnation: Incarnation = None,
     json: Json = False,
 ) -> None:
-    """Make a realm's keys: root, PDP, a first worker's and the enroller's with certificates, and the fingerprints' key.
+    """Make a realm's keys: root, PDP, a worker's, the enroller's and a rule-pusher's with certificates, fingerprints'.
 
     The realm's topics must be there (`harness topics apply`): a certificate counts for these very topics. Private files
     are for their owner alone, and nothing is ever replaced. Then take `root.key` off this machine: only certifying
@@ -63,34 +74,95 @@ def certify(
     *,
     settings: Settings,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds worker.pub; gets worker.crt.")],
+    role: Annotated[str, typer.Option(help="worker, or rules: who may push rule sets.")] = "worker",
     root: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The root's private key; default DIR/root.key.")
     ] = None,
-    first_epoch: Annotated[int, typer.Option(min=1, help="From which claim on it counts.")] = 1,
+    first_epoch: Annotated[int, typer.Option(min=1, help="From which claim on it counts; of rules, revision.")] = 1,
     last_epoch: Annotated[int | None, typer.Option(min=1, help="Up to which one; default for ever.")] = None,
     incarnation: Incarnation = None,
     json: Json = False,
 ) -> None:
-    """Certify the worker's and the enroller's key in DIR for this realm and its log topics as they are now.
+    """Certify a key in DIR, by default the worker's, for this realm and its log topics as they are now.
 
     Needed when the topics were recreated, or a certificate's epochs have come to their end. An epoch is the number of
     a claim in a partition (`harness partitions`). Workers take the new certificate when they are started again; an
-    enforcer that signs tokens is enrolled again once the topics were recreated.
+    enforcer that signs tokens is enrolled again once the topics were recreated (`--role enroll` first).
+    A rule-pusher's key is made if there is none, and so is the enroller's; the range of a rule-pusher's is of
+    revisions (`harness rules status`).
 
     Example: harness keys certify keys --root /media/root.key
+
+    Example: harness keys certify keys --role rules
     """
     from harness_stream.adapters.signing.certificate import EPOCHS_ALL  # noqa: PLC0415  slow to load, `--help` is not
-    from harness_stream.adapters.signing.keyring import certify_all  # noqa: PLC0415  same
+    from harness_stream.adapters.signing.keyring import ROLES, certify_role  # noqa: PLC0415  same
 
+    if role not in ROLES:
+        raise CallerError(f"nobody is certified for `{role}`", hint="--role worker or --role rules")
     last = EPOCHS_ALL[1] if last_epoch is None else last_epoch
     if not first_epoch <= last <= limits.INTEGER_MAX:
         raise CallerError(f"epochs {first_epoch} to {last} are none", hint="--first-epoch is at most --last-epoch")
     bound = _bound(settings, incarnation)
-    made = certify_all(folder, bound, (first_epoch, last), root)
+    made = certify_role(folder, bound, role, (first_epoch, last), root)
     if json:
-        typer.echo(json_format.dumps({"directory": str(folder), **_told(made, bound)}, ensure_ascii=False))
-    else:
-        typer.echo(f"{folder / 'worker.crt'}: {_text(made)}; restart the workers that use it")
+        told = {"directory": str(folder), "role": role, **_told(made, bound)}
+        typer.echo(json_format.dumps(told, ensure_ascii=False))
+        return
+    then = "restart the workers that use it" if role == "worker" else "`harness rules push` signs with it"
+    typer.echo(f"{folder / f'{role}.crt'}: {_text(made, role)}; {then}")
+
+
+@takes("bootstrap", "prefix", "realm")
+def rotate(
+    *,
+    settings: Settings,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The realm's keys.")],
+    key: Annotated[str, typer.Option(help="pdp, worker or rules.")] = "worker",
+    root: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The root's private key; default DIR/root.key.")
+    ] = None,
+    overlap_hours: Annotated[
+        int, typer.Option(min=0, help="So long inputs under the PDP's former key count.")
+    ] = OVERLAP_HOURS_DEFAULT,
+    incarnation: Incarnation = None,
+    json: Json = False,
+) -> None:
+    """Put a new key in the place of one, and certify it if it is a worker's or a rule-pusher's.
+
+    The PDP's: inputs under the former key count for a week more. Restart the
+    workers, then enrol agents again: their new files name the new key. Every
+    worker's folder needs the new `pdp.key` and `pdp.former.key`.
+
+    A worker's, or a rule-pusher's: restart the worker, or push again. The
+    former key's certificate counts as long as it says; one for some epochs
+    only (`keys certify --last-epoch`) ends by itself.
+
+    The root cannot be rotated: all trust begins there. A new root means new
+    topics: `keys init` another folder, `topics apply` with another prefix.
+
+    Example: harness keys rotate keys --key pdp
+
+    Example: harness keys rotate keys --key worker --root /media/root.key
+    """
+    from harness_stream.adapters.signing import keyring  # noqa: PLC0415  slow to load, `--help` is not
+
+    if key not in ROTATED:
+        hint = "a new root means new topics; see `docs/signed.md`" if key == "root" else f"--key {', '.join(ROTATED)}"
+        raise CallerError(f"`{key}` is no key that is rotated", hint=hint)
+    certified = key in keyring.ROLES
+    bound = _bound(settings, incarnation) if certified else None
+    if certified:
+        keyring.require_root(folder, root)
+    until_ms = time.time_ns() // 1_000_000 + overlap_hours * _HOUR_MS
+    kid = keyring.rotate(folder, key, until_ms)
+    if bound is not None:
+        keyring.certify_role(folder, bound, key, root=root)
+    if json:
+        told = {"directory": str(folder), "key": key, "kid": kid, "former_until": None if certified else until_ms}
+        typer.echo(json_format.dumps(told, ensure_ascii=False))
+        return
+    typer.echo(f"{folder / f'{key}.key'} is a new key, {kid}; {_NEXT[key]}")
 
 
 def _bound(settings: Settings, given: str | None) -> Bound:
@@ -110,6 +182,7 @@ def _told(made: Certificate, bound: Bound) -> dict[str, Any]:
     }
 
 
-def _text(made: Certificate) -> str:
+def _text(made: Certificate, role: str = "worker") -> str:
     until = "on" if made.last_epoch == limits.INTEGER_MAX else f"to {made.last_epoch}"
-    return f"worker key {made.kid} is certified from epoch {made.first_epoch} {until}"
+    unit = "epoch" if role == "worker" else "revision"
+    return f"{role} key {made.kid} is certified from {unit} {made.first_epoch} {until}"

@@ -6,6 +6,7 @@ Rule of this file: every record is there with what the fold says of it; nothing 
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,11 +17,13 @@ from harness_stream.cli.flags import takes
 from harness_stream.cli.replay_output import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from harness_stream.cli.decision_log import Start
+    from harness_stream.cli.log_inputs import Inputs
     from harness_stream.config import Settings
     from harness_stream.ports import LogReader, Verifier
+    from harness_stream.wire.topics import Topics
 
 
 @takes("bootstrap", "prefix", "realm", "dev", "keys")
@@ -29,6 +32,7 @@ def export(
     settings: Settings,
     partition: Annotated[list[int] | None, typer.Option(min=0, help="Only these; else all.")] = None,
     effective: Annotated[bool, typer.Option("--effective", help="Only records that count.")] = False,
+    inputs: Annotated[bool, typer.Option("--inputs", help="Each answer with the input it is about.")] = False,
 ) -> None:
     """Print every record of the decision log as one JSON object a line, up to the end there is now.
 
@@ -38,6 +42,11 @@ def export(
     another one and changed nothing. Where retention has taken a partition's
     beginning, records that come before the place it can be folded from are
     left out; that is said on standard error.
+
+    With `--inputs` a verdict, ack or reject has `input`: offset, append_ms,
+    value, what vouches for it (headers), and `signature`: right, wrong or
+    `no such key` by the identity table as it is now; null if it has a MAC
+    only, which proves nothing to others. Null where retention took it.
 
     Example: harness log export --effective | grep '"decision":"deny"'
     """
@@ -56,16 +65,34 @@ def export(
     verifier = verifier_of(settings, realm_id)
     with closing(KafkaReader(settings.kafka)) as reader, closing(Progress()) as progress:
         log = DecisionLog(reader, topics, realm_id, verifier, SystemClock())
+        behind = inputs_of(settings, topics, verifier) if inputs else None
         shown = 0
         for number in numbers_of(partition or [], partitions(settings, topics.verdicts)):
             start = log.oldest(number)
             if start.cut:
                 typer.echo(f"partition {number}: shown from after offset {start.place.offset}, retention", err=True)
+            asked = None if behind is None else behind(number)
             for line in lines(reader, topics.verdicts, start, verifier):
+                if asked is not None and line["status"] == "effective":
+                    line["input"] = asked.behind(line["body"])
                 if not effective or line["status"] == "effective":
                     sys.stdout.write(orjson.dumps(line).decode() + "\n")
                     shown += 1
                 progress.show(shown, "records")
+
+
+def inputs_of(settings: Settings, topics: Topics, verifier: Verifier) -> Callable[[int], Inputs]:
+    """Opens a partition's inputs (raises BrokerUnavailable); its reader lives as long as the command."""
+    from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
+    from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
+    from harness_stream.cli.log_inputs import Inputs  # noqa: PLC0415  same
+    from harness_stream.runtime.table_load import read_tables  # noqa: PLC0415  same
+
+    reader, clock = KafkaReader(settings.bootstrap), SystemClock()
+    named = {name: topics.table(name) for name in ("identity", "classification")}
+    views = read_tables(reader, named, clock, lambda wait_ms: time.sleep(wait_ms / 1000))
+    tables = {name: view.table for name, view in views.items()}
+    return lambda number: Inputs(reader, topics.intents, number, clock, verifier, tables)
 
 
 def lines(reader: LogReader, topic: str, start: Start, verifier: Verifier) -> Iterator[dict[str, Any]]:

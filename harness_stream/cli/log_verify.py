@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness_stream.core.fold import Place
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.witness import Held
-    from harness_stream.ports import LogReader
+    from harness_stream.ports import LogReader, Verifier
     from harness_stream.runtime.audit_run import AuditRun
     from harness_stream.wire.topics import Topics
 
@@ -147,7 +147,7 @@ def _runs(
     if witnessed is not None:
         _require_partitions(witnessed, count)
     given = None if start is None else _given(start, realm_id, count, log)
-    ports = AuditPorts(reader, again, clock, verifier, bundles_in(reader, topics))
+    ports = AuditPorts(reader, again, clock, verifier, bundles_in(reader, topics, verifier))
     realm = AuditedRealm(settings.realm, topics, count)
     for number in _numbers(chosen, count, given):
         held = log.held(number)
@@ -175,13 +175,13 @@ def _require_partitions(held: Iterable[int], count: int) -> None:
         )
 
 
-def bundles_in(reader: LogReader, topics: Topics) -> Callable[[str], Windows | None]:
-    """Compiles the bundles of the rules topic, each when it is asked for."""
+def bundles_in(reader: LogReader, topics: Topics, verifier: Verifier) -> Callable[[str], Windows | None]:
+    """Compiles the bundles of the rules topic, each when it is asked for; one that is not to be believed is none."""
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
     from harness_stream.runtime.facts import RulesView  # noqa: PLC0415  same
     from harness_stream.runtime.to_end import read_to_end  # noqa: PLC0415  same
 
-    view = RulesView("")
+    view = RulesView("", refused=verifier.why_rules_refused)
     for record in read_to_end(reader, topics.rules, 0, SystemClock()):
         view.take(record)
     return view.windows

@@ -59,7 +59,8 @@ COMMANDS: dict[str, Entry | Family] = {
         "The realm's keys.",
         {
             "init": Entry("keys:init", "Make them: root, PDP, a first worker's with its certificate."),
-            "certify": Entry("keys:certify", "Certify a worker's key, also anew."),
+            "certify": Entry("keys:certify", "Certify a worker's key or a rule-pusher's, also anew."),
+            "rotate": Entry("keys:rotate", "Put a new key in the place of one."),
         },
     ),
     "agents": Family(
@@ -85,6 +86,9 @@ COMMANDS: dict[str, Entry | Family] = {
     "worker": Entry("worker:worker", "Decide."),
     "partitions": Entry("partitions:app", "Show where each partition stands; let a halted one go on."),
     "replay": Entry("replay:replay", "Decide events again: of a file, or of the real log."),
+    "mandates": Family(
+        "What users asked for.", {"sign": Entry("mandates:sign", "Sign one, for the agent's process to publish.")}
+    ),
     "intents": Family(
         "What agents want to do.", {"send": Entry("intents:send", "Publish one intent and show its verdict.")}
     ),

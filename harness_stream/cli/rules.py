@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json as json_format
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 import typer
 
@@ -25,14 +25,14 @@ from harness_stream.runtime.to_end import SILENCE_MS_MAX, read_to_end
 from harness_stream.wire.rules_topic import Pushed, active_key, bundle_key, newest_active
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from harness_stream.cli.rules_check import CheckedFile
     from harness_stream.config import Settings
     from harness_stream.core.rules.compile import Program
     from harness_stream.core.rules.language import Scalar
     from harness_stream.core.rules.mistakes import Mistake
-    from harness_stream.ports import Clock, LogReader, LogRecord, LogWriter
+    from harness_stream.ports import Clock, Headers, LogReader, LogRecord, LogWriter
 
 __all__ = ["check", "push", "status"]
 
@@ -46,6 +46,37 @@ EXIT_UNUSABLE: Final = 1
 
 UNUSABLE_HINT: Final = "push a set that the workers load, or the former file again: it gets a higher revision"
 WARM_HINT: Final = "push the same file again without --now: its windows are then counted from the log"
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whose records of the rules topic count, and by what ours are vouched for; the default is an unsigned realm.
+
+    Attributes:
+        refused: why a record is not to be believed, empty if it is.
+        seal: headers for (topic, key, value).
+    """
+
+    refused: Callable[[LogRecord], str] = lambda _record: ""
+    seal: Callable[[str, bytes, bytes], Headers] = lambda _topic, _key, _value: ()
+
+    @classmethod
+    def of(cls, settings: Settings, *, signs: bool = True) -> Self:
+        """Of the realm's keys; `signs`: with those of a rule-pusher.
+
+        Raises:
+            ConfigError: a key or the certificate cannot be used.
+        """
+        from harness_stream.adapters.kafka import admin  # noqa: PLC0415  same
+        from harness_stream.adapters.signing.pairs import rules_signer, verifier_of  # noqa: PLC0415  slow to load, `--help` is not
+
+        incarnation = "" if settings.dev else admin.incarnation(settings)
+        trust = cls(verifier_of(settings, incarnation).why_rules_refused)
+        return replace(trust, seal=rules_signer(settings, incarnation).seal_rules) if signs else trust
+
+    def believed(self, records: Iterable[LogRecord]) -> list[LogRecord]:
+        """Those that count."""
+        return [record for record in records if not self.refused(record)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +98,7 @@ class Wanted:
     json: bool = False
 
 
-@takes("bootstrap", "prefix", "rule_set", "max_timespan_ms")
+@takes("bootstrap", "prefix", "realm", "rule_set", "max_timespan_ms", "dev", "keys")
 def push(
     *,
     settings: Settings,
@@ -85,6 +116,8 @@ def push(
     What was pushed with `--now` can be pushed again without it: the windows that are still unknown are then counted.
     A set with mistakes changes nothing; warnings are shown.
     Rolling back is pushing the former file again: it gets a higher revision.
+    In a signed realm it is signed with the key of a rule-pusher (`rules.key` in
+    the folder of keys), and workers take nothing else.
     `--watch` is for authors: the file is pushed each time it is saved without mistakes, until Ctrl-C.
 
     Example: harness rules push examples/rules/production.yaml --set exports_a_day=2
@@ -133,11 +166,14 @@ def push_once(wanted: Wanted, settings: Settings) -> None:
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
     from harness_stream.adapters.kafka.admin import require_topics  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter  # noqa: PLC0415  same
+    from harness_stream.adapters.signing.pairs import keys_of  # noqa: PLC0415  same
 
+    keys_of(settings)
     topics, clock = _topics(settings), SystemClock()
     require_topics(settings.kafka, [topics.rules, topics.heads], writes=[topics.rules])
+    trust = Trust.of(settings)
     with closing(KafkaReader(settings.kafka)) as reader, closing(KafkaWriter(settings.kafka)) as writer:
-        pushed, changed = publish(program, settings, reader, writer, clock, now=wanted.now)
+        pushed, changed = publish(program, settings, reader, writer, clock, now=wanted.now, trust=trust)
         heads = {} if changed else _heads(settings, reader, clock)
     tell_pushed(wanted, settings.rule_set, found.mistakes, pushed, changed=changed, unusable=unusable_in(pushed, heads))
 
@@ -214,9 +250,11 @@ def _as_json(
     return json_format.dumps(told, ensure_ascii=False)
 
 
-@takes("bootstrap", "prefix", "rule_set")
+@takes("bootstrap", "prefix", "realm", "rule_set", "dev", "keys")
 def status(*, settings: Settings, json: Json = False) -> None:
     """Show the active rule set and what each partition's newest checkpoint decides by.
+
+    With `--keys`, what no certified rule-pusher signed is not shown as active.
 
     Example: harness rules status
 
@@ -237,7 +275,8 @@ def status(*, settings: Settings, json: Json = False) -> None:
     topics, clock = _topics(settings), SystemClock()
     require_topics(settings.kafka, [topics.rules, topics.heads])
     with closing(KafkaReader(settings.kafka)) as reader:
-        active = _active(list(read_to_end(reader, topics.rules, 0, clock)), settings)
+        trust = Trust.of(settings, signs=False) if settings.keys else Trust()
+        active = _active(trust.believed(read_to_end(reader, topics.rules, 0, clock)), settings)
         heads = _heads(settings, reader, clock)
     report = report_of(settings.rule_set, active, heads)
     typer.echo(json_format.dumps(report) if json else status_text(report))
@@ -271,7 +310,14 @@ def unusable_in(active: Pushed | None, heads: Heads) -> dict[str, str]:
 
 
 def publish(
-    program: Program, settings: Settings, reader: LogReader, writer: LogWriter, clock: Clock, *, now: bool = False
+    program: Program,
+    settings: Settings,
+    reader: LogReader,
+    writer: LogWriter,
+    clock: Clock,
+    *,
+    now: bool = False,
+    trust: Trust | None = None,
 ) -> tuple[Pushed, bool]:
     """Write the bundle, then the record that names it active; False if that set is active already.
 
@@ -281,15 +327,15 @@ def publish(
     Raises:
         BrokerUnavailable: the broker did not take it.
     """
-    topics = _topics(settings)
-    records = list(read_to_end(reader, topics.rules, 0, clock))
+    topics, trust = _topics(settings), trust or Trust()
+    records = trust.believed(read_to_end(reader, topics.rules, 0, clock))
     before, there = _active(records, settings), any(r.value == program.bundle for r in records)
     if before is not None and before.digest == program.digest and there and (now or not before.now):
         return before, False
     pushed = Pushed(program.digest, 1 if before is None else before.revision + 1, now)
     bundle, active = (bundle_key(pushed.digest), program.bundle), (active_key(settings.rule_set), pushed.encode())
     for key, value in (bundle, active):
-        writer.append(topics.rules, 0, key, value, (), token=1)
+        writer.append(topics.rules, 0, key, value, trust.seal(topics.rules, key, value), token=1)
         if writer.flush(SILENCE_MS_MAX) or any(d.offset is None for d in writer.deliveries()):
             what = key.decode()[:24]
             raise BrokerUnavailable(f"the broker did not take `{what}`", hint="nothing was activated; push again")
@@ -342,7 +388,7 @@ def status_text(report: Mapping[str, Any]) -> str:
         else:
             waiting = report["next"].get(partition)
             in_force = active is not None and rules == {name: active[name] for name in rules}
-            state = _rules_text(rules) + ("" if in_force else f"  ← {_waiting_text(waiting)}")
+            state = _rules_text(rules) + ("" if in_force and waiting is None else f"  ← {_waiting_text(waiting)}")
         lines.append(f"  partition {partition}: {state}")
     return "\n".join(lines)
 

@@ -76,6 +76,10 @@ class HarnessSync(AnyHarness):
         waited(taken_in)
         return BlockingChain(session, opened)
 
+    def end_chain(self, mandate: MandateSource) -> None:
+        """As `harness.Harness.end_chain`."""
+        waited(self._connected().declare(mandate, close=True)[1])
+
     def __enter__(self) -> Self:
         self.open()
         return self

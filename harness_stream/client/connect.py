@@ -60,7 +60,7 @@ def kafka_wiring(credentials: Credentials) -> Wiring:
     from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter  # noqa: PLC0415  see above
     from harness_stream.config import Settings  # noqa: PLC0415  see above
 
-    _require_keys(credentials)
+    require_keys(credentials)
     settings = Settings(
         bootstrap=credentials.bootstrap,
         realm=credentials.realm,
@@ -78,10 +78,10 @@ def kafka_wiring(credentials: Credentials) -> Wiring:
     clock = SystemClock()
     reader = KafkaReader(kafka, clock, (topics.heads, topics.verdicts))
     writer = KafkaWriter(kafka)
-    return Wiring(realm, reader, writer, clock, *_pair(credentials, found), _token_signer(credentials, found))
+    return Wiring(realm, reader, writer, clock, *pair_of(credentials, found), _token_signer(credentials, found))
 
 
-def _require_keys(credentials: Credentials) -> None:
+def require_keys(credentials: Credentials) -> None:
     """Who speaks can vouch for it, before anything is connected.
 
     Raises:
@@ -109,7 +109,12 @@ def _require_keys(credentials: Credentials) -> None:
 _ONE_OF_BOTH: Final = "leave out `dev` (HARNESS_DEV), or the keys"
 
 
-def _pair(credentials: Credentials, incarnation: str) -> tuple[InputSigner, Verifier]:
+def pair_of(credentials: Credentials, incarnation: str) -> tuple[InputSigner, Verifier]:
+    """By what the credentials speak, and whom they believe.
+
+    Raises:
+        ConfigError: a key in them cannot be used.
+    """
     from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier  # noqa: PLC0415  see `kafka_wiring`
 
     if credentials.keys is None or credentials.pdp_key is None or credentials.root_key is None:

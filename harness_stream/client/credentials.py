@@ -88,6 +88,8 @@ class Credentials(BaseModel):
         others: keys of other identities that this process speaks for: its `enforcer`, an orchestrator.
         pdp_key: the PDP's public key, with whom MAC keys are shared.
         root_key: the realm's public root key, by which verdicts are believed.
+        nonrepudiable: actions, or prefixes ending in `*`, whose intents are signed besides their MAC; workers refuse
+            those that are not where the tool's row asks for it.
         security_protocol: this and the rest: the way into Kafka, as the settings of the same names; see `config`. A
             file that names any of them names all; else they are the process's settings. Paths in a file are relative
             to it.
@@ -119,6 +121,7 @@ class Credentials(BaseModel):
     others: dict[Identifier, SpeakerKeys] = {}
     pdp_key: PublicKeyText | None = None
     root_key: PublicKeyText | None = None
+    nonrepudiable: tuple[str, ...] = ()
     security_protocol: str = ""
     sasl_mechanism: str = SCRAM_512
     sasl_user: str = ""
@@ -149,6 +152,10 @@ class Credentials(BaseModel):
     def reporter(self) -> str:
         """Who outcomes are by."""
         return self.enforcer or self.agent_id
+
+    def signs(self, action: str) -> bool:
+        """Is an intent to do this signed besides its MAC?"""
+        return any(action == said or (said[-1:] == "*" and action.startswith(said[:-1])) for said in self.nonrepudiable)
 
     def value_key(self) -> bytes | None:
         """The key of value fingerprints; None if there is none."""

@@ -242,10 +242,11 @@ class Enforcer:
             self._forget(waiting)
             return True
         self._tokens += 1
-        sealed = self._wiring.signer.seal_input(
-            topic, request.lane, request.value, request.kind, request.speaker
-        )
-        headers = [*request.headers, *sealed]
+        seal = request.seal
+        if seal is None:
+            said = (topic, request.lane, request.value, request.kind, request.speaker)
+            seal = self._wiring.signer.seal_input(*said, nonrepudiable=request.nonrepudiable)
+        headers = [*request.headers, *seal]
         key, now_ms = request.lane.encode(), self._clock.elapsed_ms()
         try:
             self._wiring.writer.append(topic, waiting.partition, key, request.value, headers, token=self._tokens)

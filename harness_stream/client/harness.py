@@ -99,8 +99,9 @@ class Harness(AnyHarness):
 
         Args:
             mandate: the orchestrator's event, as a file, its bytes, or its fields: published, and taken in before this
-                returns. Among fields, `goal` may be the user's words: they stay here, and what they name is published
-                as fingerprints. None: the agent's own chain, which needs none.
+                returns. A file that `harness mandates sign` wrote is published as it was signed. Among fields, `goal`
+                may be the user's words: they stay here, and what they name is published as fingerprints. None: the
+                agent's own chain, which needs none.
             chain_id: a chain opened before, instead of a mandate.
 
         Raises:
@@ -114,6 +115,17 @@ class Harness(AnyHarness):
         opened, taken_in = session.declare(mandate)
         await asyncio.wrap_future(taken_in)
         return Chain(session, opened)
+
+    async def end_chain(self, mandate: MandateSource) -> None:
+        """Publish the close of a chain, which only the signer of its mandate may write; it was taken in after this.
+
+        Args:
+            mandate: a mandate with `close`, as for `chain`.
+
+        Raises:
+            As `chain`.
+        """
+        await asyncio.wrap_future(self._connected().declare(mandate, close=True)[1])
 
     async def __aenter__(self) -> Self:
         await self.open()

@@ -35,6 +35,8 @@ class Request:
         wait_for_hold: wait on for a person's answer.
         handlers: of an intent's obligations.
         by: who speaks, if not the agent itself.
+        nonrepudiable: sign it besides its MAC.
+        seal: headers by which somebody else vouched already; None: this process does.
     """
 
     kind: Kind
@@ -49,6 +51,8 @@ class Request:
     wait_for_hold: bool = False
     handlers: Handlers = field(default_factory=dict)
     by: str = ""
+    nonrepudiable: bool = False
+    seal: Headers | None = None
 
     @property
     def speaker(self) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -16,10 +16,11 @@ from pydantic import BaseModel, ValidationError
 
 from harness_stream.alarms import Alarm, sound
 from harness_stream.client.enforcer import Enforcer
-from harness_stream.client.fingerprints import Seal, arguments_of, with_goal
+from harness_stream.client.fingerprints import Seal, arguments_of
 from harness_stream.client.ids import Ids
 from harness_stream.client.request import Kind, Request
 from harness_stream.client.returned import Records, Returned, returned
+from harness_stream.client.signed_mandate import read_mandate, require_fit
 from harness_stream.core import limits
 from harness_stream.core.canonical import arguments_digest
 from harness_stream.core.model import Intent, Mandate, Outcome
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from harness_stream.client.answer import Answer, Handlers
     from harness_stream.client.credentials import Credentials
+    from harness_stream.client.signed_mandate import Said
     from harness_stream.client.wiring import Wiring
     from harness_stream.ports import Headers
 
@@ -76,7 +78,7 @@ class Session:
         self._releases = credentials.reporter() != credentials.agent_id
         self.enforcer = Enforcer(wiring, self._abandoned if self._releases else None)
         self._clock, self._signer, self._tokens = wiring.clock, wiring.signer, wiring.tokens
-        self._realm = wiring.realm.name
+        self._realm, self._wired = wiring.realm.name, wiring.realm
         self._ids = Ids(wiring.clock)
         self._value_key = credentials.value_key()
         self._seal = None if self._value_key is None else Seal(self._value_key)
@@ -131,35 +133,52 @@ class Session:
                 arguments_digest=digest,
                 wait_for_hold=ask.wait_for_hold,
                 handlers=ask.obligations,
+                nonrepudiable=self.credentials.signs(action),
             )
         )
 
-    def declare(self, source: MandateSource) -> tuple[str, Future[None]]:
-        """Publish a mandate: the bytes as they are, or of its fields, with their `goal` as fingerprints.
+    def declare(self, source: MandateSource, *, close: bool = False) -> tuple[str, Future[None]]:
+        """Publish a mandate: as its orchestrator signed it, its bytes, or its fields with their `goal` as fingerprints.
+
+        Args:
+            source: the mandate.
+            close: it must be one that ends its chain; else it must open one.
 
         Returns:
-            The chain it opens, and a future that is done when it was taken in.
+            The chain it opens or ends, and a future that is done when it was taken in.
 
         Raises:
             InvalidInput: it is no mandate for this agent.
             Overloaded, Unreachable, CallerError: as `Enforcer.submit`.
         """
-        value = _mandate_bytes(source, self._value_key)
+        said = read_mandate(source, self._value_key)
         try:
-            mandate = decode_input(value)
+            mandate = decode_input(said.value)
         except GarbageRecord as error:
             raise InvalidInput(f"the mandate cannot be used: {error}", mistakes=(str(error),)) from None
         if not isinstance(mandate, Mandate) or mandate.agent_id != self.credentials.agent_id:
             raise InvalidInput(f"this is no mandate for agent `{self.credentials.agent_id}`")
-        if not self._signer.speaks_for(mandate.by):
+        if mandate.close != close:
+            word, other = ("ends", "end_chain") if mandate.close else ("opens", "chain")
+            hint = f"`harness.{other}(mandate=…)` publishes it"
+            raise InvalidInput(f"this mandate {word} its chain; nothing was published", hint=hint)
+        self._require_vouched(said, mandate)
+        subject = f"the mandate of chain `{mandate.chain_id}`"
+        request = self._request("mandate", mandate.mandate_id, said.value, subject, mandate.by)
+        return mandate.chain_id, self.enforcer.submit(replace(request, seal=said.seal))
+
+    def _require_vouched(self, said: Said, mandate: Mandate) -> None:
+        if said.seal is None and not self._signer.speaks_for(mandate.by):
             raise CallerError(
                 f"the mandate is by `{mandate.by}`, and this process has no keys of it; nothing was published",
-                hint="put the `keys` of its own credentials file under its name into `others` of these credentials",
+                hint=f"have `{mandate.by}` sign it: `harness mandates sign`; its keys stay where they are",
             )
-        subject = f"the mandate of chain `{mandate.chain_id}`"
-        return mandate.chain_id, self.enforcer.submit(
-            self._request("mandate", mandate.mandate_id, value, subject, mandate.by)
-        )
+        if said.seal is not None and self.credentials.dev:
+            raise InvalidInput(
+                "the mandate is signed, and this realm is unsigned; nothing was published",
+                hint="`harness mandates sign --dev` writes one for an unsigned realm",
+            )
+        require_fit(said, self._wired, self.credentials.home())
 
     def read(self, result: object, make: Records | None = None, about: Mapping[str, Any] | None = None) -> Returned:
         """What an outcome says of a result; see `client.returned.returned`."""
@@ -297,17 +316,6 @@ def _measure(value: Measure) -> int | str:
         return value
     text = format(Decimal(repr(value)) if isinstance(value, float) else value, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _mandate_bytes(source: MandateSource, key: bytes | None) -> bytes:
-    if isinstance(source, bytes):
-        return source
-    if isinstance(source, Mapping):
-        return encode(_model(Mandate, with_goal(source, key), "mandate"))
-    try:
-        return Path(source).read_bytes()
-    except OSError as error:
-        raise InvalidInput(f"mandate file `{source}` cannot be read: {error}") from None
 
 
 def _model(model: type[M], fields: Mapping[str, Any], what: str) -> M:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness_stream.core import limits
+from harness_stream.core.answered import KEY as ANSWERED
+from harness_stream.core.answered import note_answer
 from harness_stream.core.chain import (
     AGENT_KEY,
     HOLDS_KEY,
@@ -49,6 +51,8 @@ def change_of(body: Mapping[str, Any], digest: str) -> dict[str, Any] | None:
         approval = body.get("approval")
         if approval is not None and approval["declassify"]:
             change["declassify"] = approval["declassify"]
+        if approval is not None and approval.get("answers"):
+            change["answers"] = approval["answers"]
         return {**change, "hold": _hold_of(body, digest)} if body["decision"] == "hold" else change
     if body["kind"] == "ack" and body.get("change") is not None:
         return {"kind": "ack", "agent_id": body["agent_id"], "t": body["t"], **body["change"]}
@@ -56,12 +60,14 @@ def change_of(body: Mapping[str, Any], digest: str) -> dict[str, Any] | None:
 
 
 def _hold_of(body: Mapping[str, Any], digest: str) -> dict[str, Any]:
-    """What a person's answer needs later: the intent, which rules asked, until when."""
+    """What a person's answer needs later: the intent, which rules asked, here or before, until when."""
+    asking = {r["rule"] for r in body["reasons"] if r.get("effect") == "hold"}
+    before = () if body["approval"] is None else body["approval"]["satisfied"]
     return {
         "verdict": digest,
         "intent": body["intent"],
         "intent_digest": body["intent_digest"],
-        "rules": [r["rule"] for r in body["reasons"] if r.get("effect") == "hold"],
+        "rules": sorted(asking.union(before)),
         "until": body["hold_until"],
         "event": body["event"],
     }
@@ -132,9 +138,13 @@ def _warm(state: State, event: Event, windows: Windows, revision: int) -> None:
 
 def _in_agents(state: State, change: Change) -> None:
     """In the agent's unit, and its parent's."""
-    _keep(state, agent_unit(change["agent_id"]), change["event"], change.get("declassify", ()))
-    note_child(state, change["event"])
+    event, agent_id = change["event"], change["agent_id"]
+    _keep(state, agent_unit(agent_id), event, change.get("declassify", ()))
+    note_child(state, event)
     _hold(state, change)
+    if "answers" in change:
+        answers = change["answers"]
+        note_answer(state, agent_id, event["chain_id"], answers["class"], answers["values"])
 
 
 def _hold(state: State, change: Change) -> None:
@@ -189,6 +199,7 @@ def _open(state: State, change: Change) -> None:
     for gone in set(agent.chains) - set(live):
         state.put(unit, ("chain", gone), None)
         state.put(unit, ("values", gone), None)
+        state.put(unit, (ANSWERED, gone), None)
     state.put(unit, AGENT_KEY, agent._replace(chains=(*live, chain_id)))
     state.put(unit, ("chain", chain_id), Chain(mandate=change["mandate"]))
 

@@ -255,8 +255,8 @@ class Approval(_Event):
     Attributes:
         hold_digest: digest of the hold's record.
         hold_offset: its offset in the decision log.
-        scope: `value` answers for these values in this chain, so that one question is asked once.
-        values: fingerprints, with scope `value`.
+        scope: `value` answers for these values in this chain and class of action too, so that it is asked once.
+        values: fingerprints that the held intent names, with scope `value`.
         declassify: labels the chain loses.
     """
 
@@ -279,6 +279,8 @@ class Approval(_Event):
     def _values_have_their_scope(self) -> Self:
         if bool(self.values) != (self.scope == "value"):
             raise ValueError("`values` belong to scope `value`, which needs at least one")
+        if self.values and self.decision == "deny":
+            raise ValueError("scope `value` belongs to decision `approve`: a no is to this intent alone")
         return self
 
 

@@ -54,8 +54,14 @@ class Hold(NamedTuple):
 
     @property
     def asking(self) -> tuple[Body, ...]:
-        """Reasons of the rules that ask a person; an approval satisfies these and no others."""
+        """Reasons of the rules that ask a person."""
         return tuple(reason for reason in self.body["reasons"] if reason.get("effect") == "hold")
+
+    @property
+    def answered(self) -> tuple[str, ...]:
+        """Hold rules that were answered on the way here; an approval satisfies them again, and those that ask."""
+        before = self.body.get("approval") or {}
+        return tuple(before.get("satisfied", ()))
 
 
 class Settled(NamedTuple):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness_stream.core import chain as chains
 from harness_stream.core import delegation, limits
+from harness_stream.core.answered import class_of, foreign_values
 from harness_stream.core.decide import (
     Arrival,
     Decided,
@@ -340,15 +341,19 @@ class Intake:
             decided = Decided("deny", (engine_reason(Deny.HOLD_DENIED, approval.by),), event=denied)
         if decided.event is None:
             decided = decided._replace(event=denied_later(hold["event"], arrival.t))
-        by = {
+        approved = decided.decision == "approve"
+        by: dict[str, Any] = {
             "id": approval.approval_id,
             "by": approval.by,
             "decision": approval.decision,
             "reason": approval.reason,
-            "declassify": list(approval.declassify) if decided.decision == "approve" else [],
+            "declassify": list(approval.declassify) if approved else [],
+            "satisfied": sorted(satisfied),
         }
+        if approved and approval.values:
+            by["answers"] = {"class": class_of(intent.action, inputs), "values": list(approval.values)}
         body = self._verdict(intent, held, decided, inputs, by)
-        if decided.decision == "approve":
+        if approved:
             body["hold_until"] = hold["until"]
         return body
 
@@ -360,8 +365,10 @@ class Intake:
         lineage, asked_by = hold["event"]["lineage"], hold["event"]["by"]
         above = () if lineage is None else lineage["above"]
         own = {approval.agent_id, self.owner(approval.agent_id), asked_by, *above}
-        allowed = approval.by not in own and self.has_role(approval.by, APPROVER, None)
-        return None if allowed else Refuse.NOT_APPROVER
+        if approval.by in own or not self.has_role(approval.by, APPROVER, None):
+            return Refuse.NOT_APPROVER
+        foreign = foreign_values(approval, Intent.model_validate(hold["intent"]))
+        return Refuse.FOREIGN_VALUES if foreign else None
 
     # --- what is known of who, where, how dangerous and which data; a replay may know it from the log instead ---
 

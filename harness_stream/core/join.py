@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from harness_stream.core.model import TABLES, ClassificationRow, IdentityRow, Intent, Row, lane_of
 
-ENGINE = "harness-stream/2"
+ENGINE = "harness-stream/3"
 """Names the semantics of decide; part of every verdict's inputs (V1)."""
 
 ENGINE_FIELDS: Mapping[str, frozenset[str]] = {

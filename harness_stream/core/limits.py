@@ -53,6 +53,7 @@ ARGUMENT_VALUES_MAX: Final = 256  # a mail to 256 recipients; larger lists are `
 OUTCOME_VALUES_MAX: Final = 1024  # PROVENANCE §2; measured maximum 785
 OUTCOME_RECORDS_MAX: Final = 256  # a page of results
 CHAIN_VALUES_MAX: Final = 4096  # PROVENANCE §2: 9 bytes each packed = 37 KB
+CHAIN_ANSWERED_MAX: Final = 512  # values an approver answered for; with their class ≤ 150 bytes each = 75 KB
 CHAIN_VALUES_BYTES_MAX: Final = 40 * KIB  # DESIGN §5
 MANDATE_VALUES_MAX: Final = 1024  # a user names tens; as an outcome, so that one mandate cannot fill the chain's map
 ACTION_CLASSES_MAX: Final = 64  # operation * object pairs one task needs: ≤ 9 in the benchmark

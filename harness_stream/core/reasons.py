@@ -80,6 +80,7 @@ class Refuse(StrEnum):
     BYPASS = "bypass"
     NOT_ENFORCER = "not_enforcer"
     NOT_APPROVER = "not_approver"
+    FOREIGN_VALUES = "foreign_values"
     NO_HOLD = "no_hold"
     HOLD_EXPIRED = "hold_expired"
 
@@ -169,6 +170,7 @@ EXPLAIN: dict[str, str] = {
     Refuse.BYPASS: "the intent was not approved, yet an outcome was reported: something ran without a verdict",
     Refuse.NOT_ENFORCER: "only an identity with role enforcer that is not the agent may report `abandoned`",
     Refuse.NOT_APPROVER: "an active approver, and not the agent, its owner, who spoke for it or for whom it acts",
+    Refuse.FOREIGN_VALUES: "an approver answers for values that the held intent names, and for no others",
     Refuse.NO_HOLD: "no open hold with this digest; `harness holds list` shows those that are open",
     Reject.STATE_UNAVAILABLE: "the agent's chain could not be loaded in time; look at Redis, then send a new intent",
     Garbage.NOT_JSON: "the value is not one JSON object in UTF-8",

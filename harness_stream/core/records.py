@@ -91,7 +91,7 @@ class Verdict(_Linked):
     obligations: dict[str, Any] = {}
     valid_for_ms: int = Field(ge=0)
     hold_until: EpochMs | None = None
-    approval: dict[str, Any] | None = Field(default=None, description="the approval or denial by a person it follows")
+    approval: dict[str, Any] | None = Field(default=None, description="the person's answer, and what it satisfied")
     remember_until: EpochMs = Field(description="chain time up to which a second record with this id is refused")
     intent: dict[str, Any] | None = Field(default=None, description="a held intent, so that an approval can re-run it")
     rules: RuleRef

@@ -161,6 +161,7 @@ class ClassificationRow(Row):
         argument_roles: of a tool, by parameter.
         operation: of a tool, with `object_class` its action class.
         free_text: of a tool, the fields an outsider can write prose into.
+        nonrepudiable: of a tool, an intent to use it must carry its sender's Ed25519 signature besides the MAC.
     """
 
     subject: ClassificationSubject
@@ -174,6 +175,7 @@ class ClassificationRow(Row):
     operation: OptionalWord = ""
     object_class: OptionalWord = ""
     free_text: Annotated[tuple[Word, ...], at_most(limits.ARGUMENTS_MAX)] = ()
+    nonrepudiable: Flag = False
 
     @property
     def key(self) -> str:
@@ -183,9 +185,10 @@ class ClassificationRow(Row):
     @model_validator(mode="after")
     def _tool_fields_on_tools(self) -> Self:
         of_tool = (self.trust, self.argument_roles, self.operation, self.object_class, self.free_text)
-        if any(of_tool) and not self.subject.startswith("tool:"):
+        if (any(of_tool) or self.nonrepudiable) and not self.subject.startswith("tool:"):
             raise ValueError(
-                "`trust`, `argument_roles`, `operation`, `object_class` and `free_text` belong to a `tool:` row"
+                "`trust`, `argument_roles`, `operation`, `object_class`, `free_text` and `nonrepudiable` belong to a "
+                "`tool:` row"
             )
         return self
 

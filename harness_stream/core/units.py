@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from harness_stream.core import limits
+from harness_stream.core.answered import answered_from_json
 from harness_stream.core.apply import Change, apply_within
 from harness_stream.core.chain import Agent, Chain, OpenHold
 from harness_stream.core.deferred import group_of
@@ -321,6 +322,7 @@ _PLAIN: Mapping[str, Callable[[Any], Any]] = {
     "delegation": list,
     "tree": list,
     "values": ValueMap.to_json,
+    "answered": list,
     "place": _same,
     "reigns": list,
 }
@@ -334,6 +336,7 @@ _RICH: Mapping[str, Callable[[Any], Any]] = {
     "delegation": _delegation,
     "tree": _tree,
     "values": ValueMap.from_json,
+    "answered": answered_from_json,
     "window": _kept,
     "groups": _room,
     "reigns": _reigns,

@@ -283,7 +283,7 @@ class Deciding:
         for taken in candidates:
             if taken.event is None and taken.garbage is None:
                 try:
-                    taken.event = admit(taken.record, self._realm.name, self._ports.verifier, self._tables["identity"])
+                    taken.event = admit(taken.record, self._realm.name, self._ports.verifier, self._tables)
                 except GarbageRecord as garbage:
                     taken.garbage = garbage
                     self._bury(taken.record, garbage)

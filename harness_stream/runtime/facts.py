@@ -92,6 +92,7 @@ class RulesView:
         rule_set: whose active record counts.
         load: makes windows of a bundle's bytes, default `compiled`; raises InvalidInput.
         background: compiles what is pushed, so that the loop goes on deciding; a thousand rules take a second.
+        refused: why a record of the topic is not to be believed, empty if it is; default: all are (`--dev`).
     """
 
     def __init__(
@@ -99,7 +100,9 @@ class RulesView:
         rule_set: str,
         load: Callable[[bytes], Windows] | None = None,
         background: Executor | None = None,
+        refused: Callable[[LogRecord], str] = lambda _record: "",
     ) -> None:
+        self._why_refused, self._refused = refused, False
         self._compiled, self._background = load or compiled, background
         self._compiling: tuple[str, Future[Windows]] | None = None
         self.active: tuple[str, int] | None = None
@@ -119,18 +122,30 @@ class RulesView:
 
     @property
     def wanted(self) -> int | None:
-        """Revision of the newest active record, whether or not its bundle loads."""
-        return None if self._wanted is None else self._wanted.revision
+        """Revision of the newest active record, whether or not its bundle loads; None if it is not to be believed."""
+        return None if self._wanted is None or self._refused else self._wanted.revision
 
     def take(self, record: LogRecord) -> None:
         """A bundle, or which one is active."""
         key = record.key or b""
-        if key.startswith(b"bundle/") and record.value is not None:
+        if key.startswith(b"bundle/") and record.value is not None and not self._why_refused(record):
             self._bundles.setdefault(digest_of(record.value), record.value)
         elif key == self._key:
-            self._wanted = newer(self._wanted, record.value)
+            self._named(record)
         self._view.passed(record.offset + 1)
         self._activate()
+
+    def _named(self, record: LogRecord) -> None:
+        """A record says which bundle is active; one that nobody may believe is told, and changes nothing."""
+        why = self._why_refused(record)
+        if why:
+            self._refused = True
+            self.problem = f"an active record, at offset {record.offset}, is not to be believed: {why}"
+            sound(log, Alarm.BUNDLE_UNUSABLE, f"rules: the former set stays in force: {self.problem}")
+            return
+        before, self._wanted = self._wanted, newer(self._wanted, record.value)
+        if self._refused and self._wanted != before:
+            self._refused, self.problem = False, ""
 
     def bounds(self, ends: Ends, position: int | None) -> None:
         """Note how fresh the view is."""

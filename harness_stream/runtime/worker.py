@@ -49,7 +49,7 @@ class Worker:
         self._tokens = itertools.count(1)
         self._reading = Reading(ports.reader)
         self.tables: Mapping[str, Table] = empty_tables()
-        self.rules = rules or RulesView(realm.rule_set)
+        self.rules = rules or RulesView(realm.rule_set, refused=ports.verifier.why_rules_refused)
         self.owners: dict[int, Owner] = {}
         self._leaving: set[int] = set()
         self._assigned = self._stopping = self._recreated = False

@@ -1,4 +1,4 @@
-"""Record headers: CloudEvents 1.0 Kafka binding (binary mode), W3C trace context, and the signature's five.
+"""Record headers: CloudEvents 1.0 Kafka binding (binary mode), W3C trace context, and the signature's six.
 
 Rule of this file: headers are hints and proofs, never an input of a decision (PROTOCOL §3). Reading them therefore
 never fails: what is malformed is absent, and what is absent fails verification where that is asked for.
@@ -29,8 +29,12 @@ HS_KID: Final = "hs-kid"
 HS_SIG: Final = "hs-sig"
 HS_PROOF: Final = "hs-proof"
 HS_CERT: Final = "hs-cert"
-SIGNATURE_NAMES: Final = frozenset({HS_ALG, HS_KID, HS_SIG, HS_PROOF, HS_CERT})
+HS_ALSO: Final = "hs-also"
+SIGNATURE_NAMES: Final = frozenset({HS_ALG, HS_KID, HS_SIG, HS_PROOF, HS_CERT, HS_ALSO})
 """Every header that says who vouches."""
+
+# In the order of `Signature`.
+_RAW: Final = (HS_SIG, HS_PROOF, HS_CERT, HS_ALSO)
 
 ALG_NONE: Final = "none"
 """Unsigned; exists only in a realm started with `--dev`."""
@@ -67,6 +71,7 @@ class Signature:
         sig: raw bytes; base64url on the wire.
         proof: raw inclusion proof of a decision record in its micro-batch.
         cert: raw certificate of the key that signed a decision record.
+        also: raw key id and Ed25519 signature of an intent, besides its MAC.
     """
 
     alg: str = ALG_NONE
@@ -74,6 +79,7 @@ class Signature:
     sig: bytes = b""
     proof: bytes = b""
     cert: bytes = b""
+    also: bytes = b""
 
 
 UNSIGNED: Final = Signature()
@@ -183,6 +189,8 @@ def signature_headers(signature: Signature) -> list[Header]:
         headers.append((HS_PROOF, base64url(signature.proof)))
     if signature.cert:
         headers.append((HS_CERT, base64url(signature.cert)))
+    if signature.also:
+        headers.append((HS_ALSO, base64url(signature.also)))
     return headers
 
 
@@ -215,7 +223,7 @@ def _read_signature(texts: dict[str, str]) -> Signature | None:
     if alg is None:
         return None
     try:
-        raw = [from_base64url(texts[name]) if name in texts else b"" for name in (HS_SIG, HS_PROOF, HS_CERT)]
+        raw = [from_base64url(texts[name]) if name in texts else b"" for name in _RAW]
     except ValueError:
         return None
     return Signature(alg, texts.get(HS_KID, ""), *raw)

@@ -11,19 +11,19 @@ from unittest.mock import patch
 from harness_stream.adapters.kafka import positions, settings
 from harness_stream.adapters.memory import state as memory_state
 from harness_stream.adapters.redis.state import RedisStateStore
-from harness_stream.adapters.signing import inputs, merkle
+from harness_stream.adapters.signing import inputs, merkle, verifier
 from harness_stream.client.answer import Answer
 from harness_stream.client.binding import Binding
 from harness_stream.client.enforcer import Enforcer
 from harness_stream.client.following import Following
 from harness_stream.client.head import Head
-from harness_stream.core import apply, decide, fold, window
+from harness_stream.core import answered, apply, decide, fold, variables, window
 from harness_stream.core.fold import Place
 from harness_stream.core.intake import Intake
 from harness_stream.core.partition import Signal
-from harness_stream.core.state import State
+from harness_stream.core.state import State, agent_unit
 from harness_stream.core.window import Outcome, Spec
-from harness_stream.runtime import loading
+from harness_stream.runtime import admission, loading
 from harness_stream.runtime.deciding import Deciding
 from harness_stream.runtime.facts import View
 from harness_stream.runtime.loading import Loader
@@ -281,3 +281,31 @@ def callers_arguments_run():
         return replace(called(self, args, kwargs), arguments=dict(self._signature.bind(*args, **kwargs).arguments))
 
     return patch.object(Binding, "call", shared)
+
+
+def answered_before_forgotten():
+    """A hold stands for the rules that ask, and for none that was answered on the way to it."""
+    of = apply._hold_of
+
+    def without(body, digest):
+        asking = [r["rule"] for r in body["reasons"] if r.get("effect") == "hold"]
+        return {**of(body, digest), "rules": asking}
+
+    return patch.object(apply, "_hold_of", without)
+
+
+def answer_for_any_class():
+    """What was answered for one class of action counts for every other."""
+
+    def without(state, agent_id, chain_id, _):
+        return frozenset(value for _, value in state.get(agent_unit(agent_id), (answered.KEY, chain_id)) or ())
+
+    return patch.object(variables, "answered_in", without)
+
+
+def unsigned_rules_believed():
+    return patch.object(verifier, "why_rules_refused", lambda *_: "")
+
+
+def nonrepudiable_unasked():
+    return patch.object(admission, "_nonrepudiable", lambda *_: False)

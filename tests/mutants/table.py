@@ -1,7 +1,7 @@
 """PROTOCOL §10's mutants: what each breaks, how it is made, and which test must fail under it.
 
-Those that lose an event, and the last seven, are not on the protocol's list: V1, V4 and V7 would have no mutant without
-these, and the last three are what our own way of loading could get wrong.
+Those that lose an event, and the last eleven, are not on the protocol's list: V1, V4 and V7 would have no mutant without
+these, some are what our own way of loading could get wrong, and some what approvers and rule-pushers may do.
 """
 
 from collections.abc import Callable
@@ -206,5 +206,30 @@ MUTANTS = (
         "V1",
         made.snapshot_of_lost_records,
         "tests/simulation/test_simulation.py::test_what_a_long_run_once_found_is_mended[9669]",
+    ),
+    Mutant(
+        "what was answered before is forgotten",
+        "V9",
+        made.answered_before_forgotten,
+        f"{CORE}/test_intake.py::TestApprovals::test_two_rules_that_fire_in_turn_are_answered_once_each",
+    ),
+    Mutant(
+        "a value answered for any class",
+        "V6",
+        made.answer_for_any_class,
+        f"{CORE}/test_provenance.py::TestAnswers::test_not_for_another_class_of_action",
+    ),
+    Mutant(
+        "unsigned rules believed",
+        "V6",
+        made.unsigned_rules_believed,
+        "tests/unit/signing/test_rules_signed.py::test_nothing_else_is",
+    ),
+    Mutant(
+        "nonrepudiable unasked",
+        "V6",
+        made.nonrepudiable_unasked,
+        "tests/unit/signing/test_nonrepudiable.py::"
+        "test_an_intent_for_a_marked_action_without_a_signature_is_refused_with_the_reason",
     ),
 )

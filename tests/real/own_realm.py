@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from confluent_kafka import Producer
@@ -22,7 +23,9 @@ from harness_stream.adapters.kafka import topics
 from harness_stream.adapters.kafka.admin import KafkaAdmin, incarnation
 from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
 from harness_stream.adapters.redis.state import RedisStateStore
-from harness_stream.cli.rules import publish
+from harness_stream.adapters.signing import keyring
+from harness_stream.adapters.signing.framing import Bound
+from harness_stream.cli.rules import Trust, publish
 from harness_stream.cli.tables import Options, load_folder, topics_of
 from harness_stream.client.ids import Ids
 from harness_stream.config import Settings
@@ -77,8 +80,17 @@ class OwnRealm:
             names = topics_of(self.settings)
             folder = self.folder / "tables"
             assert load_folder(folder, reader, writer, topics=names, clock=self.clock, options=Options()).applied
-            publish(load(self._rules), self.settings, reader, writer, self.clock)
+            publish(load(self._rules), self.settings, reader, writer, self.clock, trust=self._trust())
         return self
+
+    def _trust(self):
+        """Whose rules count: in a signed realm those of the keys that are made here, once its topics are there."""
+        if self.settings.dev:
+            return Trust()
+        keys = Path(self._environment["HARNESS_KEYS"])
+        if not keys.exists():
+            keyring.create(keys, Bound(self.settings.realm, incarnation(self.settings)))
+        return Trust.of(replace(self.settings, keys=str(keys)))
 
     # --- processes ---
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from own_realm import OwnRealm, wait_until
@@ -24,11 +25,12 @@ rule_set: production
 default: deny
 rules:
   - {id: allowed, effect: approve, when: intent.action in identity.actions}
+  - {id: exports, effect: hold, when: intent.action == "crm.export", because: an export leaves the house}
 """
 TABLES = {"identity": [{"agent_id": "other-1", "tenant": "beta"}], "infrastructure": [{"workload_id": "w-1"}]}
 SERVES_S = 60.0  # three brokers on two shared cores
-AGENT, LANE, READ = "reader-1", "acme", "crm.read"
-ENROLL = ("agents", "enroll", AGENT, "--tenant", LANE, "--action", READ, "--workload", "w-1", "--role", "orchestrator")
+AGENT, LANE, READ, EXPORT = "reader-1", "acme", "crm.read", "crm.export"
+ENROLL = ("agents", "enroll", AGENT, "--tenant", LANE, "--action", READ, "--action", EXPORT, "--workload", "w-1", "--role", "orchestrator")
 SEND = ("intents", "send", "--credentials", f"{AGENT}.json", "--action", READ, "--resource", "crm://customers/7", "--json")
 
 
@@ -70,7 +72,6 @@ def signed(tmp_path_factory):
         keys, servers = {"HARNESS_KEYS": str(folder / "keys")}, (stack.bootstrap, stack.redis_url, folder)
         realm = OwnRealm(*servers, rules=RULES, tables=TABLES, dev=False, **keys)
         wait_until(lambda: prepared(realm), why=lambda: "new topics take no rows", limit_s=SERVES_S)
-        realm.harness("keys", "init", "keys")
         with realm.worker():
             realm.harness(*ENROLL)
             yield Signed(realm)
@@ -82,6 +83,11 @@ def prepared(realm):
         return realm.prepare()
     except BrokerUnavailable:
         return None
+
+
+def document(text):
+    """The JSON of a command that may also say something on standard error."""
+    return next(json.loads(line) for line in text.splitlines() if line.startswith("{"))
 
 
 def test_from_keys_to_a_verified_verdict(signed):
@@ -149,6 +155,24 @@ def test_an_approve_is_handed_to_an_executor_that_knows_the_root_and_nothing_els
 def misused(signed):
     found = signed.realm.records(signed.realm.topics.verdicts, signed.partition)
     return [record for record in found if json.loads(record.value).get("reason") == "bypass"]
+
+
+def test_a_hold_is_answered_by_an_enrolled_approver_and_the_action_runs(signed):
+    realm, ran, as_alice = signed.realm, [], ("--credentials", "alice.json", "--json")
+
+    def export(order):
+        ran.append(order)
+
+    realm.harness("agents", "enroll", "alice", "--tenant", "people", "--role", "approver")
+    with ThreadPoolExecutor(1) as background, HarnessSync.connect(signed.folder / f"{AGENT}.json") as harness:
+        guarded = harness.chain().guard(EXPORT, resources="crm://orders/{order}", wait_for_hold=True)(export)
+        waiting = background.submit(guarded, 7)
+        found = wait_until(lambda: document(realm.harness("holds", "list", *as_alice))["holds"], why=lambda: str(waiting))
+        assert not ran
+        said = realm.harness("holds", "approve", found[0]["place"], *as_alice, "--reason", "ticket 4711", "--yes")
+        assert document(said)["by"] == "alice"
+        waiting.result(10)
+    assert ran == [7]
 
 
 def test_forged_inputs_end_as_garbage_where_they_stand_and_block_nobody(signed):

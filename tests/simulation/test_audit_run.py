@@ -41,7 +41,7 @@ def log_of(world: World) -> DecisionLog:
 
 def begun(world: World, start: Start | None = None, *, full: bool = True) -> AuditRun:
     reader, log = MemoryReader(world.broker), log_of(world)
-    start, rules = start or log.oldest(PARTITION), bundles_in(reader, TOPICS)
+    start, rules = start or log.oldest(PARTITION), bundles_in(reader, TOPICS, VERIFIER)
     ports = AuditPorts(reader, MemoryReader(world.broker), world.clock, VERIFIER, rules)
     realm = AuditedRealm("sim", TOPICS, PARTITIONS)
     return AuditRun(ports, realm, start.place, start.ends, log.held(PARTITION), full=full)

@@ -81,7 +81,8 @@ def test_what_was_signed_for_another_lane_is_skipped_where_it_stands(lane: str) 
     offset = world.broker.append(TOPICS.intents, HOME, LANE.encode(), value + b" ", headers)
     settle(world)
     (skip,) = decided(world, "skip")
-    assert skip["offsets"] == [{"offset": offset, "reason": "not_authentic", "detail": f"by `{AGENT}`"}]
+    why = f"by `{AGENT}`: it was signed for other bytes, another lane than `{LANE}`, another realm or other log topics, or for a PDP key that was rotated away"
+    assert skip["offsets"] == [{"offset": offset, "reason": "not_authentic", "detail": why}]
 
 
 def test_an_agent_without_a_row_is_nobody_and_with_one_it_is_heard() -> None:

@@ -33,7 +33,7 @@ def wrong(world):
     """Kinds of what `log verify --full` finds."""
     reader = MemoryReader(world.broker)
     log = DecisionLog(reader, TOPICS, "i1", VERIFIER, world.clock)
-    ports = AuditPorts(reader, MemoryReader(world.broker), world.clock, VERIFIER, bundles_in(reader, TOPICS))
+    ports = AuditPorts(reader, MemoryReader(world.broker), world.clock, VERIFIER, bundles_in(reader, TOPICS, VERIFIER))
     start, realm = log.oldest(HOME), AuditedRealm("sim", TOPICS, PARTITIONS)
     audit = AuditRun(ports, realm, start.place, start.ends, log.held(HOME), full=True)
     return {found.kind for found in audit.findings() if found is not None}

@@ -75,7 +75,7 @@ class Witnessing:
 def audited(world, incarnation="i1", held=None, start=None):
     reader = MemoryReader(world.broker)
     log = DecisionLog(reader, TOPICS, incarnation, VERIFIER, world.clock)
-    ports = AuditPorts(reader, MemoryReader(world.broker), world.clock, VERIFIER, bundles_in(reader, TOPICS))
+    ports = AuditPorts(reader, MemoryReader(world.broker), world.clock, VERIFIER, bundles_in(reader, TOPICS, VERIFIER))
     start = start or log.oldest(HOME)
     realm = AuditedRealm("sim", TOPICS, PARTITIONS)
     audit = AuditRun(ports, realm, start.place, start.ends, log.held(HOME), full=False, witness=held)

@@ -320,9 +320,10 @@ class World:
     def push_rules(self, revision: int, text: str = RULES, *, now: bool = False) -> None:
         data = bundle(text)
         digest = hashlib.sha256(data).hexdigest()
-        self.broker.append(TOPICS.rules, 0, f"bundle/{digest}".encode(), data)
         active = orjson.dumps({"digest": digest, "revision": revision, "now": now})
-        self.broker.append(TOPICS.rules, 0, b"active/sim", active)
+        pusher = self._keys.rules() if self.signed else UnsignedSigner()
+        for key, value in ((f"bundle/{digest}".encode(), data), (b"active/sim", active)):
+            self.broker.append(TOPICS.rules, 0, key, value, pusher.seal_rules(TOPICS.rules, key, value))
         self.revision = revision
 
     def signer(self, name: str) -> DecisionSigner:
@@ -349,7 +350,7 @@ class World:
             jitter=self.random.random,
         )
         writer_id = f"{self.random.getrandbits(128):032x}"
-        worker = Worker(self.realm, ports, writer_id, RulesView("sim", compiled))
+        worker = Worker(self.realm, ports, writer_id, RulesView("sim", compiled, refused=ports.verifier.why_rules_refused))
         member = Member(name, writer_id, worker, writer, reader, clock)
         return member
 

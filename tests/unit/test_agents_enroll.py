@@ -17,7 +17,7 @@ from harness_stream.adapters.signing.keys import public_of, raw_of
 from harness_stream.adapters.signing.pairs import worker_pair
 from harness_stream.cli.agents import _credentials, _made, former, row_of
 from harness_stream.cli.tables import Options, load_folder
-from harness_stream.client.connect import _pair, _require_keys, _token_signer
+from harness_stream.client.connect import _token_signer, pair_of, require_keys
 from harness_stream.client.credentials import Credentials
 from harness_stream.config import Settings
 from harness_stream.core.join import Table
@@ -112,11 +112,11 @@ def test_a_file_is_all_that_a_process_needs_and_its_owners_alone(settings, tmp_p
     row, path = enrolled(settings, tmp_path)
     assert path.stat().st_mode & 0o777 == 0o600
     found = Credentials.of(path)
-    _require_keys(found)
+    require_keys(found)
     assert (found.realm, found.agent_id, found.home(), found.place()) == ("acme", "a", "lane-1", "w")
     assert (found.bootstrap, found.prefix, found.dev) == ("broker:1", "p", False)
     assert found.value_key() is not None
-    signer, reader = _pair(found, "t1.t2")
+    signer, reader = pair_of(found, "t1.t2")
     worker_signer, verifier = worker_pair(settings, "t1.t2")
     headers = signer.seal_input("p.intents", "lane-1", b"{}", "intent", "a")
     record = LogRecord("p.intents", 0, 0, None, b"{}", NOW, headers)
@@ -160,7 +160,7 @@ def test_what_the_file_says_wins_over_the_environment(settings, tmp_path, monkey
 def test_what_is_missing_or_contradicts_is_said_before_anything_is_connected(settings, tmp_path, over, said):
     found = Credentials.of(enrolled(settings, tmp_path)[1]).model_copy(update=over)
     with pytest.raises(ConfigError, match=said) as refused:
-        _require_keys(found)
+        require_keys(found)
     assert refused.value.hint
 
 
@@ -168,8 +168,8 @@ def test_a_process_may_speak_for_its_enforcer(settings, tmp_path):
     _, path = enrolled(settings, tmp_path)
     keys = Credentials.of(enrolled(settings, tmp_path, "enforcer-1")[1]).keys
     found = Credentials.of(path).model_copy(update={"enforcer": "enforcer-1", "others": {"enforcer-1": keys}})
-    _require_keys(found)
-    signer, _ = _pair(found, "t1.t2")
+    require_keys(found)
+    signer, _ = pair_of(found, "t1.t2")
     assert signer.speaks_for("enforcer-1")
     assert not signer.speaks_for("enforcer-2")
 

@@ -38,7 +38,7 @@ def run(world, monkeypatch):
     state = {"store": None, "stdin": None}
 
     @contextmanager
-    def realm(_settings):
+    def realm(_speaker):
         yield world.realm(state["store"])
 
     monkeypatch.setattr(holds, "_realm", realm)
@@ -244,7 +244,7 @@ class TestShow:
             "secret          the agent says so",
             "pii             crm://orders/1",
             "shadow rule, would deny: watched",
-            f"harness holds approve {hold['place']} --by YOU",
+            f"harness holds approve {hold['place']} --reason TEXT",
         ):
             assert part in text
 
@@ -335,6 +335,7 @@ class TestApprove:
             "decision": "approve",
             "reason": "seen",
             "declassify": [],
+            "satisfied": ["export"],
         }
 
     def test_a_program_is_told_which_verdict(self, world, run):
@@ -374,6 +375,37 @@ class TestApprove:
             run("approve", hold["place"], *YES)
         assert f"`harness holds show {again['place']}` is the question now" in error.value.hint
         assert find(world.source(), range(PARTITIONS), hold["intent_id"]).hold.digest == again["digest"]
+
+    def test_the_second_question_names_all_rules_that_a_yes_stands_for_and_is_the_last(self, world, run):
+        hold = world.ask()
+        world.switched(SECOND)
+        run("approve", hold["place"], *YES)
+        again = world.decided(HOME)[-1]
+        assert "second-look; export (answered before)" in run("list")[1]
+        assert "export, which grace said yes to, or who answered before" in run("show", again["place"])[1]
+        assert documents(run, "list")[1]["holds"][0]["satisfies"] == ["export", "second-look"]
+        assert run("approve", again["place"], "--by", "ada", "--reason", "x", "--yes", "--dev")[0] == 0
+        assert world.decided(HOME)[-1]["approval"]["satisfied"] == ["export", "second-look"]
+
+    def test_values_become_known_to_the_chain(self, world, run):
+        argument = {"name": "iban", "role": "destination", "values": ["a" * 16], "exact": True}
+        hold = world.ask(arguments=[argument])
+        assert run("approve", hold["place"], *YES, "--value-of", "iban")[0] == 0
+        verdict = world.decided(HOME)[-1]
+        assert verdict["approval"]["answers"] == {"class": "crm.export", "values": ["a" * 16]}
+        assert "1 value known to its chain for crm.export" in run("show", hold["place"])[1]
+        again = world.ask(arguments=[argument])
+        world.stored(HOME)
+        assert documents(run, "show", again["place"])[1]["chain"]["arguments"]["iban"]["origin"] == "mandate"
+
+    def test_values_of_no_argument_are_refused_before_anything_is_published(self, world, run):
+        hold = world.ask(arguments=[{"name": "iban", "values": ["a" * 16], "exact": True}, {"name": "note"}])
+        inputs = world.broker.bounds("t.intents", HOME)[1]
+        for name in ("ibna", "note"):
+            with pytest.raises(CallerError, match=f"names no values of `{name}`") as error:
+                run("approve", hold["place"], *YES, "--value-of", name)
+            assert "it has values of `iban`" in error.value.hint
+        assert world.broker.bounds("t.intents", HOME)[1] == inputs
 
     def test_who_comes_second_is_told_who_was_first(self, world, run):
         hold = world.ask()
@@ -491,21 +523,24 @@ class TestBeforeAnythingIsRead:
 
     def test_an_unsigned_realm_is_asked_for(self, run, monkeypatch):
         monkeypatch.delenv("HARNESS_DEV", raising=False)
-        with pytest.raises(CallerError, match="unsigned"):
+        with pytest.raises(CallerError, match="an approver signs what is said") as error:
             run("deny", "0/1", "--by", "grace", "--reason", "x", "--yes")
+        assert "harness agents enroll NAME --tenant T --role approver" in error.value.hint
 
     def test_a_reason_is_one_line(self, world, run):
         hold = world.ask()
         with pytest.raises(CallerError, match="the answer cannot be written: reason: must be one line of text"):
             run("approve", hold["place"], "--by", "grace", "--reason", "a\nb", "--yes", "--dev")
 
-    @pytest.mark.parametrize("missing", ["--by", "--reason"])
-    def test_who_and_why_are_needed(self, run, missing):
-        words = {"--by": "grace", "--reason": "x"}
-        given = [part for name, value in words.items() if name != missing for part in (name, value)]
-        code, text = run("approve", "0/1", *given, "--yes", "--dev")
+    def test_why_is_needed(self, run):
+        code, text = run("approve", "0/1", "--by", "grace", "--yes", "--dev")
         assert code == 2
-        assert missing in text
+        assert "--reason" in text
+
+    def test_who_is_needed(self, run):
+        with pytest.raises(CallerError, match="not said who is the approver") as error:
+            run("approve", "0/1", "--reason", "x", "--yes", "--dev")
+        assert "--by NAME" in error.value.hint
 
 
 class TestAsking:

@@ -1,6 +1,6 @@
-"""Whom the realm's offline root certifies: who writes the decision log, and who vouches for enforcers (PROTOCOL §9).
+"""Whom the realm's offline root certifies: who writes the decision log or the rules, who vouches for enforcers.
 
-Rule of this file: a certificate says key and epochs; role, realm and incarnation are bound into its signature and not
+Rule of this file: a certificate says key and range; role, realm and incarnation are bound into its signature and not
 repeated, since a reader knows them and must not take them from a sender.
 """
 
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 WORKER: Final = b"worker"
-"""Writes the decision log; operators write with a worker's key."""
+"""Writes the decision log, in a range of epochs; operators write with a worker's key."""
 ENROLLER: Final = b"enroller"
 """Vouches for keys of enforcers (`enforcers`)."""
+RULES: Final = b"rules"
+"""Writes bundles and says which one is active, in a range of its revisions."""
 EPOCHS_ALL: Final = (1, limits.INTEGER_MAX)
-"""From the first claim on, for ever."""
+"""From the first claim or revision on, for ever."""
 
 _SIGNATURE_BYTES: Final = 64  # Ed25519
 _PACKED: Final = struct.Struct(f">{KEY_BYTES}sQQ{_SIGNATURE_BYTES}s")
@@ -32,7 +34,7 @@ class Certificate(NamedTuple):
 
     Attributes:
         public: the Ed25519 key.
-        first_epoch: from which on it counts.
+        first_epoch: from which on it counts; of a rule-pusher's, the first revision.
         last_epoch: up to which it counts, inclusive.
         sig: the root's signature.
     """
@@ -78,7 +80,7 @@ def certify(
         root: the realm's private root key.
         bound: realm and incarnation in which it counts.
         public: the Ed25519 public key.
-        epochs: first and last epoch, both inclusive.
+        epochs: first and last epoch, or revision, both inclusive.
         role: what for.
     """
     return Certificate(public, *epochs, root.sign(_statement(role, bound, public, *epochs)))

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from harness_stream.adapters.signing.framing import INPUT_DOMAIN, MAC_DOMAIN, Bound, input_frame, with_value
-from harness_stream.adapters.signing.keys import kid_of, mac_key, public_of, raw_of
+from harness_stream.adapters.signing.keys import KID_DIGITS, kid_of, mac_key, public_of, raw_of
 from harness_stream.errors import CallerError
 from harness_stream.wire.cloudevents import ALG_ED25519, ALG_MAC, Signature, signature_headers
 
@@ -31,6 +31,9 @@ ALG_OF: Final[Mapping[InputKind, str]] = {
 }
 """What each kind of input must carry; no other counts, so nobody can choose the weaker one."""
 
+
+_KID_BYTES: Final = KID_DIGITS // 2
+_ALSO_BYTES: Final = _KID_BYTES + 64  # an Ed25519 signature
 
 DOMAIN_OF: Final[Mapping[str, bytes]] = {ALG_MAC: MAC_DOMAIN, ALG_ED25519: INPUT_DOMAIN}
 """Algorithm → first part of the statement it is over."""
@@ -78,7 +81,9 @@ class SignedInputs:
         """Were its keys given?"""
         return by in self._speakers
 
-    def seal_input(self, topic: str, lane: str, value: bytes, kind: InputKind, by: str) -> Headers:
+    def seal_input(
+        self, topic: str, lane: str, value: bytes, kind: InputKind, by: str, *, nonrepudiable: bool = False
+    ) -> Headers:
         """Headers that vouch for one record.
 
         Raises:
@@ -90,8 +95,20 @@ class SignedInputs:
             raise CallerError(f"this process has no keys of `{by}`", hint=hint)
         statement = with_value(input_frame(DOMAIN_OF[ALG_OF[kind]], self._bound, topic, lane), value)
         if ALG_OF[kind] == ALG_MAC:
-            return signature_headers(Signature(ALG_MAC, speaker.mac_kid, mac(speaker.mac_key, statement)))
+            also = self._also(topic, lane, value, speaker) if nonrepudiable else b""
+            return signature_headers(Signature(ALG_MAC, speaker.mac_kid, mac(speaker.mac_key, statement), also=also))
         return signature_headers(Signature(ALG_ED25519, speaker.sign_kid, speaker.sign.sign(statement)))
+
+    def _also(self, topic: str, lane: str, value: bytes, speaker: _Ready) -> bytes:
+        statement = with_value(input_frame(INPUT_DOMAIN, self._bound, topic, lane), value)
+        return bytes.fromhex(speaker.sign_kid) + speaker.sign.sign(statement)
+
+
+def also_of(packed: bytes) -> tuple[str, bytes] | None:
+    """Key id and signature that stand besides a MAC; None if it is none."""
+    if len(packed) != _ALSO_BYTES:
+        return None
+    return packed[:_KID_BYTES].hex(), packed[_KID_BYTES:]
 
 
 def mac(key: bytes, statement: bytes) -> bytes:

@@ -2,13 +2,15 @@
 
     root.key, root.pub              the offline root (Ed25519): certifies workers, needed for nothing else
     pdp.key, pdp.pub                the PDP's X25519 key: every worker reads it, senders know its public half
+    pdp.former.key                  the PDP's key before the last rotation; it counts until its `not_after`
     worker.key, worker.pub, .crt    a worker's Ed25519 key and its certificate
     enroll.key, enroll.pub, .crt    the enroller's Ed25519 key and its certificate: vouches for enforcers' keys
+    rules.key, rules.pub, .crt      a rule-pusher's Ed25519 key and its certificate
     values.key                      the key of value fingerprints that all clients of the realm share
 
-Rule of this file: nothing is replaced but a certificate, and no process reads more than it needs. Whoever only reads
-logs or takes tokens needs `root.pub` and nothing else; whoever enrols agents needs no private keys but `values.key` and
-`enroll.key`; `root.key` is to be taken off the machine once workers are certified.
+Rule of this file: nothing is replaced but a certificate and what is rotated, and no process reads more than it needs.
+Whoever only reads logs or takes tokens needs `root.pub` and nothing else; whoever enrols agents needs no private keys
+but `values.key` and `enroll.key`; `root.key` is to be taken off the machine once workers are certified.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ from __future__ import annotations
 import json
 import secrets
 import struct
+import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from harness_stream.adapters.signing.certificate import ENROLLER, EPOCHS_ALL, WORKER, Certificate, certify
+from harness_stream.adapters.signing.certificate import ENROLLER, EPOCHS_ALL, RULES, WORKER, Certificate, certify
 from harness_stream.adapters.signing.enforcers import Enforcer, certify_enforcer
 from harness_stream.adapters.signing.keys import KEY_BYTES, kid_of, private_of, public_of, raw_of, text_of
 from harness_stream.errors import ConfigError
@@ -34,11 +37,22 @@ if TYPE_CHECKING:
 
     from harness_stream.adapters.signing.framing import Bound
 
-ALGS: Final[Mapping[str, str]] = {"root": "ed25519", "pdp": "x25519", "worker": "ed25519", "enroll": "ed25519"}
+ALGS: Final[Mapping[str, str]] = {
+    "root": "ed25519",
+    "pdp": "x25519",
+    "worker": "ed25519",
+    "enroll": "ed25519",
+    "rules": "ed25519",
+}
 """Purpose of a key pair → its algorithm."""
-VALUES_FILE, CERTIFICATE_FILE, ENROLLER_FILE = "values.key", "worker.crt", "enroll.crt"
-_PAIRS: Final = (f"{purpose}.{half}" for purpose in ALGS for half in ("key", "pub"))
-FILES: Final = (*_PAIRS, VALUES_FILE, CERTIFICATE_FILE, ENROLLER_FILE)
+ROLES: Final[Mapping[str, bytes]] = {"worker": WORKER, "enroll": ENROLLER, "rules": RULES}
+"""What a key is certified for → as it is bound into the signature."""
+VALUES_FILE, FORMER_FILE = "values.key", "pdp.former.key"
+FILES: Final = (
+    *(f"{purpose}.{half}" for purpose in ALGS for half in ("key", "pub")),
+    *(f"{role}.crt" for role in ROLES),
+    VALUES_FILE,
+)
 """Everything that `create` writes."""
 FORMAT: Final = 1
 
@@ -47,18 +61,18 @@ _FILE_BYTES_MAX: Final = 65_536
 
 
 class CertifiedKey(NamedTuple):
-    """A key that the root certified, to sign with."""
+    """What somebody in one of `ROLES` signs with."""
 
     sign: Ed25519PrivateKey
     certificate: Certificate
 
 
 def create(directory: Path, bound: Bound) -> Certificate:
-    """Make all keys of a realm and certify the first worker and the enroller.
+    """Make all keys of a realm and certify the first of each role; the worker's certificate.
 
     Args:
         directory: made if it is not there; none of `FILES` may be in it.
-        bound: realm and incarnation of the certificate.
+        bound: realm and incarnation of the certificates.
 
     Raises:
         ConfigError: a file is there already, or cannot be written; what was there is untouched.
@@ -75,27 +89,36 @@ def create(directory: Path, bound: Bound) -> Certificate:
         _make(directory, purpose)
     values = {"v": FORMAT, "purpose": "values", "alg": "blake2b", "private": text_of(secrets.token_bytes(KEY_BYTES))}
     _write(directory / VALUES_FILE, values)
-    return certify_all(directory, bound)
+    for role in ROLES:
+        certify_role(directory, bound, role)
+    return certify_role(directory, bound)
 
 
-def _make(directory: Path, purpose: str) -> None:
+def _make(directory: Path, purpose: str, beside: str = "") -> None:
+    """Write a new pair; `beside` is put in front of the names."""
     alg = ALGS[purpose]
     private = Ed25519PrivateKey.generate() if alg == "ed25519" else X25519PrivateKey.generate()
     shared = {"v": FORMAT, "purpose": purpose, "alg": alg}
-    _write(directory / f"{purpose}.key", {**shared, "private": text_of(private.private_bytes_raw())})
+    _write(directory / f"{beside}{purpose}.key", {**shared, "private": text_of(private.private_bytes_raw())})
     public = public_of(private)
-    _write(directory / f"{purpose}.pub", {**shared, "kid": kid_of(public), "public": text_of(public)}, PUBLIC_MODE)
+    told = {**shared, "kid": kid_of(public), "public": text_of(public)}
+    _write(directory / f"{beside}{purpose}.pub", told, PUBLIC_MODE)
 
 
-def certify_all(
-    directory: Path, bound: Bound, epochs: tuple[int, int] = EPOCHS_ALL, root: Path | None = None
+def certify_role(
+    directory: Path,
+    bound: Bound,
+    role: str = "worker",
+    epochs: tuple[int, int] = EPOCHS_ALL,
+    root: Path | None = None,
 ) -> Certificate:
-    """Certify the worker's key of a folder, and the enroller's, anew if they have certificates.
+    """Certify a folder's key for a role, anew if it has a certificate; all but a worker's key is made if there is none.
 
     Args:
-        directory: has `worker.pub`.
+        directory: has `<role>.pub`.
         bound: realm and incarnation in which it shall count.
-        epochs: first and last one of the worker's, both inclusive.
+        role: one of `ROLES`.
+        epochs: first and last one, of a rule-pusher revisions, both inclusive.
         root: the root's private file; default `root.key` in the same folder.
 
     Raises:
@@ -105,19 +128,12 @@ def certify_all(
         The worker's.
     """
     private = _root_private(root or directory / "root.key", directory)
-    made = certify(private, bound, _public(directory / "worker.pub", "worker"), epochs)
-    _write_certificate(directory / CERTIFICATE_FILE, made, bound, WORKER)
-    if not (directory / "enroll.pub").exists():
-        _make(directory, "enroll")
-    enroller = certify(private, bound, _public(directory / "enroll.pub", "enroll"), role=ENROLLER)
-    _write_certificate(directory / ENROLLER_FILE, enroller, bound, ENROLLER)
-    return made
-
-
-def _write_certificate(path: Path, made: Certificate, bound: Bound, role: bytes) -> None:
+    if role != "worker" and not (directory / f"{role}.pub").exists():
+        _make(directory, role)
+    made = certify(private, bound, _public(directory / f"{role}.pub", role), epochs, ROLES[role])
     document = {
         "v": FORMAT,
-        "role": role.decode(),
+        "role": role,
         "realm": bound.realm,
         "incarnation": bound.incarnation,
         "kid": made.kid,
@@ -127,9 +143,43 @@ def _write_certificate(path: Path, made: Certificate, bound: Bound, role: bytes)
         "sig": base64url(made.sig).decode(),
     }
     # Beside it first: a worker that starts meanwhile reads the old one or the new one.
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    beside = directory / f".{role}.crt.{secrets.token_hex(4)}"
     _write(beside, document, PUBLIC_MODE)
-    beside.replace(path)
+    beside.replace(directory / f"{role}.crt")
+    return made
+
+
+def rotate(directory: Path, purpose: str, former_until_ms: int) -> str:
+    """Put a new pair in the place of one: a worker's, a rule-pusher's or the PDP's; its key id.
+
+    The PDP's former key goes on counting for inputs appended up to `former_until_ms`; others need a new certificate.
+
+    Args:
+        directory: the realm's keys.
+        purpose: worker, rules or pdp.
+        former_until_ms: epoch ms.
+
+    Raises:
+        ConfigError: there is no such pair, or the PDP's key was rotated and the one before still counts.
+    """
+    before = _private(directory / f"{purpose}.key", purpose)
+    if purpose == "pdp":
+        if any(not_after > time.time_ns() // 1_000_000 for _, not_after in pdp_former(directory)):
+            hint = "wait until it has ended; give senders credentials with the new key meanwhile"
+            raise ConfigError(f"`{directory / FORMER_FILE}` still counts, and two keys do at most", hint=hint)
+        (directory / FORMER_FILE).unlink(missing_ok=True)
+        shared = {"v": FORMAT, "purpose": "pdp", "alg": ALGS["pdp"], "not_after": former_until_ms}
+        _write(directory / FORMER_FILE, {**shared, "private": text_of(before.private_bytes_raw())})
+    beside = f".{secrets.token_hex(4)}."
+    _make(directory, purpose, beside)
+    for half in ("pub", "key"):
+        (directory / f"{beside}{purpose}.{half}").replace(directory / f"{purpose}.{half}")
+    return kid_of(_public(directory / f"{purpose}.pub", purpose))
+
+
+def require_root(directory: Path, root: Path | None) -> None:
+    """The root can certify; asked before anything is changed (raises ConfigError)."""
+    _root_private(root or directory / "root.key", directory)
 
 
 def _root_private(path: Path, directory: Path) -> Ed25519PrivateKey:
@@ -161,45 +211,53 @@ def pdp_private(directory: Path) -> X25519PrivateKey:
     return cast("X25519PrivateKey", _private(directory / "pdp.key", "pdp"))
 
 
+def pdp_former(directory: Path) -> tuple[tuple[X25519PrivateKey, int], ...]:
+    """The PDP's key before the last rotation, and the epoch ms up to which it counts; nothing if there is none.
+
+    Raises:
+        ConfigError: the file is none of ours.
+    """
+    path = directory / FORMER_FILE
+    if not path.exists():
+        return ()
+    not_after = _key(path, "pdp", "private").get("not_after")
+    if type(not_after) is not int:
+        raise ConfigError(f"`{path}` does not say until when it counts")
+    return ((cast("X25519PrivateKey", _private(path, "pdp")), not_after),)
+
+
 def value_key(directory: Path) -> str:
     """The realm's fingerprint key as text (raises ConfigError)."""
     return _text(_read(directory / VALUES_FILE, private=True), "private", directory / VALUES_FILE)
 
 
-def worker_keys(directory: Path, bound: Bound) -> CertifiedKey:
-    """What a worker signs with; raises ConfigError as `_certified`."""
-    return _certified(directory, bound, "worker", CERTIFICATE_FILE, WORKER)
-
-
-def enroller_keys(directory: Path, bound: Bound) -> CertifiedKey:
-    """What vouches for enforcers' keys; raises ConfigError as `_certified`."""
-    return _certified(directory, bound, "enroll", ENROLLER_FILE, ENROLLER)
-
-
 def vouch(directory: Path, bound: Bound, enforcer: Enforcer) -> str:
     """Certify an enforcer's key by the enroller's, as credentials have it (raises ConfigError)."""
-    keys = enroller_keys(directory, bound)
+    keys = certified_key(directory, bound, "enroll")
     return text_of(certify_enforcer(keys.sign, keys.certificate, bound, enforcer).packed())
 
 
-def _certified(directory: Path, bound: Bound, purpose: str, file: str, role: bytes) -> CertifiedKey:
-    """A key and its certificate, checked before anything is written with them.
+def certified_key(directory: Path, bound: Bound, role: str = "worker") -> CertifiedKey:
+    """What somebody in a role signs with, checked before anything is written with it.
 
     Raises:
         ConfigError: a file is missing or malformed, or the certificate would convince nobody here.
     """
-    sign = cast("Ed25519PrivateKey", _private(directory / f"{purpose}.key", purpose))
-    path = directory / file
+    flag = "" if role == "worker" else f" --role {role}"
+    again = f"`harness keys certify {directory}{flag}` certifies the key for this realm's topics as they are now"
+    sign, path = _private(directory / f"{role}.key", role), directory / f"{role}.crt"
+    if not path.exists():
+        raise ConfigError(f"`{path}` is missing", hint=again)
     said = _read(path)
-    again = f"`harness keys certify {directory}` certifies the key for this realm's topics as they are now"
     for name, expected in (("realm", bound.realm), ("incarnation", bound.incarnation)):
         if said.get(name) != expected:
             told = "other log topics: they were recreated" if name == "incarnation" else f"realm `{said.get(name)}`"
             raise ConfigError(f"`{path}` is a certificate for {told}", hint=again)
     certificate = _certificate(said, path)
-    if certificate.public != public_of(sign) or not certificate.signed_by(root_public(directory), bound, role):
-        raise ConfigError(f"`{path}` does not certify `{purpose}.key` by the root in `root.pub`", hint=again)
-    return CertifiedKey(sign, certificate)
+    trusted = certificate.signed_by(root_public(directory), bound, ROLES[role])
+    if certificate.public != public_of(sign) or not trusted:
+        raise ConfigError(f"`{path}` does not certify `{role}.key` by the root in `root.pub`", hint=again)
+    return CertifiedKey(cast("Ed25519PrivateKey", sign), certificate)
 
 
 def _write(path: Path, document: Mapping[str, Any], mode: int = PRIVATE_MODE) -> None:

@@ -15,7 +15,7 @@ from harness_stream.errors import ConfigError
 
 if TYPE_CHECKING:
     from harness_stream.config import Settings
-    from harness_stream.ports import DecisionSigner, Verifier
+    from harness_stream.ports import DecisionSigner, RulesSigner, Verifier
 
 
 def keys_of(settings: Settings) -> Path | None:
@@ -65,11 +65,12 @@ def worker_pair(settings: Settings, incarnation: str) -> tuple[DecisionSigner, V
     directory = keys_of(settings)
     if directory is None:
         return UnsignedSigner(), UnsignedVerifier()
-    from harness_stream.adapters.signing.keyring import pdp_private, root_public  # noqa: PLC0415  as above
+    from harness_stream.adapters.signing.keyring import pdp_former, pdp_private, root_public  # noqa: PLC0415  as above
     from harness_stream.adapters.signing.verifier import SignedVerifier  # noqa: PLC0415  same
 
     bound = Bound(settings.realm, incarnation)
-    verifier = SignedVerifier(bound, root_public(directory), pdp_private(directory))
+    pdp, former = pdp_private(directory), pdp_former(directory)
+    verifier = SignedVerifier(bound, root_public(directory), pdp, former)
     return operator_signer(settings, incarnation), verifier
 
 
@@ -83,8 +84,25 @@ def operator_signer(settings: Settings, incarnation: str) -> DecisionSigner:
     if directory is None:
         return UnsignedSigner()
     from harness_stream.adapters.signing.decisions import SignedDecisions  # noqa: PLC0415  as above
-    from harness_stream.adapters.signing.keyring import worker_keys  # noqa: PLC0415  same
+    from harness_stream.adapters.signing.keyring import certified_key  # noqa: PLC0415  same
 
     bound = Bound(settings.realm, incarnation)
-    keys = worker_keys(directory, bound)
+    keys = certified_key(directory, bound)
     return SignedDecisions(bound, keys.sign, keys.certificate)
+
+
+def rules_signer(settings: Settings, incarnation: str) -> RulesSigner:
+    """What a rule-pusher signs with.
+
+    Raises:
+        ConfigError: as `worker_pair`.
+    """
+    directory = keys_of(settings)
+    if directory is None:
+        return UnsignedSigner()
+    from harness_stream.adapters.signing.keyring import certified_key  # noqa: PLC0415  as above
+    from harness_stream.adapters.signing.rules import SignedRules  # noqa: PLC0415  same
+
+    bound = Bound(settings.realm, incarnation)
+    keys = certified_key(directory, bound, "rules")
+    return SignedRules(bound, keys.sign, keys.certificate)

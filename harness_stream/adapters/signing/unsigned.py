@@ -40,7 +40,20 @@ class UnsignedSigner:
         """Always true."""
         return True
 
-    def seal_input(self, topic: str, lane: str, value: bytes, kind: InputKind, by: str) -> Headers:  # noqa: ARG002  nothing is signed
+    def seal_rules(self, topic: str, key: bytes, value: bytes) -> Headers:  # noqa: ARG002  nothing is signed
+        """None."""
+        return ()
+
+    def seal_input(
+        self,
+        topic: str,  # noqa: ARG002  nothing is signed
+        lane: str,  # noqa: ARG002  same
+        value: bytes,  # noqa: ARG002  same
+        kind: InputKind,  # noqa: ARG002  same
+        by: str,  # noqa: ARG002  same
+        *,
+        nonrepudiable: bool = False,  # noqa: ARG002  same
+    ) -> Headers:
         """`hs-alg: none`."""
         return UNSIGNED_HEADERS
 
@@ -56,6 +69,18 @@ class UnsignedVerifier:
     def input_authentic(self, record: LogRecord, sender: Sender) -> bool:  # noqa: ARG002  in `--dev` anyone may be anyone
         """Does the record say that it is unsigned?"""
         return self.decision_authentic(record)
+
+    def signature_worth(self, record: LogRecord, sender: Sender) -> str | None:  # noqa: ARG002  nothing is signed
+        """None has any."""
+        return None
+
+    def why_refused(self, record: LogRecord, sender: Sender) -> str:  # noqa: ARG002  nobody's keys are looked at
+        """That it does not say so."""
+        return "this realm is unsigned (`--dev`), and it does not say `hs-alg: none` and nothing else"
+
+    def why_rules_refused(self, record: LogRecord) -> str:  # noqa: ARG002  in `--dev` anyone may push
+        """Always empty."""
+        return ""
 
     def decision_authentic(self, record: LogRecord) -> bool:
         """Does the record say that it is unsigned?"""

@@ -93,7 +93,7 @@ def test_a_mandate_of_somebody_whose_keys_are_not_here_is_refused_before_it_is_p
     world = SignedWorld()
     with pytest.raises(CallerError, match="no keys of it") as refused:
         mandate(world.session(), "orchestrator-1")
-    assert "others" in refused.value.hint
+    assert "harness mandates sign" in refused.value.hint
     assert world.inputs() == []
 
 

@@ -284,6 +284,42 @@ class TestApprovals:
         assert (body["decision"], [r["rule"] for r in body["reasons"]]) == ("hold", ["second"])
         self.refused(Refuse.NO_HOLD, story)
 
+    def test_two_rules_that_fire_in_turn_are_answered_once_each(self, story: make.Story):
+        """The second question carries what was answered before, so that its answer does not ask the first one anew."""
+        story.switch(HOLDING + '  - {id: second, effect: hold, when: "true"}\n')
+        asked_again = self.answer(story)
+        assert (asked_again["decision"], asked_again["approval"]["satisfied"]) == ("hold", ["ask"])
+        body = self.answer(story, t=NOW + 2, hold_digest=story.digests[1])
+        assert (body["decision"], body["approval"]["satisfied"]) == ("approve", ["ask", "second"])
+
+    def test_however_many_rules_ask_it_ends(self, story: make.Story):
+        more = HOLDING
+        for number in range(3):
+            more += f'  - {{id: more-{number}, effect: hold, when: "true"}}\n'
+            story.switch(more)
+            body = self.answer(story, t=NOW + number, hold_digest=story.digests[-1])
+            assert [r["rule"] for r in body["reasons"]] == [f"more-{number}"]
+        assert self.answer(story, t=NOW + 4, hold_digest=story.digests[-1])["decision"] == "approve"
+
+    def test_what_was_answered_before_satisfies_no_deny(self, story: make.Story):
+        story.switch(HOLDING + '  - {id: second, effect: hold, when: "true"}\n')
+        self.answer(story)
+        story.switch(HOLDING + '  - {id: ask-not, effect: deny, when: "true"}\n')
+        body = self.answer(story, t=NOW + 2, hold_digest=story.digests[1])
+        assert (body["decision"], [r["rule"] for r in body["reasons"]]) == ("deny", ["ask-not"])
+
+    def test_a_no_to_the_second_question_is_a_no(self, story: make.Story):
+        story.switch(HOLDING + '  - {id: second, effect: hold, when: "true"}\n')
+        self.answer(story)
+        body = self.answer(story, t=NOW + 2, hold_digest=story.digests[1], decision="deny")
+        assert (body["decision"], body["approval"]["satisfied"]) == ("deny", [])
+
+    def test_another_intent_is_asked_everything_anew(self, story: make.Story):
+        story.switch(HOLDING + '  - {id: second, effect: hold, when: "true"}\n')
+        self.answer(story)
+        body = story.act(NOW + 2, **SEND)
+        assert (body["decision"], [r["rule"] for r in body["reasons"]]) == ("hold", ["ask", "second"])
+
     def test_an_approved_hold_takes_an_outcome_of_its_new_verdict(self, story: make.Story):
         self.answer(story)
         body = story.take(make.outcome(verdict_digest=story.digests[1]), t=NOW + 2)

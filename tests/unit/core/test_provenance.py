@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from harness_stream.core import limits
 from harness_stream.core.model import TABLES
 from harness_stream.core.provenance import NEVER_SEEN, WORDS, Origin, ValueMap, found_in, links_of, origin_of
+from harness_stream.core.state import agent_unit
+from harness_stream.core.units import decode_unit, encode_unit
 from harness_stream.core.variables import variables_of
 
 NOW = make.NOW
@@ -194,3 +196,98 @@ class TestChains:
         root = told.story.act(**boss)
         parent = {"agent_id": "boss", "intent_id": root["intent_id"]}
         assert told.origin(A, parent=parent) == "mandate"
+
+
+SENDING = {"subject": "tool:email.send", "operation": "send", "object_class": "email"}
+POSTING = {"subject": "tool:http.post", "operation": "send", "object_class": "request"}
+ASKING = make.APPROVE_ALL + """  - {id: payee, effect: hold, when: '"to" in args && origin("to") == "never_seen"'}
+"""
+
+
+class TestAnswers:
+    """`scope: value`: an approver answers for a value and class in one chain, so that one question is asked once."""
+
+    @pytest.fixture
+    def story(self) -> make.Story:
+        actions = ["crm.read", "email.send", "http.post"]
+        people = [make.identity_row(actions=actions) if r["agent_id"] == "agent-1" else r for r in make.people()]
+        story = make.Story(ASKING, tables=make.tables(*people, classification=(SENDING, POSTING)))
+        story.take(make.mandate())
+        return story
+
+    def ask(self, story: make.Story, *fingerprints: str, t: int = NOW, **over) -> dict:
+        return story.act(t, **{"action": "email.send", "arguments": [argument(values=fingerprints)], **over})
+
+    def answered(self, story: make.Story, *fingerprints: str, **over) -> dict:
+        """A hold of a value, and an answer for it."""
+        body = self.ask(story, *fingerprints)
+        assert body["decision"] == "hold"
+        named = {"scope": "value", "values": list(fingerprints), **over}
+        return story.take(make.approval(hold_digest=story.digests[-1], **named), NOW + 1)
+
+    def test_it_is_asked_once_and_names_what_it_answers(self, story):
+        body = self.answered(story, A)
+        assert body["decision"] == "approve"
+        assert body["approval"]["answers"] == {"class": "send email", "values": [A]}
+        assert self.ask(story, A, t=NOW + 2)["decision"] == "approve"
+        assert self.ask(story, B, t=NOW + 3)["decision"] == "hold", "another value"
+        assert self.ask(story, A, B, t=NOW + 4)["decision"] == "hold", "the worst value counts"
+
+    def test_not_for_another_class_of_action(self, story):
+        self.answered(story, A)
+        assert self.ask(story, A, t=NOW + 2, action="http.post")["decision"] == "hold"
+
+    def test_not_in_another_chain(self, story):
+        self.answered(story, A)
+        assert self.ask(story, A, t=NOW + 2, chain_id="chain-1")["decision"] == "hold"
+
+    def test_a_tool_that_no_row_describes_is_a_class_of_its_own(self, story):
+        body = self.ask(story, A, action="crm.read")
+        assert body["decision"] == "hold"
+        said = make.approval(hold_digest=story.digests[-1], scope="value", values=[A])
+        assert story.take(said, NOW + 1)["approval"]["answers"]["class"] == "crm.read"
+        assert self.ask(story, A, t=NOW + 2, action="crm.read")["decision"] == "approve"
+        assert self.ask(story, A, t=NOW + 3)["decision"] == "hold"
+
+    def test_only_for_values_that_the_held_intent_names(self, story):
+        refused = self.answered(story, A, values=[A, B])
+        assert (refused["status"], refused["reason"]) == ("refused", "foreign_values")
+        assert self.ask(story, B, t=NOW + 2)["decision"] == "hold"
+
+    def test_an_answer_for_this_intent_is_for_no_other(self, story):
+        body = self.answered(story, A, scope="intent", values=[])
+        assert (body["decision"], "answers" in body["approval"]) == ("approve", False)
+        assert self.ask(story, A, t=NOW + 2)["decision"] == "hold"
+
+    def test_denied_though_approved_it_answers_for_nothing(self, story):
+        self.ask(story, A)
+        digest = story.digests[-1]
+        identity = story.intake.tables["identity"]
+        for status in ("suspended", "active"):
+            identity.put("agent-1", orjson.dumps(make.identity_row(actions=["email.send"], status=status)), 9)
+            if status == "suspended":
+                body = story.take(make.approval(hold_digest=digest, scope="value", values=[A]), NOW + 1)
+        assert (body["decision"], "answers" in body["approval"]) == ("deny", False)
+        assert self.ask(story, A, t=NOW + 2)["decision"] == "hold"
+
+    def test_a_mandate_mentions_it_then(self, story):
+        rule = "  - {id: known, effect: hold, when: 'mandate.present && !mandate.mentions(args[\"to\"].values[0])'}\n"
+        story.switch(make.APPROVE_ALL + rule.replace('args["to"].values[0]', f'"{A}"'))
+        assert self.ask(story, A, chain_id="chain-1")["decision"] == "hold"
+        said = make.approval(hold_digest=story.digests[-1], scope="value", values=[A])
+        assert story.take(said, NOW + 1)["decision"] == "approve"
+        assert self.ask(story, A, t=NOW + 2, chain_id="chain-1")["decision"] == "approve"
+
+    def test_they_are_bounded_and_survive_a_store(self, story):
+        for number in range(3):
+            fingerprints = [f"{number}{n:0{limits.FINGERPRINT_DIGITS - 1}x}" for n in range(limits.ARGUMENT_VALUES_MAX)]
+            self.answered(story, *fingerprints)
+        key = ("answered", "agent:agent-1")
+        kept = story.state.get(agent_unit("agent-1"), key)
+        assert len(kept) == limits.CHAIN_ANSWERED_MAX < 3 * limits.ARGUMENT_VALUES_MAX
+        assert kept[-1] == ("send email", fingerprints[-1])
+        assert decode_unit(encode_unit({key: kept}, 7, NOW))[0] == {key: kept}
+
+    def test_a_no_is_for_this_intent_alone(self):
+        with pytest.raises(ValueError, match="a no is to this intent alone"):
+            make.approval(scope="value", values=[A], decision="deny")

@@ -19,7 +19,7 @@ from harness_stream.errors import CallerError, ConfigError
 from harness_stream.ports import LogRecord
 
 BOUND = Bound("acme", "t1.t2")
-PRIVATE = ["root.key", "pdp.key", "worker.key", "values.key", "enroll.key"]
+PRIVATE = ["root.key", "pdp.key", "worker.key", "rules.key", "values.key", "enroll.key"]
 DIGEST = sha256(b"{}").hexdigest()
 
 
@@ -124,16 +124,16 @@ def test_a_worker_of_another_root_is_refused_before_it_writes(folder, tmp_path):
     with pytest.raises(ConfigError, match="does not certify"):
         worker_pair(settings(folder), BOUND.incarnation)
     with pytest.raises(ConfigError, match="not the private half"):
-        keyring.certify_all(folder, BOUND, root=tmp_path / "others" / "root.key")
+        keyring.certify_role(folder, BOUND, root=tmp_path / "others" / "root.key")
 
 
 def test_certified_anew_it_counts_for_new_topics_and_epochs(folder, tmp_path):
     elsewhere = tmp_path / "root.key"
     (folder / "root.key").rename(elsewhere)
     with pytest.raises(ConfigError, match=r"root\.key` is missing") as refused:
-        keyring.certify_all(folder, BOUND)
+        keyring.certify_role(folder, BOUND)
     assert "--root" in refused.value.hint
-    keyring.certify_all(folder, BOUND._replace(incarnation="t3.t4"), (2, 5), elsewhere)
+    keyring.certify_role(folder, BOUND._replace(incarnation="t3.t4"), "worker", (2, 5), elsewhere)
     signer, verifier = worker_pair(settings(folder), "t3.t4")
     assert [signer.may_sign(epoch) for epoch in (1, 2, 5, 6)] == [False, True, True, False]
     assert verifier.decision_authentic(record(signer, 2))
@@ -209,7 +209,7 @@ def test_the_commands_make_and_certify_keys(tmp_path):
     told = json.loads(made.output)
     assert (told["realm"], told["incarnation"]) == BOUND
     again = CliRunner().invoke(app, ["keys", "certify", folder, *offline, "--first-epoch", "3", "--last-epoch", "4"])
-    assert json.loads(again.output) == {**told, "first_epoch": 3, "last_epoch": 4}
+    assert json.loads(again.output) == {**told, "role": "worker", "first_epoch": 3, "last_epoch": 4}
     signer, _ = worker_pair(settings(tmp_path / "k"), "t1.t2")
     assert signer.may_sign(3)
     assert not signer.may_sign(5)
