@@ -88,7 +88,7 @@ def inputs_of(settings: Settings, topics: Topics, verifier: Verifier) -> Callabl
     from harness_stream.cli.log_inputs import Inputs  # noqa: PLC0415  same
     from harness_stream.runtime.table_load import read_tables  # noqa: PLC0415  same
 
-    reader, clock = KafkaReader(settings.bootstrap), SystemClock()
+    reader, clock = KafkaReader(settings.kafka), SystemClock()
     named = {name: topics.table(name) for name in ("identity", "classification")}
     views = read_tables(reader, named, clock, lambda wait_ms: time.sleep(wait_ms / 1000))
     tables = {name: view.table for name, view in views.items()}
