@@ -64,16 +64,18 @@ class Deferred:
             if waiting is None:
                 self._waiting[group] = waiting = deque()
             waiting.append(told)
-        self.size += len(told.value) // len(told.groups) * len(told.groups)
+            self.size += _share(told)
 
-    def take(self, group: str) -> Told:
-        """The group's next record; after its last one it waits no longer."""
+    def next(self, group: str) -> Told:
+        """The group's oldest record."""
+        return self._waiting[group][0]
+
+    def taken(self, group: str) -> None:
+        """It was taken in; after its last one a group waits no longer."""
         waiting = self._waiting[group]
-        told = waiting.popleft()
-        self.size -= len(told.value) // len(told.groups)
+        self.size -= _share(waiting.popleft())
         if not waiting:
             del self._waiting[group]
-        return told
 
     def holds(self, unit: str, offset: int) -> bool:
         """Is that record in the unit's base already?"""
@@ -81,6 +83,11 @@ class Deferred:
         if stands is not None and stands < offset:
             del self.ahead[unit]  # nor are those that come after it
         return stands is not None and stands >= offset
+
+
+def _share(told: Told) -> int:
+    """Its bytes are kept once, however many wait."""
+    return len(told.value) // len(told.groups)
 
 
 def group_of(unit: str) -> str:

@@ -16,8 +16,9 @@ Reign = tuple[int, int]
 
 REIGNS_KEY: Final = ("reigns",)
 """In the partition's unit: the newest `Reign`s, oldest first."""
-# A snapshot is looked at for as long as the topic keeps it, and a partition changes hands a few times a day.
-REIGNS_KEPT: Final = 64
+# Each resync claims, so a bad hour of a broker is some hundred; 20 KiB. Beyond, a lost snapshot of a unit that nobody
+# has changed since would be believed again.
+REIGNS_KEPT: Final = 1_024
 
 
 def begun(reigns: Sequence[Reign], epoch: int, offset: int) -> tuple[Reign, ...]:

@@ -125,6 +125,12 @@ class State:
         if size is not None:
             self.weigh(unit, size)
 
+    def share(self, unit: str, values: Unit) -> None:
+        """Bring a unit into memory as the very object that somebody else changes."""
+        self._packed.pop(unit, None)
+        self._base[unit] = values
+        self._elsewhere.discard(unit)
+
     def install_packed(self, unit: str, data: bytes) -> None:
         """Bring a stored unit into memory as the bytes it is stored as."""
         self._base.pop(unit, None)

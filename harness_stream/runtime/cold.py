@@ -17,8 +17,9 @@ from harness_stream.core.reigns import outlived
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.core.units import as_of, decode_unit, encode_change, is_of_another_version, replay_unit, stands_at
 from harness_stream.runtime.history import Readback, Tail
-from harness_stream.runtime.snapshots import PLACE_KEY, key_of
-from harness_stream.wire.decisions import read_body
+from harness_stream.runtime.snapshots import PLACE_KEY, Key, key_of
+from harness_stream.runtime.taking import UNREADABLE
+from harness_stream.wire.decisions import body_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -82,16 +83,21 @@ class Cold:
         if self._snapshots.unscanned is None:
             return
         first, last = self._snapshots.unscanned
-        yield from self._find_snapshots()
+        lost = yield from self._find_snapshots()
         units = yield from self._changed_between(first, last)
         if units is None:
             self._snapshots.scanned(all_units(), None)
         else:
-            self._snapshots.scanned(units & {*all_units()}, last)
+            self._snapshots.scanned((units | lost) & {*all_units()}, last)
 
-    def _find_snapshots(self) -> Generator[None, None, None]:
-        """A key ends in its writer's epoch: of a unit's snapshots the latest owner's counts."""
+    def _find_snapshots(self) -> Generator[None, None, set[str]]:
+        """A key ends in its writer's epoch: of a unit's snapshots the latest owner's counts.
+
+        Returns:
+            Units whose newest one stands on records that were lost; it may have taken the place of a good one.
+        """
         newest: dict[str, tuple[int, int]] = {}
+        lost = set[str]()
         self._reading.watch(self._realm.topics.chains, self._partition, self._tail)
         try:
             bounds = yield from self._chains.bounds()
@@ -105,13 +111,22 @@ class Cold:
                 if key is not None and stands is None:  # ended, or damaged: what came before it is too old
                     newest.pop(key.unit, None)
                     self._snapshots.dropped(key.unit)
-                elif key is not None and stands is not None:
-                    known = newest.get(key.unit, (0, stands))
-                    if (key.epoch, stands) >= known and not outlived(self._reigns(), key.epoch, stands):
-                        newest[key.unit] = key.epoch, stands
-                        self._snapshots.found(key, record.offset)
+                    continue
+                if key is None or stands is None or (key.epoch, stands) < newest.get(key.unit, (0, stands)):
+                    continue
+                newest[key.unit] = key.epoch, stands
+                self._found(key, stands, record.offset, lost)
         finally:
             self._reading.drop(self._realm.topics.chains, self._partition)
+        return lost
+
+    def _found(self, key: Key, stands: int, offset: int, lost: set[str]) -> None:
+        if outlived(self._reigns(), key.epoch, stands):
+            lost.add(key.unit)
+            self._snapshots.dropped(key.unit)
+        else:
+            lost.discard(key.unit)
+            self._snapshots.found(key, offset)
 
     def _changed_between(self, first: int, last: int) -> Generator[None, None, set[str] | None]:
         """Units that records from `first` to `last` may have changed (or not); None: any unit may have changed.
@@ -131,7 +146,7 @@ class Cold:
             if record is None:
                 yield
                 continue
-            body, _ = read_body(record.value)
+            body = body_of(record.value or b"") if self._ports.verifier.decision_authentic(record) else {}
             if body.get("kind") == "switch" and body.get("warmed"):
                 return None
             units.update(units_named(body))
@@ -270,7 +285,7 @@ def _install(state: State, unit: str, read: _Found, windows: Windows) -> bool:
 def units_named(body: Mapping[str, Any]) -> tuple[str, ...]:
     """Units a record touches if it is effective; one that does not even name them is void."""
     try:
-        change = change_of(body, "") if body["kind"] in {"verdict", "ack"} else None
+        change = change_of(body, "") if body.get("kind") in {"verdict", "ack"} else None
         return () if change is None else units_of(change)
-    except (KeyError, TypeError):
+    except UNREADABLE:
         return ()

@@ -253,6 +253,8 @@ class Deciding:
         candidates = self._inbox.first(size_max)
         self._admit(candidates)
         self._fetch_needed(candidates)
+        if self.fault is not None:  # what a unit should have taken in cannot be read: nothing is judged without it
+            return
         started_ms = self._ports.clock.elapsed_ms()
         batch = self._new_batch()
         if self._set_back(batch.decided_at):

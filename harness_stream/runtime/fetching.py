@@ -32,6 +32,8 @@ FAILED_MS: Final = limits.DEADLINE_MS_DEFAULT
 # For units that somebody waits for, a step as when loading; for others so little that 64 partitions decide in between.
 TAKE_IN_MS_MAX: Final = STEP_MS_MAX
 CATCH_UP_MS_MAX: Final = 2
+# Between two fetches that no intent waits for: each may take as long as a turn, and others' intents are to go first.
+CATCH_UP_PACE_MS: Final = 20
 
 
 class Fetching:
@@ -99,9 +101,9 @@ class Fetching:
             away += elsewhere
             if not elsewhere and self._take_in_group(group, end_ms):
                 break
-        if away and self._clock.elapsed_ms() >= self._again_ms and not self._ask(away):
-            self._again_ms = self._clock.elapsed_ms() + RETRY_MS
-            self._read(away)
+        if away and self._clock.elapsed_ms() >= self._again_ms:
+            pace_ms = CATCH_UP_PACE_MS if self._ask(away) else RETRY_MS
+            self._again_ms = self._clock.elapsed_ms() + pace_ms
 
     def step(self) -> None:
         """One step of reading snapshots."""

@@ -53,6 +53,7 @@ class Folded:
         bundle: the rules in force that were last seen to be loaded.
         snapshots: (epoch, as of which record) of those that are newer than where the fold began.
         unmet: those of these records that were not met in the log yet.
+        end: up to which the log was known to reach when they were read.
     """
 
     place: Place
@@ -72,6 +73,7 @@ class Folded:
     bundle: tuple[str, int] | None = None
     snapshots: frozenset[tuple[int, int]] = frozenset()
     unmet: set[int] = field(default_factory=set)
+    end: int = -1
 
     def met(self, record: LogRecord, *, authentic: bool) -> None:
         """A record was read, whatever becomes of it."""

@@ -19,7 +19,7 @@ from harness_stream.core.deferred import units_in
 from harness_stream.core.fold import Place
 from harness_stream.core.groups import generation
 from harness_stream.core.partition import Signal
-from harness_stream.core.reigns import outlived
+from harness_stream.core.reigns import REIGNS_KEY, outlived
 from harness_stream.core.state import PARTITION_UNIT, State, Unit
 from harness_stream.core.units import decode_parts, replay_unit, stands_at
 from harness_stream.core.warming import Warmup
@@ -116,7 +116,7 @@ class Loader:
         folded.deferred_bytes_max = DEFERRED_SHARE * self._realm.hot_bytes_max if patient else 0
         yield from self._count_open_warmups(folded)
         try:
-            yield from self._fold_to(folded, ends.low, ends.end, checkpoint)
+            yield from self._fold_to(folded, ends.low, max(ends.end, folded.end), checkpoint)
             _require_own_kind(folded)
             self._require_standing(folded)
         finally:
@@ -255,7 +255,7 @@ class Loader:
             if found is not None:
                 return found
         if ends.low > 0:
-            why = f"the log begins at {ends.low} and no snapshot reaches it"
+            why = f"the log begins at {ends.low} and no snapshot that stands on it reaches it"
             raise CannotLoadError(Signal.UNEXTENDABLE, why)
         return Folded(Place.genesis(self._realm.incarnation, self._partition), State())
 
@@ -281,8 +281,10 @@ class Loader:
             place = Place.from_json(orjson.loads(head.header))
             if place.header.incarnation != self._realm.incarnation or not self._reaches(place, ends, checkpoint):
                 return None
-            state = State(elsewhere=(yield from self._answered(lambda: store.units(self._partition))))
+            names = yield from self._answered(lambda: store.units(self._partition))
             windows = self._rules.windows(place.header.rules[0]) if place.header.rules else None
+            # Before the first rules nothing is kept but who claimed.
+            state = State(elsewhere=names if windows is not None else [n for n in names if n != PARTITION_UNIT])
             if windows is not None:
                 yield from self._fetch_all(state, [PARTITION_UNIT], windows, head.verdict_offset, Signal.FAULT)
         except CannotLoadError as error:
@@ -295,7 +297,7 @@ class Loader:
 
     def _from_snapshots(self, ends: Ends, checkpoint: Body) -> Generator[None, None, Folded | None]:
         gathered = yield from self._snapshots()
-        units = gathered.chosen(self._lost_after(gathered))
+        units = gathered.units
         # A live owner may have gone on since `ends`, but no snapshot may be ahead of the log.
         end = (yield from self._bounds(self._realm.topics.verdicts, self._tail)).end
         if (furthest := max((unit.as_of for unit in units.values()), default=-1)) >= end:
@@ -308,6 +310,8 @@ class Loader:
         place = Place.from_json(values.pop(PLACE_KEY))
         if not self._reaches(place, ends, checkpoint):
             return None
+        if self._stands_on_nothing(gathered, values):
+            return None
         if gathered.broken:
             why = f"a snapshot cannot be read: {min(gathered.broken)}"
             raise CannotLoadError(Signal.UNEXTENDABLE, why)
@@ -315,20 +319,21 @@ class Loader:
         state.deferred.ahead = {name: unit.as_of for name, unit in newer.items()}
         stand_on = frozenset((unit.epoch, unit.as_of) for unit in newer.values())
         unmet = {as_of for _, as_of in stand_on}
-        return Folded(place, state, epoch_seen=place.header.epoch, snapshots=stand_on, unmet=unmet)
+        return Folded(place, state, epoch_seen=place.header.epoch, snapshots=stand_on, unmet=unmet, end=end)
 
-    def _lost_after(self, gathered: Gathered) -> Callable[[int, int], bool]:
-        try:
-            reigns = (*gathered.reigns(), *self._reigns)
-        except ValueError as error:
-            raise CannotLoadError(Signal.UNEXTENDABLE, f"a snapshot cannot be read: {error}") from None
-        return lambda epoch, as_of: (epoch, as_of) in self._lost or outlived(reigns, epoch, as_of)
+    def _stands_on_nothing(self, gathered: Gathered, seal: Unit) -> bool:
+        """Is there a unit whose newest snapshot is of lost records?
+
+        Then none may be begun from: the good one of that unit may be gone, and the log is folded from the seal on only.
+        """
+        known = {(found.epoch, found.as_of) for found in gathered.units.values()}
+        return bool(known & self._lost or gathered.lost((*(seal.get(REIGNS_KEY) or ()), *self._reigns)))
 
     def _require_standing(self, folded: Folded) -> None:
         """Snapshots may be newer than their seal, and than an owner's notice that its log was cut.
 
         Raises:
-            CannotLoadError: FAULT, one stands on no record of this log; the next load does without it.
+            CannotLoadError: FAULT, one stands on no record of this log; the next load does without any.
         """
         self._reigns = folded.reigns
         lost = {

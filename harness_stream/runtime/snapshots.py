@@ -14,7 +14,7 @@ from collections import Counter
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from harness_stream.core.reigns import REIGNS_KEY
+from harness_stream.core.reigns import REIGNS_KEY, outlived
 from harness_stream.core.state import PARTITION_UNIT, State, Unit
 from harness_stream.core.units import as_of, decode_part, decode_parts, encode_parts, forgotten, is_of_another_version
 
@@ -32,8 +32,6 @@ PLACE_KEY = ("place",)
 UNITS_PER_TURN = 16
 # Records of a cycle on their way at once: at most 128 MiB in pieces of 512 KiB, and far less in ordinary units.
 OPEN_MAX = 256
-# Owners of whose snapshots of one unit each the newest is kept: an owner and those who lost records before it.
-OWNERS_KEPT = 4
 
 
 class Snapshot(NamedTuple):
@@ -90,33 +88,23 @@ def key_of(record: LogRecord, incarnation: str) -> Key | None:
 
 
 class Gathered:
-    """Every unit's newest snapshots. A former owner's late write has a key of its own and may come last.
+    """Every unit's newest snapshot, which is the latest owner's.
+
+    A former one's late write has a key of its own, may come last, and changes nothing any more.
 
     Args:
         incarnation: whose; all others are passed.
 
     Attributes:
+        units: unit → its newest.
         broken: unit → epoch, of those whose newest record is no snapshot: what is known of them may be too old.
     """
 
     def __init__(self, incarnation: str) -> None:
         self._incarnation = incarnation
         self.broken: dict[str, int] = {}
-        self._of: dict[str, dict[int, Snapshot]] = {}  # unit → epoch of its writer
+        self.units: dict[str, Snapshot] = {}
         self._pieces: dict[tuple[Key, int, int], dict[int, bytes]] = {}
-
-    def chosen(self, is_lost: Callable[[int, int], bool]) -> dict[str, Snapshot]:
-        """Per unit the one that the latest owner wrote: what an earlier one wrote later changed nothing any more.
-
-        Args:
-            is_lost: does what a writer of that epoch wrote as of that record stand on records that were lost?
-        """
-        found = {}
-        for unit, by_epoch in self._of.items():
-            standing = [epoch for epoch, snapshot in by_epoch.items() if not is_lost(epoch, snapshot.as_of)]
-            if standing:
-                found[unit] = by_epoch[max(standing)]
-        return found
 
     def reigns(self) -> tuple[Reign, ...]:
         """As the latest owner sealed them; none if no cycle was ever sealed.
@@ -124,9 +112,13 @@ class Gathered:
         Raises:
             ValueError: what was sealed cannot be read.
         """
-        sealed = self._of.get(PARTITION_UNIT)
-        values = decode_parts(sealed[max(sealed)].pieces) if sealed else {}
+        sealed = self.units.get(PARTITION_UNIT)
+        values = {} if sealed is None else decode_parts(sealed.pieces)
         return tuple(values.get(REIGNS_KEY) or ())
+
+    def lost(self, reigns: Sequence[Reign]) -> list[str]:
+        """Units whose newest snapshot stands on records that were lost: it may have taken the place of a good one."""
+        return [unit for unit, found in self.units.items() if outlived(reigns, found.epoch, found.as_of)]
 
     def take(self, record: LogRecord) -> None:
         """The next record.
@@ -165,18 +157,16 @@ class Gathered:
         return Snapshot(key.epoch, part.as_of, pieces) if len(pieces) == part.of else None
 
     def _forget(self, unit: str) -> None:
-        self._of.pop(unit, None)
+        self.units.pop(unit, None)
         self.broken.pop(unit, None)
         self._pieces = {piece: parts for piece, parts in self._pieces.items() if piece[0].unit != unit}
 
     def _keep(self, key: Key, snapshot: Snapshot) -> None:
         if key.epoch >= self.broken.get(key.unit, key.epoch):
             self.broken.pop(key.unit, None)
-        by_epoch = self._of.setdefault(key.unit, {})
-        if key.epoch not in by_epoch or snapshot.as_of >= by_epoch[key.epoch].as_of:
-            by_epoch[key.epoch] = snapshot
-        if len(by_epoch) > OWNERS_KEPT:
-            del by_epoch[min(by_epoch)]
+        known = self.units.get(key.unit)
+        if known is None or (snapshot.epoch, snapshot.as_of) >= (known.epoch, known.as_of):
+            self.units[key.unit] = snapshot
 
 
 class Snapshots:

@@ -14,7 +14,6 @@ import orjson
 
 from harness_stream.core import limits
 from harness_stream.core.fold import Place, is_own
-from harness_stream.core.reigns import outlived
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.core.units import decode_parts
 from harness_stream.errors import StateUnavailable
@@ -26,7 +25,7 @@ from harness_stream.runtime.to_end import ends_of, read_to_end
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from harness_stream.core.fold import Body
     from harness_stream.ports import Clock, Ends, LogReader, LogRecord, StateStore, Verifier
@@ -291,19 +290,18 @@ def snapshotted(source: Source, partition: int) -> Snapshotted:
             keys[record.key] = None
         elif record.key is not None:
             keys.pop(record.key, None)
-    units = gathered.chosen(_lost_after(gathered))
+    units = gathered.units
     sealed = units.get(PARTITION_UNIT)
-    place = None if sealed is None else _sealed_place(sealed.pieces, source.incarnation)
+    place = None if sealed is None or _any_lost(gathered) else _sealed_place(sealed.pieces, source.incarnation)
     return Snapshotted(place, max((unit.as_of for unit in units.values()), default=-1), tuple(keys))
 
 
-def _lost_after(gathered: Gathered) -> Callable[[int, int], bool]:
-    """As a worker that loads sees it (`loading.Loader`)."""
+def _any_lost(gathered: Gathered) -> bool:
+    """As a worker that loads sees it (`loading.Loader`): then no snapshot is begun from."""
     try:
-        reigns = gathered.reigns()
+        return bool(gathered.lost(gathered.reigns()))
     except ValueError:
-        reigns = ()
-    return lambda epoch, as_of: outlived(reigns, epoch, as_of)
+        return False  # told of elsewhere: it cannot be read
 
 
 def _sealed_place(pieces: tuple[bytes, ...], incarnation: str) -> Place | None:

@@ -58,30 +58,42 @@ def take_in(state: State, group: str, windows: Windows, enough: Callable[[], boo
         CannotLoadError: UNEXTENDABLE, a record cannot be read.
     """
     deferred, units = state.deferred, units_in(group)
-    alone, held_back = _alone(state, units), units if deferred.ahead else ()
-    while group in deferred:
-        told = deferred.take(group)
-        kept = {unit: dict(alone.confirmed(unit)) for unit in held_back if deferred.holds(unit, told.offset)}
-        if len(kept) < len(units):
-            _fold(alone, group, told, windows)
-        for unit, values in kept.items():
-            alone.install(unit, values)
-        if enough():
-            break
-    touched = alone.touched() & {*units}
-    for unit in touched:
-        state.install(unit, alone.confirmed(unit))
+    alone, ahead = _alone(state, units), [unit for unit in units if unit in deferred.ahead]
+    try:
+        while group in deferred:
+            told = deferred.next(group)
+            held_back = [unit for unit in ahead if deferred.holds(unit, told.offset)]
+            if len(held_back) < len(units):
+                _fold_but(alone, group, told, windows, held_back)
+            deferred.taken(group)
+            if enough():
+                break
+    finally:
+        touched = alone.touched() & {*units}
+        for unit in touched:
+            state.share(unit, alone.confirmed(unit))
     return touched
 
 
 def _alone(state: State, units: tuple[str, ...]) -> State:
+    """These units and no others, not copied: no layer in flight can hold one that is not whole."""
     alone = State()
     alone.warmed = state.warmed
     for unit in (PARTITION_UNIT, *units):
         values = state.confirmed(unit)
         if values:
-            alone.install(unit, values)
+            alone.share(unit, values)
     return alone
+
+
+def _fold_but(alone: State, group: str, told: Told, windows: Windows, held_back: list[str]) -> None:
+    """Units of `held_back` hold the record already."""
+    before = {unit: dict(alone.confirmed(unit)) for unit in held_back}
+    _fold(alone, group, told, windows)
+    for unit, values in before.items():
+        changed = alone.confirmed(unit)
+        changed.clear()
+        changed.update(values)
 
 
 def _fold(alone: State, group: str, told: Told, windows: Windows) -> None:

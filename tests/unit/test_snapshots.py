@@ -7,7 +7,7 @@ from harness_stream.adapters.memory.log import Fate, MemoryBroker, MemoryWriter
 from harness_stream.core import limits
 from harness_stream.core.fold import Place
 from harness_stream.core.ids import Remembered
-from harness_stream.core.reigns import REIGNS_KEPT, REIGNS_KEY, begun, outlived
+from harness_stream.core.reigns import REIGNS_KEPT, REIGNS_KEY, begun
 from harness_stream.core.state import PARTITION_UNIT, State
 from harness_stream.core.units import decode_parts, encode_parts, encode_unit
 from harness_stream.ports import LogRecord
@@ -89,10 +89,6 @@ def test_a_unit_weighs_what_its_snapshot_does(cycles):
     assert PARTITION_UNIT in cycles.snapshots.offsets
 
 
-def none_lost(epoch, as_of):
-    return False
-
-
 class TestPieces:
     """A unit that no record holds comes in pieces, and there is always a whole set of them."""
 
@@ -112,7 +108,7 @@ class TestPieces:
             newest[record.key] = record  # as compaction leaves it
         for record in newest.values():
             gathered.take(record)
-        return gathered.chosen(none_lost)
+        return gathered.units
 
     def test_together_they_are_the_unit(self, cycles):
         self.grown(cycles, 1)
@@ -166,7 +162,7 @@ def test_what_a_cycle_seals_is_as_of_its_beginning(cycles):
     gathered = Gathered("i")
     for record in cycles.broker.read("chains", 0, 0, 1_000):
         gathered.take(record)
-    assert decode_parts(gathered.chosen(none_lost)[PARTITION_UNIT].pieces)["since",] == {"w": [1, 0, True, None]}
+    assert decode_parts(gathered.units[PARTITION_UNIT].pieces)["since",] == {"w": [1, 0, True, None]}
 
 
 def test_a_store_that_is_away_for_long_keeps_nothing_that_ended_in_memory(cycles):
@@ -207,33 +203,38 @@ def test_a_damaged_piece_is_told(monkeypatch):
 def test_another_version_is_none_of_ours():
     data = encode_unit({}, 5, 0)
     found = taken((Key(UNIT, 1), data.replace(b'"v":4', b'"v":3')))
-    assert (found.chosen(none_lost), found.broken) == ({}, {})
+    assert (found.units, found.broken) == ({}, {})
 
 
 class TestWhoWrote:
     """Once a later epoch's claim stands, no earlier owner confirms anything behind it."""
 
-    def chosen(self, *written, reigns=()):
-        values = {REIGNS_KEY: reigns}
-        sealed = (Key(PARTITION_UNIT, 5), encode_unit(values, 30, 0))
-        found = taken(sealed, *((Key(UNIT, epoch), encode_unit({}, as_of, 0)) for epoch, as_of in written))
-        snapshot = found.chosen(lambda epoch, as_of: outlived(found.reigns(), epoch, as_of)).get(UNIT)
-        return None if snapshot is None else (snapshot.epoch, snapshot.as_of)
+    def gathered(self, *written, reigns=()):
+        sealed = (Key(PARTITION_UNIT, 5), encode_unit({REIGNS_KEY: reigns}, 30, 0))
+        return taken(sealed, *((Key(UNIT, epoch), encode_unit({}, as_of, 0)) for epoch, as_of in written))
 
-    def test_what_an_owner_wrote_of_lost_records_gives_way_to_what_stood_before(self):
-        assert self.chosen((2, 8), (3, 15), reigns=((3, 9), (4, 10))) == (2, 8)
+    def lost(self, *written, reigns):
+        found = self.gathered(*written, reigns=reigns)
+        return found.lost(found.reigns()) == [UNIT]
+
+    def test_what_an_owner_wrote_behind_a_later_claim_is_of_lost_records(self):
+        assert self.lost((2, 8), (3, 15), reigns=((3, 9), (4, 10)))
 
     def test_an_owner_that_knew_no_more_than_its_reign_is_believed(self):
-        assert self.chosen((2, 8), (3, 9), reigns=((3, 9), (4, 10))) == (3, 9)
+        assert not self.lost((2, 8), (3, 9), reigns=((3, 9), (4, 10)))
+
+    def test_of_one_owner_the_newest_says_it_since_it_has_taken_the_place_of_what_was_good(self):
+        assert self.lost((3, 9), (3, 15), reigns=((3, 9), (4, 10)))
+
+    def test_a_later_owner_heals_it(self):
+        assert not self.lost((3, 15), (4, 12), reigns=((3, 9), (4, 10)))
 
     def test_the_latest_owner_is_believed_even_if_another_one_claims_to_know_more(self):
-        assert self.chosen((3, 15), (4, 12)) == (4, 12)
-
-    def test_of_each_unit_a_few_owners_are_kept(self):
-        assert self.chosen(*((epoch, 20) for epoch in range(1, 9)), reigns=((8, 15), (9, 20))) is None
+        found = self.gathered((4, 12), (3, 15)).units[UNIT]
+        assert (found.epoch, found.as_of) == (4, 12)
 
     def test_reigns_are_bounded_and_the_newest_stay(self):
         reigns = ()
-        for epoch in range(1, 200):
+        for epoch in range(1, 2_000):
             reigns = begun(reigns, epoch, 10 * epoch)
-        assert (len(reigns), reigns[-1]) == (REIGNS_KEPT, (199, 1990))
+        assert (len(reigns), reigns[-1]) == (REIGNS_KEPT, (1_999, 19_990))
