@@ -60,9 +60,11 @@ class DecisionLog:
         if from_beginning and ends.low == 0:
             return Start(Place.genesis(self._incarnation, partition), ends)
         place = stated or Place.genesis(self._incarnation, partition)
-        if place.offset >= ends.end or place.offset < ends.low - 1:
+        # What stood between the newest checkpoint's record and the log's first were checkpoints, or it would be newer.
+        if place.offset >= ends.end or (stated is None and ends.low > 0):
+            holds = f"{ends.low} to {ends.end - 1}" if ends.low < ends.end else f"nothing before {ends.end}"
             raise ProtocolError(
-                f"partition {partition} of `{self._topics.verdicts}` holds {ends.low} to {ends.end - 1}, "
+                f"partition {partition} of `{self._topics.verdicts}` holds {holds}, "
                 f"which does not go on from its checkpoint at {place.offset}",
                 hint="was the log truncated or recreated? No worker goes on from here either",
             )

@@ -1,5 +1,6 @@
 """The report: `python -m tests.mutants` says which test kills which mutant, and ends with 1 unless all are killed."""
 
+import argparse
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,8 +26,12 @@ def real_servers(running):
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], epilog="It takes some minutes.")
+    parser.parse_args()
     with ExitStack() as running:
+        print("starting a broker and a Redis", file=sys.stderr)
         servers, why = real_servers(running)
+        print("running every named test on the product as it is", file=sys.stderr)
         runnable = [mutant for mutant in MUTANTS if servers is not None or not mutant.real]
         clean = runs.outcomes([mutant.killed_by for mutant in runnable], servers=servers)
         verdicts, killed = runs.verdicts(runnable, clean, servers), 0

@@ -20,8 +20,9 @@ from harness_stream.client.head import Head
 from harness_stream.core import answered, apply, decide, fold, variables, window
 from harness_stream.core.fold import Place
 from harness_stream.core.intake import Intake
+from harness_stream.core.names import agent_unit
 from harness_stream.core.partition import Signal
-from harness_stream.core.state import State, agent_unit
+from harness_stream.core.state import State
 from harness_stream.core.window import Outcome, Spec
 from harness_stream.runtime import admission, loading
 from harness_stream.runtime.deciding import Deciding

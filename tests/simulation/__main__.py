@@ -12,7 +12,10 @@ def main() -> int:
     parser.add_argument("seed", type=int, help="as a failing run printed it")
     parser.add_argument("steps", nargs="?", help="only these, as a failing run printed them; else all")
     asked = parser.parse_args()
-    seed, steps = asked.seed, chosen(asked.seed, asked.steps) if asked.steps else script(asked.seed)
+    try:
+        seed, steps = asked.seed, chosen(asked.seed, asked.steps) if asked.steps else script(asked.seed)
+    except ValueError as error:
+        parser.error(str(error))
     found = failure(seed, steps)
     if found is None:
         print(f"seed {seed}, {len(steps)} steps: nothing is wrong")

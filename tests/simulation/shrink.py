@@ -131,6 +131,8 @@ def chosen(seed: int, text: str) -> list[Step]:
         raise ValueError(f"`{text}` is no list of index:turns")
     steps = {step.index: step for step in script(seed)}
     pairs = [part.split(":") for part in text.split(",") if part]
+    if unknown := [index for index, _ in pairs if int(index) not in steps]:
+        raise ValueError(f"seed {seed} has no step {unknown[0]}; it has {min(steps)} to {max(steps)}")
     return [steps[int(index)]._replace(turns=int(turns)) for index, turns in pairs]
 
 
