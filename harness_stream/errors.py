@@ -3,6 +3,7 @@
 * `CallerError`: whoever called must change something; retrying the same call fails again.
 * `Unavailable`: the surroundings failed (broker, Redis, no worker); the same call may work later.
 * `Refused`: the pipeline answered, and the answer was not "run it".
+* `Revoked`: it was, and was taken back.
 * `ProtocolError`: a peer wrote something PROTOCOL.md forbids.
 
 Anything else that escapes is our own bug.
@@ -131,6 +132,24 @@ class Held(Refused):
 
     An approver names `verdict.digest` and `verdict.offset`. Only who waits (`wait_for_hold=True`) can act on the yes.
     """
+
+
+class Revoked(HarnessError):  # noqa: N818  reads as what it is
+    """An approval was taken back: its agent, or one above it, was stopped, or its mandate ended.
+
+    Before its action began nothing was run; while it ran, how far it came is not known.
+
+    Attributes:
+        reasons: `client.answer.Reason`s: why.
+        verdict: the `client.answer.Answer` that was taken back.
+    """
+
+    exit_code = 5
+
+    def __init__(self, message: str, *, hint: str = "", reasons: tuple[Any, ...] = (), verdict: Any = None) -> None:  # noqa: ANN401  see Refused
+        super().__init__(message, hint=hint)
+        self.reasons = reasons
+        self.verdict = verdict
 
 
 class ProtocolError(HarnessError):

@@ -139,6 +139,14 @@ def _ended(state: State, lineage: Lineage, t: int) -> Refusal | None:
     return None
 
 
+def ends_at(state: State, event: Event) -> int | None:
+    """The last chain time of all mandates that an event stands under, its own and those above; None without any."""
+    lineage = lineage_of(event)
+    above = () if lineage is None else zip(lineage.above, lineage.chains, strict=True)
+    found = (chain_of(state, *pair) for pair in ((event["agent_id"], event["chain_id"]), *above))
+    return min((chain.mandate["expires_at"] for chain in found if chain and chain.mandate is not None), default=None)
+
+
 def lineage_in_event(state: State, intent: Intent, lane: str, t: int) -> dict[str, Any] | None:
     """What the event of a delegated intent says of its tree: its place, and the labels that both sides carry from now.
 

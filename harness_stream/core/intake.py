@@ -198,6 +198,7 @@ class Intake:
         approval: Mapping[str, Any] | None = None,
     ) -> Answer:
         approved = decided.decision == "approve"
+        ends_at = delegation.ends_at(self.state, decided.event) if approved and decided.event else None
         return {
             "kind": "verdict",
             "t": arrival.t,
@@ -212,6 +213,7 @@ class Intake:
             "obligations": dict(decided.obligations),
             "valid_for_ms": limits.VALID_FOR_MS_DEFAULT if approved else 0,
             "hold_until": decided.hold_until,
+            **({} if ends_at is None else {"ends_at": ends_at}),
             "approval": approval,
             "remember_until": _remember_until(intent, arrival, decided),
             "intent": intent.model_dump(mode="json", exclude_defaults=True) if decided.decision == "hold" else None,

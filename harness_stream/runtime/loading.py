@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from harness_stream.core import counting, limits
 from harness_stream.core.apply import apply, change_of, units_of
-from harness_stream.core.fold import Place, whole
+from harness_stream.core.fold import STATEMENTS, Place, whole
 from harness_stream.core.groups import generation
 from harness_stream.core.partition import Signal
 from harness_stream.core.records import RECORDS
@@ -113,7 +113,7 @@ class Folded:
         # What follows the last effective record is read again by the next fold.
         again, self.read = offset <= self.read, max(offset, self.read)
         if place is None:
-            self.void += not again and body["kind"] != "checkpoint"
+            self.void += not again and body["kind"] not in STATEMENTS
             return
         before, self.place = self.place, place
         self._apply(offset, body, digest, before, rules)
