@@ -1,6 +1,6 @@
 """PROTOCOL §10's mutants: what each breaks, how it is made, and which test must fail under it.
 
-Those that lose an event, and the last four, are not on the protocol's list; V1, V4 and V7 would have no mutant without
+Those that lose an event, and the last seven, are not on the protocol's list; V1, V4 and V7 would have no mutant without
 these.
 """
 
@@ -187,5 +187,23 @@ MUTANTS = (
         "V7",
         made.callers_arguments_run,
         f"{CLIENT}/test_client_guard.py::TestWhatRuns::test_an_argument_changed_between_approval_and_run_changes_nothing",
+    ),
+    Mutant(
+        "a notice is believed from anybody",
+        "V6",
+        made.notice_from_anybody,
+        f"{CLIENT}/test_client_revoked.py::TestNotObeyed::test_a_former_owners",
+    ),
+    Mutant(
+        "a notice is believed wherever it stands",
+        "V6",
+        made.notice_anywhere,
+        f"{CLIENT}/test_client_revoked.py::TestNotObeyed::test_a_copy_of_an_old_one",
+    ),
+    Mutant(
+        "who was stopped before the claim is not told of",
+        "V6",
+        made.stopped_before_the_claim,
+        "tests/simulation/test_notices.py::test_a_successor_tells_of_those_who_still_are_stopped",
     ),
 )
