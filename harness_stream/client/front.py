@@ -133,7 +133,8 @@ class AnyHarness:
         """Say who connects where; `with`, `async with` or `open` connects.
 
         Args:
-            credentials: a JSON file, see `client.credentials.Credentials`; words given here win over it.
+            credentials: a JSON file, see `client.credentials.Credentials`, or `env:NAME` or `command:WORDS`, a variable
+                that holds or a program that prints the same; words given here win over it.
             agent: the agent's id.
             lane: its lane; default the agent itself.
             workload: where it runs; default the agent's id.
