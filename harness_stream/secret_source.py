@@ -94,8 +94,8 @@ def _printed(source: str) -> str:
         code = process.wait(COMMAND_S_MAX)
     except subprocess.TimeoutExpired:
         _end(process)
-        said = _heard(errors.end(process))
-        raise ConfigError(f"{named(source)} did not end within {COMMAND_S_MAX:.0f} s", hint=said) from None
+        last_words = _heard(errors.end(process))
+        raise ConfigError(f"{named(source)} did not end within {COMMAND_S_MAX:.0f} s", hint=last_words) from None
     said = errors.end(process)
     if code != 0:
         how = f"ended with exit code {code}" if code > 0 else f"was ended by signal {-code}"

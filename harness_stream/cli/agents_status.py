@@ -41,7 +41,7 @@ def suspend(
 
     Example: harness agents suspend support-1
     """
-    changed = _changed(settings, agent, "suspended")
+    changed = change(settings, agent, "suspended")
     _tell(changed, _seen(settings, changed, wait_s) if wait else None, json=json)
 
 
@@ -56,7 +56,7 @@ def kill(
 
     Example: harness agents kill support-1
     """
-    changed = _changed(settings, agent, "killed")
+    changed = change(settings, agent, "killed")
     _tell(changed, _seen(settings, changed, wait_s) if wait else None, json=json)
 
 
@@ -76,11 +76,12 @@ def resume(
 
     Example: harness agents resume support-1
     """
-    changed = _changed(settings, agent, "active", from_killed=from_killed)
+    changed = change(settings, agent, "active", from_killed=from_killed)
     _tell(changed, _seen(settings, changed, wait_s) if wait else None, json=json)
 
 
-def _changed(settings: Settings, agent: str, status: Status, *, from_killed: bool = False) -> Changed:
+def change(settings: Settings, agent: str, status: Status, *, from_killed: bool = False) -> Changed:
+    """What the commands do before they look who has seen it (raises as `runtime.agent_status.set_status`)."""
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
     from harness_stream.adapters.kafka.admin import require_topics  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter  # noqa: PLC0415  same
