@@ -90,7 +90,11 @@ def change(settings: Settings, agent: str, status: Status, *, from_killed: bool 
 
     topic = Topics(settings.prefix).identity
     require_topics(settings.bootstrap, [topic])
-    with closing(KafkaReader(settings.bootstrap)) as reader, closing(KafkaWriter(settings.bootstrap)) as writer:
+    # The topic is learnt at once: librdkafka would else ask for it within a second, and a kill is in a hurry.
+    with (
+        closing(KafkaReader(settings.bootstrap, topics=[topic])) as reader,
+        closing(KafkaWriter(settings.bootstrap)) as writer,
+    ):
         return set_status(
             reader,
             writer,
@@ -118,7 +122,7 @@ def _seen(settings: Settings, changed: Changed, limit_s: float) -> Seen | str:
         require_topics(settings.bootstrap, [topics.verdicts, topics.heads])
         realm_id = incarnation(settings)
         verifier, count = verifier_of(settings, realm_id), partitions(settings, topics.verdicts)
-        with closing(KafkaReader(settings.bootstrap)) as reader:
+        with closing(KafkaReader(settings.bootstrap, topics=[topics.heads, topics.verdicts])) as reader:
             log = DecisionLog(reader, topics, realm_id, verifier, SystemClock())
             return Watch(reader, log, verifier, topics.verdicts, count, changed.revision).until(limit_s)
     except HarnessError as error:
