@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -50,7 +51,9 @@ def test_every_file_has_its_reader():
 def test_the_document_of_keys_that_the_page_makes_is_taken(tmp_path, monkeypatch):
     keyring.create(tmp_path / "keys", Bound("acme", "t1.t2"))
     (script,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
-    made = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    shell = shutil.which("bash")
+    assert shell is not None
+    made = subprocess.run([shell, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "root.key" not in json.loads(made.stdout)
     monkeypatch.setenv("REALM_SECRETS", made.stdout)
     settings = Settings(realm="acme", keys="env:REALM_SECRETS")
