@@ -274,6 +274,7 @@ class Intake:
             "measures": measures,
             "event": event if counts_else else None,
             "revision": self.rules[1],
+            **({"revoked": outcome.revoked} if outcome.revoked else {}),
             **self._returned(outcome, event, decided_at),
         }
         return _ack(outcome, arrival, None, change)
