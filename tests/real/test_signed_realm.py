@@ -191,7 +191,7 @@ def test_enrolled_again_both_keys_count(signed):
     assert signed.sent(old)["kind"] == "verdict"
 
 
-def test_a_kill_takes_back_what_runs_and_is_final(signed):
+def test_a_kill_takes_back_what_runs_and_is_final(signed, monkeypatch):
     realm, agent = signed.realm, "runner-1"
     realm.harness("agents", "enroll", agent, *ENROLL[3:-2])
     with HarnessSync.connect(signed.folder / f"{agent}.json") as harness:
@@ -209,7 +209,10 @@ def test_a_kill_takes_back_what_runs_and_is_final(signed):
     exported = [json.loads(line) for line in realm.harness("log", "export").splitlines() if line.startswith("{")]
     assert [line["body"]["agent_id"] for line in exported if line["status"] == "notice"] == [agent]
     assert "final" in realm.harness("agents", "resume", agent, exit_code=2)
-    assert "is active (it was killed)" in realm.harness("agents", "resume", agent, "--from-killed", "--no-wait")
+    monkeypatch.setitem(realm._environment, "HARNESS_KEYS", "")
+    without_keys = realm.harness("agents", "resume", agent, "--from-killed")
+    assert "is active (it was killed)" in without_keys
+    assert "who has seen it cannot be told: records are signed" in without_keys
 
 
 def asked(harness):
