@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from harness_stream.client.head import Head
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness_stream.cli.decision_log import DecisionLog
     from harness_stream.client.head import Effective
     from harness_stream.ports import LogReader, Verifier
@@ -64,10 +66,13 @@ class Watch:
                 self._writers.add(head.place.header.writer)
         return self._seen()
 
-    def until(self, limit_s: float) -> Seen:
-        """Look until every owner is known to have read it, at most so long."""
-        end_s = time.monotonic() + limit_s
+    def until(self, limit_s: float, tell: Callable[[Seen], None]) -> Seen:
+        """Look until every owner is known to have read it, at most so long; `tell` hears of each step towards it."""
+        end_s, before = time.monotonic() + limit_s, 0
         while (seen := self.look()).unknown and time.monotonic() < end_s:
+            if len(seen.partitions) > before:
+                before = len(seen.partitions)
+                tell(seen)
             time.sleep(LOOK_S)
         return seen
 

@@ -16,6 +16,8 @@ from harness_stream.cli.flags import takes
 from harness_stream.errors import HarnessError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness_stream.cli.agents_seen import Seen
     from harness_stream.config import Settings
     from harness_stream.runtime.agent_status import Changed, Status
@@ -41,8 +43,7 @@ def suspend(
 
     Example: harness agents suspend support-1
     """
-    changed = change(settings, agent, "suspended")
-    _tell(changed, _seen(settings, changed, wait_s) if wait else None, json=json)
+    _run(settings, change(settings, agent, "suspended"), wait_s if wait else None, json=json)
 
 
 @takes("bootstrap", "prefix", "realm", "dev", "keys")
@@ -56,8 +57,7 @@ def kill(
 
     Example: harness agents kill support-1
     """
-    changed = change(settings, agent, "killed")
-    _tell(changed, _seen(settings, changed, wait_s) if wait else None, json=json)
+    _run(settings, change(settings, agent, "killed"), wait_s if wait else None, json=json)
 
 
 @takes("bootstrap", "prefix", "realm", "dev", "keys")
@@ -76,8 +76,7 @@ def resume(
 
     Example: harness agents resume support-1
     """
-    changed = change(settings, agent, "active", from_killed=from_killed)
-    _tell(changed, _seen(settings, changed, wait_s) if wait else None, json=json)
+    _run(settings, change(settings, agent, "active", from_killed=from_killed), wait_s if wait else None, json=json)
 
 
 def change(settings: Settings, agent: str, status: Status, *, from_killed: bool = False) -> Changed:
@@ -107,7 +106,24 @@ def change(settings: Settings, agent: str, status: Status, *, from_killed: bool 
         )
 
 
-def _seen(settings: Settings, changed: Changed, limit_s: float) -> Seen | str:
+def _run(settings: Settings, changed: Changed, wait_s: float | None, *, json: bool) -> None:
+    """Say what was written, then who is known to have seen it; None: without looking."""
+    if json:
+        seen = None if wait_s is None else _seen(settings, changed, wait_s, lambda _: None)
+        typer.echo(json_format.dumps(told(changed, seen), ensure_ascii=False))
+        return
+    for line in written_lines(changed):
+        typer.echo(line)
+    if wait_s is not None:
+        for line in seen_lines(_seen(settings, changed, wait_s, _progress)):
+            typer.echo(line)
+
+
+def _progress(seen: Seen) -> None:
+    typer.echo(f"… the workers of {len(seen.partitions)} of {sum(map(len, seen))} partitions", err=True)
+
+
+def _seen(settings: Settings, changed: Changed, limit_s: float, tell: Callable[[Seen], None]) -> Seen | str:
     """Who has seen it; why that cannot be known, if so: the row is written, whatever becomes of looking."""
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  as above
     from harness_stream.adapters.kafka.admin import incarnation, partitions, require_topics  # noqa: PLC0415  same
@@ -124,17 +140,9 @@ def _seen(settings: Settings, changed: Changed, limit_s: float) -> Seen | str:
         verifier, count = verifier_of(settings, realm_id), partitions(settings, topics.verdicts)
         with closing(KafkaReader(settings.bootstrap, topics=[topics.heads, topics.verdicts])) as reader:
             log = DecisionLog(reader, topics, realm_id, verifier, SystemClock())
-            return Watch(reader, log, verifier, topics.verdicts, count, changed.revision).until(limit_s)
+            return Watch(reader, log, verifier, topics.verdicts, count, changed.revision).until(limit_s, tell)
     except HarnessError as error:
         return error.message
-
-
-def _tell(changed: Changed, seen: Seen | str | None, *, json: bool) -> None:
-    if json:
-        typer.echo(json_format.dumps(told(changed, seen), ensure_ascii=False))
-        return
-    for line in lines(changed, seen):
-        typer.echo(line)
 
 
 def told(changed: Changed, seen: Seen | str | None) -> dict[str, Any]:
@@ -153,8 +161,8 @@ def told(changed: Changed, seen: Seen | str | None) -> dict[str, Any]:
     return document if seen is None else {**document, "seen": {name: list(v) for name, v in seen._asdict().items()}}
 
 
-def lines(changed: Changed, seen: Seen | str | None) -> list[str]:
-    """The same for people."""
+def written_lines(changed: Changed) -> list[str]:
+    """What was written, for people."""
     agent, status = changed.row.agent_id, changed.row.status
     if changed.written:
         told = [f"`{agent}` is {status} (it was {changed.before}), row at revision {changed.revision}"]
@@ -162,16 +170,14 @@ def lines(changed: Changed, seen: Seen | str | None) -> list[str]:
         told = [f"`{agent}` is {status} already; nothing was written"]
     if changed.feeder:
         told.append(f"→ `{changed.feeder}` keeps this row up to date and may write it again: change it there as well")
-    if isinstance(seen, str):
-        told.append(f"who has seen it cannot be told: {seen}")
-    elif seen is not None:
-        told += _seen_lines(seen)
     return told
 
 
-def _seen_lines(seen: Seen) -> list[str]:
-    count = sum(map(len, seen))
-    told = [f"the workers of {len(seen.partitions)} of {count} partitions have seen it"]
+def seen_lines(seen: Seen | str) -> list[str]:
+    """Who is known to have seen it, for people."""
+    if isinstance(seen, str):
+        return [f"who has seen it cannot be told: {seen}"]
+    told = [f"the workers of {len(seen.partitions)} of {sum(map(len, seen))} partitions have seen it"]
     if seen.unknown:
         which = ", ".join(map(str, seen.unknown))
         told.append(

@@ -12,7 +12,7 @@ from harness_stream.adapters.memory.broker import Fate, MemoryBroker
 from harness_stream.adapters.memory.log import MemoryReader, MemoryWriter
 from harness_stream.adapters.signing import UNSIGNED_HEADERS, UnsignedVerifier
 from harness_stream.cli.agents_seen import Seen, Watch
-from harness_stream.cli.agents_status import lines, told
+from harness_stream.cli.agents_status import seen_lines, told, written_lines
 from harness_stream.cli.decision_log import DecisionLog
 from harness_stream.cli.tables import Options, load_folder
 from harness_stream.core.tables import TABLES, IdentityRow
@@ -223,7 +223,17 @@ def test_a_verdict_on_that_revision_tells_and_an_older_one_does_not():
     logs.decide(0, 7)
     assert watch.look() == Seen((0,), (1,), (2, 3))
     logs.decide(1, 9)
-    assert watch.until(5) == Seen((0, 1), (), (2, 3))
+    assert watch.look() == Seen((0, 1), (), (2, 3))
+
+
+def test_each_step_is_told_until_all_have_seen_it_or_time_is_up():
+    logs, told = Logs(A, B), []
+    watch = logs.watch(7)
+    logs.decide(0, 7)
+    assert watch.until(0.05, told.append) == Seen((0,), (1,), (2, 3))
+    assert told == [Seen((0,), (1,), (2, 3))]
+    logs.decide(1, 7)
+    assert watch.until(60, told.append) == Seen((0, 1), (), (2, 3))
 
 
 def test_a_process_reads_one_table_for_all_its_partitions():
@@ -270,15 +280,15 @@ WRITTEN = Changed(ROW.model_copy(update={"status": "killed"}), "active", 17, wri
 
 
 def test_what_is_not_known_is_said_not_to_be():
-    text = "\n".join(lines(WRITTEN, Seen((0, 2), (1,), (3,))))
-    assert "`support-1` is killed (it was active), row at revision 17" in text
+    assert written_lines(WRITTEN) == ["`support-1` is killed (it was active), row at revision 17"]
+    text = "\n".join(seen_lines(Seen((0, 2), (1,), (3,))))
     assert "the workers of 2 of 4 partitions have seen it" in text
     assert "of partition 1 it is not known" in text
     assert "partition 3: no worker has ever decided there" in text
 
 
 def test_a_feeder_that_would_write_it_again_is_named():
-    assert "`/harness/feeder` keeps this row" in "\n".join(lines(WRITTEN._replace(feeder="/harness/feeder"), None))
+    assert "`/harness/feeder` keeps this row" in written_lines(WRITTEN._replace(feeder="/harness/feeder"))[1]
 
 
 def test_programs_are_told_the_same():
@@ -293,4 +303,4 @@ def test_programs_are_told_the_same():
     }
     assert told(WRITTEN, "no keys")["detail"] == "no keys"
     assert told(WRITTEN, None)["seen"] is None
-    assert lines(WRITTEN._replace(written=False), None) == ["`support-1` is killed already; nothing was written"]
+    assert written_lines(WRITTEN._replace(written=False)) == ["`support-1` is killed already; nothing was written"]
