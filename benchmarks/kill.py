@@ -21,8 +21,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections import Counter
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +34,7 @@ from unittest import mock
 from confluent_kafka import Producer, TopicPartition
 from echo import consumer
 from latency import HarnessClient, ask, enforcer, percentile
-from realm import PARTITIONS, STOP_S_MAX, BenchRealm, realm, servers
+from realm import PARTITIONS, READY_S_MAX, STOP_S_MAX, BenchRealm, realm, servers
 from workload import Intents, agent_of, lane_of
 
 from harness_stream.adapters.kafka import log as kafka_log
@@ -57,6 +59,7 @@ LOAD_ROUND_S: Final = 5.0
 WAIT_S_MAX: Final = 15.0
 WARM_S: Final = 3.0
 _LOOK_S: Final = 0.000_5
+_POLL_S: Final = 0.05
 
 
 @dataclass(slots=True)
@@ -239,7 +242,10 @@ def load(bootstrap: str, prefix: str, agents: int, rate: float) -> None:
             found = client.measure(rate, LOAD_ROUND_S)
             took = time.perf_counter() - began
             count = len(found.latencies_ms)
-            told = {"answered": count, "missing": found.missing, "per_s": count / took, "decisions": found.decisions}
+            decisions = Counter[str]()
+            for said, times in found.decisions.items():
+                decisions[said.partition(" (")[0]] += times  # without details, which differ each time
+            told = {"answered": count, "missing": found.missing, "per_s": count / took, "decisions": decisions}
             told |= {"p50": percentile(found.latencies_ms, 0.5), "p99": percentile(found.latencies_ms, 0.99)}
             print(json.dumps(told), flush=True)
 
@@ -248,17 +254,23 @@ def load(bootstrap: str, prefix: str, agents: int, rate: float) -> None:
 def loaded(made: BenchRealm, agents: int, rate: float) -> Iterator[list[dict[str, Any]]]:
     """The load runs; its rounds are in the list at the end."""
     words = ["--load", made.settings.bootstrap, made.settings.prefix, str(agents), str(rate)]
-    process = subprocess.Popen([sys.executable, __file__, *words], stdout=subprocess.PIPE, text=True, env=os.environ)
     rounds: list[dict[str, Any]] = []
-    try:
-        if process.stdout is None or process.stdout.readline().strip() != "ready":
-            raise SystemExit("the load did not start")
-        yield rounds
-        process.terminate()
-        rounds += [json.loads(line) for line in process.stdout]
-    finally:
-        process.kill()
-        process.wait(STOP_S_MAX)
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen([sys.executable, __file__, *words], stdout=said)
+        try:
+            end = time.monotonic() + READY_S_MAX
+            while not os.pread(said.fileno(), 1, 0):
+                if process.poll() is not None or time.monotonic() > end:
+                    raise SystemExit("the load did not start")
+                time.sleep(_POLL_S)
+            yield rounds
+            process.terminate()
+            process.wait(LOAD_ROUND_S + 2 * limits.DEADLINE_MS_DEFAULT / 1_000 + STOP_S_MAX)
+            said.seek(0)
+            rounds += [json.loads(line) for line in said.readlines()[1:]]
+        finally:
+            process.kill()
+            process.wait(STOP_S_MAX)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -302,9 +314,13 @@ def _text(told: dict[str, Any]) -> str:
     for number, one in enumerate(told["load"], 1):
         lines.append(
             f"load, round {number}: {one['per_s']:,.0f}/s answered, {one['missing']} missing, "
-            f"p50 {one['p50']:.1f} ms, p99 {one['p99']:.1f} ms"
+            f"p50 {one['p50']:.1f} ms, p99 {one['p99']:.1f} ms; {_decisions(one['decisions'])}"
         )
     return "\n".join(lines)
+
+
+def _decisions(counts: dict[str, int]) -> str:
+    return ", ".join(f"{times:,} {said}" for said, times in counts.items()) or "nothing"
 
 
 def _arguments() -> argparse.ArgumentParser:
