@@ -127,11 +127,15 @@ class Victim:
 
     def running(self) -> Answer:
         """An approval of now, in use."""
-        self._approved.clear()
-        if not self._approved.wait(APPROVED_S_MAX) or self._newest is None:
-            raise SystemExit(f"`{self.agent}` is approved nothing")
-        self._newest.start()
-        return self._newest
+        end = time.monotonic() + APPROVED_S_MAX
+        while time.monotonic() < end:
+            self._approved.clear()
+            self._approved.wait(_POLL_S)
+            newest = self._newest
+            if newest is not None and newest.valid:
+                newest.start()
+                return newest
+        raise SystemExit(f"`{self.agent}` is approved nothing")
 
     def watch(self, kill: Kill) -> None:
         """Note the first refusal from now on there."""
