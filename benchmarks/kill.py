@@ -52,8 +52,9 @@ if TYPE_CHECKING:
     from harness_stream.client.answer import Answer
 
 GOAL_MS: Final = 250.0
-# Together with the load this is the whole rate; what a probe finds comes so much too late at most.
-PROBES_PER_S: Final = 200
+# Together with the load this is the whole rate; what a probe finds comes 20 ms too late at most. More would measure how
+# fast one agent's own windows and unit grow, not how soon it is stopped.
+PROBES_PER_S: Final = 50
 # One round of the load's own numbers; it goes on until it is ended.
 LOAD_ROUND_S: Final = 5.0
 WAIT_S_MAX: Final = 5.0
