@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from harness_stream.core import limits
 from harness_stream.core.model import TABLES
+from harness_stream.core.names import agent_unit
 from harness_stream.core.provenance import NEVER_SEEN, WORDS, Origin, ValueMap, found_in, links_of, origin_of
-from harness_stream.core.state import agent_unit
 from harness_stream.core.units import decode_unit, encode_unit
 from harness_stream.core.variables import variables_of
 
