@@ -54,7 +54,7 @@ class Servers:
     redis_url: str
 
 
-def _end(number: int, _frame: object) -> None:
+def _terminated(number: int, _frame: object) -> None:
     """Whoever ends a benchmark does not want its servers to stay."""
     raise SystemExit(128 + number)
 
@@ -68,7 +68,7 @@ def servers() -> Iterator[Servers]:
         return
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         stack = Stack(Path(directory), kafka_port=free_port(), redis_port=free_port())
-        former = signal.signal(signal.SIGTERM, _end)
+        former = signal.signal(signal.SIGTERM, _terminated)
         try:
             stack.up(lambda line: print(line, file=sys.stderr))
             yield Servers(stack.bootstrap, stack.redis_url)

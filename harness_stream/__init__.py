@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from harness_stream.client.fingerprints import fingerprints_of
     from harness_stream.client.harness import Harness
     from harness_stream.client.returned import Record
-    from harness_stream.errors import Denied, HarnessError, Held, Overloaded, TimedOut, Unreachable
+    from harness_stream.client.revocation import revoked
+    from harness_stream.errors import Denied, HarnessError, Held, Overloaded, Revoked, TimedOut, Unreachable
 
 __all__ = [
     "Credentials",
@@ -26,9 +27,11 @@ __all__ = [
     "Held",
     "Overloaded",
     "Record",
+    "Revoked",
     "TimedOut",
     "Unreachable",
     "fingerprints_of",
+    "revoked",
 ]
 
 _HOMES = {
@@ -37,6 +40,7 @@ _HOMES = {
     "HarnessSync": "harness_stream.client.blocking",
     "Record": "harness_stream.client.returned",
     "fingerprints_of": "harness_stream.client.fingerprints",
+    "revoked": "harness_stream.client.revocation",
 }
 
 

@@ -12,6 +12,7 @@ import difflib
 import logging
 import os
 import re
+import stat
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
@@ -47,6 +48,9 @@ _NAME = re.compile(rf"[^\s\x00-\x1f\x7f]{{1,{NAME_CHARS_MAX}}}")
 _NAMES: Final = frozenset({"realm", "group", "rule_set"})
 _MAY_BE_EMPTY: Final = frozenset({"risk_ignored_rules", "keys", *KAFKA_SETTINGS, *REDIS_SETTINGS})
 ENV_PREFIX = "HARNESS_"
+COMMAND: Final = "command:"
+"""A setting of secrets that begins so is a program to be run, see `secret_source`."""
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 # A letter wrong or missing leaves 0.8 even of `dev`; `test_bootstrap`, which our tests mean, is at 0.78 of `bootstrap`.
 TYPING_MISTAKE_RATIO = 0.8
@@ -85,7 +89,8 @@ class Settings:
         partitions: partition count P of intents and verdicts, fixed for a realm's life.
         rule_set: which `active/<rule set>` this realm decides by.
         dev: unsigned records, named in every checkpoint; one replica suffices.
-        keys: folder of the realm's keys, see `adapters.signing.keyring`; empty in a `dev` realm.
+        keys: folder of the realm's keys, see `adapters.signing.keyring`, or `env:NAME` or `command:WORDS`, see
+            `secret_source`; empty in a `dev` realm.
         replication: how many brokers must have each record; 0: three, with `dev` one.
         max_timespan_ms: longest window a rule may ask for.
         group: consumer group of the workers.
@@ -207,6 +212,9 @@ def _from_file(path: Path) -> dict[str, Any]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    if str(table.get("keys", "")).startswith(COMMAND) and path.stat().st_mode & _OTHERS_WRITE:
+        hint = f"chmod go-w {path}"
+        raise ConfigError(f"{path}: `keys` is a command, and others may write what it is", hint=hint)
     found = {_known(k, str(path)): _coerce(k, v, str(path)) for k, v in table.items()}
     _require_no_secret(found, str(path))
     return found

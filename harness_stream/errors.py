@@ -3,6 +3,7 @@
 * `CallerError`: whoever called must change something; retrying the same call fails again.
 * `Unavailable`: the surroundings failed (broker, Redis, no worker); the same call may work later.
 * `Refused`: the pipeline answered, and the answer was not "run it".
+* `Revoked`: it was, and was taken back.
 * `ProtocolError`: a peer wrote something PROTOCOL.md forbids.
 
 Anything else that escapes is our own bug.
@@ -149,6 +150,24 @@ class TokenRefused(Refused):
     """A token does not allow this action to be run here and now; `reasons` has the one word of `core.reasons.Token`."""
 
     exit_code = 1
+
+
+class Revoked(HarnessError):  # noqa: N818  reads as what it is
+    """An approval was taken back: its agent, or one above it, was stopped, or its mandate ended.
+
+    Before its action began nothing was run; while it ran, how far it came is not known.
+
+    Attributes:
+        reasons: `client.answer.Reason`s: why.
+        verdict: the `client.answer.Answer` that was taken back.
+    """
+
+    exit_code = 5
+
+    def __init__(self, message: str, *, hint: str = "", reasons: tuple[Any, ...] = (), verdict: Any = None) -> None:  # noqa: ANN401  see Refused
+        super().__init__(message, hint=hint)
+        self.reasons = reasons
+        self.verdict = verdict
 
 
 class ProtocolError(HarnessError):

@@ -15,6 +15,7 @@ from harness_stream.client.session import Session
 from harness_stream.client.wiring import ClientRealm, Wiring
 from harness_stream.core.fold import Place, fold_header
 from harness_stream.core.lanes import partition_of
+from harness_stream.core.notice import Stopped, notice
 from harness_stream.wire.topics import Topics
 
 INCARNATION = "intents-1.verdicts-1"
@@ -127,6 +128,14 @@ class Script:
         body = self.linked("skip", last)
         offsets = [{"offset": o, "reason": r, "detail": None} for o, r in named]
         return self.write({**body, "reason": reason, "count": 1, "digest": "0" * 64, "offsets": offsets})
+
+    def notice(self, agent="support-1", status="killed", **other):
+        return self.write({**notice(self.header, Stopped(agent, status, 7)), **other})
+
+    def close(self, record):
+        """Take in the close of a chain."""
+        mandate = json.loads(record.value)
+        return self._about("ack", record, event_type="mandate", status="accepted", reason=None, change={"op": "close", "chain_id": mandate["chain_id"], "lane": LANE})
 
     def checkpoint(self, **other):
         """State the fold, in the log and in the heads topic."""

@@ -23,6 +23,7 @@ from harness_stream.errors import CallerError, HarnessError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness_stream.adapters.signing.keyring import Keys
     from harness_stream.config import Settings
     from harness_stream.core.tables import IdentityRow, PublicKey
     from harness_stream.runtime.table_load import TableView
@@ -177,21 +178,21 @@ def _credentials(settings: Settings, row: IdentityRow, made: Made, incarnation: 
         "prefix": settings.prefix,
         "dev": settings.dev,
     }
-    directory = keys_of(settings)
-    if directory is None:
+    own = keys_of(settings)
+    if own is None:
         return told
     from harness_stream.adapters.signing import keyring  # noqa: PLC0415  as above
     from harness_stream.adapters.signing.keys import text_of  # noqa: PLC0415  same
 
     public = {
-        "pdp_key": text_of(keyring.pdp_public(directory)),
-        "root_key": text_of(keyring.root_public(directory)),
+        "pdp_key": text_of(keyring.pdp_public(own)),
+        "root_key": text_of(keyring.root_public(own)),
     }
-    keys = {**(made.private or {}), **_certified(directory, settings.realm, incarnation, row, made)}
-    return {**told, "keys": keys, **public, "fingerprint_key": keyring.value_key(directory)}
+    keys = {**(made.private or {}), **_certified(own, settings.realm, incarnation, row, made)}
+    return {**told, "keys": keys, **public, "fingerprint_key": keyring.value_key(own)}
 
 
-def _certified(directory: Path, realm: str, incarnation: str, row: IdentityRow, made: Made) -> dict[str, str]:
+def _certified(own: Keys, realm: str, incarnation: str, row: IdentityRow, made: Made) -> dict[str, str]:
     """An enforcer's key, vouched for: by that, executors elsewhere believe its tokens."""
     from harness_stream.adapters.signing.enforcers import Enforcer  # noqa: PLC0415  slow to load, `--help` is not
     from harness_stream.adapters.signing.framing import Bound  # noqa: PLC0415  same
@@ -204,7 +205,7 @@ def _certified(directory: Path, realm: str, incarnation: str, row: IdentityRow, 
         return {}
     key = next(key for key in made.public if key.alg == "ed25519")
     said = Enforcer(row.agent_id, lane_of(row), raw_of(key.public), key.not_before, key.not_after)
-    return {"certificate": vouch(directory, Bound(realm, incarnation), said)}
+    return {"certificate": vouch(own, Bound(realm, incarnation), said)}
 
 
 # --- The table ---

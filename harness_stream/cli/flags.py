@@ -47,7 +47,7 @@ FLAGS: Final[Mapping[str, Flag]] = {
     "prefix": Flag("First part of every topic name."),
     "realm": Flag("Name of the deployment; every event names it."),
     "dev": Flag("Unsigned records, and one replica suffices: for one machine, not for production."),
-    "keys": Flag("Folder of the realm's keys (`harness keys init`)."),
+    "keys": Flag("Folder of the realm's keys (`harness keys init`); or env:NAME, command:WORDS."),
     "replication": Flag("Replicas of each topic, two of them in sync; 0: three, with --dev one.", least=0),
     "redis_url": Flag("Redis URL (HARNESS_REDIS_URL).", "--redis"),
     "rule_set": Flag("The rule set this realm decides by."),

@@ -15,9 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args
 
 import typer
 
-# typer reads the annotations of commands at run time.
-from pathlib import Path  # noqa: TC003  isort: skip
-
 from harness_stream.cli import failures
 from harness_stream.cli.flags import takes
 from harness_stream.core import limits
@@ -110,7 +107,10 @@ def send(
     action: Annotated[str, typer.Option(help="Dotted verb, `crm.read`.")],
     agent: Annotated[str | None, typer.Option(help="The agent that acts, in a `--dev` realm.")] = None,
     credentials: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Who acts and where, as `harness agents enroll` wrote it.")
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Who acts and where, as `harness agents enroll` wrote it; or env:NAME, command:WORDS."
+        ),
     ] = None,
     resource: Annotated[list[str] | None, typer.Option(metavar="URI", help="May be given again.")] = None,
     measure: Annotated[list[str] | None, typer.Option(metavar="NAME=NUMBER", help="`rows=10`; again for more.")] = None,
@@ -175,7 +175,7 @@ def measures(given: list[str]) -> dict[str, str | int]:
     return found
 
 
-def _as_said(credentials: Path, agent: str | None, lane: str | None, workload: str | None) -> HarnessSync:
+def _as_said(credentials: str, agent: str | None, lane: str | None, workload: str | None) -> HarnessSync:
     """As the file says, but for what the command line names."""
     from harness_stream.client.blocking import HarnessSync  # noqa: PLC0415  slow to load, `--help` is not
 

@@ -37,8 +37,8 @@ def export(
     """Print every record of the decision log as one JSON object a line, up to the end there is now.
 
     Partition by partition, in the order of offsets: `partition`, `offset`,
-    `append_ms`, `digest`, `status` (effective, void or checkpoint), `why` of
-    a void one, and the whole `body`. A record that is void lost against
+    `append_ms`, `digest`, `status` (effective, void, checkpoint or notice),
+    `why` of a void one, and the whole `body`. A record that is void lost against
     another one and changed nothing. Where retention has taken a partition's
     beginning, records that come before the place it can be folded from are
     left out; that is said on standard error.
@@ -104,6 +104,7 @@ def lines(reader: LogReader, topic: str, start: Start, verifier: Verifier) -> It
     """
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
     from harness_stream.core.audit.void import Void, why_void  # noqa: PLC0415  same
+    from harness_stream.core.fold import STATEMENTS  # noqa: PLC0415  same
     from harness_stream.runtime.audit_read import record_of  # noqa: PLC0415  same
     from harness_stream.runtime.replay_feed import Feed  # noqa: PLC0415  same
 
@@ -117,8 +118,8 @@ def lines(reader: LogReader, topic: str, start: Start, verifier: Verifier) -> It
         after = place.after(*record[:3]) if record.authentic else None
         if after is not None:
             place, told["status"] = after, "effective"
-        elif record.authentic and record.body.get("kind") == "checkpoint":
-            told["status"] = "checkpoint"
+        elif record.authentic and record.body.get("kind") in STATEMENTS:
+            told["status"] = str(record.body["kind"])
         else:
             why = why_void(place.header, record.body) if record.authentic else Void.NOT_AUTHENTIC
             told |= {"status": "void", "why": str(why)}

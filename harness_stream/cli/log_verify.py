@@ -297,6 +297,8 @@ def _as_text(told: dict[str, Any]) -> str:
     checkpoints = told["checkpoints"]
     old = f", {checkpoints['too_old']:,} name too old a place" if checkpoints["too_old"] else ""
     lines.append(f"  checkpoints: {checkpoints['compared']:,} compared{old}")
+    if told.get("notices"):
+        lines.append(f"  notices of stopped agents: {told['notices']:,}")
     if "witness" in told:
         lines.append(_witness_text(told["witness"]))
     if "recomputed" in told:

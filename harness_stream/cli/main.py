@@ -64,7 +64,13 @@ COMMANDS: dict[str, Entry | Family] = {
         },
     ),
     "agents": Family(
-        "Who may ask.", {"enroll": Entry("agents:enroll", "Make an agent's keys, its credentials file and its row.")}
+        "Who may ask.",
+        {
+            "enroll": Entry("agents:enroll", "Make an agent's keys, its credentials file and its row."),
+            "suspend": Entry("agents_status:suspend", "Stop an agent until it is resumed."),
+            "kill": Entry("agents_status:kill", "Stop an agent for good."),
+            "resume": Entry("agents_status:resume", "Let a suspended agent go on."),
+        },
     ),
     "tables": Family(
         "The facts: identity, infrastructure, risk, classification.",

@@ -26,7 +26,17 @@ from harness_stream.cli.rules_check import show
 from harness_stream.core.rules.mistakes import Mistake, did_you_mean
 from harness_stream.core.tables import TABLES
 from harness_stream.errors import ConfigError
-from harness_stream.runtime.table_load import Plan, TableView, apply, lane_mistake, plan, read_tables, with_keys
+from harness_stream.runtime.table_load import (
+    Plan,
+    TableView,
+    apply,
+    lane_mistake,
+    plan,
+    read_tables,
+    revival_mistake,
+    with_keys,
+    with_status,
+)
 from harness_stream.wire.topics import Topics
 
 if TYPE_CHECKING:
@@ -109,8 +119,9 @@ def load(
 ) -> None:
     """Load rows from DIR/<table>.yaml, .yml, .jsonl or .csv. Nothing is written if any row is bad.
 
-    Only rows that differ are written, and a table without a file is left alone. Keys of an identity row stay unless the
-    file says `keys` itself: `harness agents enroll` writes them. `--prune` refuses to delete every row
+    Only rows that differ are written, and a table without a file is left alone. Keys and status of an identity row stay
+    unless the file says `keys` or `status` itself: `harness agents` writes them, and no file revives what was killed.
+    `--prune` refuses to delete every row
     of a table, which is what an empty file would ask for. Rows that a feeder keeps up to date, as the risk topology
     does, stay: their record names it in the header `ce_source`, which rows from files have not. Times in files are
     RFC 3339 in UTC or epoch ms.
@@ -190,9 +201,9 @@ def load_folder(
         )
     source = read_folder(folder)
     views = read_tables(reader, {name: topics[name] for name in topics if name in source.tables}, clock, _sleep)
-    rows, moved = _without_lane_moves(source, views)
-    mistakes = (*source.mistakes, *moved)
-    wanted = [(row.table, with_keys(views, row.row)) for row in rows]
+    rows, refused = _without_moves(source, views)
+    mistakes = (*source.mistakes, *refused)
+    wanted = [(row.table, with_status(views, with_keys(views, row.row))) for row in rows]
     intended = plan(views, wanted, source.tables if options.deletes else frozenset())
     applied = not options.dry_run and (options.partial or not mistakes)
     revisions = {name: view.table.revision for name, view in views.items()}
@@ -218,15 +229,19 @@ def _refuse_to_empty(
         )
 
 
-def _without_lane_moves(source: Source, views: Mapping[str, TableView]) -> tuple[list[SourceRow], list[Mistake]]:
+def _without_moves(source: Source, views: Mapping[str, TableView]) -> tuple[list[SourceRow], list[Mistake]]:
+    """Rows that may replace those in force, and what is wrong with the others."""
     good: list[SourceRow] = []
     bad: list[Mistake] = []
     for row in source.rows:
-        reason = lane_mistake(views, row.row)
-        if reason is None:
-            good.append(row)
+        moved, revived = lane_mistake(views, row.row), revival_mistake(views, row.row)
+        if moved is not None:
+            bad.append(row.mistake(moved, "keep the lane (by default the tenant), or enroll another agent id"))
+        elif revived is not None:
+            hint = f"leave `status` out, or `harness agents resume {row.row.key} --from-killed` if it was a mistake"
+            bad.append(row.mistake(revived, hint))
         else:
-            bad.append(row.mistake(reason, "keep the lane (by default the tenant), or enroll another agent id"))
+            good.append(row)
     return good, bad
 
 

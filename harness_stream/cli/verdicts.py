@@ -171,10 +171,11 @@ class Tailing:
             self._reader.follow(self._topic, partition, place.offset + 1)
 
     def _taken(self, record: LogRecord) -> Entry | None:
-        from harness_stream.wire.decisions import read_body  # noqa: PLC0415  slow to load, `--help` is not
+        from harness_stream.core.fold import STATEMENTS  # noqa: PLC0415  slow to load, `--help` is not
+        from harness_stream.wire.decisions import read_body  # noqa: PLC0415  same
 
         body, digest = read_body(record.value)
-        if body.get("kind") == "checkpoint":
+        if body.get("kind") in STATEMENTS:
             return None
         authentic = self._verifier.decision_authentic(record)
         place = self._places[record.partition].after(record.offset, body, digest) if authentic else None

@@ -1,7 +1,8 @@
 """What the pipeline answered, and the one moment in which an approval may be used (PROTOCOL §8, V2, V4).
 
 Rule of this file: an approval begins at most one action, in the process that asked, before its deadline and within
-valid_for_ms of being read. Bodies are untrusted: a field that is not what it must be makes a verdict unreadable.
+valid_for_ms of being read, and none once it was taken back. Bodies are untrusted: a field that is not what it must be
+makes a verdict unreadable.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
 
+from harness_stream.client.revocation import Revocation
 from harness_stream.core.reasons import EXPLAIN, Client
-from harness_stream.errors import CallerError, Misused, TimedOut
+from harness_stream.errors import CallerError, Misused, Revoked, TimedOut
 
 if TYPE_CHECKING:
     from harness_stream.ports import Clock, LogRecord
@@ -89,6 +91,9 @@ class Answer:
         valid_for_ms: how long after being read an action may begin.
         hold_until: chain time, epoch ms, until which a person may answer; None without a hold.
         t: chain time of the verdict, epoch ms.
+        ends_at: chain time, epoch ms, after which a mandate that it was given under has ended; None without one.
+        acting: (agent, chain) it was given to, then those above it, for whom this is done.
+        revoked: whether it was taken back.
         record: the verdict as it was read.
     """
 
@@ -105,6 +110,9 @@ class Answer:
         self.valid_for_ms: int = body["valid_for_ms"]
         self.hold_until: int | None = body.get("hold_until")
         self.t: int = body["t"]
+        self.ends_at: int | None = body.get("ends_at")
+        self.acting = _acting(body)
+        self.revoked = Revocation()
         self._process_id = os.getpid()
         self._lock = threading.Lock()
         self._terms: Terms | None = None
@@ -133,6 +141,7 @@ class Answer:
             TimedOut: the deadline or valid_for_ms has passed.
             Misused: used before, or in another process than the one that asked.
             CallerError: no approval.
+            Revoked: it was taken back.
             Exception: whatever an obligation's handler raised; the approval is used up.
         """
         if self.foreign:  # before the lock, which a thread of the parent may have held when this process was forked
@@ -144,6 +153,8 @@ class Answer:
             self._used = True
         for name, value in self.obligations.items():
             self._handlers[name](value)
+        if self.revoked.is_set():
+            raise self.taken_back(running=False)
         if self._ran_out():
             raise self._too_late()
 
@@ -151,7 +162,7 @@ class Answer:
         """Use the approval as `start` does, for an action that somebody else begins; ms for which it may begin.
 
         Raises:
-            TimedOut, Misused, CallerError, Exception: as `start`.
+            TimedOut, Misused, Revoked, CallerError, Exception: as `start`.
         """
         self.start()
         left_ms = 0 if self._terms is None else self._terms.ends_ms - self._terms.clock.elapsed_ms()
@@ -177,13 +188,23 @@ class Answer:
     def _elsewhere(self) -> Misused:
         return Misused("an approval is used in the process that asked for it", hint="connect in this process")
 
-    def _refusal(self) -> CallerError | TimedOut | None:
+    def taken_back(self, *, running: bool) -> Revoked:
+        """The error of an approval that was taken back, before its action began or while it was `running`."""
+        reason = Reason(self.revoked.reason)
+        while_it_ran = "while the action ran: how far it came is not known"
+        when = while_it_ran if running else "before the action began; nothing was run"
+        message = f"the approval was taken back ({reason}) {when}"
+        return Revoked(message, hint=reason.hint, reasons=(reason,), verdict=self)
+
+    def _refusal(self) -> CallerError | TimedOut | Revoked | None:
         if self.foreign:
             return self._elsewhere()
         if self.decision != "approve" or self._terms is None:
             return CallerError(f"this verdict is `{self.decision}`: nothing may be run on it")
         if self._used:
             return Misused("an approval is used once", hint="ask again: every action needs its own intent")
+        if self.revoked.is_set():
+            return self.taken_back(running=False)
         return self._too_late() if self._ran_out() else None
 
     def _ran_out(self) -> bool:
@@ -201,7 +222,7 @@ class Answer:
 
 def readable(body: Mapping[str, Any]) -> bool:
     """Is everything that enforcement rests on of the right kind?"""
-    hold_until = body.get("hold_until")
+    hold_until, ends_at = body.get("hold_until"), body.get("ends_at")
     return (
         isinstance(body.get("decision"), str)
         and body["decision"] in _DECISIONS
@@ -209,12 +230,24 @@ def readable(body: Mapping[str, Any]) -> bool:
         and isinstance(body.get("obligations"), dict)
         and _is_time(body.get("valid_for_ms"))
         and _is_time(body.get("t"))
+        and (ends_at is None or _is_time(ends_at))
         and (_is_time(hold_until) if body["decision"] == "hold" else hold_until is None or _is_time(hold_until))
     )
 
 
 def _is_time(value: object) -> bool:
     return type(value) is int and value >= 0
+
+
+def _acting(body: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What an event says that is not as it must be names nobody."""
+    event = body.get("event")
+    event = event if isinstance(event, dict) else {}
+    lineage = event.get("lineage")
+    lineage = lineage if isinstance(lineage, dict) else {}
+    agents, chains = ([*found] if isinstance(found := lineage.get(key), list) else [] for key in ("above", "chains"))
+    named = [(body.get("agent_id"), event.get("chain_id", "")), *zip(agents, chains, strict=False)]
+    return tuple((a, c) for a, c in named if isinstance(a, str) and isinstance(c, str))
 
 
 def _reasons(found: object) -> tuple[Reason, ...]:

@@ -1,4 +1,4 @@
-"""Who a client is and where its realm lives: one JSON file, or the same words as arguments.
+"""Who a client is and where its realm lives: one JSON file, its text from elsewhere, or the same words as arguments.
 
 Rule of this file: every mistake is named with its place before anything is connected.
 """
@@ -18,6 +18,7 @@ from harness_stream.core.refusals import refusals
 from harness_stream.core.scalars import Identifier  # noqa: TC001  pydantic reads it at run time
 from harness_stream.errors import ConfigError
 from harness_stream.private_files import require_private
+from harness_stream.secret_source import document_of, is_secret_source, named
 
 # What is read of a file that claims to hold credentials; real ones are below 1 KiB.
 _FILE_CHARS_MAX = 65_536
@@ -167,6 +168,10 @@ class Credentials(BaseModel):
     def of(cls, source: str | Path | Self | None, **given: object) -> Self:
         """Credentials from words over a file over the process's settings (`HARNESS_*`, harness.toml). None: not given.
 
+        Args:
+            source: a file; or `env:NAME`, a variable that holds its text, or `command:WORDS`, a program that prints it.
+            given: single fields.
+
         Raises:
             ConfigError: the file is missing or not JSON, or a field is missing, unknown or malformed.
         """
@@ -174,7 +179,7 @@ class Credentials(BaseModel):
         if isinstance(source, cls):
             found = source.model_dump(exclude_unset=True) | found
         elif source is not None:
-            found = _read(Path(str(source))) | found
+            found = _read(str(source)) | found
         settings = load_settings()
         names = ["bootstrap", "realm", "prefix", "dev"]
         names += [] if found.keys() & set(KAFKA_SETTINGS) else KAFKA_SETTINGS
@@ -186,7 +191,10 @@ class Credentials(BaseModel):
             raise ConfigError(_mistakes(error, source), hint="see `harness_stream.client.credentials`") from None
 
 
-def _read(path: Path) -> dict[str, object]:
+def _read(source: str) -> dict[str, object]:
+    if is_secret_source(source):
+        return dict(document_of(source))
+    path = Path(source)
     try:
         with path.open(encoding="utf-8") as file:
             content = json.loads(file.read(_FILE_CHARS_MAX))
@@ -201,6 +209,9 @@ def _read(path: Path) -> dict[str, object]:
 
 
 def _mistakes(error: ValidationError, source: object) -> str:
-    where = f"credentials file `{source}`" if isinstance(source, str | Path) else "credentials"
+    if isinstance(source, str) and is_secret_source(source):
+        where = f"credentials in {named(source)}"
+    else:
+        where = f"credentials file `{source}`" if isinstance(source, str | Path) else "credentials"
     listed = "; ".join(f"`{'.'.join(map(str, r.loc))}`: {r.message}" for r in refusals(error))
     return f"{where}: {listed}"

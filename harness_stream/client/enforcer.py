@@ -19,6 +19,7 @@ from harness_stream.client.answer import Answer, Reason, Terms, hint_of, readabl
 from harness_stream.client.following import Following, Phase
 from harness_stream.client.head import Effective, SkippedRange, named_by, skipped_by
 from harness_stream.client.request import Request, Waiting
+from harness_stream.client.running import Running
 from harness_stream.client.silence import no_answer, not_confirmed, not_published
 from harness_stream.core import limits
 from harness_stream.core.lanes import partition_of
@@ -41,7 +42,7 @@ POLL_RECORDS_MAX: Final = 1_000
 FRESH_PAUSE_S: Final = 0.000_25
 # An intent is fresh for this long; nearly all verdicts arrive within it.
 FRESH_MS: Final = 200
-# While something waits longer: a tenth of ANSWER_GRACE_MS.
+# While something waits longer, or runs and may have to be stopped: a tenth of ANSWER_GRACE_MS.
 WAITING_PAUSE_S: Final = 0.005
 # While nothing waits the fold only has to keep up; a request wakes the thread at once.
 IDLE_PAUSE_S: Final = 0.05
@@ -72,6 +73,7 @@ class Enforcer:
         self._by_token: dict[int, Waiting] = {}
         self._by_offset: dict[tuple[int, int], Waiting] = {}
         self._ends: list[tuple[int, int, str]] = []
+        self._running = Running()
         self._tokens = 0
         self._fresh_until_ms = -1
         self._taken = 0  # requests accepted and not yet answered, by `submit` and the thread
@@ -280,6 +282,7 @@ class Enforcer:
             following = self._following.get(record.partition)
             effective = None if following is None else following.take(record)
             if effective is not None:
+                self._running.heard(record.partition, effective)
                 self._answered(record.partition, effective, read_ms)
         return len(records)
 
@@ -331,6 +334,7 @@ class Enforcer:
             return
         ends_ms = min(waiting.ends_ms, read_ms + answer.valid_for_ms)
         answer.grant(Terms(self._clock, ends_ms), request.handlers)
+        self._running.add(waiting.partition, answer, _mandates_end_ms(waiting, answer, read_ms))
         self._forget(waiting)
         if not _settle(waiting.future, answer):
             self._report_abandoned(request, answer)
@@ -374,6 +378,7 @@ class Enforcer:
 
     def _expire(self) -> None:
         now_ms = self._clock.elapsed_ms()
+        self._running.expire(now_ms)
         while self._ends and self._ends[0][0] <= now_ms:
             _, _, own_id = heapq.heappop(self._ends)
             waiting = self._waiting.get(own_id)
@@ -429,8 +434,19 @@ class Enforcer:
         if self._inbox:
             return 0.0
         if not self._waiting and not self._by_token and not self._opening:
-            return IDLE_PAUSE_S
+            return WAITING_PAUSE_S if self._running else IDLE_PAUSE_S
         return FRESH_PAUSE_S if self._clock.elapsed_ms() < self._fresh_until_ms else WAITING_PAUSE_S
+
+
+def _mandates_end_ms(waiting: Waiting, answer: Answer, read_ms: int) -> int | None:
+    """Elapsed time at which the first of an approval's mandates has ended; None if there is none.
+
+    From our publish it never comes later than on the broker's clock; after a hold only its reading is as young as `t`.
+    """
+    if answer.ends_at is None:
+        return None
+    since_ms = read_ms if waiting.hold is not None or waiting.published_ms is None else waiting.published_ms
+    return since_ms + max(answer.ends_at - answer.t + 1, 0)
 
 
 def _settle(future: Future[Any], outcome: object) -> bool:

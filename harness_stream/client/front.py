@@ -62,6 +62,11 @@ class AnyChain:
         `enforcer` named in the credentials can say. Besides what `resources`, `measures`, `labels` and `purpose` say,
         values in arguments and results leave this process as fingerprints only.
 
+        An approval may be taken back while it is used: the agent, or one for whom it acts, was suspended or killed, the
+        chain was closed, a mandate has ended. Then a coroutine is cancelled, and `Revoked` is raised; a plain function
+        has to look at `harness_stream.revoked()` between its steps. The outcome says why, and is `unknown` unless the
+        function came to its end.
+
         Args:
             action: dotted verb.
             roles: parameter → role.
@@ -81,7 +86,7 @@ class AnyChain:
 
         Raises:
             CallerError: when decorating, if a name is no parameter, or a measure no number.
-                When called: as `decide`, and as the function.
+                When called: as `decide`, and as the function; Revoked.
         """
         how = Guarding(
             action,
@@ -128,7 +133,8 @@ class AnyHarness:
         """Say who connects where; `with`, `async with` or `open` connects.
 
         Args:
-            credentials: a JSON file, see `client.credentials.Credentials`; words given here win over it.
+            credentials: a JSON file, see `client.credentials.Credentials`, or `env:NAME` or `command:WORDS`, a variable
+                that holds or a program that prints the same; words given here win over it.
             agent: the agent's id.
             lane: its lane; default the agent itself.
             workload: where it runs; default the agent's id.

@@ -1,7 +1,8 @@
 """Guarded functions: judged before they run, run once as approved, reported afterwards (DESIGN §10, V2, V4, V7).
 
-Rule of this file: the function's body runs in exactly one place, inside `_reported`, after `Answer.start`. What it
-returned goes to the caller untouched, and into the outcome as fingerprints.
+Rule of this file: the function's body runs in exactly one place, inside `_reported`, after `Answer.start`; once the
+approval is taken back, a coroutine is cancelled, and `revoked()` tells a plain function. What it returned goes to the
+caller untouched, and into the outcome as fingerprints.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from harness_stream.client.binding import Binding, Call, Encoders, Places, Resources
+from harness_stream.client.revocation import cancelling, current
 from harness_stream.client.session import Ask, Measure, Measures, Session
 from harness_stream.client.waiting import waited
 from harness_stream.core import limits
@@ -116,7 +118,10 @@ def _async(
     async def run(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401  whatever the function returns
         call = binding.call(args, kwargs)
         answer = await asyncio.wrap_future(asked(call))
-        with _reported(session, how, answer, call) as approved:
+        with (
+            _reported(session, how, answer, call) as approved,
+            cancelling(answer.revoked, functools.partial(answer.taken_back, running=True)),
+        ):
             approved.result = await function(*approved.args, **approved.kwargs)
         return approved.result
 
@@ -147,9 +152,10 @@ def _reported(session: Session, how: Guarding, answer: Answer, call: Call) -> It
         session.unused(answer, error)
         raise
     try:
-        yield approved
+        with current(answer.revoked):
+            yield approved
     except Exception:
-        session.post(answer, "failed")
+        session.post(answer, "unknown" if answer.revoked.is_set() else "failed")
         raise
     except BaseException:  # cancelled or interrupted: how far it came is not known
         session.post(answer, "unknown")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from harness_stream.core.fold import Body, Place, is_own
+from harness_stream.core.fold import STATEMENTS, Body, Place, is_own
+from harness_stream.core.notice import heard
 from harness_stream.core.reasons import Skip
 from harness_stream.core.records import Checkpoint
 from harness_stream.wire.decisions import read_body
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Effective(NamedTuple):
-    """A record that counts."""
+    """A record that counts, or a notice that is to be obeyed."""
 
     kind: str
     offset: int
@@ -110,14 +111,14 @@ class Head:
         body, digest = read_body(record.value)
         kind = str(body.get("kind"))
         place = self.place.after(record.offset, body, digest)
-        if place is None and kind != "checkpoint":
+        if place is None and kind not in STATEMENTS:
             self.void += 1
             return None
         if place is not None or is_own(self.place.header, body):
             self.sign = Sign(kind, record.timestamp_ms or 0, record.offset)
-        if place is None:
+        if place is None and heard(self.place.header, body) is None:
             return None
-        self.place = place
+        self.place = place or self.place
         return Effective(kind, record.offset, digest, body, record)
 
 

@@ -264,6 +264,7 @@ class Session:
             "records": found.records,
             "overflow": found.overflow,
             "truncated": found.truncated,
+            "revoked": answer.revoked.reason,
         }
         outcome = _model(Outcome, fields, "outcome")
         return self._request("outcome", outcome.outcome_id, encode(outcome), f"the outcome `{status}`", outcome.by)

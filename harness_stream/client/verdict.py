@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from harness_stream.client.answer import Answer, Decision, Reason
     from harness_stream.client.returned import Records
+    from harness_stream.client.revocation import Revocation
     from harness_stream.client.session import Measures, Session, Status
 
 
@@ -65,10 +66,19 @@ class _Approval:
         """Could the action begin now?"""
         return self._answer.valid
 
+    @property
+    def revoked(self) -> Revocation:
+        """Set when the approval is taken back: the agent was stopped, its chain closed, its mandate has ended.
+
+        `revoked.is_set()` between steps, or `revoked.wait(timeout)`; `revoked.reason` says why.
+        """
+        return self._answer.revoked
+
     def start(self) -> None:
         """Call right before the action; once.
 
         Raises:
+            Revoked: it was taken back: do not act.
             TimedOut: the deadline or valid_for_ms has passed: do not act.
             Misused: used before, or in another process than the one that asked; told as a bypass.
         """

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from harness_stream.core import limits
 from harness_stream.core.chain import Chain, Event, chain_of, event_labels
 from harness_stream.core.ids import Lineage, lineage_of, remembered
+from harness_stream.core.model import OWN_CHAIN_PREFIX
 from harness_stream.core.names import agent_unit, lane_unit
 from harness_stream.core.reasons import Deny
 
@@ -137,6 +138,16 @@ def _ended(state: State, lineage: Lineage, t: int) -> Refusal | None:
         if chain is None or chain.ended(t):
             return Deny.CHAIN_CLOSED, f"of {agent_id}, for whom this is done"
     return None
+
+
+def ends_at(state: State, event: Event) -> int | None:
+    """The last chain time of all mandates that an event stands under, its own and those above; None without any."""
+    lineage = lineage_of(event)
+    if lineage is None and event["chain_id"] == OWN_CHAIN_PREFIX + event["agent_id"]:
+        return None  # most events
+    above = () if lineage is None else zip(lineage.above, lineage.chains, strict=True)
+    found = (chain_of(state, *pair) for pair in ((event["agent_id"], event["chain_id"]), *above))
+    return min((chain.mandate["expires_at"] for chain in found if chain and chain.mandate is not None), default=None)
 
 
 def lineage_in_event(state: State, intent: Intent, lane: str, t: int) -> dict[str, Any] | None:

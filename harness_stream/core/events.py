@@ -220,6 +220,7 @@ class Outcome(_Event):
         records: what came back, as fingerprints.
         overflow: there were more values than OUTCOME_VALUES_MAX.
         truncated: the result was cut before it was read whole.
+        revoked: why the approval was taken back while the action ran, or before it began; see `core.reasons.Revoke`.
     """
 
     type: Literal["outcome"] = "outcome"
@@ -231,6 +232,7 @@ class Outcome(_Event):
     records: Annotated[tuple[ReturnedRecord, ...], at_most(limits.OUTCOME_RECORDS_MAX)] = ()
     overflow: Flag = False
     truncated: Flag = False
+    revoked: Literal["", "suspended", "killed", "mandate_expired", "chain_closed"] = ""
 
     @property
     def own_id(self) -> str:

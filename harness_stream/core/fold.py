@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from harness_stream.core import limits
 
@@ -55,7 +55,7 @@ def chained(head: str, digest: str) -> str:
 
 
 def fold_header(state: Header, body: Body, digest: str) -> Header | None:
-    """The state after `body`, or None if the record is void (or a checkpoint, which the fold ignores).
+    """The state after `body`, or None if the record is void (or one of `STATEMENTS`, which the fold ignores).
 
     Args:
         state: where the partition stood.
@@ -80,6 +80,9 @@ def is_own(state: Header, body: Body) -> bool:
 
 _DIGEST = re.compile(rf"[0-9a-f]{{{limits.DIGEST_DIGITS}}}")
 _LINKED = frozenset({"switch", "verdict", "ack", "reject", "skip"})
+NOTICE: Final = "notice"
+STATEMENTS: Final = frozenset({"checkpoint", NOTICE})
+"""Kinds that the fold passes over: they say something and change nothing, so they neither count nor lose."""
 
 
 def whole(value: object) -> int | None:

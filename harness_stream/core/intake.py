@@ -200,6 +200,7 @@ class Intake:
         approval: Mapping[str, Any] | None = None,
     ) -> Answer:
         approved = decided.decision == "approve"
+        ends_at = delegation.ends_at(self.state, decided.event) if approved and decided.event else None
         return {
             "kind": "verdict",
             "t": arrival.t,
@@ -214,6 +215,7 @@ class Intake:
             "obligations": dict(decided.obligations),
             "valid_for_ms": limits.VALID_FOR_MS_DEFAULT if approved else 0,
             "hold_until": decided.hold_until,
+            **({} if ends_at is None else {"ends_at": ends_at}),
             "approval": approval,
             "remember_until": _remember_until(intent, arrival, decided),
             "intent": intent.model_dump(mode="json", exclude_defaults=True) if decided.decision == "hold" else None,
@@ -274,6 +276,7 @@ class Intake:
             "measures": measures,
             "event": event if counts_else else None,
             "revision": self.rules[1],
+            **({"revoked": outcome.revoked} if outcome.revoked else {}),
             **self._returned(outcome, event, decided_at),
         }
         return _ack(outcome, arrival, None, change)

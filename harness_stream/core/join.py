@@ -6,6 +6,7 @@ The result is plain data, so that a verdict carries exactly what it was decided 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ ENGINE_FIELDS: Mapping[str, frozenset[str]] = {
 """Row fields the engine itself reads or writes into the event."""
 
 ABSENT: Mapping[str, Any] = {"present": False}
+# Rows are parsed when they are used, and a start reads all of them. No writer of ours spells these words otherwise.
+_STOPS = re.compile(rb'"(?:suspended|killed)"')
 _RESOURCE_FIELDS = ("zone", "labels", "sensitivity", "owner")
 
 
@@ -32,6 +35,7 @@ class Table:
 
     Attributes:
         revision: offset of the newest record taken in, −1 if none.
+        stopped: key → revision of rows that seem to stop somebody, the newest last; read one before it is believed.
         fresh_as_of: start (epoch ms) of the last end-offset query that this view has reached; 0 if none.
     """
 
@@ -41,12 +45,16 @@ class Table:
         self._parsed: dict[str, Row | None] = {}
         self._prefix_lengths: tuple[int, ...] = ()
         self.revision = -1
+        self.stopped: dict[str, int] = {}
         self.fresh_as_of = 0
 
     def put(self, key: str, value: bytes | None, revision: int) -> None:
         """Take in one record of the topic; None deletes."""
         self.revision = revision
         self._parsed.pop(key, None)
+        self.stopped.pop(key, None)
+        if value is not None and _STOPS.search(value):
+            self.stopped[key] = revision
         if value is None:
             self._rows.pop(key, None)
         else:

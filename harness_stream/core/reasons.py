@@ -85,6 +85,15 @@ class Refuse(StrEnum):
     HOLD_EXPIRED = "hold_expired"
 
 
+class Revoke(StrEnum):
+    """Why an approval was taken back, before its action began or while it ran."""
+
+    SUSPENDED = "suspended"
+    KILLED = "killed"
+    MANDATE_EXPIRED = "mandate_expired"
+    CHAIN_CLOSED = "chain_closed"
+
+
 class Skip(StrEnum):
     """Why a range of input offsets was skipped."""
 
@@ -187,6 +196,8 @@ EXPLAIN: dict[str, str] = {
     Garbage.EMPTY: "the record has no value",
     Skip.GARBAGE: "the record was skipped as garbage among many; the dead-letter topic has a copy with the reason",
     Skip.INPUT_LOST: "retention deleted the record before a worker read it; the workers were away too long",
+    Revoke.SUSPENDED: "the agent, or one for whom it acts, was suspended (`harness agents resume` lets it go on)",
+    Revoke.KILLED: "the agent, or one for whom it acts, was killed in the identity table, which is meant to be final",
     Client.RULE: "change what the rule looks at, or ask its owner; `verdict.evidence` names what made it fire",
     Client.HOLD: "an approver has to answer (`harness holds list`); `wait_for_hold=True` waits for it",
     Client.OBLIGATION: "the approval comes with a duty this program does not know; give a handler in `obligations=`",

@@ -91,6 +91,9 @@ class Verdict(_Linked):
     obligations: dict[str, Any] = {}
     valid_for_ms: int = Field(ge=0)
     hold_until: EpochMs | None = None
+    ends_at: EpochMs | None = Field(
+        default=None, description="of an approval: the last chain time of every mandate it was given under"
+    )
     approval: dict[str, Any] | None = Field(default=None, description="the person's answer, and what it satisfied")
     remember_until: EpochMs = Field(description="chain time up to which a second record with this id is refused")
     intent: dict[str, Any] | None = Field(default=None, description="a held intent, so that an approval can re-run it")
@@ -186,6 +189,18 @@ class Resume(_Record):
     reason: str
 
 
+class Notice(_Record):
+    """An agent that has acted in this partition was stopped; ignored by the fold, obeyed at the head it names."""
+
+    kind: Literal["notice"] = "notice"
+    partition: int = Field(ge=0)
+    prev: Digest = Field(description="the partition's head where this was written; anywhere else it says nothing")
+    agent_id: str
+    status: Literal["suspended", "killed"]
+    revision: Offset = Field(description="of the identity table that says so")
+    t: EpochMs = Field(description="chain time")
+
+
 RECORDS: dict[str, type[BaseModel]] = {
     "claim": Claim,
     "switch": Switch,
@@ -195,4 +210,5 @@ RECORDS: dict[str, type[BaseModel]] = {
     "skip": Skipped,
     "checkpoint": Checkpoint,
     "resume": Resume,
+    "notice": Notice,
 }

@@ -9,7 +9,7 @@ import asyncio
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from harness_stream.core.fold import Place
+from harness_stream.core.fold import STATEMENTS, Place
 from harness_stream.errors import BrokerUnavailable
 from harness_stream.wire.decisions import read_body
 
@@ -52,7 +52,7 @@ class Audit:
         body, digest = read_body(record.value)
         place = self._places[record.partition].after(record.offset, body, digest)
         if place is None:
-            self.void += body.get("kind") != "checkpoint"
+            self.void += body.get("kind") not in STATEMENTS
             return
         self._places[record.partition] = place
         self.effective[record.partition].append(body)

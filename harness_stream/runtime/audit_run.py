@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness_stream.core.audit import Audit
 from harness_stream.core.audit.witnessed import Witnessed
+from harness_stream.core.fold import NOTICE, STATEMENTS, Place
 from harness_stream.runtime.audit_read import input_of, record_of
 from harness_stream.runtime.replay_feed import Feed
 from harness_stream.runtime.to_end import ends_of, read_to_end
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from harness_stream.core.audit import Finding, Input, Record
-    from harness_stream.core.fold import Place
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.witness import Held
     from harness_stream.ports import Clock, Ends, LogReader, Verifier
@@ -131,9 +131,10 @@ class AuditRun:
             "partition": self.partition,
             "from": "genesis" if self._start.offset < 0 else self._start.offset,
             "end": self._ends.end,
-            "effective": {kind: n for kind, n in log.records.items() if kind != "checkpoint"},
+            "effective": {kind: n for kind, n in log.records.items() if kind not in STATEMENTS},
             "void": {str(why): n for why, n in log.void.items()},
             "checkpoints": {"compared": log.records["checkpoint"] - log.unchecked, "too_old": log.unchecked},
+            "notices": log.records[NOTICE],
             "inputs": {"first": self._start.header.next_input, "next": header.next_input, "end": self._inputs.end},
             "undecided": max(0, self._inputs.end - header.next_input),
         }

@@ -28,6 +28,7 @@ from harness_stream.runtime.batch import Batch, Handling
 from harness_stream.runtime.fetching import Fetching
 from harness_stream.runtime.inbox import Inbox
 from harness_stream.runtime.mover import Moved
+from harness_stream.runtime.notices import Notices
 from harness_stream.runtime.takeover import Takeover
 from harness_stream.runtime.warming import Warming
 from harness_stream.wire.decisions import digest_of, encode_body
@@ -121,6 +122,7 @@ class Deciding:
         )
         self._background: deque[Generator[None, None, None]] = deque([cold.scan(folded.state.all_units)])
         self._rates, self._backlog = LaneRates(realm.lane_rate), Backlog()
+        self._notices = Notices(tables["identity"], folded.state, ports.metrics)
         self._takeover = Takeover(self._state, mover, snapshots)
         self._checkpoint()
         ports.consumer.start(partition, self._header.next_input)
@@ -209,6 +211,7 @@ class Deciding:
         if self._header.rules is not None:
             self._pass_over_lost()
             self._decide()
+        self._notices.step(self._header, self._outbox)
         self._checkpoint_if_due()
         if not self._state.deferred:
             self._write_behind()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.core import counting
 from harness_stream.core.deferred import Told, groups_of
-from harness_stream.core.fold import Place, whole
+from harness_stream.core.fold import STATEMENTS, Place, whole
 from harness_stream.core.partition import Signal
 from harness_stream.core.reigns import REIGNS_KEY, begun
 from harness_stream.core.state import PARTITION_UNIT, State
@@ -89,7 +89,7 @@ class Folded:
         # What follows the last effective record is read again by the next fold.
         again, self.read = offset <= self.read, max(offset, self.read)
         if place is None:
-            self.void += not again and kind != "checkpoint"
+            self.void += not again and kind not in STATEMENTS
             return
         before, self.place = self.place, place
         if self.unmet:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness_stream.core import limits
+from harness_stream.core.fold import STATEMENTS, Place
 from harness_stream.errors import ProtocolError
 from harness_stream.runtime.replay_log import Answered, Known
 from harness_stream.runtime.to_end import POLL_RECORDS, ends_of, wait_or_give_up
@@ -21,7 +22,6 @@ from harness_stream.wire.decisions import read_body
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from harness_stream.core.fold import Place
     from harness_stream.ports import Clock, LogReader, LogRecord, Verifier
     from harness_stream.wire.topics import Topics
 
@@ -197,7 +197,7 @@ class DecidedLog:
             authentic = self._verifier.decision_authentic(record)
             place = self._place.after(record.offset, body, digest) if authentic else None
             if place is None:
-                void += body.get("kind") != "checkpoint"
+                void += body.get("kind") not in STATEMENTS
                 continue
             self._place = place
             if body["kind"] in _COVERING:

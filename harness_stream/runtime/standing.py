@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from harness_stream.core import limits
-from harness_stream.core.fold import Place, is_own
+from harness_stream.core.fold import STATEMENTS, Place, is_own
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.core.units import decode_parts
 from harness_stream.errors import StateUnavailable
@@ -160,7 +160,7 @@ class Heard:
         if after is not None or is_own(place.header, body):
             self.owner_ms = record.timestamp_ms
             self.final = checkpoint and body.get("final") is True
-        if record.offset > place.offset and not checkpoint:
+        if record.offset > place.offset and body.get("kind") not in STATEMENTS:
             self.records += 1
             self.void += after is None
         self.place = after or place

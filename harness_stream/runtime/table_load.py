@@ -179,6 +179,24 @@ def lane_mistake(views: Mapping[str, TableView], row: Row) -> str | None:
     return f"`{row.key}` is in lane `{before}`; this row would move it to `{lane_of(row)}`, away from its history"
 
 
+def revival_mistake(views: Mapping[str, TableView], row: Row) -> str | None:
+    """Why this row may not replace the one in force: that one was killed, and a file would take it back; or None."""
+    before = views["identity"].row(row.key) if isinstance(row, IdentityRow) else None
+    if not isinstance(before, IdentityRow) or not isinstance(row, IdentityRow) or before.status != "killed":
+        return None
+    if "status" not in row.model_fields_set or row.status == "killed":
+        return None
+    return f"`{row.key}` was killed, and this row would make it {row.status}"
+
+
+def with_status(views: Mapping[str, TableView], row: Row) -> Row:
+    """The row, with the status of the one in force if it says nothing of it: a load takes back no suspension."""
+    before = views["identity"].row(row.key) if isinstance(row, IdentityRow) else None
+    if not isinstance(before, IdentityRow) or "status" in row.model_fields_set:
+        return row
+    return row.model_copy(update={"status": before.status})
+
+
 def with_keys(views: Mapping[str, TableView], row: Row) -> Row:
     """The row, with the keys of the one in force if it says nothing of keys: enrolment writes them, and no file."""
     before = views["identity"].row(row.key) if isinstance(row, IdentityRow) else None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from harness_stream.alarms import Alarm
+from harness_stream.core.notice import STOPPED
 from harness_stream.core.reasons import SECURITY_EVENTS, Client, Deny, Reject, Skip
 from harness_stream.errors import ConfigError
 
@@ -66,6 +67,9 @@ METRICS: Final[dict[str, Metric]] = {
     "harness_rejects_total": Metric("counter", "Input records rejected, by reason.", ("reason",), known=(*Reject,)),
     "harness_security_events_total": Metric(
         "counter", "What somebody should look at, by reason.", ("reason",), known=_SECURITY
+    ),
+    "harness_notices_total": Metric(
+        "counter", "Enforcers told that an agent was stopped, by its status.", ("status",), known=(*sorted(STOPPED),)
     ),
     "harness_claims_total": Metric("counter", "Own claims, by what came before.", ("after",)),
     "harness_resyncs_total": Metric("counter", "Resyncs of a partition, by cause.", ("cause",)),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from harness_stream.adapters.kafka.admin import incarnation
 from harness_stream.adapters.kafka.log import KafkaReader
-from harness_stream.core.fold import Place
+from harness_stream.core.fold import STATEMENTS, Place
 from harness_stream.runtime.to_end import ends_of
 from harness_stream.wire.decisions import read_body
 
@@ -61,7 +61,7 @@ class Following:
         body, digest = read_body(record.value)
         place = self.places[record.partition].after(record.offset, body, digest)
         if place is None:
-            cost.void += body.get("kind") != "checkpoint"
+            cost.void += body.get("kind") not in STATEMENTS
             return
         self.places[record.partition] = place
         cost.effective += 1

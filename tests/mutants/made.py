@@ -12,6 +12,7 @@ from harness_stream.adapters.kafka import positions, settings
 from harness_stream.adapters.memory import state as memory_state
 from harness_stream.adapters.redis.state import RedisStateStore
 from harness_stream.adapters.signing import inputs, merkle, verifier
+from harness_stream.client import head
 from harness_stream.client.answer import Answer
 from harness_stream.client.binding import Binding
 from harness_stream.client.enforcer import Enforcer
@@ -28,6 +29,7 @@ from harness_stream.runtime import admission, loading
 from harness_stream.runtime.deciding import Deciding
 from harness_stream.runtime.facts import View
 from harness_stream.runtime.loading import Loader
+from harness_stream.runtime.notices import Notices
 from harness_stream.runtime.owner import Owner
 from harness_stream.wire.decisions import read_body
 
@@ -310,3 +312,33 @@ def unsigned_rules_believed():
 
 def nonrepudiable_unasked():
     return patch.object(admission, "_nonrepudiable", lambda *_: False)
+
+
+# --- Who is stopped ---
+
+
+def notice_from_anybody():
+    """Whose epoch it is, and where it stands, is not looked at."""
+    said = ("epoch", "writer", "head")
+    return _notices_heard(lambda header: dict(zip(("epoch", "writer", "prev"), (getattr(header, n) for n in said), strict=True)))
+
+
+def notice_anywhere():
+    """A copy of the owner's own is believed wherever it stands."""
+    return _notices_heard(lambda header: {"prev": header.head})
+
+
+def _notices_heard(taken_for_granted):
+    heard = head.heard
+    return patch.object(head, "heard", lambda header, body: heard(header, {**body, **taken_for_granted(header)}))
+
+
+def stopped_before_the_claim():
+    """Only rows that come under the own claim are told of."""
+
+    def begun(self, identity, state, metrics):
+        real(self, identity, state, metrics)
+        self._seen = identity.revision
+
+    real = Notices.__init__
+    return patch.object(Notices, "__init__", begun)

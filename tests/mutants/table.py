@@ -1,7 +1,8 @@
 """PROTOCOL §10's mutants: what each breaks, how it is made, and which test must fail under it.
 
-Those that lose an event, and the last eleven, are not on the protocol's list: V1, V4 and V7 would have no mutant without
-these, some are what our own way of loading could get wrong, and some what approvers and rule-pushers may do.
+Those that lose an event, and the last ones, are not on the protocol's list: V1, V4 and V7 would have no mutant without
+these, some are what our own way of loading could get wrong, some what approvers and rule-pushers may do, and some what
+a notice must not do.
 """
 
 from collections.abc import Callable
@@ -231,5 +232,23 @@ MUTANTS = (
         made.nonrepudiable_unasked,
         "tests/unit/signing/test_nonrepudiable.py::"
         "test_an_intent_for_a_marked_action_without_a_signature_is_refused_with_the_reason",
+    ),
+    Mutant(
+        "a notice is believed from anybody",
+        "V6",
+        made.notice_from_anybody,
+        f"{CLIENT}/test_client_revoked.py::TestNotObeyed::test_a_former_owners",
+    ),
+    Mutant(
+        "a notice is believed wherever it stands",
+        "V6",
+        made.notice_anywhere,
+        f"{CLIENT}/test_client_revoked.py::TestNotObeyed::test_a_copy_of_an_old_one",
+    ),
+    Mutant(
+        "who was stopped before the claim is not told of",
+        "V6",
+        made.stopped_before_the_claim,
+        "tests/simulation/test_notices.py::test_a_successor_tells_of_those_who_still_are_stopped",
     ),
 )

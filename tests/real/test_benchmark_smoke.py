@@ -64,6 +64,21 @@ def test_each_way_to_refuse_is_measured_beside_a_decision(real_stack, tmp_path):
     assert printed.count("times as much") == len(found["ratio"]) == 2
 
 
+def test_a_kill_is_measured_beside_the_bare_broker_under_load(real_stack, tmp_path):
+    kills = 2
+    printed = run(
+        "kill.py",
+        *("--kills", kills, "--rate", 250, "--agents", 20, "--json", tmp_path / "out.json"),
+        HARNESS_BOOTSTRAP=real_stack.bootstrap,
+        HARNESS_REDIS_URL=real_stack.redis_url,
+    )
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert {name: row["n"] for name, row in found["ms"].items()} == dict.fromkeys(found["raw_ms"], kills)
+    assert all(0 < row["p50"] <= row["p90"] <= row["p99"] <= row["max"] for row in found["ms"].values())
+    assert found["load"]
+    assert "goal: refused within 250 ms at p99" in printed
+
+
 def test_the_profile_names_the_functions_and_approves_the_whole_workload():
     printed = run("profile_worker.py", "--intents", 200, "--agents", 20, "--top", 5)
     assert "2 x 200 intents: {'approve': 400}" in printed

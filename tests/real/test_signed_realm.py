@@ -246,6 +246,47 @@ def test_enrolled_again_both_keys_count(signed):
     assert signed.sent(old)["kind"] == "verdict"
 
 
+def test_a_kill_takes_back_what_runs_and_is_final(signed, monkeypatch):
+    realm, agent = signed.realm, "runner-1"
+    realm.harness("agents", "enroll", agent, *ENROLL[3:-2])
+    with HarnessSync.connect(signed.folder / f"{agent}.json") as harness:
+        wait_until(lambda: asked(harness), why=lambda: "its row is not taken")
+        running = harness.chain().decide(READ)
+        running.start()
+        told = json.loads(realm.harness("agents", "kill", agent, "--json"))
+        assert running.revoked.wait(SERVES_S)
+        assert running.revoked.reason == "killed"
+        running.report("unknown")
+        with pytest.raises(Denied, match="agent_status"):
+            harness.chain().decide(READ)
+    assert (told["status"], told["before"], told["written"]) == ("killed", "active", True)
+    assert signed.partition in told["seen"]["partitions"]
+    exported = [json.loads(line) for line in realm.harness("log", "export").splitlines() if line.startswith("{")]
+    assert [line["body"]["agent_id"] for line in exported if line["status"] == "notice"] == [agent]
+    assert "final" in realm.harness("agents", "resume", agent, exit_code=2)
+    monkeypatch.setitem(realm._environment, "HARNESS_KEYS", "")
+    without_keys = realm.harness("agents", "resume", agent, "--from-killed")
+    assert "is active (it was killed)" in without_keys
+    assert "who has seen it cannot be told: records are signed" in without_keys
+
+
+def asked(harness):
+    try:
+        return harness.chain().decide(READ)
+    except Denied:
+        return None
+
+
+def test_keys_that_a_command_prints_serve_like_those_of_a_folder(signed, monkeypatch):
+    folder = signed.folder / "keys"
+    texts = {path.name: path.read_text() for path in folder.iterdir() if path.name != "root.key"}
+    (signed.folder / "printed.json").write_text(json.dumps(texts))
+    monkeypatch.setitem(signed.realm._environment, "HARNESS_KEYS", f"command:cat {signed.folder / 'printed.json'}")
+    assert "nothing wrong" in signed.realm.harness("log", "verify")
+    with signed.realm.worker():
+        assert json.loads(signed.realm.harness(*SEND))["decision"] == "approve"
+
+
 def test_a_worker_that_starts_anew_goes_on_from_what_was_signed(signed):
     realm = signed.realm
     with realm.worker():

@@ -21,6 +21,7 @@ from harness_stream.runtime.snapshots import key_of
 from harness_stream.wire.decisions import read_body
 from tests.log_checker import ONLY_THE_PDP_KNOWS, WITHOUT_FACTS, audited, check_store
 from tests.simulation.hearing import complaints
+from tests.simulation.stopped import untold
 from tests.simulation.world import NEW_RULES, PARTITIONS, RULES, TOPICS, Violation, bundle, compiled
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ def _checked(world: World) -> list[Report]:
         except AssertionError as error:
             raise Violation("V3", f"partition {partition}: {error}", partition) from error
         hear(world, partition, report)
+        wrong = untold(world, partition, report)
+        require(not wrong, "V6", "\n".join(["notices:", *wrong[:10]]), partition)
     return reports
 
 

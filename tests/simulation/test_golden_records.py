@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from harness_stream.core.records import RECORDS
-from tests.simulation.world import PARTITIONS, TOPICS, World
+from tests.simulation.world import AGENTS, PARTITIONS, TOPICS, World
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "log"
 KINDS = sorted(RECORDS)
@@ -50,6 +50,7 @@ def written() -> dict[str, bytes]:
     settle(world)
     first = first_of_each_kind(world)
     lose_a_verdict(world)
+    stop_an_agent(world)
     return first_of_each_kind(world) | first
 
 
@@ -76,6 +77,20 @@ def lose_a_verdict(world: World) -> None:
     for _ in range(TURNS_TO_A_HALT):
         world.turn()
     world.resume_halted()
+
+
+def stop_an_agent(world: World) -> None:
+    """What it has running is told of by the owner of its partition."""
+    world.heal()
+    settle(world)
+    world.publish("agent-1", world.send(agent_id="agent-1", by="agent-1", action="crm.read"))
+    for _ in range(200):
+        world.turn()
+    row = {"agent_id": "agent-1", "tenant": AGENTS["agent-1"], "status": "killed"}
+    world.put_row("identity", "agent-1", orjson.dumps(row))
+    settle(world)
+    for _ in range(200):
+        world.turn()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -275,7 +275,7 @@ def key_file(name: str) -> Callable[[bytes], Any]:
     def call(data: bytes) -> None:
         in_file(f"keys/{name}", data)
         bound = Bound("r", INCARNATION)
-        {"worker.crt": lambda: keyring.worker_keys(KEYS, bound), "pdp.key": lambda: keyring.pdp_private(KEYS)}[name]()
+        {"worker.crt": lambda: keyring.certified_key(KEYS, bound), "pdp.key": lambda: keyring.pdp_private(KEYS)}[name]()
 
     return call
 

@@ -10,7 +10,8 @@
 
 Rule of this file: nothing is replaced but a certificate and what is rotated, and no process reads more than it needs.
 Whoever only reads logs or takes tokens needs `root.pub` and nothing else; whoever enrols agents needs no private keys
-but `values.key` and `enroll.key`; `root.key` is to be taken off the machine once workers are certified.
+but `values.key` and `enroll.key`; `root.key` is to be taken off the machine once workers are certified. Who only reads
+keys may have them as one document instead of a folder (`key_document.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 import secrets
 import struct
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -26,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from harness_stream.adapters.signing.certificate import ENROLLER, EPOCHS_ALL, RULES, WORKER, Certificate, certify
 from harness_stream.adapters.signing.enforcers import Enforcer, certify_enforcer
+from harness_stream.adapters.signing.key_document import KeyDocument
 from harness_stream.adapters.signing.keys import KEY_BYTES, kid_of, private_of, public_of, raw_of, text_of
 from harness_stream.errors import ConfigError
 from harness_stream.private_files import PRIVATE_MODE, PUBLIC_MODE, require_private, write_new
@@ -33,7 +36,6 @@ from harness_stream.wire.cloudevents import base64url, from_base64url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from harness_stream.adapters.signing.framing import Bound
 
@@ -58,6 +60,10 @@ FORMAT: Final = 1
 
 # Ours have below 1 KiB; more is another file.
 _FILE_BYTES_MAX: Final = 65_536
+
+
+Keys = Path | KeyDocument
+"""Where keys are read from."""
 
 
 class CertifiedKey(NamedTuple):
@@ -130,7 +136,7 @@ def certify_role(
     private = _root_private(root or directory / "root.key", directory)
     if role != "worker" and not (directory / f"{role}.pub").exists():
         _make(directory, role)
-    made = certify(private, bound, _public(directory / f"{role}.pub", role), epochs, ROLES[role])
+    made = certify(private, bound, _public(directory, role), epochs, ROLES[role])
     document = {
         "v": FORMAT,
         "role": role,
@@ -162,7 +168,7 @@ def rotate(directory: Path, purpose: str, former_until_ms: int) -> str:
     Raises:
         ConfigError: there is no such pair, or the PDP's key was rotated and the one before still counts.
     """
-    before = _private(directory / f"{purpose}.key", purpose)
+    before = _private(directory, purpose)
     if purpose == "pdp":
         if any(not_after > time.time_ns() // 1_000_000 for _, not_after in pdp_former(directory)):
             hint = "wait until it has ended; give senders credentials with the new key meanwhile"
@@ -174,7 +180,7 @@ def rotate(directory: Path, purpose: str, former_until_ms: int) -> str:
     _make(directory, purpose, beside)
     for half in ("pub", "key"):
         (directory / f"{beside}{purpose}.{half}").replace(directory / f"{purpose}.{half}")
-    return kid_of(_public(directory / f"{purpose}.pub", purpose))
+    return kid_of(_public(directory, purpose))
 
 
 def require_root(directory: Path, root: Path | None) -> None:
@@ -185,7 +191,7 @@ def require_root(directory: Path, root: Path | None) -> None:
 def _root_private(path: Path, directory: Path) -> Ed25519PrivateKey:
     if not path.exists():
         raise ConfigError(f"`{path}` is missing", hint="`--root FILE` says where the root's private key is kept")
-    private, known = cast("Ed25519PrivateKey", _private(path, "root")), directory / "root.pub"
+    private, known = cast("Ed25519PrivateKey", _private(path.parent, "root", path.name)), directory / "root.pub"
     if known.exists() and root_public(directory) != public_of(private):
         raise ConfigError(f"`{path}` is not the private half of `{known}`")
     return private
@@ -193,70 +199,70 @@ def _root_private(path: Path, directory: Path) -> Ed25519PrivateKey:
 
 def public_key_file(path: Path, purpose: str) -> bytes:
     """A public key's 32 bytes from its file, wherever it lies (raises ConfigError)."""
-    return _public(path, purpose)
+    return _public(path.parent, purpose, path.name)
 
 
-def root_public(directory: Path) -> bytes:
+def root_public(keys: Keys) -> bytes:
     """Whom every reader of the decision log believes (raises ConfigError)."""
-    return _public(directory / "root.pub", "root")
+    return _public(keys, "root")
 
 
-def pdp_public(directory: Path) -> bytes:
+def pdp_public(keys: Keys) -> bytes:
     """With whom senders share keys (raises ConfigError)."""
-    return _public(directory / "pdp.pub", "pdp")
+    return _public(keys, "pdp")
 
 
-def pdp_private(directory: Path) -> X25519PrivateKey:
+def pdp_private(keys: Keys) -> X25519PrivateKey:
     """By which a worker judges inputs (raises ConfigError)."""
-    return cast("X25519PrivateKey", _private(directory / "pdp.key", "pdp"))
+    return cast("X25519PrivateKey", _private(keys, "pdp"))
 
 
-def pdp_former(directory: Path) -> tuple[tuple[X25519PrivateKey, int], ...]:
+def pdp_former(keys: Keys) -> tuple[tuple[X25519PrivateKey, int], ...]:
     """The PDP's key before the last rotation, and the epoch ms up to which it counts; nothing if there is none.
 
     Raises:
         ConfigError: the file is none of ours.
     """
-    path = directory / FORMER_FILE
-    if not path.exists():
+    if not _has(keys, FORMER_FILE):
         return ()
-    not_after = _key(path, "pdp", "private").get("not_after")
+    not_after = _key(keys, FORMER_FILE, "pdp", "private").get("not_after")
     if type(not_after) is not int:
-        raise ConfigError(f"`{path}` does not say until when it counts")
-    return ((cast("X25519PrivateKey", _private(path, "pdp")), not_after),)
+        raise ConfigError(f"{_place(keys, FORMER_FILE)} does not say until when it counts")
+    return ((cast("X25519PrivateKey", _private(keys, "pdp", FORMER_FILE)), not_after),)
 
 
-def value_key(directory: Path) -> str:
+def value_key(keys: Keys) -> str:
     """The realm's fingerprint key as text (raises ConfigError)."""
-    return _text(_read(directory / VALUES_FILE, private=True), "private", directory / VALUES_FILE)
+    return _text(_read(keys, VALUES_FILE, private=True), "private", _place(keys, VALUES_FILE))
 
 
-def vouch(directory: Path, bound: Bound, enforcer: Enforcer) -> str:
+def vouch(keys: Keys, bound: Bound, enforcer: Enforcer) -> str:
     """Certify an enforcer's key by the enroller's, as credentials have it (raises ConfigError)."""
-    keys = certified_key(directory, bound, "enroll")
-    return text_of(certify_enforcer(keys.sign, keys.certificate, bound, enforcer).packed())
+    own = certified_key(keys, bound, "enroll")
+    return text_of(certify_enforcer(own.sign, own.certificate, bound, enforcer).packed())
 
 
-def certified_key(directory: Path, bound: Bound, role: str = "worker") -> CertifiedKey:
+def certified_key(keys: Keys, bound: Bound, role: str = "worker") -> CertifiedKey:
     """What somebody in a role signs with, checked before anything is written with it.
 
     Raises:
         ConfigError: a file is missing or malformed, or the certificate would convince nobody here.
     """
-    flag = "" if role == "worker" else f" --role {role}"
-    again = f"`harness keys certify {directory}{flag}` certifies the key for this realm's topics as they are now"
-    sign, path = _private(directory / f"{role}.key", role), directory / f"{role}.crt"
-    if not path.exists():
-        raise ConfigError(f"`{path}` is missing", hint=again)
-    said = _read(path)
-    for name, expected in (("realm", bound.realm), ("incarnation", bound.incarnation)):
-        if said.get(name) != expected:
-            told = "other log topics: they were recreated" if name == "incarnation" else f"realm `{said.get(name)}`"
-            raise ConfigError(f"`{path}` is a certificate for {told}", hint=again)
-    certificate = _certificate(said, path)
-    trusted = certificate.signed_by(root_public(directory), bound, ROLES[role])
+    folder, flag = keys if isinstance(keys, Path) else "DIR", "" if role == "worker" else f" --role {role}"
+    again = f"`harness keys certify {folder}{flag}` certifies the key for this realm's topics as they are now"
+    sign, name = _private(keys, role), f"{role}.crt"
+    place = _place(keys, name)
+    if not _has(keys, name):
+        raise ConfigError(f"{place} is missing", hint=again)
+    said = _read(keys, name)
+    for field, expected in (("realm", bound.realm), ("incarnation", bound.incarnation)):
+        if said.get(field) != expected:
+            told = "other log topics: they were recreated" if field == "incarnation" else f"realm `{said.get(field)}`"
+            raise ConfigError(f"{place} is a certificate for {told}", hint=again)
+    certificate = _certificate(said, place)
+    trusted = certificate.signed_by(root_public(keys), bound, ROLES[role])
     if certificate.public != public_of(sign) or not trusted:
-        raise ConfigError(f"`{path}` does not certify `{role}.key` by the root in `root.pub`", hint=again)
+        raise ConfigError(f"{place} does not certify `{role}.key` by the root in `root.pub`", hint=again)
     return CertifiedKey(cast("Ed25519PrivateKey", sign), certificate)
 
 
@@ -264,12 +270,28 @@ def _write(path: Path, document: Mapping[str, Any], mode: int = PRIVATE_MODE) ->
     write_new(path, json.dumps(document, indent=2) + "\n", mode)
 
 
-def _read(path: Path, *, private: bool = False) -> dict[str, Any]:
+def _place(keys: Keys, name: str) -> str:
+    """What people call one of the keys."""
+    return f"`{keys / name}`" if isinstance(keys, Path) else f"`{name}` in what {keys.name} holds"
+
+
+def _has(keys: Keys, name: str) -> bool:
+    return (keys / name).exists() if isinstance(keys, Path) else name in keys
+
+
+def _read(keys: Keys, name: str, *, private: bool = False) -> dict[str, Any]:
+    found = _file(keys / name, private=private) if isinstance(keys, Path) else keys.entry(name)
+    if not isinstance(found, dict) or found.get("v") != FORMAT:
+        raise ConfigError(f"{_place(keys, name)} is no key file of ours, or of another version")
+    return found
+
+
+def _file(path: Path, *, private: bool) -> Any:  # noqa: ANN401  whatever is in it
     if private:
         require_private(path)
     try:
         with path.open("rb") as file:
-            found = json.loads(file.read(_FILE_BYTES_MAX))
+            return json.loads(file.read(_FILE_BYTES_MAX))
     except FileNotFoundError:
         hint = "`harness keys init DIR` makes a realm's keys; `--keys DIR` (HARNESS_KEYS) says where they are"
         raise ConfigError(f"`{path}` is missing", hint=hint) from None
@@ -277,43 +299,45 @@ def _read(path: Path, *, private: bool = False) -> dict[str, Any]:
         raise ConfigError(f"`{path}` cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise ConfigError(f"`{path}` is no key file of ours: it must be JSON") from None
-    if not isinstance(found, dict) or found.get("v") != FORMAT:
-        raise ConfigError(f"`{path}` is no key file of ours, or of another version")
-    return found
 
 
-def _key(path: Path, purpose: str, half: str) -> dict[str, Any]:
-    found = _read(path, private=half == "private")
+def _key(keys: Keys, name: str, purpose: str, half: str) -> dict[str, Any]:
+    found = _read(keys, name, private=half == "private")
     if found.get("purpose") != purpose or found.get("alg") != ALGS[purpose]:
-        raise ConfigError(f"`{path}` is no {purpose} key, but `{found.get('purpose')}`, `{found.get('alg')}`")
+        told = f"`{found.get('purpose')}`, `{found.get('alg')}`"
+        raise ConfigError(f"{_place(keys, name)} is no {purpose} key, but {told}")
     return found
 
 
-def _text(found: Mapping[str, Any], name: str, path: Path) -> str:
+def _text(found: Mapping[str, Any], name: str, place: str) -> str:
     text = found.get(name)
     if not isinstance(text, str):
-        raise ConfigError(f"`{path}` has no `{name}`")
+        raise ConfigError(f"{place} has no `{name}`")
     return text
 
 
-def _private(path: Path, purpose: str) -> Ed25519PrivateKey | X25519PrivateKey:
+def _private(keys: Keys, purpose: str, name: str = "") -> Ed25519PrivateKey | X25519PrivateKey:
+    name = name or f"{purpose}.key"
+    place = _place(keys, name)
     try:
-        return private_of(ALGS[purpose], _text(_key(path, purpose, "private"), "private", path))
+        return private_of(ALGS[purpose], _text(_key(keys, name, purpose, "private"), "private", place))
     except ValueError as error:
-        raise ConfigError(f"`{path}`: {error}") from None
+        raise ConfigError(f"{place}: {error}") from None
 
 
-def _public(path: Path, purpose: str) -> bytes:
+def _public(keys: Keys, purpose: str, name: str = "") -> bytes:
+    name = name or f"{purpose}.pub"
+    place = _place(keys, name)
     try:
-        return raw_of(_text(_key(path, purpose, "public"), "public", path))
+        return raw_of(_text(_key(keys, name, purpose, "public"), "public", place))
     except ValueError as error:
-        raise ConfigError(f"`{path}`: {error}") from None
+        raise ConfigError(f"{place}: {error}") from None
 
 
-def _certificate(said: Mapping[str, Any], path: Path) -> Certificate:
+def _certificate(said: Mapping[str, Any], place: str) -> Certificate:
     try:
         public, sig = raw_of(said["public"]), from_base64url(said["sig"])
         made = Certificate(public, int(said["first_epoch"]), int(said["last_epoch"]), sig)
         return Certificate.unpacked(made.packed()) or made  # what cannot be packed is none
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, struct.error):
-        raise ConfigError(f"`{path}` is no certificate of ours") from None
+        raise ConfigError(f"{place} is no certificate of ours") from None

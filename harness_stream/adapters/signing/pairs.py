@@ -10,19 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness_stream.adapters.signing.framing import Bound
+from harness_stream.adapters.signing.key_document import KeyDocument
 from harness_stream.adapters.signing.unsigned import UnsignedSigner, UnsignedVerifier
 from harness_stream.errors import ConfigError
+from harness_stream.secret_source import is_secret_source
 
 if TYPE_CHECKING:
     from harness_stream.config import Settings
     from harness_stream.ports import DecisionSigner, RulesSigner, Verifier
 
 
-def keys_of(settings: Settings) -> Path | None:
-    """The folder of the realm's keys; None if the realm is unsigned.
+def keys_of(settings: Settings) -> Path | KeyDocument | None:
+    """Where the realm's keys are read from; None if the realm is unsigned.
 
     Raises:
-        ConfigError: the settings name neither keys nor `dev`, or both, or a folder that is not there.
+        ConfigError: the settings name neither keys nor `dev`, or both, or a folder that is not there, or a variable or
+            command that gives none.
     """
     if settings.dev:
         if settings.keys:
@@ -32,9 +35,12 @@ def keys_of(settings: Settings) -> Path | None:
     if not settings.keys:
         raise ConfigError(
             "records are signed, and it is not said where the realm's keys are",
-            hint="`--keys DIR` (or HARNESS_KEYS) names the folder that `harness keys init DIR` made; "
-            "an unsigned realm needs `--dev` (or HARNESS_DEV=1), and every checkpoint will say so",
+            hint="`--keys DIR` (or HARNESS_KEYS) names the folder that `harness keys init DIR` made, or `env:NAME` or "
+            "`command:WORDS`, what holds or prints them; an unsigned realm needs `--dev` (or HARNESS_DEV=1), and every "
+            "checkpoint will say so",
         )
+    if is_secret_source(settings.keys):
+        return KeyDocument(settings.keys)
     directory = Path(settings.keys)
     if not directory.is_dir():
         raise ConfigError(f"`{directory}`, which `keys` names, is no folder", hint="`harness keys init DIR` makes one")
@@ -47,13 +53,13 @@ def verifier_of(settings: Settings, incarnation: str) -> Verifier:
     Raises:
         ConfigError: as `keys_of`, or the key cannot be read.
     """
-    directory = keys_of(settings)
-    if directory is None:
+    keys = keys_of(settings)
+    if keys is None:
         return UnsignedVerifier()
     from harness_stream.adapters.signing.keyring import root_public  # noqa: PLC0415  `--dev` needs no cryptography
     from harness_stream.adapters.signing.verifier import SignedVerifier  # noqa: PLC0415  same
 
-    return SignedVerifier(Bound(settings.realm, incarnation), root_public(directory))
+    return SignedVerifier(Bound(settings.realm, incarnation), root_public(keys))
 
 
 def worker_pair(settings: Settings, incarnation: str) -> tuple[DecisionSigner, Verifier]:
@@ -62,15 +68,14 @@ def worker_pair(settings: Settings, incarnation: str) -> tuple[DecisionSigner, V
     Raises:
         ConfigError: as `keys_of`, or a key or the certificate cannot be used.
     """
-    directory = keys_of(settings)
-    if directory is None:
+    keys = keys_of(settings)
+    if keys is None:
         return UnsignedSigner(), UnsignedVerifier()
     from harness_stream.adapters.signing.keyring import pdp_former, pdp_private, root_public  # noqa: PLC0415  as above
     from harness_stream.adapters.signing.verifier import SignedVerifier  # noqa: PLC0415  same
 
     bound = Bound(settings.realm, incarnation)
-    pdp, former = pdp_private(directory), pdp_former(directory)
-    verifier = SignedVerifier(bound, root_public(directory), pdp, former)
+    verifier = SignedVerifier(bound, root_public(keys), pdp_private(keys), pdp_former(keys))
     return operator_signer(settings, incarnation), verifier
 
 
@@ -80,15 +85,15 @@ def operator_signer(settings: Settings, incarnation: str) -> DecisionSigner:
     Raises:
         ConfigError: as `worker_pair`.
     """
-    directory = keys_of(settings)
-    if directory is None:
+    keys = keys_of(settings)
+    if keys is None:
         return UnsignedSigner()
     from harness_stream.adapters.signing.decisions import SignedDecisions  # noqa: PLC0415  as above
     from harness_stream.adapters.signing.keyring import certified_key  # noqa: PLC0415  same
 
     bound = Bound(settings.realm, incarnation)
-    keys = certified_key(directory, bound)
-    return SignedDecisions(bound, keys.sign, keys.certificate)
+    own = certified_key(keys, bound)
+    return SignedDecisions(bound, own.sign, own.certificate)
 
 
 def rules_signer(settings: Settings, incarnation: str) -> RulesSigner:
@@ -97,12 +102,12 @@ def rules_signer(settings: Settings, incarnation: str) -> RulesSigner:
     Raises:
         ConfigError: as `worker_pair`.
     """
-    directory = keys_of(settings)
-    if directory is None:
+    keys = keys_of(settings)
+    if keys is None:
         return UnsignedSigner()
     from harness_stream.adapters.signing.keyring import certified_key  # noqa: PLC0415  as above
     from harness_stream.adapters.signing.rules import SignedRules  # noqa: PLC0415  same
 
     bound = Bound(settings.realm, incarnation)
-    keys = certified_key(directory, bound, "rules")
-    return SignedRules(bound, keys.sign, keys.certificate)
+    own = certified_key(keys, bound, "rules")
+    return SignedRules(bound, own.sign, own.certificate)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from harness_stream.core.audit.findings import Finding, Kind
 from harness_stream.core.audit.settled import Settled
 from harness_stream.core.audit.void import Void, why_void
-from harness_stream.core.fold import Place, is_own
+from harness_stream.core.fold import NOTICE, STATEMENTS, Place, is_own
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.records import RECORDS, Checkpoint
 
@@ -84,8 +84,8 @@ class LogAudit:
         if not record.authentic:
             self.void[Void.NOT_AUTHENTIC] += 1
             return Step(before, ())
-        if record.body.get("kind") == "checkpoint":
-            return Step(before, self._checkpoint(record))
+        if record.body.get("kind") in STATEMENTS:
+            return Step(before, self._statement(record))
         place = before.after(*record[:3])
         if place is None:
             return Step(before, self._void(record))
@@ -186,17 +186,20 @@ class LogAudit:
             return None
         return f"lane `{lane}` of {body['agent_id']} belongs to partition {partition_of(lane, self._partitions)}"
 
-    # --- checkpoints ---
+    # --- checkpoints and notices ---
 
-    def _checkpoint(self, record: Record) -> tuple[Finding, ...]:
-        body = record.body
+    def _statement(self, record: Record) -> tuple[Finding, ...]:
+        """What changes nothing; of a notice nothing is known but its form, since no log holds the identity table."""
+        body, kind = record.body, record.body["kind"]
         if body.get("incarnation") != self._start.header.incarnation:
             self.void[Void.INCARNATION] += 1
             return ()
-        self.records["checkpoint"] += 1
+        self.records[kind] += 1
         wrong = _schema_mistake(body)
         if wrong is not None:
             return (self._finding(Kind.SCHEMA, record.offset, wrong),)
+        if kind == NOTICE:
+            return ()
         stated = Place.from_json(Checkpoint.model_validate(body).model_dump())
         if stated.offset < next(iter(self._places)):
             self.unchecked += 1

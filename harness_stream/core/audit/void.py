@@ -39,7 +39,7 @@ def why_void(header: Header, body: Body) -> Void:
 
     Args:
         header: where the fold stood.
-        body: of an authentic record that `fold_header` does not take and that is no checkpoint.
+        body: of an authentic record that `fold_header` does not take and that is none of `STATEMENTS`.
     """
     kind, epoch = body.get("kind"), body.get("epoch")
     if not isinstance(kind, str) or kind not in KINDS_LINKED | {"claim", "resume"}:

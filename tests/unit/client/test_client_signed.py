@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from scripted_worker import HOME, LANE, TOPICS, Script, sha
+from scripted_worker import HOME, INCARNATION, LANE, TOPICS, Script, sha
 from signed_client import AGENT, REALM, SignedWorld, published
 
 from harness_stream.client.session import Ask
 from harness_stream.core.limits import ANSWER_GRACE_MS
+from harness_stream.core.notice import Stopped, notice
 from harness_stream.errors import CallerError, TimedOut
 from harness_stream.ports import Sender
 from tests.signed import SignedRealm
@@ -48,6 +49,23 @@ def test_a_verdict_that_nobody_certified_signed_is_not_obeyed_and_the_right_one_
     world.script.verdict(record, "deny")
     world.run()
     assert future.exception(0).verdict.decision == "deny"
+
+
+def test_a_notice_that_nobody_certified_signed_takes_nothing_back_and_the_right_one_after_it_does(world):
+    future = world.ask()
+    world.script.verdict(world.last_input())
+    world.run()
+    answer = future.result(0)
+    forger = Script(world.broker, place=world.script.place)
+    forger.notice(AGENT)
+    body = notice(forger.header, Stopped(AGENT, "killed", 7))
+    for stranger in (SignedRealm("another", INCARNATION), SignedRealm("default", "another incarnation")):
+        forger.write(body, headers=stranger.worker().seal_batch(HOME, [sha(json.dumps(body).encode())])[0])
+    world.run()
+    assert not answer.revoked.is_set()
+    world.script.notice(AGENT)
+    world.run()
+    assert answer.revoked.is_set()
 
 
 def test_a_checkpoint_that_is_not_signed_starts_nobody():

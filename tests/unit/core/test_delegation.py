@@ -295,3 +295,23 @@ def test_every_unit_replays_alone():
             stored, _ = units.decode_unit(units.encode_unit(again, 0, NOW))
             assert stored == again
     assert any(key[0] == "tree" for key in state.confirmed(lane_unit("tenant-1")))
+
+
+def test_what_is_approved_for_another_ends_with_the_first_of_all_mandates():
+    tree = Tree(**{name: {"roles": ["orchestrator"]} for name in (BOSS, MID, LEAF)})
+
+    def opened(agent, lasts_ms):
+        tree.number += 1
+        mandate = make.mandate(
+            agent_id=agent, by=agent, chain_id="case", mandate_id=make.uuid7(NOW, tree.number), expires_at=NOW + lasts_ms
+        )
+        assert tree.story.take(mandate)["status"] == "accepted"
+
+    opened(BOSS, 7_000)
+    opened(LEAF, 9_000)
+    boss = tree.ask(BOSS, chain_id="case")
+    mid = tree.ask(MID, boss)
+    leaf = tree.ask(LEAF, mid, chain_id="case")
+    assert [body.get("ends_at") for body in (boss, mid, leaf)] == [NOW + 7_000] * 3
+    alone = [tree.ask(LEAF, chain_id="case"), tree.ask(LEAF)]
+    assert [body.get("ends_at") for body in alone] == [NOW + 9_000, None]

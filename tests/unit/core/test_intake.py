@@ -119,6 +119,18 @@ class TestMandates:
         self.refused(Refuse.MANDATE_EXPIRED, make.Story(), expires_at=NOW)
         assert make.Story().take(make.mandate(expires_at=NOW + 1))["status"] == "accepted"
 
+    def test_what_is_approved_under_it_says_when_it_ends_and_nothing_else_does(self):
+        story = make.Story(HOLDING)
+        story.take(make.mandate(expires_at=NOW + 9_000))
+        asked = [make.intent(intent_id=make.uuid7(NOW, n), chain_id=chain) for n, chain in enumerate(("chain-1", None, "x"))]
+        bodies = [story.take(intent) for intent in asked]
+        assert [body["decision"] for body in bodies] == ["approve", "approve", "deny"]
+        assert [body.get("ends_at") for body in bodies] == [NOW + 9_000, None, None]
+        held = story.take(make.intent(intent_id=make.uuid7(NOW, 9), chain_id="chain-1", **SEND))
+        assert (held["decision"], held.get("ends_at")) == ("hold", None)
+        approval = make.approval(hold_digest=story.digests[-1])
+        assert story.take(approval)["ends_at"] == NOW + 9_000
+
     def test_a_close_of_nothing(self):
         self.refused(Refuse.CHAIN_UNKNOWN, make.Story(), close=True)
 
@@ -158,6 +170,9 @@ class TestOutcomes:
     def test_anything_else_counts_what_was_approved(self, story: make.Story, status: str):
         change = self.report(story, status=status, measures={"rows": 99})["change"]
         assert (change["status"], change["measures"]) == (status, {"rows": 5, "amount": "0.5"})
+
+    def test_why_an_approval_was_taken_back_is_told(self, story: make.Story):
+        assert self.report(story, status="unknown", revoked="killed")["change"]["revoked"] == "killed"
 
     def test_abandoned_only_by_an_enforcer_that_is_not_the_agent(self, story: make.Story):
         self.refused(Refuse.NOT_ENFORCER, story, status="abandoned")

@@ -131,3 +131,19 @@ class TestBroken:
         assert joined(tables)["broken"] == ["identity"]
         tables["identity"].put("agent-1", good, 6)
         assert "broken" not in joined(tables)
+
+
+def test_rows_that_seem_to_stop_somebody_are_known_with_their_revision_the_newest_last():
+    table = Table("identity")
+
+    def put(agent: str, revision: int, **over) -> None:
+        table.put(agent, None if over.get("gone") else json.dumps(make.identity_row(agent, **over)).encode(), revision)
+
+    for revision, (agent, over) in enumerate(
+        [("a", {"status": "killed"}), ("b", {}), ("c", {"status": "suspended"}), ("a", {"status": "suspended"})]
+    ):
+        put(agent, revision, **over)
+    assert list(table.stopped.items()) == [("c", 2), ("a", 3)]
+    put("c", 4)
+    put("a", 5, gone=True)
+    assert table.stopped == {}

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from harness_stream.adapters.signing import keyring
+from harness_stream.adapters.signing.framing import Bound
+from harness_stream.adapters.signing.pairs import keys_of, worker_pair
+from harness_stream.config import Settings
 from harness_stream.core.reasons import Garbage
 from harness_stream.ports import LogRecord, Sender
 from tests.pages import understood
@@ -41,6 +47,19 @@ def test_every_file_has_its_reader():
     assert set(keyring.FILES) == named
     assert f"`{keyring.FORMER_FILE}`" in PAGE
     assert f"`{Garbage.NOT_AUTHENTIC}`" in PAGE
+
+
+def test_the_document_of_keys_that_the_page_makes_is_taken(tmp_path, monkeypatch):
+    keyring.create(tmp_path / "keys", Bound("acme", "t1.t2"))
+    (script,) = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+    shell = shutil.which("bash")
+    assert shell is not None
+    made = subprocess.run([shell, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "root.key" not in json.loads(made.stdout)
+    monkeypatch.setenv("REALM_SECRETS", made.stdout)
+    settings = Settings(realm="acme", keys="env:REALM_SECRETS")
+    assert worker_pair(settings, "t1.t2")[1].judges_inputs
+    assert keyring.value_key(keys_of(settings)) == keyring.value_key(tmp_path / "keys")
 
 
 def part(*values):
