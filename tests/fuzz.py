@@ -7,6 +7,7 @@ import math
 import os
 import time
 import tracemalloc
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -58,6 +59,11 @@ def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
+def nasty(rng: Random) -> Any:
+    """A copy: what is put in is changed in its turn, and must neither stay changed nor come to hold itself."""
+    return deepcopy(rng.choice(NASTY))
+
+
 def at(node: Any, path: tuple[Any, ...]) -> Any:
     for step in path:
         node = node[step]
@@ -71,7 +77,7 @@ def changed(seed: bytes, rng: Random) -> bytes:
         path = rng.choice(places(body))
         if not path:
             if rng.random() < 0.05:
-                body = rng.choice(NASTY)
+                body = nasty(rng)
             continue
         above, step = at(body, path[:-1]), path[-1]
         how = rng.choice(["replace", "replace", "replace", "delete", "move", "more"])
@@ -80,9 +86,9 @@ def changed(seed: bytes, rng: Random) -> bytes:
         elif how == "move":
             above[step] = json.loads(json.dumps(at(body, rng.choice(places(body)))))
         elif how == "more" and isinstance(above, dict):
-            above[rng.choice(["", "extra", "v", "kind", "type"])] = rng.choice(NASTY)
+            above[rng.choice(["", "extra", "v", "kind", "type"])] = nasty(rng)
         else:
-            above[step] = rng.choice(NASTY)
+            above[step] = nasty(rng)
     return json.dumps(body).encode()
 
 

@@ -10,12 +10,14 @@ import ast
 import csv
 import io
 import json
+import os
 import socket
 import threading
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
 
 import factories as make
 import orjson
@@ -30,6 +32,7 @@ from harness_stream.adapters.signing.certificate import Certificate
 from harness_stream.adapters.signing.enforcers import EnforcerCertificate
 from harness_stream.adapters.signing.framing import Bound
 from harness_stream.adapters.signing.inputs import speaker_of
+from harness_stream.adapters.signing.key_document import KeyDocument
 from harness_stream.adapters.tables_source import read_folder
 from harness_stream.adapters.witness_file import held_in
 from harness_stream.cli import log_verify, rules
@@ -38,11 +41,14 @@ from harness_stream.client.answer import Answer, readable
 from harness_stream.client.credentials import Credentials
 from harness_stream.client.fingerprints import read_key
 from harness_stream.client.head import Head, named_by, place_of, skipped_by
+from harness_stream.client.running import Running
+from harness_stream.client.signed_mandate import read_mandate, signed_mandate
 from harness_stream.config import load_settings
 from harness_stream.core.cases.read import read_cases
 from harness_stream.core.fold import Place, fold_header, genesis
 from harness_stream.core.groups import Kept
 from harness_stream.core.join import Table
+from harness_stream.core.notice import Stopped, notice
 from harness_stream.core.rules import compile as compiler
 from harness_stream.core.rules.document import read_json
 from harness_stream.core.rules.mistakes import Findings
@@ -118,6 +124,7 @@ DECISIONS = [
     {**LINKED, "kind": "ack", "agent_id": "a", "event_type": "outcome", "id": "x", "digest": "0" * 64, "status": "refused"},
     {**LINKED, "kind": "switch", "covers": [4, 3], "rules": {"digest": "e" * 64, "revision": 2}, "warmed": None},
     {**LINKED, "kind": "resume", "epoch": 9, "checkpoint": {}, "head": "0" * 64, "next_input": 4, "rules": None},
+    notice(PLACE.header, Stopped("a", "killed", 3)),
 ]
 RULES = make.APPROVE_ALL.replace("rules:\n", "selections:\n  any: 'true'\nrules:\n", 1) + (
     "  - {id: flood, effect: deny, when: any, correlation: "
@@ -153,6 +160,9 @@ SPEAKER = {"mac": "A" * 43, "sign": "A" * 43, "certificate": "AAAA"}
 CREDENTIALS = {"realm": "r", "agent_id": "a", "keys": SPEAKER, "others": {"g": SPEAKER}, "pdp_key": "A" * 43, "partitions": 4}
 KEYS = HERE / "keys"
 keyring.create(KEYS, Bound("r", INCARNATION))
+TEXTS = {path.name: path.read_text("utf-8") for path in KEYS.iterdir()}
+MANDATE = encode(make.mandate())
+SIGNED_MANDATE = signed_mandate(make.mandate(), REALM.inputs(make.mandate().by), ("r", INCARNATION, "t", "l"))
 
 
 # --- Ways to take them apart ---
@@ -172,6 +182,7 @@ def decision(value: bytes) -> None:
         effective = head.take(log_record(value))
         if effective is not None:
             named_by(effective)
+            Running().heard(0, effective)
             skipped = skipped_by(effective)
             assert skipped is None or skipped.reason_of(4)
     if readable(body):
@@ -280,6 +291,20 @@ def key_file(name: str) -> Callable[[bytes], Any]:
     return call
 
 
+def in_variable(data: bytes) -> None:
+    """A variable holds no zero byte."""
+    with mock.patch.dict(os.environ, {"KEYS_TRIED": data.decode("latin-1").replace("\0", "0")}):
+        found = KeyDocument("env:KEYS_TRIED")
+    refused: list[ConfigError] = []
+    for take in (lambda: keyring.certified_key(found, Bound("r", INCARNATION)), lambda: keyring.pdp_former(found), lambda: keyring.value_key(found)):
+        try:
+            take()
+        except ConfigError as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
+
+
 def stored_header(data: bytes) -> None:
     store = MemoryStateStore()
     store.move(Move(0, None, StoredHead(5, 2, data)))
@@ -384,7 +409,7 @@ DECODERS: dict[str, Decoder] = {
         checkpoint,
         [encode_body(CHECKPOINT), encode_body({**CHECKPOINT, "next_rules": {"revision": 1, "state": "unusable", "detail": "x"}})],
         (),
-        tuple(f"harness_stream/{site}" for site in ("client/head.py::place_of", "runtime/history.py::place_before", "runtime/standing.py::place", "runtime/standing.py::_begun_by", "runtime/witness.py::_take", "core/audit/log.py::_checkpoint", "runtime/history.py::any_checkpoint_in")),
+        tuple(f"harness_stream/{site}" for site in ("client/head.py::place_of", "runtime/history.py::place_before", "runtime/standing.py::place", "runtime/standing.py::_begun_by", "runtime/witness.py::_take", "core/audit/log.py::_statement", "runtime/history.py::any_checkpoint_in")),
     ),
     "checkpoint in a file": Decoder(
         lambda data: log_verify._in_file(in_file("checkpoint.json", data), INCARNATION), [encode_body(CHECKPOINT)], (CallerError,),
@@ -415,12 +440,17 @@ DECODERS: dict[str, Decoder] = {
     "token": Decoder(token_text, [token().encode(), from_base64url(token()), from_base64url(parts(token(records(verdict_body(), verdict_body(1))[1])).text())], (TokenRefused,), (f"{SIGNING}/tokens.py::of_text",)),
     "arguments": Decoder(lambda data: token_command._arguments(in_file("arguments.json", data)), [b'{"a": 1}'], (CallerError,), ("harness_stream/cli/token.py::_arguments",), slow=True),
     "key": Decoder(text_key, [b"A" * 43], (), (f"{SIGNING}/keys.py::raw_of", "harness_stream/client/fingerprints.py::read_key")),
-    "worker's certificate": Decoder(key_file("worker.crt"), [(KEYS / "worker.crt").read_bytes()], (ConfigError,), (f"{SIGNING}/keyring.py::_read", f"{SIGNING}/keyring.py::_certificate"), slow=True),
+    "worker's certificate": Decoder(key_file("worker.crt"), [(KEYS / "worker.crt").read_bytes()], (ConfigError,), (f"{SIGNING}/keyring.py::_file", f"{SIGNING}/keyring.py::_certificate"), slow=True),
     "private key": Decoder(key_file("pdp.key"), [(KEYS / "pdp.key").read_bytes()], (ConfigError,), (), slow=True),
+    "keys in a variable": Decoder(
+        in_variable, [json.dumps(TEXTS).encode(), json.dumps({name: json.loads(text) for name, text in TEXTS.items()}).encode()], (ConfigError,),
+        ("harness_stream/secret_source.py::document_of", f"{SIGNING}/key_document.py::entry"),
+    ),
     "enforcer's seal": Decoder(
         lambda data: tokens.seal_of(REALM.bound, REALM.root_public, "gate-1", "A" * 43, data.decode("latin-1")), [base64url(certificate())], (),
         (f"{SIGNING}/tokens.py::seal_of",),
     ),
+    "mandate": Decoder(lambda data: read_mandate(data, None), [MANDATE, SIGNED_MANDATE], (InvalidInput,), ("harness_stream/client/signed_mandate.py::_parsed",)),
     "credentials": Decoder(lambda data: Credentials.of(in_file("agent.json", data)), [json.dumps(CREDENTIALS).encode()], (ConfigError,), ("harness_stream/client/credentials.py::_read",), slow=True),
     "settings": Decoder(lambda data: load_settings(in_file("harness.toml", data), {}), [b'realm = "r"\npartitions = 4\n'], (CallerError,), ("harness_stream/config.py::_from_file",), slow=True, own=True),
     "held line": Decoder(decode_line, [HELD], (ValueError,), ("harness_stream/wire/witness.py::decode_line",)),

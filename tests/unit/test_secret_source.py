@@ -14,8 +14,9 @@ import pytest
 
 from harness_stream import secret_source
 from harness_stream.adapters.signing import keyring
+from harness_stream.adapters.signing.enforcers import Enforcer
 from harness_stream.adapters.signing.framing import Bound
-from harness_stream.adapters.signing.pairs import keys_of, operator_signer, verifier_of, worker_pair
+from harness_stream.adapters.signing.pairs import keys_of, operator_signer, rules_signer, verifier_of, worker_pair
 from harness_stream.client.credentials import Credentials
 from harness_stream.config import Settings, load_settings
 from harness_stream.errors import ConfigError
@@ -181,6 +182,34 @@ def test_a_worker_a_reader_and_an_operator_understand_who_has_the_folder(setting
             assert reader.decision_authentic(LogRecord("v", 0, 0, None, b"{}", 1, headers))
         assert verifier.judges_inputs
     assert keyring.value_key(keys_of(settings)) == keyring.value_key(folder)
+
+
+def test_a_rule_pusher_and_an_enroller_have_theirs_in_it_as_well(settings, folder):
+    keys = keys_of(settings)
+    assert rules_signer(settings, BOUND.incarnation).seal_rules("r", b"k", b"{}")
+    for role in ("rules", "enroll"):
+        mine, theirs = (keyring.certified_key(k, BOUND, role).certificate for k in (keys, folder))
+        assert mine == theirs
+    gate = Enforcer("gate-1", "l", bytes(32), 1, 2)
+    assert keyring.vouch(keys, BOUND, gate) == keyring.vouch(folder, BOUND, gate)
+
+
+def test_who_has_no_rules_key_in_it_pushes_none(folder, monkeypatch):
+    monkeypatch.setenv("REALM_SECRETS", document(folder, names=["root.pub", "rules.key"]))
+    with pytest.raises(ConfigError, match=r"`rules\.crt` in what the variable `REALM_SECRETS` holds") as caught:
+        rules_signer(Settings(realm="acme", keys="env:REALM_SECRETS"), BOUND.incarnation)
+    assert "certify DIR --role rules" in caught.value.hint
+
+
+def test_the_pdps_former_key_counts_from_it_too_and_may_be_missing(folder, monkeypatch):
+    monkeypatch.setenv("REALM_SECRETS", document(folder))
+    assert keyring.pdp_former(keys_of(Settings(realm="acme", keys="env:REALM_SECRETS"))) == ()
+    keyring.rotate(folder, "pdp", 2**53)
+    names = [path.name for path in folder.iterdir()]
+    monkeypatch.setenv("REALM_SECRETS", document(folder, names=names))
+    ((mine, until),) = keyring.pdp_former(keys_of(Settings(realm="acme", keys="env:REALM_SECRETS")))
+    ((theirs, _),) = keyring.pdp_former(folder)
+    assert (mine.private_bytes_raw(), until) == (theirs.private_bytes_raw(), 2**53)
 
 
 def test_a_reader_needs_the_roots_public_key_and_nothing_else(folder, monkeypatch):

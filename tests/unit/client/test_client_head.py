@@ -125,7 +125,7 @@ def test_no_content_whatsoever_raises(values):
             named_by(effective)
             skipped_by(effective)
             if readable(effective.body):
-                repr(Answer(effective.body, effective.digest, offset))
+                repr(Answer(effective.body, effective.digest, offset, record))
 
 
 def test_a_record_without_a_value_is_void():

@@ -12,13 +12,16 @@ import pytest
 from scripted_worker import HOME, TOPICS, Live, World
 
 from harness_stream import Harness, HarnessSync, Revoked, revoked
+from harness_stream.adapters.signing import UNSIGNED_HEADERS
 from harness_stream.client.answer import Answer
 from harness_stream.client.running import GROUPS_MIN, Running
 from harness_stream.core.reasons import EXPLAIN, Revoke
 from harness_stream.errors import CallerError
+from harness_stream.ports import LogRecord
 
 PATIENCE_S = 5.0
 AGENT = "support-1"
+RECORD = LogRecord(TOPICS.verdicts, HOME, 1, None, b"{}", 1, UNSIGNED_HEADERS)
 
 
 @pytest.fixture
@@ -238,7 +241,7 @@ class TestEnds:
 class TestMemory:
     def answer(self, agent=AGENT):
         body = {"decision": "approve", "intent_id": "i", "obligations": {}, "valid_for_ms": 1, "t": 1}
-        return Answer({**body, "agent_id": agent, "event": None}, "d", 1)
+        return Answer({**body, "agent_id": agent, "event": None}, "d", 1, RECORD)
 
     def test_who_holds_it_no_more_is_forgotten(self):
         running, answer = Running(), self.answer()
@@ -268,7 +271,7 @@ class TestMemory:
     )
     def test_an_event_that_is_not_as_it_must_be_names_nobody_else(self, event):
         body = {"decision": "approve", "intent_id": "i", "obligations": {}, "valid_for_ms": 1, "t": 1}
-        assert {agent for agent, _ in Answer({**body, "agent_id": AGENT, "event": event}, "d", 1).acting} <= {AGENT}
+        assert {agent for agent, _ in Answer({**body, "agent_id": AGENT, "event": event}, "d", 1, RECORD).acting} <= {AGENT}
 
 
 # --- guarded functions ---
