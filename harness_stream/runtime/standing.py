@@ -243,7 +243,15 @@ class Standing:
             return Activity.UNCLAIMED, "there is no claim" + (recreated if self.former else "")
         if self.heard.final:
             return Activity.RELEASED, "its last record is a clean stop's checkpoint"
-        return self._owner_activity(None if self.heard.owner_ms is None else now_ms - self.heard.owner_ms)
+        return self._owner_activity(None if self.owner_ms is None else now_ms - self.owner_ms)
+
+    @property
+    def owner_ms(self) -> int | None:
+        """When the owner was last heard, epoch ms: in the log, or where retention emptied it by its last checkpoint."""
+        stated = self.checkpoint
+        if self.heard.owner_ms is None and stated is not None and stated.body["epoch"] == self.epoch_seen:
+            return stated.append_ms
+        return self.heard.owner_ms
 
     def _owner_activity(self, silent_ms: int | None) -> tuple[Activity, str]:
         waiting_ms = self.waiting_ms or 0
@@ -427,7 +435,7 @@ def told(found: Standing, now_ms: int) -> dict[str, Any]:
         "troubles": [trouble.name.lower() for trouble in found.troubles or ()],
         "epoch": None if header is None else header.epoch,
         "writer": None if header is None else header.writer or None,
-        "owner_heard_ms": found.heard.owner_ms,
+        "owner_heard_ms": found.owner_ms,
         "next_input": found.next_input,
         "input_end": found.input_ends.end,
         "lag": None if found.next_input is None else max(0, found.input_ends.end - found.next_input),

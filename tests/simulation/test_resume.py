@@ -94,6 +94,15 @@ def test_an_owner_at_rest_is_not_called_silent_and_one_that_leaves_inputs_lying_
     assert told(found, 0)["lag"] == 1
 
 
+def test_an_owner_whose_log_was_emptied_by_retention_is_heard_by_its_checkpoint():
+    world = quiet()
+    act(world)
+    turns(world, 600)
+    world.clock.advance(2 * SILENT_MS)
+    world.retain(TOPICS.verdicts, HOME, end(world))
+    assert look(world).activity(world.clock.now_ms())[0] is Activity.AT_REST
+
+
 def test_an_owner_whose_hourly_checkpoint_is_missing_is_silent_though_nothing_waits():
     world = quiet()
     act(world)
