@@ -22,6 +22,8 @@ def pytest_configure() -> None:
 class Lanes(LoadScopeScheduling):
     """With several processes (`-n`) each fixture that costs much is made by one of them.
 
+    Two of three wait for servers most of the time, so that the third one has a core: on two cores three take least.
+
     What shares one real broker is one scope, what starts servers of its own another; all else goes wherever there is
     room. (`--dist loadgroup` would do by marks, but its groups are lost on pytest 9's node ids.)
     """
@@ -36,7 +38,8 @@ class Lanes(LoadScopeScheduling):
 
 SHARED_SERVERS = "shared servers"
 OWN_SERVERS = tuple(
-    f"tests/real/test_{name}.py" for name in ("three_brokers", "faults", "broker_restart", "local_stack", "standstill")
+    f"tests/real/test_{name}.py"
+    for name in ("three_brokers", "faults", "broker_restart", "local_stack", "standstill", "signed_realm", "transport")
 )
 
 
