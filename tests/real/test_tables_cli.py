@@ -86,7 +86,7 @@ def test_a_command_that_needs_a_topic_that_is_not_there_names_it_and_what_makes_
 
 
 def test_a_push_names_every_topic_it_needs(harness):
-    said = harness("rules", "push", str(RULES), exit_code=ProtocolError.exit_code, errors=True)
+    said = harness("rules", "push", "--dev", str(RULES), exit_code=ProtocolError.exit_code, errors=True)
     assert all(f".{name}`" in said for name in ("rules", "heads"))
     assert "do not exist\n→ run `harness topics apply`, which creates them\n" in said
 
