@@ -32,6 +32,7 @@ _NEXT: Final = {
     "pdp": "restart the workers with `pdp.former.key` beside it, then enrol agents again",
     "worker": "restart the workers that use it",
     "rules": "`harness rules push` signs with it",
+    "enroll": "`harness agents enroll --role enforcer` vouches with it",
 }
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -73,8 +74,8 @@ def init(
 def certify(
     *,
     settings: Settings,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds worker.pub; gets worker.crt.")],
-    role: Annotated[str, typer.Option(help="worker, or rules: who may push rule sets.")] = "worker",
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds the role's .pub file; gets its .crt.")],
+    role: Annotated[str, typer.Option(help="worker; rules: pushes sets; enroll: vouches for enforcers.")] = "worker",
     root: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The root's private key; default DIR/root.key.")
     ] = None,
@@ -99,7 +100,7 @@ def certify(
     from harness_stream.adapters.signing.keyring import ROLES, certify_role  # noqa: PLC0415  same
 
     if role not in ROLES:
-        raise CallerError(f"nobody is certified for `{role}`", hint="--role worker or --role rules")
+        raise CallerError(f"nobody is certified for `{role}`", hint=f"--role {', '.join(ROLES)}")
     last = EPOCHS_ALL[1] if last_epoch is None else last_epoch
     if not first_epoch <= last <= limits.INTEGER_MAX:
         raise CallerError(f"epochs {first_epoch} to {last} are none", hint="--first-epoch is at most --last-epoch")
@@ -109,8 +110,7 @@ def certify(
         told = {"directory": str(folder), "role": role, **_told(made, bound)}
         typer.echo(json_format.dumps(told, ensure_ascii=False))
         return
-    then = "restart the workers that use it" if role == "worker" else "`harness rules push` signs with it"
-    typer.echo(f"{folder / f'{role}.crt'}: {_text(made, role)}; {then}")
+    typer.echo(f"{folder / f'{role}.crt'}: {_text(made, role)}; {_NEXT[role]}")
 
 
 @takes("bootstrap", "prefix", "realm")
@@ -184,5 +184,5 @@ def _told(made: Certificate, bound: Bound) -> dict[str, Any]:
 
 def _text(made: Certificate, role: str = "worker") -> str:
     until = "on" if made.last_epoch == limits.INTEGER_MAX else f"to {made.last_epoch}"
-    unit = "epoch" if role == "worker" else "revision"
+    unit = "revision" if role == "rules" else "epoch"
     return f"{role} key {made.kid} is certified from {unit} {made.first_epoch} {until}"

@@ -16,6 +16,7 @@ from harness_stream.errors import ConfigError
 from harness_stream.secret_source import is_secret_source
 
 if TYPE_CHECKING:
+    from harness_stream.adapters.signing.keyring import CertifiedKey
     from harness_stream.config import Settings
     from harness_stream.ports import DecisionSigner, RulesSigner, Verifier
 
@@ -85,14 +86,12 @@ def operator_signer(settings: Settings, incarnation: str) -> DecisionSigner:
     Raises:
         ConfigError: as `worker_pair`.
     """
-    keys = keys_of(settings)
-    if keys is None:
+    bound = Bound(settings.realm, incarnation)
+    own = _certified(settings, bound, "worker")
+    if own is None:
         return UnsignedSigner()
     from harness_stream.adapters.signing.decisions import SignedDecisions  # noqa: PLC0415  as above
-    from harness_stream.adapters.signing.keyring import certified_key  # noqa: PLC0415  same
 
-    bound = Bound(settings.realm, incarnation)
-    own = certified_key(keys, bound)
     return SignedDecisions(bound, own.sign, own.certificate)
 
 
@@ -102,12 +101,20 @@ def rules_signer(settings: Settings, incarnation: str) -> RulesSigner:
     Raises:
         ConfigError: as `worker_pair`.
     """
+    bound = Bound(settings.realm, incarnation)
+    own = _certified(settings, bound, "rules")
+    if own is None:
+        return UnsignedSigner()
+    from harness_stream.adapters.signing.rules import SignedRules  # noqa: PLC0415  as above
+
+    return SignedRules(bound, own.sign, own.certificate)
+
+
+def _certified(settings: Settings, bound: Bound, role: str) -> CertifiedKey | None:
+    """None in a `--dev` realm."""
     keys = keys_of(settings)
     if keys is None:
-        return UnsignedSigner()
+        return None
     from harness_stream.adapters.signing.keyring import certified_key  # noqa: PLC0415  as above
-    from harness_stream.adapters.signing.rules import SignedRules  # noqa: PLC0415  same
 
-    bound = Bound(settings.realm, incarnation)
-    own = certified_key(keys, bound, "rules")
-    return SignedRules(bound, own.sign, own.certificate)
+    return certified_key(keys, bound, role)
