@@ -240,13 +240,15 @@ class Intake:
         return _ack(mandate, arrival, None, {"op": "open", "chain_id": mandate.chain_id, "mandate": content})
 
     def _bad_open(self, mandate: Mandate, chain: chains.Chain | None, t: int) -> Refuse | None:
-        if chain is not None:
+        closed = dict(chains.closed_chains(self.state, mandate.agent_id, t))
+        if chain is not None or mandate.chain_id in closed:
             return Refuse.CHAIN_EXISTS
         if mandate.by != mandate.agent_id and not self.has_role(mandate.by, ORCHESTRATOR, mandate.agent_id):
             return Refuse.NOT_ORCHESTRATOR
         if mandate.expires_at is not None and mandate.expires_at <= t:
             return Refuse.MANDATE_EXPIRED
         full = len(chains.live_chains(self.state, mandate.agent_id, t)) >= limits.AGENT_CHAINS_MAX
+        full = full or sum(len(chain_id.encode()) for chain_id in closed) >= limits.CLOSED_CHAINS_BYTES_MAX
         return Refuse.CHAINS_FULL if full else None
 
     def _bad_close(self, mandate: Mandate, chain: chains.Chain | None) -> Refuse | None:
