@@ -156,13 +156,13 @@ def certify_role(
 
 
 def rotate(directory: Path, purpose: str, former_until_ms: int) -> str:
-    """Put a new pair in the place of one: a worker's, a rule-pusher's or the PDP's; its key id.
+    """Put a new pair in the place of one: the PDP's, or that of a role; its key id.
 
     The PDP's former key goes on counting for inputs appended up to `former_until_ms`; others need a new certificate.
 
     Args:
         directory: the realm's keys.
-        purpose: worker, rules or pdp.
+        purpose: pdp, or one of `ROLES`.
         former_until_ms: epoch ms.
 
     Raises:

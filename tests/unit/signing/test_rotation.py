@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness_stream.adapters.signing import keyring
+from harness_stream.adapters.signing.enforcers import Enforcer, EnforcerCertificate
 from harness_stream.adapters.signing.framing import Bound
 from harness_stream.adapters.signing.inputs import SignedInputs
 from harness_stream.adapters.signing.keys import public_of, raw_of
@@ -22,6 +23,7 @@ from harness_stream.core.join import Table
 from harness_stream.errors import CallerError, ConfigError
 from harness_stream.ports import LogRecord, Sender
 from harness_stream.runtime.table_load import TableView
+from harness_stream.wire.cloudevents import from_base64url
 from tests.signed import SignedRealm
 from tests.unit.signing.test_keyring import record
 
@@ -159,6 +161,25 @@ def test_a_rule_pushers_new_key_is_certified(folder, settings):
         sealed = LogRecord("r", 0, 0, b"k", b"v", 1, signer.seal_rules("r", b"k", b"v"))
         assert reader.why_rules_refused(sealed) == ""
     assert public_of(old.key) != public_of(new.key)
+
+
+def test_the_enrollers_new_key_vouches_and_so_did_the_old_one(folder, settings):
+    said = Enforcer("gate-1", "lane-1", public_of(REALM.speaker("gate-1").sign), 0, NOW)
+    old = keyring.vouch(folder, BOUND, said)
+    told = json.loads(rotated(folder, "--key", "enroll", "--json"))
+    new = keyring.vouch(folder, BOUND, said)
+    found = [EnforcerCertificate.unpacked(from_base64url(text)) for text in (old, new)]
+    assert all(each.vouched_for(keyring.root_public(folder), BOUND) for each in found)
+    assert found[0].enroller.kid != found[1].enroller.kid == told["kid"]
+
+
+@pytest.mark.parametrize("range_", [("--first-epoch", "2"), ("--last-epoch", "9")])
+def test_an_enroller_is_not_certified_for_some_epochs_only(folder, range_):
+    """Nobody would believe it, and it would be noticed by the first executor."""
+    before = (folder / "enroll.crt").read_bytes()
+    done = CliRunner().invoke(app, ["keys", "certify", str(folder), *OFFLINE, "--role", "enroll", *range_])
+    assert isinstance(done.exception, CallerError)
+    assert (folder / "enroll.crt").read_bytes() == before
 
 
 def test_without_the_root_nothing_is_changed(folder):
