@@ -153,6 +153,19 @@ class TestWhatRuns:
 
         assert with_policy(approve_and_change, use) == ["friend"]
 
+    @pytest.mark.parametrize("how", ["measures", "resources"])
+    def test_what_looks_at_a_call_cannot_change_what_runs(self, live, chain, how):
+        ran = []
+
+        def look(given):
+            given["to"].append("eve")
+            given["body"]["text"] = "changed"
+            return {"recipients": len(given["to"])} if how == "measures" else "email://external"
+
+        chain.guard("email.send", **{how: look})(lambda to, body: ran.append((to, body)))(["bob"], {"text": "hi"})
+        assert ran == [(["bob"], {"text": "hi"})]
+        assert live.worker.of("intent")[0]["arguments_digest"] == arguments_digest({"to": ["bob"], "body": {"text": "hi"}})
+
     def test_an_encoded_argument_changed_after_approval_changes_nothing(self):
         class Box:
             content = ("friend",)
