@@ -102,6 +102,12 @@ class TestMandates:
     def test_only_by_an_orchestrator(self, by: str):
         self.refused(Refuse.NOT_ORCHESTRATOR, make.Story(), by=by)
 
+    def test_an_orchestrator_with_the_agents_key_is_the_agent(self):
+        story, keys = make.Story(), [{"kid": "0" * 16, "alg": "ed25519", "public": "A" * 43}]
+        put_identity(story, "agent-1", keys=keys)
+        put_identity(story, "orchestrator", roles=["orchestrator"], keys=keys)
+        self.refused(Refuse.NOT_ORCHESTRATOR, story)
+
     @pytest.mark.parametrize("over", [{"tenant": "other"}, {"status": "suspended"}, {"roles": []}])
     def test_of_the_same_lane_active_and_with_the_role(self, over: dict):
         story = make.Story()
@@ -208,6 +214,14 @@ class TestOutcomes:
 
     def test_abandoned_only_by_an_enforcer_that_is_not_the_agent(self, story: make.Story):
         self.refused(Refuse.NOT_ENFORCER, story, status="abandoned")
+        assert self.report(story, status="abandoned", by="enforcer")["status"] == "accepted"
+
+    def test_an_enforcer_with_the_agents_key_is_the_agent(self, story: make.Story):
+        keys = [{"kid": f"{n:016x}", "alg": "x25519", "public": chr(65 + n) * 43} for n in range(3)]
+        put_identity(story, "agent-1", keys=keys[:2])
+        put_identity(story, "enforcer", roles=["enforcer"], keys=keys[1:])
+        self.refused(Refuse.NOT_REPORTER, story, status="abandoned", by="enforcer")
+        put_identity(story, "enforcer", roles=["enforcer"], keys=keys[2:])
         assert self.report(story, status="abandoned", by="enforcer")["status"] == "accepted"
 
     def test_an_agent_with_role_enforcer_is_still_the_agent(self, story: make.Story):
