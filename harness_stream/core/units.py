@@ -284,8 +284,8 @@ def _holds(value: list[Any]) -> tuple[OpenHold, ...]:
 
 def _closed(value: list[Any]) -> tuple[ClosedChain, ...]:
     chains = tuple((chain_id, until) for chain_id, until in value)
-    if any(type(until) is not int for _, until in chains):
-        raise TypeError("closed chains have times")
+    if any(not isinstance(chain_id, str) or type(until) is not int for chain_id, until in chains):
+        raise TypeError("closed chains are ids and times")
     return chains
 
 
