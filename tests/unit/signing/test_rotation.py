@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -76,6 +77,27 @@ def test_inputs_under_both_pdp_keys_count_until_the_former_one_ends(folder, sett
     late = NOW + 3 * HOUR_MS
     assert taken(verifier, intent(old, late), intent(new, late)) == [False, True]
     assert "for a PDP key that was rotated away" in verifier.why_refused(intent(old, late), Sender("intent", "l", REALM.keys("a")))
+
+
+@pytest.mark.parametrize("broken_at", [1, 2])
+def test_one_that_broke_off_is_done_again_and_leaves_everybody_heard(folder, settings, monkeypatch, broken_at):
+    """Of what stands there meanwhile a worker takes inputs under the half that enrolment hands out."""
+    replace, done = Path.replace, []
+
+    def breaks(path, target):
+        done.append(target)
+        if len(done) == broken_at:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", breaks)
+        with pytest.raises(KeyboardInterrupt):
+            keyring.rotate(folder, "pdp", NOW + HOUR_MS)
+    assert taken(worker_pair(settings, "t1.t2")[1], intent(keyring.pdp_public(folder))) == [True]
+    if broken_at == 1:
+        rotated(folder, "--key", "pdp")
+        assert taken(worker_pair(settings, "t1.t2")[1], intent(keyring.pdp_public(folder))) == [True]
 
 
 def test_without_the_former_keys_file_only_the_new_one_counts(folder, settings):
