@@ -16,12 +16,13 @@ from harness_stream.adapters.signing.keys import public_of
 from harness_stream.adapters.signing.pairs import operator_signer, rules_signer, verifier_of
 from harness_stream.adapters.signing.rules import SignedRules
 from harness_stream.cli import rules
+from harness_stream.cli.chain import windows_in_force
 from harness_stream.cli.log_verify import bundles_in
 from harness_stream.cli.rules import Trust, publish, report_of, status_text
 from harness_stream.config import Settings
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.rules.compile import load
-from harness_stream.errors import ConfigError
+from harness_stream.errors import ConfigError, ProtocolError
 from harness_stream.ports import LogRecord
 from harness_stream.wire.decisions import digest_of, encode_body
 from harness_stream.wire.rules_topic import Pushed, active_key, bundle_key, newest_active
@@ -155,6 +156,16 @@ def test_an_auditor_takes_no_bundle_that_nobody_signed(world):
     windows = bundles_in(MemoryReader(world.broker), TOPICS, SIGNED.verifier(judges=False))
     assert windows(load(RULES).digest) is not None
     assert windows(load(SECOND).digest) is None
+
+
+def test_a_chain_is_not_shown_by_a_bundle_that_nobody_signed(world):
+    """Which one is asked for comes from Redis, which carries no signature."""
+    world.push(SECOND, 2, UnsignedSigner())
+    ports = MemoryReader(world.broker), TOPICS.rules
+    assert windows_in_force(*ports, load(RULES).digest, SIGNED.verifier(judges=False))
+    with pytest.raises(ProtocolError, match="is not in"):
+        windows_in_force(*ports, load(SECOND).digest, SIGNED.verifier(judges=False))
+    assert windows_in_force(*ports, load(SECOND).digest, UnsignedVerifier())
 
 
 # --- The command ---
