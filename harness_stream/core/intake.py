@@ -145,7 +145,7 @@ class Intake:
         if isinstance(event, Intent):
             return self._intent(event, arrival, decided_at)
         if isinstance(event, Mandate):
-            return self._mandate(event, arrival)
+            return self._mandate(event, arrival, decided_at)
         if isinstance(event, Outcome):
             return self._outcome(event, arrival, decided_at)
         return self._approval(event, arrival, decided_at)
@@ -226,9 +226,12 @@ class Intake:
 
     # --- mandates ---
 
-    def _mandate(self, mandate: Mandate, arrival: Arrival) -> Answer:
+    def _mandate(self, mandate: Mandate, arrival: Arrival, decided_at: int) -> Answer:
         chain: chains.Chain | None = self.state.get(agent_unit(mandate.agent_id), ("chain", mandate.chain_id))
-        refusal = self._bad_close(mandate, chain) if mandate.close else self._bad_open(mandate, chain, arrival.t)
+        if mandate.close:
+            refusal = self._bad_close(mandate, chain)
+        else:
+            refusal = self._bad_open(mandate, chain, arrival.t, decided_at)
         if refusal is not None:
             return _ack(mandate, arrival, refusal, None)
         if mandate.close:
@@ -239,12 +242,15 @@ class Intake:
         content["declared_by"] = "agent" if mandate.by == mandate.agent_id else ORCHESTRATOR
         return _ack(mandate, arrival, None, {"op": "open", "chain_id": mandate.chain_id, "mandate": content})
 
-    def _bad_open(self, mandate: Mandate, chain: chains.Chain | None, t: int) -> Refuse | None:
+    def _bad_open(self, mandate: Mandate, chain: chains.Chain | None, t: int, decided_at: int) -> Refuse | None:
         closed = dict(chains.closed_chains(self.state, mandate.agent_id, t))
         if chain is not None or mandate.chain_id in closed:
             return Refuse.CHAIN_EXISTS
-        if mandate.by != mandate.agent_id and not self._is_another(mandate.by, ORCHESTRATOR, mandate.agent_id):
-            return Refuse.NOT_ORCHESTRATOR
+        if mandate.by != mandate.agent_id:
+            if not self.roles_known(decided_at):
+                return Refuse.STALE_FACTS
+            if not self._is_another(mandate.by, ORCHESTRATOR, mandate.agent_id):
+                return Refuse.NOT_ORCHESTRATOR
         if mandate.expires_at is not None and mandate.expires_at <= t:
             return Refuse.MANDATE_EXPIRED
         full = len(chains.live_chains(self.state, mandate.agent_id, t)) >= limits.AGENT_CHAINS_MAX
@@ -262,7 +268,7 @@ class Intake:
 
     def _outcome(self, outcome: Outcome, arrival: Arrival, decided_at: int) -> Answer:
         known = remembered(self.state, outcome.agent_id, outcome.intent_id, arrival.t)
-        refusal = self._bad_outcome(outcome, known, arrival.t)
+        refusal = self._bad_outcome(outcome, known, arrival.t, decided_at)
         if refusal is not None or known is None:
             return _ack(outcome, arrival, refusal or Refuse.OUTCOME_EXPIRED, None)
         event = chains.kept_event(self.state, outcome.agent_id, known.chain_id, outcome.intent_id)
@@ -312,7 +318,7 @@ class Intake:
         chain = chains.chain_of(self.state, agent_id, chain_id)
         return {} if chain is None else chain.declared
 
-    def _bad_outcome(self, outcome: Outcome, known: Remembered | None, t: int) -> Refuse | None:
+    def _bad_outcome(self, outcome: Outcome, known: Remembered | None, t: int, decided_at: int) -> Refuse | None:
         if known is None:
             forgotten = id_time_ms(outcome.intent_id) + limits.ID_MEMORY_MS < t
             return Refuse.OUTCOME_EXPIRED if forgotten else Refuse.BYPASS
@@ -322,16 +328,23 @@ class Intake:
             return Refuse.VERDICT_MISMATCH
         if known.outcome is not None:
             return Refuse.OUTCOME_KNOWN
+        return self._bad_reporter(outcome, decided_at)
+
+    def _bad_reporter(self, outcome: Outcome, decided_at: int) -> Refuse | None:
         enforcer = outcome.by != outcome.agent_id and self._is_another(outcome.by, ENFORCER, outcome.agent_id)
         if outcome.by != outcome.agent_id and not enforcer:
             return Refuse.NOT_REPORTER
-        return Refuse.NOT_ENFORCER if outcome.status == "abandoned" and not enforcer else None
+        if outcome.status != "abandoned":  # it only adds to what was counted
+            return None
+        if not enforcer:
+            return Refuse.NOT_ENFORCER
+        return None if self.roles_known(decided_at) else Refuse.STALE_FACTS
 
     # --- approvals ---
 
     def _approval(self, approval: Approval, arrival: Arrival, decided_at: int) -> Answer:
         hold = _hold_named(approval, self.state)
-        refusal = self._bad_approval(approval, hold, arrival.t)
+        refusal = self._bad_approval(approval, hold, arrival.t, decided_at)
         if refusal is not None or hold is None:
             return _ack(approval, arrival, refusal or Refuse.NO_HOLD, None)
         intent = Intent.model_validate(hold["intent"])
@@ -362,11 +375,15 @@ class Intake:
             body["hold_until"] = hold["until"]
         return body
 
-    def _bad_approval(self, approval: Approval, hold: Mapping[str, Any] | None, t: int) -> Refuse | None:
+    def _bad_approval(
+        self, approval: Approval, hold: Mapping[str, Any] | None, t: int, decided_at: int
+    ) -> Refuse | None:
         if hold is None or t > hold["until"] + limits.HOLD_MEMORY_MS:
             return Refuse.NO_HOLD
         if t > hold["until"]:
             return Refuse.HOLD_EXPIRED
+        if not self.roles_known(decided_at):
+            return Refuse.STALE_FACTS
         lineage, asked_by = hold["event"]["lineage"], hold["event"]["by"]
         above = () if lineage is None else lineage["above"]
         own = {approval.agent_id, self.owner(approval.agent_id), asked_by, *above}
@@ -412,6 +429,10 @@ class Intake:
         """Who answers for the agent; empty if nobody is known."""
         row = _identity(self.tables, agent_id)
         return "" if row is None else row.owner
+
+    def roles_known(self, decided_at: int) -> bool:
+        """Is the identity table fresh enough to say who has a role? A role may have been taken meanwhile (V8)."""
+        return self.tables["identity"].fresh_as_of >= decided_at - limits.FRESH_MS_MAX
 
     def has_role(self, identity: str, role: str, same_lane_as: str | None) -> bool:
         """Is `identity` active with this role (and in the lane of that agent)?"""

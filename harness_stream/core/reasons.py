@@ -83,6 +83,7 @@ class Refuse(StrEnum):
     FOREIGN_VALUES = "foreign_values"
     NO_HOLD = "no_hold"
     HOLD_EXPIRED = "hold_expired"
+    STALE_FACTS = "stale_facts"
 
 
 class Revoke(StrEnum):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness_stream.core.reigns import Reign
     from harness_stream.core.rules.windows import Windows
 
-VERSION = 4
+VERSION = 5
 
 
 def encode_unit(values: Mapping[Key, Any], as_of: int, t: int) -> bytes:

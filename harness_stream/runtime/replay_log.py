@@ -223,6 +223,10 @@ class _RecordedIntake(_Intake):
         told = change.get("lane") or change.get("mandate", {}).get("lane")
         return str(told) if told else Intake.lane(self, agent_id)
 
+    def roles_known(self, decided_at: int) -> bool:  # noqa: ARG002  the base's signature
+        """As it really was."""
+        return self.real.get("reason") != Refuse.STALE_FACTS
+
     def has_role(self, identity: str, role: str, same_lane_as: str | None) -> bool:
         """What the real answer tells of it, else what the tables say."""
         if self.real["kind"] == "verdict" or self.real.get("status") == "accepted":

@@ -9,7 +9,7 @@ from harness_stream.core.fold import Place
 from harness_stream.core.ids import Remembered
 from harness_stream.core.reigns import REIGNS_KEPT, REIGNS_KEY, begun
 from harness_stream.core.state import PARTITION_UNIT, State
-from harness_stream.core.units import decode_parts, encode_parts, encode_unit
+from harness_stream.core.units import VERSION, decode_parts, encode_parts, encode_unit
 from harness_stream.ports import LogRecord
 from harness_stream.runtime.snapshots import Gathered, Key, Snapshots, key_of
 from harness_stream.runtime.telemetry import NullMetrics
@@ -202,7 +202,7 @@ def test_a_damaged_piece_is_told(monkeypatch):
 
 def test_another_version_is_none_of_ours():
     data = encode_unit({}, 5, 0)
-    found = taken((Key(UNIT, 1), data.replace(b'"v":4', b'"v":3')))
+    found = taken((Key(UNIT, 1), data.replace(b'"v":%d' % VERSION, b'"v":%d' % (VERSION - 1))))
     assert (found.units, found.broken) == ({}, {})
 
 

@@ -66,6 +66,10 @@ class RecordedIntake(Intake):
         """As recorded with the verdict; an ack does not say it."""
         return str(self.real.get("inputs", {}).get("identity", {}).get("owner", ""))
 
+    def roles_known(self, decided_at: int) -> bool:  # noqa: ARG002  the base's signature
+        """What the answer implies."""
+        return self.real.get("reason") != Refuse.STALE_FACTS
+
     def has_role(self, identity: str, role: str, same_lane_as: str | None) -> bool:  # noqa: ARG002  the base's signature
         """What the answer implies."""
         return self.real.get("reason") not in ROLE_REFUSALS

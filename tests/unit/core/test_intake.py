@@ -429,3 +429,40 @@ class TestHolds:
         story = self.full()
         story.intake.tables = make.tables(make.identity_row(), make.identity_row("agent-2"))
         assert story.act(NOW + 100, agent_id="agent-2")["decision"] == "hold"
+
+
+class TestRolesFromAStaleTable:
+    """A role may have been taken meanwhile (V8): what needs one is refused, and may be asked again."""
+
+    def stale(self, story: make.Story, by_ms: int = 1) -> make.Story:
+        story.intake.tables["identity"].fresh_as_of = NOW - limits.FRESH_MS_MAX - by_ms
+        return story
+
+    def test_a_mandate_is_not_opened(self):
+        body = self.stale(make.Story()).take(make.mandate())
+        assert (body["status"], body["reason"], body["change"]) == ("refused", Refuse.STALE_FACTS, None)
+
+    def test_at_the_bound_it_is(self):
+        assert self.stale(make.Story(), 0).take(make.mandate())["status"] == "accepted"
+
+    def test_nor_a_hold_answered_and_it_goes_on_waiting(self):
+        story = make.Story(HOLDING)
+        story.take(make.intent(**SEND))
+        body = self.stale(story).take(make.approval(hold_digest=story.digests[0]))
+        assert (body["kind"], body["status"], body["reason"]) == ("ack", "refused", Refuse.STALE_FACTS)
+        story.intake.tables["identity"].fresh_as_of = NOW
+        assert story.take(make.approval(hold_digest=story.digests[0]))["decision"] == "approve"
+
+    def test_nor_an_approval_released_but_what_was_done_counts(self):
+        story = make.Story()
+        body = story.act()
+        about = {"intent_id": body["intent_id"], "verdict_digest": story.digests[-1], "by": "enforcer"}
+        refused = self.stale(story).take(make.outcome(**about, status="abandoned"))
+        assert (refused["status"], refused["reason"]) == ("refused", Refuse.STALE_FACTS)
+        assert story.take(make.outcome(**about))["status"] == "accepted"
+
+    def test_what_only_narrows_needs_no_role(self):
+        story = make.Story()
+        story.take(make.mandate())
+        assert self.stale(story).take(make.mandate(close=True))["status"] == "accepted"
+        assert story.take(make.mandate(chain_id="own", by="agent-1"))["status"] == "accepted"
