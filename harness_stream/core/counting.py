@@ -71,16 +71,25 @@ class Views:
         return known
 
 
-def matches(event: Event, windows: Windows, views: Views | None = None) -> Iterator[Sighting]:
+def matches(event: Event, windows: Windows, views: Views | None = None) -> Sequence[Sighting]:
     """Every window group an event belongs to.
 
     An intent is one event whatever the number of its resources: a group sees it once, with all that matched in it.
     """
     if not windows.specs:
-        return
-    views = Views(event) if views is None else views
-    masks = windows.select(views.all)
-    for spec, concerned in windows.counted_by:
+        return ()
+    if windows.sighted is not None and windows.sighted[0] == event:
+        return windows.sighted[1]
+    found = list(_sightings(event, windows, Views(event) if views is None else views))
+    windows.sighted = dict(event), found  # a copy: the event is still its maker's
+    return found
+
+
+def _sightings(event: Event, windows: Windows, views: Views) -> Iterator[Sighting]:
+    masks, together = windows.select(views.all), 0
+    for mask in masks:
+        together |= mask
+    for spec, concerned in windows.concerned(together):
         groups: dict[Group, list[tuple[int, Mapping[str, Any]]]] = {}
         for number, mask in enumerate(masks):
             if mask & concerned:

@@ -7,15 +7,19 @@ renamed rule keeps its counts.
 from __future__ import annotations
 
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.core import limits, window
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from harness_stream.core.counting import Sighting
     from harness_stream.core.rules.compile import Program, Selected
     from harness_stream.core.rules.parse import Correlation
+
+# Events match few of the ways they could; beyond that each is looked through anew.
+MASKS_MAX: Final = 4_096
 
 
 class Windows:
@@ -25,7 +29,8 @@ class Windows:
         program: the compiled rules.
         digest: names the bundle.
         specs: distinct windows, in order of first use.
-        counted_by: each with the bits that concern it in what `select` finds, matches and failures.
+        sighted: an event and what `core.counting` found of it: the intent that was just judged is counted next, and
+            two equal events look the same to every window.
         spread: those whose groups are spread over a lane's shards.
         by_rule: per rule index its window, None for a rule without one.
         conditions: per rule index the window condition over an interval.
@@ -62,7 +67,9 @@ class Windows:
     def take(self, specs: Iterable[window.Spec]) -> None:
         """Count in these windows and no others."""
         self.specs = tuple({spec.id: spec for spec in specs}.values())
-        self.counted_by = tuple((spec, spec.mask | spec.mask << window.FAILED_SHIFT) for spec in self.specs)
+        self._counted_by = tuple((spec, spec.mask | spec.mask << window.FAILED_SHIFT) for spec in self.specs)
+        self._concerned: dict[int, tuple[tuple[window.Spec, int], ...]] = {}
+        self.sighted: tuple[Mapping[str, Any], Sequence[Sighting]] | None = None
         self.spread = tuple(spec for spec in self.specs if spec.is_spread)
         self._kept_with: dict[bool, Windows] = {}
 
@@ -71,6 +78,15 @@ class Windows:
         if agents not in self._kept_with:
             self._kept_with[agents] = self.narrowed({spec.id for spec in self.specs if spec.is_agents == agents})
         return self._kept_with[agents]
+
+    def concerned(self, mask: int) -> tuple[tuple[window.Spec, int], ...]:
+        """The windows that count any of these bits of `select`, each with all bits that concern it."""
+        found = self._concerned.get(mask)
+        if found is None:
+            found = tuple((spec, bits) for spec, bits in self._counted_by if bits & mask)
+            if len(self._concerned) < MASKS_MAX:
+                self._concerned[mask] = found
+        return found
 
     def select(self, views: Iterable[Mapping[str, Any]]) -> list[int]:
         """Per view of one event, selections that match it, and above `window.FAILED_SHIFT` those that failed on it.
