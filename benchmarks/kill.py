@@ -33,7 +33,8 @@ from unittest import mock
 
 from confluent_kafka import Producer, TopicPartition
 from echo import consumer
-from latency import HarnessClient, ask, enforcer, percentile
+from figures import percentile
+from latency import HarnessClient, ask, enforcer
 from realm import PARTITIONS, READY_S_MAX, STOP_S_MAX, BenchRealm, realm, servers
 from workload import Intents, agent_of, lane_of
 

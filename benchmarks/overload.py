@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from collapse import VARIANTS, as_text, collapse
 from realm import UNBOUNDED, realm, servers
-from throughput import drain_by_worker, fill
+from throughput import drain_by_workers, fill
 
 from harness_stream.core import limits
 from harness_stream.core.rate import Rate
@@ -77,7 +77,7 @@ def _round(where: Servers, agents: int, count: int) -> dict[str, Drained]:
 def _drained(where: Servers, agents: int, count: int, kind: Kind) -> Drained:
     with realm(where, agents, kind.rate) as made:
         fill(made, agents, count, kind.deadline_ms)
-        return drain_by_worker(made, count)
+        return drain_by_workers(made, count)
 
 
 def _ratios(drained: list[dict[str, Drained]]) -> dict[str, list[float]]:

@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 RUN_S_MAX = 200
-RATE, SECONDS, ROUNDS, DRAIN = 50, 1, 1, 300
+ROUNDS, DRAIN = 1, 300
 
 
 def run(script, *words, **environment):
@@ -28,25 +28,66 @@ def run(script, *words, **environment):
     return done.stdout
 
 
-def test_both_halves_are_measured_beside_the_echo_and_nothing_is_lost(real_stack, tmp_path):
+def whole(real_stack, tmp_path, *parts):
+    """The one command over some parts in their smallest form; what it printed, and its JSON."""
     printed = run(
-        "first.py",
-        *("--rates", RATE, "--seconds", SECONDS, "--rounds", ROUNDS, "--drain", DRAIN, "--agents", 20),
-        *("--json", tmp_path / "out.json"),
+        "__main__.py",
+        *("--quick", "--rounds", 1, "--seconds", 1, "--json", tmp_path / "out.json", "--only", *parts),
         HARNESS_BOOTSTRAP=real_stack.bootstrap,
         HARNESS_REDIS_URL=real_stack.redis_url,
     )
-    assert [line.split()[0] for line in printed.splitlines()[2:5]] == ["echo", "harness", "ratio"]
     found = json.loads((tmp_path / "out.json").read_text())
-    (measured,) = found["latency"]
-    for side in ("echo", "harness"):
-        assert len(measured[side]) == ROUNDS
-        assert all(row["answered"] + row["missing"] == RATE * SECONDS for row in measured[side])
-        assert all(row["p50"] <= row["p90"] <= row["p99"] for row in measured[side])
-    assert set(measured["ratio"]) == {"p50", "p90", "p99"}
-    drained = found["throughput"]
-    assert [drained["harness"]["records"], *(echo["records"] for echo in drained["echo"])] == [DRAIN] * 3
-    assert sum(drained["harness"]["decisions"].values()) == DRAIN
+    assert found["failed"] == {}
+    assert "kafka 4" in printed.splitlines()[1]
+    return printed, found
+
+
+def goals_of(found):
+    return {goal["name"]: goal for goal in found["goals"]}
+
+
+def test_latency_is_measured_beside_the_echo_at_every_rate_and_what_was_offered_is_counted(real_stack, tmp_path):
+    printed, found = whole(real_stack, tmp_path, "latency")
+    measured = found["latency"]["rates"]
+    assert {100, 1_000} <= {one["rate"] for one in measured}
+    assert sum(one["half_of_saturation"] for one in measured) == 1
+    for one, side in ((one, side) for one in measured for side in ("echo", "harness")):
+        (told,) = one[side]
+        assert told["offered"] == int(one["rate"])
+        assert told["answered"] + told["missing"] == told["offered"]
+        assert told["settled"]
+    slowest = measured[0]["harness"][0]
+    assert slowest["approved"] == 100
+    assert slowest["p50"] <= slowest["p90"] <= slowest["p99"] <= slowest["p99.9"]
+    assert len(goals_of(found)) == printed.count("p99 to the echo's") == 2
+
+
+def test_a_drain_says_what_a_verdict_costs_one_worker_and_two_and_where_it_goes(real_stack, tmp_path):
+    printed, found = whole(real_stack, tmp_path, "drain")
+    for kind in ("workers 1", "workers 2"):
+        (told,) = found["drain"]["rounds"][kind]
+        assert told["decisions"] == {"approve": 6_000}
+        assert told["counted"] > 100
+    assert found["drain"]["rounds"]["echo"][0]["records"] == 6_000
+    seconds = found["drain"]["stages"]["seconds"]
+    assert {"decode", "MAC", "join", "rules", "windows", "encode", "produce"} <= set(seconds)
+    assert "not approved" not in printed
+    assert goals_of(found)["CPU of the worker per verdict, signed"]["value"] > 0
+
+
+def test_what_needs_no_broker_is_measured_as_well(real_stack, tmp_path):
+    _, found = whole(real_stack, tmp_path, "cost", "agents", "takeover")
+    assert [row["agents"] for row in found["agents"]["known"]] == [1_000, 10_000]
+    assert all(row["decisions"] == {"approve": 500} for row in found["agents"]["active"])
+    assert goals_of(found)["cost with 1,000 rules, to 100"]["met"] is None  # another size was measured
+    assert goals_of(found)["rebuild per core"]["value"] > 0
+
+
+def test_agents_that_are_known_are_read_by_a_real_worker(real_stack, tmp_path):
+    _, found = whole(real_stack, tmp_path, "start")
+    few, many = found["start"]["known"]
+    assert many["rounds"][0]["bytes"] > few["rounds"][0]["bytes"]
+    assert goals_of(found)["start with 1,000,000 known agents"]["met"] is None
 
 
 def test_each_way_to_refuse_is_measured_beside_a_decision(real_stack, tmp_path):
@@ -89,17 +130,18 @@ def test_the_cost_of_a_decision_is_measured_beside_its_floors_and_every_decision
     rules, events, decisions = [10, 40], [10, 300], 20
     printed = run(
         "decision_cost.py",
-        *("--rules", "10,40", "--events", "10,300", "--events-with-rules", 30, "--rules-with-events", 20),
+        *("--rules", "10,40", "--events", "10,300", "--batches", "1,20"),
+        *("--events-with-rules", 30, "--rules-with-events", 20),
         *("--rounds", 2, "--decisions", decisions, "--json", tmp_path / "out.json"),
     )
-    assert "ratio 40 : 10" in printed
-    assert "ratio 300 : 10" in printed
     assert "garbage collector: on" in printed
     assert "not approved" not in printed
     found = json.loads((tmp_path / "out.json").read_text())
     assert [(row["rules"], row["events"]) for row in found["by_rules"]] == [(count, 30) for count in rules]
     assert [(row["rules"], row["events"]) for row in found["by_events"]] == [(20, count) for count in events]
+    assert [row["batch"] for row in found["by_batch"]] == [1, 20]
     for row in (*found["by_rules"], *found["by_events"]):
         assert row["decisions"] == {"approve": decisions}
-        assert set(row["ratio"]) == set(found["floors"]) == {"decode", "CEL"}
-        assert row["us"]["min"] <= row["us"]["median"] <= row["us"]["max"]
+    for row in (*found["by_rules"], *found["by_events"], *found["by_batch"]):
+        assert len(row["us"]) == len(found["floors"]["decode"]) == 2
+        assert all(us > 0 for us in row["us"])
