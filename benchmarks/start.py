@@ -10,17 +10,14 @@ agent is what the larger realm's worker has more than the smallest one's.
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from agents import row_of
 from figures import Goal, Spread, spread_text, table
 from realm import cpu_s, peak_mib, realm, resident_bytes
-from throughput import append
+from throughput import Filler
 from workload import many_rules
-
-from harness_stream.adapters.kafka.log import KafkaWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
     from realm import BenchRealm, Servers
 
 GOAL_AGENTS: Final = 1_000_000
-FLUSH_MS_MAX: Final = 60_000
 AGENTS_LEAST: Final = 1
 
 
@@ -60,13 +56,11 @@ def measure(where: Servers, sizes: Sizes, say: Callable[[str], None]) -> dict[st
 
 def know(made: BenchRealm, count: int) -> None:
     """Write so many identity rows."""
-    topic = made.topics.table("identity")
-    with closing(KafkaWriter(made.settings.kafka)) as writer:
-        for number in range(count):
-            agent = f"known-{number}"
-            append(writer, topic, 0, agent.encode(), row_of(agent), ())
-        if unsent := writer.flush(FLUSH_MS_MAX):
-            raise SystemExit(f"the broker did not take {unsent} of {count} rows")
+    filler, topic = Filler(made), made.topics.table("identity")
+    for number in range(count):
+        agent = f"known-{number}"
+        filler.append(topic, 0, agent.encode(), row_of(agent))
+    filler.close()
 
 
 def _start(made: BenchRealm) -> dict[str, float]:

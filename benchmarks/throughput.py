@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported silently
 from echo import SILENCE_S_MAX, consumer
 from figures import Goal, Spread, ratios, spread_text, table
@@ -30,7 +30,6 @@ from stages import ORDER
 from workload import Intents, many_rules
 
 from harness_stream.adapters.kafka import settings as client_settings
-from harness_stream.adapters.kafka.log import KafkaWriter
 from harness_stream.core import limits
 from harness_stream.core.lanes import partition_of
 
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from harness_stream.ports import Headers
 
 DRAIN_S_MAX: Final = 180.0
-FLUSH_MS_MAX: Final = 30_000
+FLUSH_S_MAX: Final = 60.0
 SAMPLE_S: Final = 0.1  # two requests to the broker each: below 1 % of what is measured
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 QUIET_S: Final = 1.5  # no verdict for that long after enough records: it is done
@@ -88,18 +87,52 @@ class Sizes:
     rules: int = 100
 
 
+class Filler:
+    """Appends many records at once, and knows at the end that all of them are there.
+
+    Unlike a worker's or a client's its records may wait: what those give up after three seconds, this one appends.
+
+    Args:
+        realm: whose broker.
+    """
+
+    def __init__(self, realm: BenchRealm) -> None:
+        patient = {"delivery.timeout.ms": round(FLUSH_S_MAX * 1000)}
+        self._producer = Producer(client_settings.producer(realm.settings.kafka) | patient)
+        self._failed: list[str] = []
+
+    def append(self, topic: str, partition: int, key: bytes, value: bytes, headers: Headers = ()) -> None:
+        """Append one record, once the local queue has room."""
+        while True:
+            try:
+                self._producer.produce(
+                    topic, value, key=key, partition=partition, headers=list(headers), on_delivery=self._told
+                )
+            except BufferError:
+                self._producer.poll(0.01)
+            else:
+                return
+
+    def close(self) -> None:
+        """Wait until everything is in the log (SystemExit if it is not)."""
+        left = self._producer.flush(FLUSH_S_MAX)
+        if left or self._failed:
+            raise SystemExit(f"the broker did not take {left + len(self._failed)} records: {self._failed[:1]}")
+
+    def _told(self, error: KafkaError | None, _: object) -> None:
+        if error is not None:
+            self._failed.append(error.str())
+
+
 def fill(realm: BenchRealm, agents: int, count: int, deadline_ms: int = limits.DEADLINE_MS_MAX) -> None:
     """Append `count` intents by distinct agents, over all lanes."""
-    writer, intents = KafkaWriter(realm.settings.kafka), Intents("default", agents, deadline_ms, NONCE, realm.mix)
+    filler, intents = Filler(realm), Intents("default", agents, deadline_ms, NONCE, realm.mix)
     signer, topic = realm.input_signer(), realm.topics.intents
     for number in range(count):
         _, agent, lane, value = intents.make(number)
         headers = signer.seal_input(topic, lane, value, "intent", agent)
-        append(writer, topic, partition_of(lane, PARTITIONS), lane.encode(), value, headers)
-    unsent = writer.flush(FLUSH_MS_MAX)
-    writer.close()
-    if unsent:
-        raise SystemExit(f"the broker did not take {unsent} of {count} intents")
+        filler.append(topic, partition_of(lane, PARTITIONS), lane.encode(), value, headers)
+    filler.close()
 
 
 def drain_by_workers(realm: BenchRealm, count: int, workers: int = 1, stages: Path | None = None) -> Drained:
@@ -147,18 +180,6 @@ def said_by(body: dict[str, Any]) -> str:
         return "approve"
     first = body["reasons"][0]
     return f"{body['decision']}: {' '.join(filter(None, (first.get('rule'), first['code'])))}"
-
-
-def append(writer: KafkaWriter, topic: str, partition: int, key: bytes, value: bytes, headers: Headers) -> None:
-    """Append one record, once the local queue has room."""
-    while True:
-        try:
-            writer.append(topic, partition, key, value, headers)
-        except BufferError:
-            writer.deliveries()
-            time.sleep(0.001)
-        else:
-            return
 
 
 def _watch(realm: BenchRealm, pids: Sequence[int], count: int) -> list[tuple[float, float]]:
