@@ -36,8 +36,7 @@ import takeover
 import throughput
 from figures import Goal, goals_text
 from machine import machine
-from realm import realm, servers
-from workload import many_rules
+from realm import servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,8 +45,6 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED: Final = 130
 EXIT_FAILED: Final = 1
-# Enough for two seconds of deciding: to find a rate that is half of what a worker does, where `drain` was left out.
-SATURATING: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,7 @@ class Sizes:
 
 
 QUICK: Final = Sizes(
-    throughput.Sizes(agents=200, drain=6_000, rounds=1),
+    throughput.Sizes(agents=200, drain=4_000, rounds=1),
     latency.Sizes(rates=(100, 1_000), seconds=3.0, rounds=2, agents=200),
     decision_cost.Sizes(
         rules=(10, 100), events=(10, 1_000), batches=(1, 256), rounds=3, decisions=100, events_with_rules=50
@@ -134,11 +131,10 @@ def _latency(run: Run, say: Callable[[str], None]) -> dict[str, Any]:
         size = drained["rounds"]["workers 1"][0]["value_bytes"]
         return latency.measure(run.where, run.sizes.latency, throughput.saturation(drained), size, say)
     say("how much one worker does")
-    sizes = run.sizes.latency
-    with realm(run.where, sizes.agents, mix=many_rules(sizes.rules), signed=True) as made:
-        throughput.fill(made, sizes.agents, SATURATING)
-        once = throughput.drain_by_workers(made, SATURATING)
-    return latency.measure(run.where, sizes, once.per_s, once.value_bytes, say)
+    sizes = replace(run.sizes.drain, agents=run.sizes.latency.agents, rules=run.sizes.latency.rules)
+    with throughput.signed_realm(run.where, sizes) as made:
+        once = throughput.drain_by_workers(made, throughput.Log(sizes.agents, sizes.drain))
+    return latency.measure(run.where, run.sizes.latency, once.per_s, once.value_bytes, say)
 
 
 PARTS: Final = {

@@ -161,6 +161,13 @@ class BenchRealm:
             return _command("worker", "--metrics-port", "0")
         return [sys.executable, str(Path(__file__).with_name("signed_worker.py")), *words]
 
+    def push_rules(self) -> None:
+        """Put its rules in force."""
+        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+            file = Path(directory) / "rules.yaml"
+            file.write_text(self.mix.rules, encoding="utf-8")
+            self.run("rules", "push", str(file))
+
     def run(self, *words: str) -> None:
         """Run one `harness` command."""
         done = subprocess.run(
@@ -184,7 +191,13 @@ class BenchRealm:
 
 @contextmanager
 def realm(
-    where: Servers, agents: int, rate: Rate = UNBOUNDED, mix: Mix | None = None, *, signed: bool = False
+    where: Servers,
+    agents: int,
+    rate: Rate = UNBOUNDED,
+    mix: Mix | None = None,
+    *,
+    signed: bool = False,
+    pushed: bool = True,
 ) -> Iterator[BenchRealm]:
     """A realm with the workload's rows and rules; its topics and keys are deleted at the end.
 
@@ -194,6 +207,7 @@ def realm(
         rate: what one lane may ask of its workers.
         mix: what agents do, and the rules; default `few_rules`.
         signed: it has keys, and each agent has its own.
+        pushed: its rules are there; else its workers wait until `push_rules`.
     """
     prefix, given = f"bench{secrets.token_hex(4)}", load_settings()
     settings = Settings(
@@ -216,7 +230,8 @@ def realm(
                 made = _with_keys(made, Path(directory) / "keys", agents)
             _write(Path(directory), made, agents)
             made.run("tables", "load", f"{directory}/tables")
-            made.run("rules", "push", f"{directory}/rules.yaml")
+            if pushed:
+                made.push_rules()
             yield made
     finally:
         _forget(made)
@@ -295,7 +310,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _write(directory: Path, made: BenchRealm, agents: int) -> None:
-    (directory / "rules.yaml").write_text(made.mix.rules, encoding="utf-8")
     (directory / "tables").mkdir()
     found = tables(agents, made.mix.actions)
     if made.speakers:

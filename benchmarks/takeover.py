@@ -107,7 +107,7 @@ def text(found: dict[str, Any]) -> list[str]:
 def goals(found: dict[str, Any]) -> list[Goal]:
     """What DESIGN §9 asks of a start."""
     rounds, all_in = found["rounds"], f"{FROM_LOG}: all taken in"
-    seconds = Spread.of([one[FROM_STORE]["seconds"] for one in rounds])
+    seconds = Spread.of([max(one[FROM_STORE]["seconds"], one[FROM_LOG]["seconds"]) for one in rounds])
     rate = Spread.of([one[all_in]["rate"] for one in rounds])
     asked = found["sizes"]["records"] == TAKEOVER_RECORDS
     return [

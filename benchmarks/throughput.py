@@ -1,6 +1,9 @@
-"""How much CPU one verdict costs, draining a log that was filled before the workers started; no client runs.
+"""How much CPU one verdict costs, draining a log that was filled before anything was decided; no client runs.
 
     python benchmarks --only drain      as part of the whole; signed, 100 rules of which 30 have windows
+
+Workers that have no rules decide nothing: they are started first and share the partitions, then the log is filled, and
+the rules make all of them begin at once.
 
 Rule of this file: verdicts are counted in the log, and the time is that in which every worker decides: from the last
 one's first verdict to the first one's last. CPU is sampled from outside, of the workers' processes alone, and read off
@@ -15,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +29,7 @@ from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported silently
 from echo import SILENCE_S_MAX, consumer
 from figures import Goal, Spread, ratios, spread_text, table
-from realm import PARTITIONS, cpu_s, realm
+from realm import PARTITIONS, READY_S_MAX, cpu_s, realm
 from stages import ORDER
 from workload import Intents, many_rules
 
@@ -35,6 +39,7 @@ from harness_stream.core.lanes import partition_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from realm import BenchRealm, Servers
 
@@ -135,25 +140,66 @@ def fill(realm: BenchRealm, agents: int, count: int, deadline_ms: int = limits.D
     filler.close()
 
 
-def drain_by_workers(realm: BenchRealm, count: int, workers: int = 1, stages: Path | None = None) -> Drained:
-    """Start workers, let them judge everything, stop them."""
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A log to be filled.
+
+    Attributes:
+        agents: that take turns.
+        count: intents.
+        deadline_ms: of each.
+    """
+
+    agents: int
+    count: int
+    deadline_ms: int = limits.DEADLINE_MS_MAX
+
+
+def drain_by_workers(realm: BenchRealm, log: Log, workers: int = 1, stages: Path | None = None) -> Drained:
+    """Start workers, fill the log, let them judge everything, stop them.
+
+    Args:
+        realm: without rules yet.
+        log: what they find.
+        workers: how many.
+        stages: where a worker notes at its end where its CPU time went.
+    """
     with ExitStack() as running:
         pids = [running.enter_context(realm.draining_worker(stages)) for _ in range(workers)]
-        samples = _watch(realm, pids, count)
+        _wait_until_shared(realm, workers)
+        fill(realm, log.agents, log.count, log.deadline_ms)
+        realm.push_rules()
+        samples = _watch(realm, pids, log.count)
+    return _drained(list(verdicts(realm)), samples, workers)
+
+
+def _drained(found: list[tuple[int, dict[str, Any], int]], samples: list[tuple[float, float]], workers: int) -> Drained:
     times: dict[str, list[int]] = {}
-    decisions: dict[str, int] = {}
-    size = 0
-    for at, body, value_bytes in verdicts(realm):
-        said, size = said_by(body), size + value_bytes
-        decisions[said] = decisions.get(said, 0) + 1
+    decisions = Counter(said_by(body) for _, body, _ in found)
+    for at, body, _ in found:
         times.setdefault(body["writer"], []).append(at)
     if len(times) < workers:
-        raise SystemExit(f"{workers} workers ran, and {len(times)} decided: the log was too short for all to join")
+        raise SystemExit(f"{workers} workers ran, and {len(times)} decided")
     first, last = max(map(min, times.values())), min(map(max, times.values()))
-    counted = sum(first <= at <= last for found in times.values() for at in found)
-    cpu, number = _cpu_at(samples, last / 1000) - _cpu_at(samples, first / 1000), sum(decisions.values())
-    wall_s = max(last - first, 1) / 1000
-    return Drained(number, cpu / counted * 1e6, counted / wall_s, decisions, size // number, counted)
+    counted = sum(first <= at <= last for at, _, _ in found)
+    if last <= first or not counted:
+        raise SystemExit("the log was too short: there was no moment at which all workers decided")
+    cpu, size = _cpu_at(samples, last / 1000) - _cpu_at(samples, first / 1000), sum(size for _, _, size in found)
+    per_s = counted / (last - first) * 1000
+    return Drained(len(found), cpu / counted * 1e6, per_s, dict(decisions), size // len(found), counted)
+
+
+def _wait_until_shared(realm: BenchRealm, workers: int) -> None:
+    """Until each of them has partitions, and all have one (SystemExit if that does not come)."""
+    admin, end = AdminClient(client_settings.admin(realm.settings.kafka)), time.monotonic() + READY_S_MAX
+    while time.monotonic() < end:
+        answer = admin.describe_consumer_groups([realm.settings.group])[realm.settings.group]
+        members = answer.result(SILENCE_S_MAX).members
+        shares = [len(member.assignment.topic_partitions) for member in members]
+        if len(shares) == workers and all(shares) and sum(shares) == PARTITIONS:
+            return
+        time.sleep(SAMPLE_S)
+    raise SystemExit(f"{workers} workers have not shared the partitions within {READY_S_MAX:g} s")
 
 
 def drain_by_echo(realm: BenchRealm, count: int, size: int) -> Drained:
@@ -229,25 +275,29 @@ def verdicts(realm: BenchRealm) -> Iterator[tuple[int, dict[str, Any], int]]:
 def measure(where: Servers, sizes: Sizes, say: Callable[[str], None]) -> dict[str, Any]:
     """Alternating drains by one worker, two workers and the echo; then one more by a worker that is looked into."""
     found: dict[str, list[Any]] = {"echo": [], **{f"workers {n}": [] for n in WORKERS}}
+    log = Log(sizes.agents, sizes.drain)
     for number in range(sizes.rounds):
         for workers in WORKERS:
             say(f"round {number + 1} of {sizes.rounds}: {sizes.drain:,} intents, {workers} worker(s)")
-            with realm(where, sizes.agents, mix=many_rules(sizes.rules), signed=True) as made:
-                fill(made, sizes.agents, sizes.drain)
-                drained = drain_by_workers(made, sizes.drain, workers)
+            with signed_realm(where, sizes) as made:
+                drained = drain_by_workers(made, log, workers)
                 found[f"workers {workers}"].append(asdict(drained))
                 if workers == 1:
                     found["echo"].append(asdict(drain_by_echo(made, sizes.drain, drained.value_bytes)))
     say("one more drain, to see where the time goes")
-    return {"sizes": asdict(sizes), "rounds": found, "stages": _stages(where, sizes)}
+    return {"sizes": asdict(sizes), "rounds": found, "stages": _stages(where, sizes, log)}
 
 
-def _stages(where: Servers, sizes: Sizes) -> dict[str, Any]:
+def signed_realm(where: Servers, sizes: Sizes) -> AbstractContextManager[BenchRealm]:
+    """One whose rules are not there yet."""
+    return realm(where, sizes.agents, mix=many_rules(sizes.rules), signed=True, pushed=False)
+
+
+def _stages(where: Servers, sizes: Sizes, log: Log) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         told = Path(folder) / "stages.json"
-        with realm(where, sizes.agents, mix=many_rules(sizes.rules), signed=True) as made:
-            fill(made, sizes.agents, sizes.drain)
-            drained = drain_by_workers(made, sizes.drain, stages=told)
+        with signed_realm(where, sizes) as made:
+            drained = drain_by_workers(made, log, stages=told)
         found: dict[str, Any] = json.loads(told.read_text(encoding="utf-8"))
     return {**found, "cpu_us": drained.cpu_us}
 
@@ -291,11 +341,8 @@ def _not_approved(found: dict[str, Any]) -> list[str]:
 
 def _stages_text(stages: dict[str, Any]) -> list[str]:
     seconds, total = stages["seconds"], sum(stages["seconds"].values()) or 1.0
-    rows = [
-        [name, f"{seconds[name] / total * stages['cpu_us']:.1f}", f"{seconds[name] / total:.1%}"]
-        for name in ORDER
-        if name in seconds
-    ]
+    shares = {name: seconds.get(name, 0.0) / total for name in ORDER}
+    rows = [[name, f"{share * stages['cpu_us']:.1f}", f"{share:.1%}"] for name, share in shares.items()]
     title = f"where one worker's {stages['cpu_us']:.0f} µs go ({stages['looks']:,} looks from inside, which cost some)"
     return [title, *table(["stage", "µs", "share"], rows)]
 
