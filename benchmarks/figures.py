@@ -84,6 +84,7 @@ class Goal(NamedTuple):
         unit: behind both figures.
         at_least: the limit is a floor, not a ceiling.
         why_not: said instead of a missing value.
+        missed: there is no value because what was asked for was not reached at all.
     """
 
     name: str
@@ -92,12 +93,13 @@ class Goal(NamedTuple):
     unit: str
     at_least: bool = False
     why_not: str = "not measured"
+    missed: bool = False
 
     @property
     def met(self) -> bool | None:
         """None if it was not measured."""
         if self.value is None:
-            return None
+            return False if self.missed else None
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
     def to_json(self) -> dict[str, Any]:
