@@ -315,6 +315,9 @@ class InputSigner(Protocol):
 class TokenSigner(Protocol):
     """Vouches for approves towards executors that fold nothing themselves (PROTOCOL §9)."""
 
+    def counts_at(self, now_ms: int) -> bool:
+        """Does its certificate count at this time, epoch ms? Else nobody would believe its tokens."""
+
     def seal_token(self, record: LogRecord, audience: str, not_after_ms: int) -> str:
         """A token.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json as json_format
 import time
 from contextlib import closing
+from functools import partial
 
 # typer reads the annotations of commands at run time.
 from pathlib import Path
@@ -21,11 +22,12 @@ from harness_stream.core import limits
 from harness_stream.errors import CallerError, HarnessError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from harness_stream.adapters.signing.keyring import Keys
     from harness_stream.config import Settings
-    from harness_stream.core.tables import IdentityRow, PublicKey
+    from harness_stream.core.tables import IdentityRow, PublicKey, Row
+    from harness_stream.ports import Clock, LogReader, LogWriter
     from harness_stream.runtime.table_load import TableView
 
 # Long enough to be no chore, short enough that a key that got away does not serve for years.
@@ -87,7 +89,12 @@ def enroll(
 
 
 def row_of(
-    view: TableView, agent: str, given: dict[str, Any], public: Sequence[PublicKey], retire_ms: int
+    view: TableView,
+    agent: str,
+    given: dict[str, Any],
+    public: Sequence[PublicKey],
+    retire_ms: int,
+    before: Row | None = None,
 ) -> IdentityRow:
     """The identity row to be written.
 
@@ -97,6 +104,7 @@ def row_of(
         given: fields that were said.
         public: new keys.
         retire_ms: epoch ms until which the newest former keys count at most.
+        before: the row whose other fields are kept; default the one in force.
 
     Raises:
         CallerError: a new agent without tenant or lane, a field that breaks the schema, or a lane that would change.
@@ -107,7 +115,7 @@ def row_of(
     from harness_stream.core.tables import IdentityRow  # noqa: PLC0415  same
     from harness_stream.runtime.table_load import lane_mistake  # noqa: PLC0415  same
 
-    before = view.row(agent)
+    before = before or view.row(agent)
     known = before if isinstance(before, IdentityRow) else None
     if known is None and not (given.get("tenant") or given.get("lane")):
         raise CallerError(f"`{agent}` is new, and it is not said whose it is", hint="--tenant TENANT")
@@ -219,22 +227,67 @@ def _enrolled(
     from harness_stream.adapters.kafka.admin import incarnation, require_topics  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter  # noqa: PLC0415  same
     from harness_stream.private_files import write_new  # noqa: PLC0415  same
-    from harness_stream.runtime.table_load import Change, apply, read_tables  # noqa: PLC0415  same
+    from harness_stream.runtime.table_load import read_tables  # noqa: PLC0415  same
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
     topics = {"identity": Topics(settings.prefix).identity}
+    clock = SystemClock()
     require_topics(settings.kafka, list(topics.values()))
     with closing(KafkaReader(settings.kafka)) as reader, closing(KafkaWriter(settings.kafka)) as writer:
-        view = read_tables(reader, topics, SystemClock(), lambda wait_ms: time.sleep(wait_ms / 1000))["identity"]
+        view = read_tables(reader, topics, clock, lambda wait_ms: time.sleep(wait_ms / 1000))["identity"]
         row = row_of(view, agent, given, made.public, retire_ms)
         told = _credentials(settings, row, made, "" if made.private is None else incarnation(settings))
         write_new(path, json_format.dumps(told, indent=2, ensure_ascii=False) + "\n")
+        again = partial(row_of, view, agent, given, made.public, retire_ms)
         try:
-            revisions = apply(writer, topics, [] if view.row(agent) == row else [Change("identity", agent, row)])
+            return written(reader, writer, topics, clock, view, row, again)
         except HarnessError:
             path.unlink()
             raise
-    return row, revisions.get("identity", view.table.revision)
+
+
+def written(
+    reader: LogReader,
+    writer: LogWriter,
+    topics: Mapping[str, str],
+    clock: Clock,
+    view: TableView,
+    row: IdentityRow,
+    again: Callable[[IdentityRow], IdentityRow],
+) -> tuple[IdentityRow, int]:
+    """Write a row; the one in force in the end, and its revision.
+
+    Args:
+        reader: not used for anything else meanwhile.
+        writer: likewise.
+        topics: table name → topic.
+        clock: measures silence.
+        view: the identity table as it was read.
+        row: what is to be written.
+        again: the row to be written if somebody else's came in between, such as a kill.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer, or did not confirm.
+        Unavailable: somebody else writes the row again and again.
+    """
+    from harness_stream.runtime.table_load import (  # noqa: PLC0415  as above
+        ATTEMPTS_MAX,
+        IDENTITY,
+        Change,
+        apply,
+        contended,
+        replaced,
+    )
+
+    if view.row(row.key) == row:
+        return row, view.table.revision
+    for _ in range(ATTEMPTS_MAX):
+        revision = apply(writer, topics, [Change(IDENTITY, row.key, row)])[IDENTITY]
+        lost = replaced(reader, topics[IDENTITY], clock, view, {row.key: row})
+        if not lost:
+            return row, revision
+        row = again(lost[row.key])
+    raise contended(row.key)
 
 
 def _tell(row: IdentityRow, revision: int, made: Made, path: Path, *, json: bool) -> None:
@@ -247,5 +300,7 @@ def _tell(row: IdentityRow, revision: int, made: Made, path: Path, *, json: bool
         typer.echo(json_format.dumps({**told, "keys": keys}, ensure_ascii=False))
         return
     until = f"; its keys count until {clock_text(made.public[0].not_after)}" if made.public else "; unsigned, no keys"
+    if row.status != "active":
+        typer.echo(f"it is {row.status}, and enrolling changes that for nobody: all it asks is denied", err=True)
     typer.echo(f"`{row.agent_id}` is enrolled in lane `{lane_of(row)}`, row at revision {revision}{until}")
     typer.echo(f"→ {path} is for its process alone: `Harness.connect(credentials={str(path)!r})`")

@@ -123,13 +123,14 @@ def _found(agent_id: str, settings: Settings, reader: LogReader, store: StateSto
             f"there is no agent `{agent_id}`", hint="`harness tables get identity` lists those there are"
         )
     partition = partition_of(lane, count)
-    seen = view(store, partition, agent_id, lambda digest: windows_in_force(reader, topics.rules, digest))
+    verifier = verifier_of(settings, realm_id)
+    seen = view(store, partition, agent_id, lambda digest: windows_in_force(reader, topics.rules, digest, verifier))
     if seen.place is not None and seen.place.header.incarnation != realm_id:
         raise ProtocolError(
             f"Redis holds the state of other topics than `{topics.verdicts}`: they were recreated",
             hint="a running worker replaces it; is one running?",
         )
-    behind = _behind(reader, topics, verifier_of(settings, realm_id), seen.place or Place.genesis(realm_id, partition))
+    behind = _behind(reader, topics, verifier, seen.place or Place.genesis(realm_id, partition))
     if seen.place is None and behind:
         raise StateUnavailable(
             f"Redis holds nothing of partition {partition}, in whose log {_records(behind)} stand, so what "
@@ -160,8 +161,8 @@ def _behind(reader: LogReader, topics: Topics, verifier: Verifier, place: Place)
     return sum(entry.effective for entry in tailing.entries(follow=False))
 
 
-def windows_in_force(reader: LogReader, topic: str, digest: str) -> Windows:
-    """The bundle of this digest, compiled.
+def windows_in_force(reader: LogReader, topic: str, digest: str, verifier: Verifier) -> Windows:
+    """The bundle of this digest, compiled; what names it comes from Redis, so one that nobody signed is none.
 
     Raises:
         BrokerUnavailable: the broker does not answer.
@@ -175,8 +176,9 @@ def windows_in_force(reader: LogReader, topic: str, digest: str) -> Windows:
     from harness_stream.wire.decisions import digest_of  # noqa: PLC0415  same
 
     for record in read_to_end(reader, topic, 0, SystemClock()):
-        if record.key == bundle_key(digest) and record.value and digest_of(record.value) == digest:
-            return Windows(from_bundle(record.value, timespan_ms_max=TIMESPAN_MS_ANY))
+        value = record.value if record.key == bundle_key(digest) else None
+        if value and digest_of(value) == digest and not verifier.why_rules_refused(record):
+            return Windows(from_bundle(value, timespan_ms_max=TIMESPAN_MS_ANY))
     raise ProtocolError(f"the rule bundle {digest[:12]} that decides is not in `{topic}`", hint="push it again")
 
 

@@ -355,7 +355,8 @@ def _view(realm: Realm, found: Found) -> tuple[HoldView, int]:
 
     source, number = realm.source, found.book.partition
     with realm.store() as store:
-        view = view_of(store, number, found.hold, lambda d: windows_in_force(source.reader, source.topics.rules, d))
+        topic, verifier = source.topics.rules, source.verifier
+        view = view_of(store, number, found.hold, lambda d: windows_in_force(source.reader, topic, d, verifier))
     if view.place.header.incarnation != source.incarnation:
         raise StateUnavailable("Redis holds the state of former topics", hint="a running worker replaces it")
     return view, max(0, found.book.place.offset - view.place.offset)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness_stream.adapters.signing.framing import Bound
     from harness_stream.config import Settings
 
-ROTATED: Final = ("pdp", "worker", "rules")
+ROTATED: Final = ("pdp", "worker", "rules", "enroll")
 # Long enough to bring every agent's process a new file; the former key is one more that may get away.
 OVERLAP_HOURS_DEFAULT: Final = 7 * 24
 _HOUR_MS: Final = 3_600_000
@@ -101,6 +101,9 @@ def certify(
 
     if role not in ROLES:
         raise CallerError(f"nobody is certified for `{role}`", hint=f"--role {', '.join(ROLES)}")
+    if role == "enroll" and (first_epoch, last_epoch) != (1, None):
+        hint = "leave out `--first-epoch` and `--last-epoch`; an enforcer's key ends by itself (`agents enroll --days`)"
+        raise CallerError("an enroller acts in no epochs, so there is nothing to end it by", hint=hint)
     last = EPOCHS_ALL[1] if last_epoch is None else last_epoch
     if not first_epoch <= last <= limits.INTEGER_MAX:
         raise CallerError(f"epochs {first_epoch} to {last} are none", hint="--first-epoch is at most --last-epoch")
@@ -118,7 +121,7 @@ def rotate(
     *,
     settings: Settings,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The realm's keys.")],
-    key: Annotated[str, typer.Option(help="pdp, worker or rules.")] = "worker",
+    key: Annotated[str, typer.Option(help="pdp, worker, rules or enroll.")] = "worker",
     root: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The root's private key; default DIR/root.key.")
     ] = None,
@@ -128,7 +131,7 @@ def rotate(
     incarnation: Incarnation = None,
     json: Json = False,
 ) -> None:
-    """Put a new key in the place of one, and certify it if it is a worker's or a rule-pusher's.
+    """Put a new key in the place of one, and certify it, unless it is the PDP's.
 
     The PDP's: inputs under the former key count for a week more. Restart the
     workers, then enrol agents again: their new files name the new key. Every
@@ -136,7 +139,8 @@ def rotate(
 
     A worker's, or a rule-pusher's: restart the worker, or push again. The
     former key's certificate counts as long as it says; one for some epochs
-    only (`keys certify --last-epoch`) ends by itself.
+    only (`keys certify --last-epoch`) ends by itself. The enroller's: enforcers
+    that it has vouched for stay so until their own keys end.
 
     The root cannot be rotated: all trust begins there. A new root means new
     topics: `keys init` another folder, `topics apply` with another prefix.

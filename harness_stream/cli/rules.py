@@ -9,6 +9,7 @@ from __future__ import annotations
 import json as json_format
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 import typer
@@ -55,10 +56,12 @@ class Trust:
     Attributes:
         refused: why a record is not to be believed, empty if it is.
         seal: headers for (topic, key, value).
+        authentic: did a worker write this checkpoint?
     """
 
     refused: Callable[[LogRecord], str] = lambda _record: ""
     seal: Callable[[str, bytes, bytes], Headers] = lambda _topic, _key, _value: ()
+    authentic: Callable[[LogRecord], bool] = lambda _record: True
 
     @classmethod
     def of(cls, settings: Settings, *, signs: bool = True) -> Self:
@@ -71,7 +74,8 @@ class Trust:
         from harness_stream.adapters.signing.pairs import rules_signer, verifier_of  # noqa: PLC0415  slow to load, `--help` is not
 
         incarnation = "" if settings.dev else admin.incarnation(settings)
-        trust = cls(verifier_of(settings, incarnation).why_rules_refused)
+        verifier = verifier_of(settings, incarnation)
+        trust = cls(verifier.why_rules_refused, authentic=verifier.decision_authentic)
         return replace(trust, seal=rules_signer(settings, incarnation).seal_rules) if signs else trust
 
     def believed(self, records: Iterable[LogRecord]) -> list[LogRecord]:
@@ -173,8 +177,10 @@ def push_once(wanted: Wanted, settings: Settings) -> None:
     require_topics(settings.kafka, [topics.rules, topics.heads], writes=[topics.rules])
     trust = Trust.of(settings)
     with closing(KafkaReader(settings.kafka)) as reader, closing(KafkaWriter(settings.kafka)) as writer:
-        pushed, changed = publish(program, settings, reader, writer, clock, now=wanted.now, trust=trust)
-        heads = {} if changed else _heads(settings, reader, clock)
+        in_force = partial(_in_force, settings, reader, clock, trust)
+        ports = reader, writer, clock
+        pushed, changed = publish(program, settings, *ports, now=wanted.now, trust=trust, in_force=in_force)
+        heads = {} if changed else _heads(settings, reader, clock, trust)
     tell_pushed(wanted, settings.rule_set, found.mistakes, pushed, changed=changed, unusable=unusable_in(pushed, heads))
 
 
@@ -277,7 +283,7 @@ def status(*, settings: Settings, json: Json = False) -> None:
     with closing(KafkaReader(settings.kafka)) as reader:
         trust = Trust.of(settings, signs=False) if settings.keys else Trust()
         active = _active(trust.believed(read_to_end(reader, topics.rules, 0, clock)), settings)
-        heads = _heads(settings, reader, clock)
+        heads = _heads(settings, reader, clock, trust)
     report = report_of(settings.rule_set, active, heads)
     typer.echo(json_format.dumps(report) if json else status_text(report))
     if not report["ok"]:
@@ -318,28 +324,52 @@ def publish(
     *,
     now: bool = False,
     trust: Trust | None = None,
+    in_force: Callable[[], int] = lambda: 0,
 ) -> tuple[Pushed, bool]:
     """Write the bundle, then the record that names it active; False if that set is active already.
 
     A set that was activated with `now` and is pushed without it becomes active again: a switch of its own is what its
-    windows, unknown since then, are warmed for. So does one whose bundle is not in the topic.
+    windows, unknown since then, are warmed for. So does one whose bundle is not in the topic. Where no record names a
+    set, the new revision is above `in_force`, what partitions decide by: the last one may be gone, compacted away
+    behind a forged one.
 
     Raises:
         BrokerUnavailable: the broker did not take it.
+        ConfigError: nobody would believe it; nothing was written.
     """
     topics, trust = _topics(settings), trust or Trust()
     records = trust.believed(read_to_end(reader, topics.rules, 0, clock))
     before, there = _active(records, settings), any(r.value == program.bundle for r in records)
     if before is not None and before.digest == program.digest and there and (now or not before.now):
         return before, False
-    pushed = Pushed(program.digest, 1 if before is None else before.revision + 1, now)
+    pushed = Pushed(program.digest, 1 + (in_force() if before is None else before.revision), now)
     bundle, active = (bundle_key(pushed.digest), program.bundle), (active_key(settings.rule_set), pushed.encode())
-    for key, value in (bundle, active):
-        writer.append(topics.rules, 0, key, value, trust.seal(topics.rules, key, value), token=1)
+    sealed = [(key, value, trust.seal(topics.rules, key, value)) for key, value in (bundle, active)]
+    _require_believed(trust, topics.rules, sealed)
+    for key, value, seal in sealed:
+        writer.append(topics.rules, 0, key, value, seal, token=1)
         if writer.flush(SILENCE_MS_MAX) or any(d.offset is None for d in writer.deliveries()):
             what = key.decode()[:24]
             raise BrokerUnavailable(f"the broker did not take `{what}`", hint="nothing was activated; push again")
     return pushed, True
+
+
+def _in_force(settings: Settings, reader: LogReader, clock: Clock, trust: Trust) -> int:
+    """The highest revision that a partition decides by, 0 without one."""
+    rules = [head.get("rules") for head in _heads(settings, reader, clock, trust).values() if head]
+    return max((int(said["revision"]) for said in rules if said), default=0)
+
+
+def _require_believed(trust: Trust, topic: str, sealed: Iterable[tuple[bytes, bytes, Headers]]) -> None:
+    """What no worker would take is not written: a certificate may count for other revisions."""
+    from harness_stream.errors import ConfigError  # noqa: PLC0415  keeps `--help` light
+    from harness_stream.ports import LogRecord  # noqa: PLC0415  same
+
+    for key, value, seal in sealed:
+        why = trust.refused(LogRecord(topic, 0, 0, key, value, None, seal))
+        if why:
+            hint = "`harness keys certify DIR --role rules` makes a certificate that counts"
+            raise ConfigError(f"nobody would believe this push: {why}; nothing was pushed", hint=hint)
 
 
 def _topics(settings: Settings) -> Any:  # noqa: ANN401  imported lazily
@@ -352,11 +382,12 @@ def _active(records: list[LogRecord], settings: Settings) -> Pushed | None:
     return newest_active(((record.key, record.value) for record in records), settings.rule_set)
 
 
-def _heads(settings: Settings, reader: LogReader, clock: Clock) -> Heads:
+def _heads(settings: Settings, reader: LogReader, clock: Clock, trust: Trust) -> Heads:
     from harness_stream.adapters.kafka.admin import partitions  # noqa: PLC0415  slow to load, `--help` is not
 
     topic = _topics(settings).heads
-    return {p: _last(list(read_to_end(reader, topic, p, clock))) for p in range(partitions(settings, topic))}
+    numbers = range(partitions(settings, topic))
+    return {p: _last([r for r in read_to_end(reader, topic, p, clock) if trust.authentic(r)]) for p in numbers}
 
 
 def _last(records: list[LogRecord]) -> dict[str, Any] | None:

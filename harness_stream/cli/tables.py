@@ -24,15 +24,17 @@ from harness_stream.adapters.tables_source import Source, SourceRow, read_folder
 from harness_stream.cli.flags import takes
 from harness_stream.cli.rules_check import show
 from harness_stream.core.rules.mistakes import Mistake, did_you_mean
-from harness_stream.core.tables import TABLES
+from harness_stream.core.tables import TABLES, IdentityRow
 from harness_stream.errors import ConfigError
 from harness_stream.runtime.table_load import (
+    IDENTITY,
     Plan,
     TableView,
     apply,
     lane_mistake,
     plan,
     read_tables,
+    restore,
     revival_mistake,
     with_keys,
     with_status,
@@ -212,7 +214,26 @@ def load_folder(
         _refuse_to_empty(views, deleted, intended.kept)
     if applied:
         revisions |= apply(writer, topics, intended.changes)
+        revisions |= _restored(reader, writer, topics, clock, views, intended, rows)
     return LoadReport(applied, _tables(source, intended, revisions), mistakes, deleted, intended.kept)
+
+
+def _restored(
+    reader: LogReader,
+    writer: LogWriter,
+    topics: Mapping[str, str],
+    clock: Clock,
+    views: Mapping[str, TableView],
+    intended: Plan,
+    rows: Sequence[SourceRow],
+) -> dict[str, int]:
+    """A kill, or new keys, that came while this load was under way are not lost."""
+    said = {row.row.key: row.row for row in rows if isinstance(row.row, IdentityRow)}
+    written = {change.key: change.row for change in intended.changes if isinstance(change.row, IdentityRow)}
+    if not written:
+        return {}
+    revision = restore(reader, writer, topics, clock, views[IDENTITY], said, written)
+    return {} if revision is None else {IDENTITY: revision}
 
 
 def _refuse_to_empty(

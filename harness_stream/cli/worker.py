@@ -7,6 +7,7 @@ ends at once. SIGTERM gives exit code 0 in both cases, since a stop that was ask
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json as json_format
 import logging
@@ -52,6 +53,7 @@ def worker(
     """
     stop = Stop()
     _log_to_stderr(as_json=json)
+    faulthandler.enable()  # else a crash inside of a C library ends the process without a word
     run(settings, stop)
 
 

@@ -2,7 +2,7 @@
 
 Rule of this file: arguments are serialised once; what runs is read back from those bytes. A value with an encoder is
 copied before it is encoded and runs as that copy, which must still encode to the same bytes when it begins. So nobody
-who keeps a reference can change what was approved.
+who keeps a reference can change what was approved, nor can what measures a call or names its resources.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ class Call:
     """One call, as it is judged and as it will be run.
 
     Attributes:
-        arguments: name → value as read back from the bytes.
+        arguments: name → value as read back from the bytes, to be looked at; what runs is read back anew.
         digest: SHA-256 of the bytes.
     """
 
     arguments: Mapping[str, Any]
     digest: str
+    _data: bytes
     _binding: Binding
     _own: tuple[Any, ...]
     _copies: Mapping[str, Any]
@@ -91,12 +92,12 @@ class Binding:
         values = {n: copies.get(n, v) for n, v in bound.arguments.items() if n != self._own}
         data = self._serialised(values)
         own = () if self._own is None else (bound.arguments[self._own],)
-        read_back = json.loads(data, parse_int=_number)
-        return Call({name: read_back[name] for name in values}, sha256_hex(data), self, own, copies)
+        read_back = _read_back(data)
+        return Call({name: read_back[name] for name in values}, sha256_hex(data), data, self, own, copies)
 
     def placed(self, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """See `Call.run_with`."""
-        values = {**call.arguments, **call._copies}  # noqa: SLF001  a call is this binding's own
+        values = {**_read_back(call._data), **call._copies}  # noqa: SLF001  a call is this binding's own
         if call._copies and sha256_hex(self._serialised(values)) != call.digest:  # noqa: SLF001  same
             raise Misused("an argument has changed since it was approved; nothing was run")
         bound = inspect.BoundArguments(self._signature, OrderedDict())
@@ -145,6 +146,12 @@ class Places:
         if self._make is not None:
             return _listed(self._make(arguments))
         return [uri for template in self._templates for uri in _filled(template, arguments)]
+
+
+def _read_back(data: bytes) -> dict[str, Any]:
+    """The arguments in the approved bytes."""
+    found: dict[str, Any] = json.loads(data, parse_int=_number)
+    return found
 
 
 def _number(text: str) -> int | float:

@@ -86,7 +86,8 @@ class AnyChain:
 
         Raises:
             CallerError: when decorating, if a name is no parameter, or a measure no number.
-                When called: as `decide`, and as the function; Revoked.
+                When called: as `decide`, and as the function; Revoked. CallerError as well if the function gives back
+                a coroutine, a task or a generator, which would run later than it was approved.
         """
         how = Guarding(
             action,

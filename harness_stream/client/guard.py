@@ -2,7 +2,7 @@
 
 Rule of this file: the function's body runs in exactly one place, inside `_reported`, after `Answer.start`; once the
 approval is taken back, a coroutine is cancelled, and `revoked()` tells a plain function. What it returned goes to the
-caller untouched, and into the outcome as fingerprints.
+caller untouched, and into the outcome as fingerprints; what would run only afterwards is refused.
 """
 
 from __future__ import annotations
@@ -83,9 +83,33 @@ def guarded(session: Session, chain_id: str | None, how: Guarding, function: Cal
     def asked(call: Call) -> Future[Answer]:
         return session.ask(chain_id, how.action, _ask(how, places, call), call.digest)
 
-    if inspect.iscoroutinefunction(function):
+    if _is_async(function):
         return cast("Callable[P, R]", _async(session, how, binding, asked, function))
     return _plain(session, how, binding, asked, function)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    """Does calling it give a coroutine? An object may say so by its class."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _require_ended(result: object, action: str) -> None:
+    """Refuse what is still to run: it would begin after its approval was used up, and no kill could reach it.
+
+    Raises:
+        CallerError: the function gave a coroutine, a task or a generator; it is ended, as far as that can be.
+    """
+    late = inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result)
+    if not late:
+        return
+    if inspect.iscoroutine(result) or inspect.isgenerator(result):
+        result.close()
+    elif isinstance(result, asyncio.Future):
+        result.cancel()
+    raise CallerError(
+        f"what was guarded for `{action}` gave a {type(result).__name__}, which would run later than it was approved",
+        hint="guard the coroutine function itself, not what wraps it; of a generator, guard what each step does",
+    )
 
 
 def _check_measures(how: Guarding) -> None:
@@ -123,6 +147,7 @@ def _async(
             cancelling(answer.revoked, functools.partial(answer.taken_back, running=True)),
         ):
             approved.result = await function(*approved.args, **approved.kwargs)
+            _require_ended(approved.result, how.action)
         return approved.result
 
     return run
@@ -137,6 +162,7 @@ def _plain(
         answer = waited(asked(call))
         with _reported(session, how, answer, call) as approved:
             approved.result = function(*approved.args, **approved.kwargs)
+            _require_ended(approved.result, how.action)
         return cast("R", approved.result)
 
     return run

@@ -1,14 +1,14 @@
 """Approvals that somebody still holds, and what takes them back: a notice, the close of a chain, the end of a mandate.
 
-Rule of this file: belongs to the enforcer's thread. An approval is known for as long as whoever runs on it holds it,
-and no longer. What a notice says counts only for what was approved before it, so a log that is read again takes nothing
-back twice.
+Rule of this file: belongs to the enforcer's thread. An approval is known for as long as somebody holds it, or only what
+tells of its end, and no longer. What a notice says counts only for what was approved before it, so a log that is read
+again takes nothing back twice.
 """
 
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
 
 from harness_stream.core.fold import NOTICE
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from harness_stream.client.answer import Answer
     from harness_stream.client.head import Effective
+    from harness_stream.client.revocation import Revocation
 
 # Empty groups are swept out when their number has doubled; below this they cost nothing worth it.
 GROUPS_MIN: Final = 1_024
@@ -26,15 +27,30 @@ _NEVER: Final = -1
 
 Name = tuple[int, str]
 """Partition and agent."""
-Group = WeakKeyDictionary["Answer", int]
-"""Approval → elapsed ms at which the first of its mandates has ended, or _NEVER."""
+
+
+class Held(NamedTuple):
+    """What is known of an approval, so that it need not be kept itself.
+
+    Attributes:
+        offset: of its verdict.
+        acting: see `Answer.acting`.
+        ends_ms: elapsed time at which the first of its mandates has ended, or _NEVER.
+    """
+
+    offset: int
+    acting: tuple[tuple[str, str], ...]
+    ends_ms: int
+
+
+Group = WeakKeyDictionary["Revocation", Held]
 
 
 class Running:
     """Approvals in use, by whom they were given to or act for."""
 
     def __init__(self) -> None:
-        self._held: WeakSet[Answer] = WeakSet()
+        self._held: WeakSet[Revocation] = WeakSet()
         self._groups: dict[Name, Group] = {}
         self._sweep_at = GROUPS_MIN
         self._ends: list[tuple[int, Name]] = []
@@ -53,10 +69,10 @@ class Running:
             ends_ms: elapsed time at which the first of its mandates has ended; None without one.
         """
         self._sweep()
-        self._held.add(answer)
+        self._held.add(answer.revoked)
+        held = Held(answer.offset, answer.acting, _NEVER if ends_ms is None else ends_ms)
         for agent_id, _ in answer.acting:
-            name = (partition, agent_id)
-            self._groups.setdefault(name, WeakKeyDictionary())[answer] = _NEVER if ends_ms is None else ends_ms
+            self._groups.setdefault((partition, agent_id), WeakKeyDictionary())[answer.revoked] = held
         if ends_ms is not None and answer.acting:
             self._look((partition, answer.acting[0][0]), ends_ms)
 
@@ -64,12 +80,12 @@ class Running:
         """Take back what a record of the partition ends, if it is one that does."""
         body = effective.body
         if effective.kind == NOTICE:
-            for answer, _ in self._in((partition, body["agent_id"])):
-                _take_back(answer, effective.offset, Revoke(body["status"]))
+            for revocation, held in self._in((partition, body["agent_id"])):
+                _take_back(revocation, held, effective.offset, Revoke(body["status"]))
         elif effective.kind == "ack" and (closed := _closed(body)) is not None:
-            for answer, _ in self._in((partition, closed[0])):
-                if closed in answer.acting:
-                    _take_back(answer, effective.offset, Revoke.CHAIN_CLOSED)
+            for revocation, held in self._in((partition, closed[0])):
+                if closed in held.acting:
+                    _take_back(revocation, held, effective.offset, Revoke.CHAIN_CLOSED)
 
     def expire(self, now_ms: int) -> None:
         """Take back what stands under a mandate that has ended; `now_ms` is elapsed time."""
@@ -78,10 +94,10 @@ class Running:
             if self._looked_at.get(name) != due_ms:
                 continue
             del self._looked_at[name]
-            ends = [(ends_ms, answer) for answer, ends_ms in self._in(name) if ends_ms != _NEVER]
-            for ends_ms, answer in ends:
+            ends = [(held.ends_ms, revocation) for revocation, held in self._in(name) if held.ends_ms != _NEVER]
+            for ends_ms, revocation in ends:
                 if ends_ms <= now_ms:
-                    answer.revoked.set(Revoke.MANDATE_EXPIRED)
+                    revocation.set(Revoke.MANDATE_EXPIRED)
             later = [ends_ms for ends_ms, _ in ends if ends_ms > now_ms]
             if later:
                 self._look(name, min(later))
@@ -92,7 +108,7 @@ class Running:
             self._looked_at[name] = at_ms
             heapq.heappush(self._ends, (at_ms, name))
 
-    def _in(self, name: Name) -> list[tuple[Answer, int]]:
+    def _in(self, name: Name) -> list[tuple[Revocation, Held]]:
         """Copied: those that run end meanwhile."""
         group = self._groups.get(name)
         return [] if group is None else [*group.items()]
@@ -103,9 +119,9 @@ class Running:
             self._sweep_at = max(GROUPS_MIN, 2 * len(self._groups))
 
 
-def _take_back(answer: Answer, offset: int, reason: Revoke) -> None:
-    if answer.offset < offset:
-        answer.revoked.set(reason)
+def _take_back(revocation: Revocation, held: Held, offset: int, reason: Revoke) -> None:
+    if held.offset < offset:
+        revocation.set(reason)
 
 
 def _closed(body: Mapping[str, Any]) -> tuple[str, str] | None:

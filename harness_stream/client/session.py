@@ -203,7 +203,7 @@ class Session:
 
     def token(self, answer: Answer, audience: str, valid_s: float | None = None) -> str:
         """Use an approval by handing it to an executor elsewhere; see `Verdict.token`."""
-        if self._tokens is None:
+        if self._tokens is None or not self._tokens.counts_at(self._clock.now_ms()):
             raise _no_tokens(self.credentials)
         if not 0 < len(audience) <= limits.IDENTIFIER_CHARS_MAX:
             raise CallerError(f"`audience` names the executor in 1 to {limits.IDENTIFIER_CHARS_MAX} characters")
@@ -301,7 +301,7 @@ def _no_tokens(credentials: Credentials) -> CallerError:
         )
     return CallerError(
         "a token is signed by an identity with role `enforcer`, and the credentials have no keys of one that are "
-        "certified for the realm's log topics as they are now",
+        "certified for the realm's log topics as they are now, and for today",
         hint="`harness agents enroll NAME --role enforcer` makes its file: name it as `enforcer` in these credentials, "
         "and put its `keys` under that name into `others`",
     )

@@ -14,10 +14,12 @@ from harness_stream.core.answered import KEY as ANSWERED
 from harness_stream.core.answered import note_answer
 from harness_stream.core.chain import (
     AGENT_KEY,
+    CLOSED_KEY,
     HOLDS_KEY,
     Agent,
     Chain,
     Event,
+    closed_chains,
     event_bytes,
     event_labels,
     live_chains,
@@ -196,6 +198,9 @@ def _open(state: State, change: Change) -> None:
     unit, chain_id = agent_unit(change["agent_id"]), change["chain_id"]
     agent: Agent = state.get(unit, AGENT_KEY) or Agent()
     live = live_chains(state, change["agent_id"], change["t"])
+    closed = closed_chains(state, change["agent_id"], change["t"])
+    if closed or state.get(unit, CLOSED_KEY) is not None:
+        state.put(unit, CLOSED_KEY, closed or None)
     for gone in set(agent.chains) - set(live):
         state.put(unit, ("chain", gone), None)
         state.put(unit, ("values", gone), None)

@@ -66,6 +66,12 @@ HOLDS_KEY = ("holds",)
 """In an agent's unit: its `OpenHold`s, and some that have ended."""
 
 
+ClosedChain = tuple[str, int]
+"""(chain id, chain time from which on its mandate opens nothing any more)."""
+CLOSED_KEY = ("closed",)
+"""In an agent's unit: its `ClosedChain`s, of which nothing else is kept."""
+
+
 def chain_of(state: State, agent_id: str, chain_id: str) -> Chain | None:
     """A chain; the agent's own always exists."""
     found: Chain | None = state.get(agent_unit(agent_id), ("chain", chain_id))
@@ -92,6 +98,19 @@ def live_chains(state: State, agent_id: str, t: int) -> tuple[str, ...]:
     unit = agent_unit(agent_id)
     agent: Agent = state.get(unit, AGENT_KEY) or Agent()
     return tuple(c for c in agent.chains if not _forgotten(state.get(unit, ("chain", c)), t))
+
+
+def closed_chains(state: State, agent_id: str, t: int) -> tuple[ClosedChain, ...]:
+    """Chains that were closed before their mandates ended, and that no window reaches any more at chain time t.
+
+    Whoever has such a mandate would open its chain a second time, without a history.
+    """
+    unit = agent_unit(agent_id)
+    agent: Agent = state.get(unit, AGENT_KEY) or Agent()
+    known: tuple[ClosedChain, ...] = state.get(unit, CLOSED_KEY) or ()
+    ended = ((c, state.get(unit, ("chain", c))) for c in agent.chains)
+    gone = ((c, chain.mandate["expires_at"]) for c, chain in ended if chain and chain.mandate and _forgotten(chain, t))
+    return tuple(closed for closed in (*known, *gone) if closed[1] > t)
 
 
 def _forgotten(chain: Chain | None, t: int) -> bool:

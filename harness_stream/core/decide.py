@@ -7,6 +7,7 @@ order never matters; deny wins over hold, hold over approve, and without an appr
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness_stream.core import chain as chains
@@ -254,7 +255,7 @@ class _Judged:
     def __init__(self, intent: Intent, inputs: Inputs, event: dict[str, Any], state: State, windows: Windows) -> None:
         self._event, self._state, self._windows = event, state, windows
         self._views, self._generation_of = counting.Views(event), generations(state)
-        self._stale = stale_tables(inputs)
+        self._entry, self._stale = window.Entry(event["t"], event["id"]), stale_tables(inputs)
         shared = variables_of(intent, inputs, event, state, windows)
         self._results: list[Judged] = []
         for view in self._views.all:
@@ -276,31 +277,31 @@ class _Judged:
 
     def finding(self, index: int) -> Reason | None:
         """The rule's reason if it fires or errs, else None."""
-        unread = self._stale & self._windows.program.tables_read[index]
-        results = [result.of(index) for result in self._results]
-        if not unread and all(result is False for result in results):
-            return None
-        rule = self._windows.program.rules[index]
-        base = {"rule": rule.id, "effect": rule.effect, **({"because": rule.because} if rule.because else {})}
+        unread = self._stale and self._stale & self._windows.program.tables_read[index]
         if unread:
-            return {"code": str(Deny.STALE_FACTS), **base, "detail": ", ".join(sorted(unread))}
-        error = next((r for r in results if isinstance(r, str)), None)
-        held = [number for number, result in enumerate(results) if result is True]
-        fires = len(held) == len(results) if rule.effect == "approve" else bool(held)
+            return self._reason(index, {"detail": ", ".join(sorted(unread))}, Deny.STALE_FACTS)
+        error = next((result.errors[index] for result in self._results if index in result.errors), None)
         if error is not None:
-            return {"code": str(Deny.RULE_ERROR), **base, "detail": error}
-        if not fires:
+            return self._reason(index, {"detail": error}, Deny.RULE_ERROR)
+        held = [number for number, result in enumerate(self._results) if result.mask >> index & 1]
+        if not held or (len(held) < len(self._results) and self._rule(index).effect == "approve"):
             return None
         spec = self._windows.by_rule[index]
-        if spec is None:
-            return {"code": "rule", **base}
-        return self._correlated(index, spec, held, base)
+        return self._reason(index) if spec is None else self._correlated(index, spec, held)
 
-    def _correlated(self, index: int, spec: window.Spec, held: list[int], base: Reason) -> Reason | None:
-        groups = dict.fromkeys(self._views.group(spec, number) for number in held)
+    def _rule(self, index: int) -> Rule:
+        return self._windows.program.rules[index]
+
+    def _reason(self, index: int, more: Mapping[str, Any] = MappingProxyType({}), code: str = "rule") -> Reason:
+        rule = self._rule(index)
+        because = {"because": rule.because} if rule.because else {}
+        return {"code": str(code), "rule": rule.id, "effect": rule.effect, **because, **more}
+
+    def _correlated(self, index: int, spec: window.Spec, held: list[int]) -> Reason | None:
+        groups = dict.fromkeys([self._views.group(spec, number) for number in held])
         outcomes = [self._outcome(index, spec, group) for group in groups]
-        if base["effect"] == "approve":
-            return {"code": "rule", **base} if all(o.holds is True for o in outcomes) else None
+        if self._rule(index).effect == "approve":
+            return self._reason(index) if all(o.holds is True for o in outcomes) else None
         fired = [o for o in outcomes if o.holds is not False]
         if not fired:
             return None
@@ -308,7 +309,7 @@ class _Judged:
         unknown = {"unknown": True} if first.holds is None else {}
         evidence = [i for i in first.seen.evidence if i != self._event["id"]]
         shown = {"evidence": evidence, "evidence_count": first.seen.counted, **_interval(spec, first.seen)}
-        return {"code": "rule", **base, **unknown, **shown}
+        return self._reason(index, {**unknown, **shown})
 
     def _outcome(self, index: int, spec: window.Spec, group: Group) -> window.Outcome:
         """Several rules may ask one window, each with a condition of its own."""
@@ -318,13 +319,12 @@ class _Judged:
         return window.evaluate(seen, self._windows.conditions[index])
 
     def _look(self, spec: window.Spec, group: Group) -> window.Seen:
-        home, t = counting.home_of(spec, self._event, group), self._event["t"]
+        home, t = counting.home_of(spec, self._event, group), self._entry.t
         before = window_of(self._state, spec, self._generation_of(spec.id), home, group, t)
         if self._event["settles"] is not None:
-            before = window.forget(before, self._event["id"])
+            before = window.forget(before, self._entry.id)
         match = self._matched.get((spec.id, group))
-        entry = window.Entry(t, self._event["id"])
-        return (before if match is None else window.observe(spec, before, entry, match)).seen(spec, t)
+        return (before if match is None else window.observe(spec, before, self._entry, match)).seen(spec, t)
 
 
 def _interval(spec: window.Spec, seen: window.Seen) -> dict[str, Any]:

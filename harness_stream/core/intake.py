@@ -240,13 +240,15 @@ class Intake:
         return _ack(mandate, arrival, None, {"op": "open", "chain_id": mandate.chain_id, "mandate": content})
 
     def _bad_open(self, mandate: Mandate, chain: chains.Chain | None, t: int) -> Refuse | None:
-        if chain is not None:
+        closed = dict(chains.closed_chains(self.state, mandate.agent_id, t))
+        if chain is not None or mandate.chain_id in closed:
             return Refuse.CHAIN_EXISTS
-        if mandate.by != mandate.agent_id and not self.has_role(mandate.by, ORCHESTRATOR, mandate.agent_id):
+        if mandate.by != mandate.agent_id and not self._is_another(mandate.by, ORCHESTRATOR, mandate.agent_id):
             return Refuse.NOT_ORCHESTRATOR
         if mandate.expires_at is not None and mandate.expires_at <= t:
             return Refuse.MANDATE_EXPIRED
         full = len(chains.live_chains(self.state, mandate.agent_id, t)) >= limits.AGENT_CHAINS_MAX
+        full = full or sum(len(chain_id.encode()) for chain_id in closed) >= limits.CLOSED_CHAINS_BYTES_MAX
         return Refuse.CHAINS_FULL if full else None
 
     def _bad_close(self, mandate: Mandate, chain: chains.Chain | None) -> Refuse | None:
@@ -320,7 +322,7 @@ class Intake:
             return Refuse.VERDICT_MISMATCH
         if known.outcome is not None:
             return Refuse.OUTCOME_KNOWN
-        enforcer = outcome.by != outcome.agent_id and self.has_role(outcome.by, ENFORCER, outcome.agent_id)
+        enforcer = outcome.by != outcome.agent_id and self._is_another(outcome.by, ENFORCER, outcome.agent_id)
         if outcome.by != outcome.agent_id and not enforcer:
             return Refuse.NOT_REPORTER
         return Refuse.NOT_ENFORCER if outcome.status == "abandoned" and not enforcer else None
@@ -372,6 +374,14 @@ class Intake:
             return Refuse.NOT_APPROVER
         foreign = foreign_values(approval, Intent.model_validate(hold["intent"]))
         return Refuse.FOREIGN_VALUES if foreign else None
+
+    def _is_another(self, identity: str, role: str, agent_id: str) -> bool:
+        """Has it the role in the agent's lane, and keys of its own? One key under two names is one speaker (§8)."""
+        if not self.has_role(identity, role, agent_id):
+            return False
+        rows = (_identity(self.tables, name) for name in (identity, agent_id))
+        own, agents = ({key.public for key in row.keys} if row is not None else set[str]() for row in rows)
+        return own.isdisjoint(agents)
 
     # --- what is known of who, where, how dangerous and which data; a replay may know it from the log instead ---
 

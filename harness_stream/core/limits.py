@@ -130,6 +130,9 @@ PART_BYTES_MAX: Final = 512 * KIB
 
 # Mandates of one agent that windows still reach into: 64 KiB each, so that one agent stays below 16 MiB.
 AGENT_CHAINS_MAX: Final = 256
+# Ids of an agent's closed chains whose mandates have not expired: as usual ids are, 5,900 of them. One value of its
+# unit: with times it stays below PART_BYTES_MAX.
+CLOSED_CHAINS_BYTES_MAX: Final = 256 * KIB
 
 CHAIN_LABELS_MAX: Final = 1_024  # real taxonomies have tens; an agent may add 32 a time, and none is ever dropped
 DELEGATION_IDLE_MS: Final = 3_600_000  # an intent may delegate while it is used once an hour, beyond its id's memory

@@ -169,7 +169,8 @@ EXPLAIN: dict[str, str] = {
     Reject.WRONG_PARTITION: "the record is not in its lane's partition: murmur2(lane) mod partition count",
     Refuse.NOT_ORCHESTRATOR: "only an identity with role orchestrator in the agent's lane may open or close a chain",
     Refuse.CHAIN_EXISTS: "this chain id is taken; a chain is opened once",
-    Refuse.CHAINS_FULL: "this agent has as many chains as may be kept; wait until old ones have ended for a day",
+    Refuse.CHAINS_FULL: "this agent has as many chains as may be kept; wait until old ones have ended for a day, and "
+    "give mandates that are closed early a nearer end",
     Refuse.MANDATE_EXPIRED: "the mandate's expires_at has passed",
     Refuse.NOT_SIGNER: "only the mandate's signer may close its chain",
     Refuse.NOT_REPORTER: "an outcome is reported by the agent itself or by an identity with role enforcer",

@@ -14,7 +14,7 @@ import orjson
 from harness_stream.core import limits
 from harness_stream.core.answered import answered_from_json
 from harness_stream.core.apply import Change, apply_within
-from harness_stream.core.chain import Agent, Chain, OpenHold
+from harness_stream.core.chain import Agent, Chain, ClosedChain, OpenHold
 from harness_stream.core.deferred import group_of
 from harness_stream.core.delegation import Delegation, Tree
 from harness_stream.core.fold import Place
@@ -282,6 +282,13 @@ def _holds(value: list[Any]) -> tuple[OpenHold, ...]:
     return tuple((intent_id, until) for intent_id, until in value)
 
 
+def _closed(value: list[Any]) -> tuple[ClosedChain, ...]:
+    chains = tuple((chain_id, until) for chain_id, until in value)
+    if any(not isinstance(chain_id, str) or type(until) is not int for chain_id, until in chains):
+        raise TypeError("closed chains are ids and times")
+    return chains
+
+
 def _kept(value: list[Any]) -> Kept:
     return Kept(value[0], text=value[1])
 
@@ -314,6 +321,7 @@ _PLAIN: Mapping[str, Callable[[Any], Any]] = {
     "hold": _same,
     "held": _same,
     "holds": list,
+    "closed": list,
     "window": lambda kept: [kept.until, kept.text],
     "since": _same,
     "overflow": _same,
@@ -333,6 +341,7 @@ _RICH: Mapping[str, Callable[[Any], Any]] = {
     "id": _remembered,
     "held": tuple,
     "holds": _holds,
+    "closed": _closed,
     "delegation": _delegation,
     "tree": _tree,
     "values": ValueMap.from_json,

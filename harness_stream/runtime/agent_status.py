@@ -7,11 +7,11 @@ writing it is looked whether somebody else wrote the row in between; then it is 
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from harness_stream.core.tables import IdentityRow
 from harness_stream.errors import CallerError, Unavailable
-from harness_stream.runtime.table_load import PARTITION, Change, apply, read_tables
+from harness_stream.runtime.table_load import ATTEMPTS_MAX, IDENTITY, PARTITION, Change, apply, read_tables
 from harness_stream.runtime.to_end import read_to_end
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from harness_stream.runtime.table_load import TableView
 
 Status = Literal["active", "suspended", "killed"]
-IDENTITY: Final = "identity"
-# Two writers of one row at once are an accident; a third time is a feeder in a loop, which has to be stopped first.
-ATTEMPTS_MAX: Final = 3
 
 
 class Changed(NamedTuple):

@@ -57,6 +57,9 @@ log = logging.getLogger(__name__)
 BATCH_RECORDS_MAX = limits.IN_FLIGHT_RECORDS_MAX // limits.IN_FLIGHT_BATCHES_MAX
 # With 64 partitions a turn stays below FRESH_MS_MAX, so that slow rules do not make the tables look stale.
 BATCH_MS_MAX = 10
+# Looked at before a batch: so many times what the last one had time for, so that what is left over is seldom looked at
+# twice, and a partition whose intents become cheap needs few turns to notice.
+AHEAD_FACTOR = 2
 # Looked at in one turn when memory is full by size; a busy unit moves to the end with each change.
 EVICTIONS_PER_TURN = 64
 # A partition at rest says so every hour: retention (above a day) never takes the last word that vouches for its state.
@@ -102,6 +105,7 @@ class Deciding:
         self._next_offset = end
         self._header = folded.place.header
         self._inbox = Inbox(partition, ports.consumer)
+        self._ahead = BATCH_RECORDS_MAX  # how many inputs the next batch looks at
         self._changes: list[Moved] = []
         self._released = False
         self._final_sent = False
@@ -252,7 +256,7 @@ class Deciding:
         full = self._state.in_flight >= limits.IN_FLIGHT_BATCHES_MAX or self._outbox.size >= limits.IN_FLIGHT_BYTES_MAX
         if not len(self._inbox) or room <= 0 or full:
             return
-        size_max = 1 if self._header.crash_claims else min(room, BATCH_RECORDS_MAX)
+        size_max = 1 if self._header.crash_claims else min(room, self._ahead, BATCH_RECORDS_MAX)
         candidates = self._inbox.first(size_max)
         self._admit(candidates)
         self._fetch_needed(candidates)
@@ -263,14 +267,21 @@ class Deciding:
         if self._set_back(batch.decided_at):
             self._state.pop()
             return
-        for taken in candidates:
-            spent_ms = self._ports.clock.elapsed_ms() - started_ms
-            if spent_ms > BATCH_MS_MAX or not self._take(batch, taken):
-                break
-            self._inbox.answered()
+        self._take_in_time(batch, candidates, started_ms)
         batch.finish()
         self._publish(batch)
         _count(self._ports.metrics, batch, self._ports.clock.elapsed_ms() - started_ms)
+
+    def _take_in_time(self, batch: Batch, candidates: Sequence[Taken], started_ms: int) -> None:
+        """Answer the first ones; how many there was time for says how many the next batch looks at."""
+        for number, taken in enumerate(candidates):
+            if self._ports.clock.elapsed_ms() - started_ms > BATCH_MS_MAX:
+                self._ahead = AHEAD_FACTOR * max(1, number)
+                return
+            if not self._take(batch, taken):
+                return
+            self._inbox.answered()
+        self._ahead = min(AHEAD_FACTOR * self._ahead, BATCH_RECORDS_MAX)
 
     def _pass_over_lost(self) -> None:
         low = self._kept_from

@@ -14,6 +14,7 @@ never from a clock or by chance: the same file always means the same. What canno
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from harness_stream.core import limits
@@ -24,6 +25,7 @@ from harness_stream.core.model import TABLES, IdentityRow, Intent
 from harness_stream.core.names import agent_unit
 from harness_stream.core.reasons import Garbage
 from harness_stream.core.rules.mistakes import did_you_mean
+from harness_stream.core.scalars import UUID7_PATTERN
 from harness_stream.errors import GarbageRecord
 from harness_stream.wire.codec import decode_input, decode_row, encode
 
@@ -43,6 +45,7 @@ _NO_DIGEST: Final = "0" * limits.DIGEST_DIGITS
 _NONCE: Final = "0" * limits.NONCE_DIGITS
 _NO_ARGUMENTS: Final = arguments_digest({})
 _OWN_ID: Final = {"intent": "intent_id", "mandate": "mandate_id", "outcome": "outcome_id", "approval": "approval_id"}
+_UUID7: Final = re.compile(UUID7_PATTERN)
 _TABLE_FIELDS: Final = frozenset({"type", "table", "key", "row", "at"})
 
 
@@ -131,7 +134,7 @@ class Lines:
         if kind == "approval":
             hold = self._state.get(unit, ("hold", intent_id))
             return {"hold_digest": _NO_DIGEST if hold is None else hold["verdict"], "hold_offset": 0}
-        known = memory_of(self._state, agent_id, intent_id)
+        known = memory_of(self._state, agent_id, intent_id) if _UUID7.fullmatch(intent_id) else None
         return {"intent_id": intent_id, "verdict_digest": _NO_DIGEST if known is None else known.verdict_digest}
 
     def _workload(self, agent_id: str) -> str:

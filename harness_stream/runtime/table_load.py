@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 from harness_stream.core import limits
 from harness_stream.core.join import Table
 from harness_stream.core.tables import IdentityRow, Row, lane_of
-from harness_stream.errors import BrokerUnavailable
+from harness_stream.errors import BrokerUnavailable, Unavailable
+from harness_stream.runtime.to_end import read_to_end
 from harness_stream.wire.cloudevents import read_headers
 from harness_stream.wire.codec import encode
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from harness_stream.ports import Clock, Ends, LogReader, LogRecord, LogWriter
 
 WRITE_ORDER: Final = ("classification", "risk", "infrastructure", "identity")
+IDENTITY: Final = "identity"
 PARTITION: Final = 0  # a table topic has one partition, so that a revision is an offset (PROTOCOL §2)
 # A broker that is restarting serves again after 5 to 13 s.
 SILENCE_MS_MAX: Final = 15_000
@@ -32,6 +34,8 @@ LOOK_MS: Final = 20
 ASK_MS: Final = 200
 # Records taken at once: bounds memory, not speed.
 POLL_RECORDS: Final = 10_000
+# Two writers of one row at once are an accident; a third time is a feeder in a loop, which has to be stopped first.
+ATTEMPTS_MAX: Final = 3
 # All deliveries are known one after the other; each is decided within the delivery time-out.
 FLUSH_MS: Final = 2 * limits.DELIVERY_TIMEOUT_MS
 
@@ -203,6 +207,93 @@ def with_keys(views: Mapping[str, TableView], row: Row) -> Row:
     if not isinstance(before, IdentityRow) or not before.keys or "keys" in row.model_fields_set:
         return row
     return row.model_copy(update={"keys": before.keys})
+
+
+def replaced(
+    reader: LogReader, topic: str, clock: Clock, view: TableView, written: Mapping[str, IdentityRow]
+) -> dict[str, IdentityRow]:
+    """Rows of somebody else that ours have replaced unseen: compaction has no compare-and-set.
+
+    Args:
+        reader: not used for anything else meanwhile.
+        topic: of the identity table.
+        clock: measures silence.
+        view: as it was read before ours were written; it is brought up to date.
+        written: agent → our row, which the broker has confirmed.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer.
+    """
+    ours = {agent: encode(row) for agent, row in written.items()}
+    between: dict[str, IdentityRow] = {}
+    lost: dict[str, IdentityRow] = {}
+    for record in read_to_end(reader, topic, PARTITION, clock, view.table.revision + 1):
+        view.take(record)
+        agent = (record.key or b"").decode("utf-8", "replace")
+        row = view.row(agent)
+        if record.value == ours.get(agent):
+            lost |= {agent: between.pop(agent)} if agent in between else {}
+        elif agent in ours and isinstance(row, IdentityRow):
+            between[agent] = row
+            lost.pop(agent, None)  # whoever wrote after us has the last word
+    return lost
+
+
+def restore(
+    reader: LogReader,
+    writer: LogWriter,
+    topics: Mapping[str, str],
+    clock: Clock,
+    view: TableView,
+    said: Mapping[str, IdentityRow],
+    written: Mapping[str, IdentityRow],
+) -> int | None:
+    """After a load: keys and stops that somebody else wrote between our reading and our writing are put back.
+
+    Args:
+        reader: not used for anything else meanwhile.
+        writer: likewise.
+        topics: table name → topic.
+        clock: measures silence.
+        view: the identity table as it was read before; it is brought up to date.
+        said: agent → the row as its file has it.
+        written: agent → the row that was written for it.
+
+    Returns:
+        Offset of the last row that was put back; None if nothing was lost.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer, or did not confirm.
+        Unavailable: somebody else writes the same rows again and again.
+    """
+    revision, ours = None, dict(written)
+    for _ in range(ATTEMPTS_MAX):
+        lost = replaced(reader, topics[IDENTITY], clock, view, ours) if ours else {}
+        kept = {agent: _over(row, said[agent]) for agent, row in lost.items()}
+        ours = {agent: row for agent, row in kept.items() if row != ours[agent]}
+        if not ours:
+            return revision
+        revision = apply(writer, topics, [Change(IDENTITY, agent, row) for agent, row in ours.items()])[IDENTITY]
+    raise contended(next(iter(ours)))
+
+
+def contended(agent: str) -> Unavailable:
+    """Two who write one row cannot both be right."""
+    return Unavailable(
+        f"`{agent}` was written by somebody else {ATTEMPTS_MAX} times meanwhile; what is in force may be theirs",
+        hint=f"find who writes its row (`harness tables get {IDENTITY} {agent}` shows it), then do this again",
+    )
+
+
+def _over(before: IdentityRow, said: IdentityRow) -> IdentityRow:
+    """What a load would have written, had it read `before`; of a killed agent it would have written nothing."""
+    view = TableView(Table(IDENTITY))
+    view.table.put(before.key, encode(before), 0)
+    views = {IDENTITY: view}
+    if revival_mistake(views, said) is not None:
+        return before
+    row = with_status(views, with_keys(views, said))
+    return row if isinstance(row, IdentityRow) else before
 
 
 def plan(views: Mapping[str, TableView], rows: Iterable[tuple[str, Row]], prune: frozenset[str] = frozenset()) -> Plan:

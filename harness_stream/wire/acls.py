@@ -81,6 +81,10 @@ def _writer(table: str) -> tuple[Right, ...]:
     return _on((table,), READ, WRITE)
 
 
+_INCARNATION: Final = _on(("intents", "verdicts"), DESCRIBE)
+"""Whoever signs or certifies for a realm binds the ids of its log topics in."""
+
+
 _TABLE: Final[dict[str, tuple[Right, ...]]] = {
     # Publishes and does not read answers: an enforcer elsewhere (a gateway) folds for it. The ids of both log topics
     # are bound into its MAC, so it has to see that there is a decision log.
@@ -99,10 +103,12 @@ _TABLE: Final[dict[str, tuple[Right, ...]]] = {
     "auditor": _on((*LOGS, *TABLES, "rules"), READ),
     # `log witness`: runs where nobody else's rights do.
     "witness": (*_on(("verdicts", "heads"), READ), *_on(("intents",), DESCRIBE)),
-    # `tables load`; for identity also `agents`.
+    # `tables load`; for identity also `agents`, which certifies enforcers. Who has seen a kill only readers of the
+    # decision log can tell.
     **{f"{table}-writer": _writer(table) for table in TABLES},
+    "identity-writer": (*_writer("identity"), *_INCARNATION),
     # `rules push | status`.
-    "rule-pusher": (*_on(("rules",), READ, WRITE), *_on(("heads",), READ)),
+    "rule-pusher": (*_on(("rules",), READ, WRITE), *_on(("heads",), READ), *_INCARNATION),
     # `topics apply`, `partitions` and its `resume`, `keys`; and whoever looks at what was skipped.
     "operator": (
         *_on(TOPICS, CREATE, DESCRIBE, ALTER_CONFIGS),

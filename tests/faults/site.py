@@ -73,7 +73,7 @@ class Worker:
         while not re.search(r"(?m) ready$", self.said()):
             if not self.running and UNANSWERED in self.said():
                 self._start()
-            assert self.running, f"worker {self.seat} ended: {self.said()[-2000:]}"
+            assert self.running, f"worker {self.seat} ended with {self.process.returncode}: {self.said()[-2000:]}"
             assert time.monotonic() < end, f"worker {self.seat} is not ready: {self.said()[-2000:]}"
             time.sleep(0.05)
 

@@ -65,11 +65,11 @@ approver               RWD    RD     RD     -      RD    -     -     -     RD   
 worker                 RDC    RWDC   RWDC   RWDC   RDC   RDC   RDC   RDC   RDC   WDC   RD    -     D     -
 auditor                RD     RD     RD     RD     RD    RD    RD    RD    RD    -     -     -     D     -
 witness                D      RD     RD     -      -     -     -     -     -     -     -     -     D     -
-identity-writer        -      -      -      -      RWD   -     -     -     -     -     -     -     D     -
+identity-writer        D      D      -      -      RWD   -     -     -     -     -     -     -     D     -
 infrastructure-writer  -      -      -      -      -     RWD   -     -     -     -     -     -     D     -
 risk-writer            -      -      -      -      -     -     RWD   -     -     -     -     -     D     -
 classification-writer  -      -      -      -      -     -     -     RWD   -     -     -     -     D     -
-rule-pusher            -      -      RD     -      -     -     -     -     RWD   -     -     -     D     -
+rule-pusher            D      D      RD     -      -     -     -     -     RWD   -     -     -     D     -
 operator               RDCAN  RWDCAN RWDCAN RWDCAN DCAN  DCAN  DCAN  DCAN  RDCAN RDCAN -     -     D     -
 acl-admin              DC     DC     DC     DC     DC    DC    DC    DC    DC    DC    -     -     -     AD
 risk-topology          D      RD     RD     -      -     -     WD    -     -     -     -     RD    D     -
@@ -321,6 +321,25 @@ def test_a_witness_gets_in_by_its_certificate(guarded, live):
     over |= {"ssl_cert": str(pair.crt), "ssl_key": str(pair.key)}
     told = guarded.harness("log", "witness", "heads.txt", "--once", user="", prefix=LIVE, **over)
     assert (guarded.folder / "heads.txt").read_text().count("\n") == 2, told
+
+
+def test_with_keys_rules_are_pushed_agents_enrolled_and_mandates_signed_by_who_may_just_that(guarded):
+    """Whoever signs binds the log topics' ids in, so has to see them; in an unsigned realm nobody notices."""
+    roles = ("rule-pusher", "identity-writer", "enforcer")
+    given = [word for role in roles for word in ("--principal", f"{role}=User:{role}")]
+    guarded.harness("topics", "apply", "--acls", *given, user=ROOT, prefix="signed")
+    guarded.harness("keys", "init", "keys", user=ROOT, prefix="signed")
+    (guarded.folder / "signed.yaml").write_text(RULES)
+    signed = {"prefix": "signed", "dev": "", "keys": str(guarded.folder / "keys")}
+    assert "revision 1" in guarded.harness("rules", "push", "signed.yaml", user="rule-pusher", **signed)
+    assert "revision 1" in guarded.harness("rules", "status", user="rule-pusher", **signed)
+    for name, more in (("b-1", ()), ("gate-1", ("--role", "enforcer")), ("ui-1", ("--role", "orchestrator"))):
+        guarded.harness("agents", "enroll", name, "--tenant", "acme", *more, user="identity-writer", **signed)
+    mandate = ("mandates", "sign", "--credentials", "ui-1.json", "--agent", "b-1", "--lane", "acme", "--expires", "2h")
+    assert "opens chain" in guarded.harness(*mandate, user="enforcer", **signed)
+    killed = guarded.harness("agents", "kill", "b-1", user="identity-writer", **signed)
+    assert "`b-1` is killed" in killed
+    assert "who has seen it cannot be told: `User:identity-writer` may not READ" in killed
 
 
 def test_a_second_apply_changes_nothing_and_prune_takes_away_only_from_who_is_named(guarded, live):

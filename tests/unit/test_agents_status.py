@@ -11,14 +11,15 @@ from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.memory.broker import Fate, MemoryBroker
 from harness_stream.adapters.memory.log import MemoryReader, MemoryWriter
 from harness_stream.adapters.signing import UNSIGNED_HEADERS, UnsignedVerifier
+from harness_stream.cli.agents import row_of, written
 from harness_stream.cli.agents_seen import Seen, Watch
 from harness_stream.cli.agents_status import seen_lines, told, written_lines
 from harness_stream.cli.decision_log import DecisionLog
 from harness_stream.cli.tables import Options, load_folder
 from harness_stream.core.tables import TABLES, IdentityRow
 from harness_stream.errors import BrokerUnavailable, CallerError, Unavailable
-from harness_stream.runtime.agent_status import ATTEMPTS_MAX, Changed, set_status
-from harness_stream.runtime.table_load import read_tables
+from harness_stream.runtime.agent_status import Changed, set_status
+from harness_stream.runtime.table_load import ATTEMPTS_MAX, read_tables
 from harness_stream.wire.codec import encode
 from tests.signed import SignedRealm
 
@@ -46,9 +47,9 @@ class Realm:
         view = read_tables(MemoryReader(self.broker), {"identity": TOPIC}, self.clock, lambda _: None)["identity"]
         return view.row(agent)
 
-    def load(self, folder, text, **options):
+    def load(self, folder, text, writer=None, **options):
         (folder / "identity.yaml").write_text(text)
-        ports = MemoryReader(self.broker), MemoryWriter(self.broker)
+        ports = MemoryReader(self.broker), writer or MemoryWriter(self.broker)
         return load_folder(folder, *ports, topics=self.topics, clock=self.clock, options=Options(**options))
 
 
@@ -183,6 +184,51 @@ def test_a_load_may_take_a_suspension_back_and_never_a_kill(realm, tmp_path):
     assert "was killed, and this row would make it active" in mistake.message
     assert "--from-killed" in mistake.fix
     assert realm.load(tmp_path, active.replace("active", "killed")).applied
+
+
+@pytest.mark.parametrize("said", ["", ", status: active"])
+def test_a_kill_while_a_load_is_under_way_is_not_lost(realm, tmp_path, said):
+    killed = ROW.model_copy(update={"status": "killed", "roles": ("auditor",)})
+    text = f"- {{agent_id: {AGENT}, tenant: acme, roles: [approver]{said}}}\n- {{agent_id: other-1, tenant: acme}}"
+    report = realm.load(tmp_path, text, writer=Racing(realm.broker, [killed]))
+    assert realm.row().status == "killed"
+    assert realm.row().keys == ROW.keys
+    assert report.tables["identity"].revision == realm.broker.bounds(TOPIC, 0)[1] - 1
+    assert realm.row("other-1") == IdentityRow(agent_id="other-1", tenant="acme")
+
+
+def test_keys_that_come_while_a_load_is_under_way_are_not_lost(realm, tmp_path):
+    rotated = ROW.model_copy(update={"keys": SignedRealm().keys("new")})
+    realm.load(tmp_path, f"- {{agent_id: {AGENT}, tenant: acme, roles: [approver]}}", writer=Racing(realm.broker, [rotated]))
+    assert (realm.row().roles, realm.row().keys) == (("approver",), rotated.keys)
+
+
+def test_a_row_in_between_that_says_nothing_else_costs_no_second_one(realm, tmp_path):
+    realm.load(tmp_path, f"- {{agent_id: {AGENT}, tenant: acme, roles: [approver]}}", writer=Racing(realm.broker, [ROW]))
+    assert realm.broker.bounds(TOPIC, 0)[1] == 3
+
+
+# --- Enrolling meanwhile ---
+
+
+def enrolled(realm, writer):
+    ports = MemoryReader(realm.broker), writer
+    view = read_tables(ports[0], {"identity": TOPIC}, realm.clock, lambda _: None)["identity"]
+    make = lambda before: row_of(view, AGENT, {"actions": ["crm.export"]}, SignedRealm().keys("new"), 1, before)  # noqa: E731
+    return written(*ports, {"identity": TOPIC}, realm.clock, view, make(None), make)
+
+
+def test_a_kill_while_its_keys_are_rotated_is_not_lost(realm):
+    killed = ROW.model_copy(update={"status": "killed"})
+    row, revision = enrolled(realm, Racing(realm.broker, [killed]))
+    assert realm.row() == row
+    assert (row.status, row.actions, revision) == ("killed", ("crm.export",), realm.broker.bounds(TOPIC, 0)[1] - 1)
+    assert {key.kid for key in row.keys} == {key.kid for name in ("a", "new") for key in SignedRealm().keys(name)}
+
+
+def test_who_writes_what_is_enrolled_again_and_again_is_to_be_found(realm):
+    with pytest.raises(Unavailable, match="written by somebody else"):
+        enrolled(realm, Racing(realm.broker, [ROW] * ATTEMPTS_MAX))
 
 
 # --- Who has seen it ---

@@ -84,7 +84,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = TemporaryDirectory(prefix="decoders-")
 HERE = Path(FOLDER.name)
 OWN_BYTES = 20_000
-INCARNATION, UNSIGNED, NOW = "i1", UnsignedVerifier(), make.NOW
+INCARNATION, UNSIGNED, NOW, DAY = "i1", UnsignedVerifier(), make.NOW, 86_400_000
 
 
 class Decoder(NamedTuple):
@@ -136,6 +136,9 @@ def story() -> make.Story:
     told = make.Story(RULES)
     told.take(make.mandate())
     told.act(chain_id="chain-1", measures={"rows": 3})
+    told.take(make.mandate(chain_id="chain-2", expires_at=NOW + 9 * DAY))
+    told.take(make.mandate(chain_id="chain-2", close=True))
+    told.take(make.mandate(chain_id="chain-3", expires_at=NOW + 9 * DAY), NOW + 2 * DAY)
     return told
 
 
@@ -236,6 +239,7 @@ def unit(data: bytes) -> None:
         gathered = Gathered(INCARNATION)
         gathered.take(log_record(data, key=Key("a:agent-1", 2, 0, turn).encode(INCARNATION)))
     found = decode_part(data)
+    dict(found.values.get(("closed",), ()))
     if ("place",) in found.values:
         goes_on(Place.from_json(found.values["place",]))
 
@@ -465,7 +469,7 @@ DECODERS: dict[str, Decoder] = {
 }
 
 OWN = {
-    "harness_stream/client/binding.py::call": "reads back what it has just written",
+    "harness_stream/client/binding.py::_read_back": "reads back what it has just written",
     "harness_stream/core/audit/answers.py::_expected": "reads back what it has just written",
     "harness_stream/core/audit/answers.py::_warmed": "of an effective record that has been read; ends as a finding",
     "harness_stream/runtime/loading.py::_count_open_warmups": "of an effective record that has been read",

@@ -264,6 +264,12 @@ def test_an_older_intent_is_meant_by_its_id():
     assert bodies[2]["change"]["intent_id"] == first
 
 
+@pytest.mark.parametrize("intent_id", ["agent-1", 7, "01976f1c-5e3a-4c41-9d2b-3f8a6b1c0d2e", "\u0660" * 36])
+def test_an_outcome_of_an_id_that_is_none_is_a_bad_line_like_any_other(intent_id):
+    [body] = taken(engine(), event("outcome", status="done", intent_id=intent_id))
+    assert (body["kind"], body["offsets"][0]["reason"]) == ("skip", "schema")
+
+
 def test_an_outcome_of_nothing_is_a_bypass():
     assert [b["reason"] for b in taken(engine(), event("outcome", status="done"))] == ["bypass"]
 

@@ -156,13 +156,13 @@ def certify_role(
 
 
 def rotate(directory: Path, purpose: str, former_until_ms: int) -> str:
-    """Put a new pair in the place of one: a worker's, a rule-pusher's or the PDP's; its key id.
+    """Put a new pair in the place of one: the PDP's, or that of a role; its key id.
 
     The PDP's former key goes on counting for inputs appended up to `former_until_ms`; others need a new certificate.
 
     Args:
         directory: the realm's keys.
-        purpose: worker, rules or pdp.
+        purpose: pdp, or one of `ROLES`.
         former_until_ms: epoch ms.
 
     Raises:
@@ -170,7 +170,10 @@ def rotate(directory: Path, purpose: str, former_until_ms: int) -> str:
     """
     before = _private(directory, purpose)
     if purpose == "pdp":
-        if any(not_after > time.time_ns() // 1_000_000 for _, not_after in pdp_former(directory)):
+        now_ms = time.time_ns() // 1_000_000
+        # One that is still in its place is of a rotation that broke off.
+        replaced = [ends_ms for key, ends_ms in pdp_former(directory) if public_of(key) != public_of(before)]
+        if any(ends_ms > now_ms for ends_ms in replaced):
             hint = "wait until it has ended; give senders credentials with the new key meanwhile"
             raise ConfigError(f"`{directory / FORMER_FILE}` still counts, and two keys do at most", hint=hint)
         (directory / FORMER_FILE).unlink(missing_ok=True)
@@ -178,7 +181,8 @@ def rotate(directory: Path, purpose: str, former_until_ms: int) -> str:
         _write(directory / FORMER_FILE, {**shared, "private": text_of(before.private_bytes_raw())})
     beside = f".{secrets.token_hex(4)}."
     _make(directory, purpose, beside)
-    for half in ("pub", "key"):
+    # Broken off between, who is enrolled by a PDP's old half is still heard, and a worker goes on with its old pair.
+    for half in ("key", "pub") if purpose == "pdp" else ("pub", "key"):
         (directory / f"{beside}{purpose}.{half}").replace(directory / f"{purpose}.{half}")
     return kid_of(_public(directory, purpose))
 

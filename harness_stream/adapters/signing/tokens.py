@@ -129,6 +129,12 @@ class TokenSeal:
 
     def __init__(self, bound: Bound, private: Ed25519PrivateKey, certificate: bytes) -> None:
         self._bound, self._private, self._certificate = bound, private, certificate
+        self._said = EnforcerCertificate.unpacked(certificate)
+
+    def counts_at(self, now_ms: int) -> bool:
+        """See `ports.TokenSigner`."""
+        said = self._said
+        return said is not None and said.enforcer.not_before <= now_ms <= said.enforcer.not_after
 
     def seal_token(self, record: LogRecord, audience: str, not_after_ms: int) -> str:
         """See `ports.TokenSigner`."""

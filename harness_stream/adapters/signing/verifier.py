@@ -100,6 +100,12 @@ class SignedVerifier:
                 return True
         return False
 
+    def _mac_of(self, record: LogRecord, sender: Sender, kid: str, sig: bytes) -> bool:
+        """Is its MAC right, whatever else is wrong?"""
+        public = _key_of(sender, "x25519", kid, record.timestamp_ms)
+        statement = with_value(self._frame(ALG_MAC, record.topic, sender.lane), record.value or b"")
+        return public is not None and self._mac_right(kid, public, statement, sig, record.timestamp_ms or 0)
+
     def _signed_also(self, record: LogRecord, sender: Sender, packed: bytes) -> bool:
         """Does it carry one of the sender's signatures besides its MAC?"""
         also = also_of(packed)
@@ -127,10 +133,12 @@ class SignedVerifier:
         if found is None or found.alg != wanted:
             other = "what vouches for it is malformed or missing" if found is None else "another one"
             return f"its kind, {sender.kind}, carries `hs-alg: {wanted}`, and this says {other}"
+        if found.proof or found.cert or (found.also and sender.kind != "intent"):
+            return f"more vouches for it than for its kind, {sender.kind}: one MAC or one signature"
         why = _why_no_key(sender, _ALG_OF_KEY[found.alg], found.kid, record.timestamp_ms)
         if why:
             return why
-        if (sender.nonrepudiable or found.also) and not self._signed_also(record, sender, found.also):
+        if found.alg == ALG_MAC and self._mac_of(record, sender, found.kid, found.sig):
             asked = "this action is nonrepudiable" if sender.nonrepudiable else "it says that it is signed"
             return f"{asked}, and no valid Ed25519 signature stands besides the MAC"
         former = ", or for a PDP key that was rotated away" if found.alg == ALG_MAC else ""

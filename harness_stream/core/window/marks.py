@@ -13,6 +13,8 @@ from harness_stream.core.window.distinct import Distinct
 from harness_stream.core.window.spec import Match, Seen, Spec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness_stream.core.window.spec import Entry
 
 
@@ -29,19 +31,30 @@ class Marks(Distinct):
 
     def seen(self, spec: Spec, t: int) -> Seen:
         """1 if every listed selection has an event that counts at chain time t, else 0."""
-        start, held, listed = t - spec.timespan_ms, self.held(spec, t), _listed(spec)
-        newest = {name: self._newest(name, start, held.get(name)) for name in listed}
-        found = tuple([e.id for e in newest.values() if e is not None])
+        start, listed = t - spec.timespan_ms, _listed(spec)
+        newest = self._newest(spec, t, listed)
+        found = tuple([e.id for e in newest if e is not None])
         if len(found) == len(listed):
             return Seen(1, 1, found, len(found))
-        missing = {name for name, e in newest.items() if e is None}
-        perhaps = {name for name, at in self.perhaps.items() if at >= start}
-        unknown = self.blind(start) or missing <= perhaps
+        missing = [name for name, e in zip(listed, newest, strict=True) if e is None]
+        unknown = self.blind(start) or all(self._may_be_inside(name, start) for name in missing)
         return Seen(0, None if unknown else 0, found, len(found))
 
-    def _newest(self, name: str, start: int, hold: Entry | None) -> Entry | None:
-        firm = self.values.inside(name, start)
-        return hold if firm is None or (hold is not None and hold.t > firm.t) else firm
+    def _may_be_inside(self, name: str, start: int) -> bool:
+        at = self.perhaps.get(name)
+        return at is not None and at >= start
+
+    def _newest(self, spec: Spec, t: int, listed: Sequence[str]) -> list[Entry | None]:
+        start, inside = t - spec.timespan_ms, self.values.inside
+        firm = [inside(name, start) for name in listed]
+        if not self.pending:
+            return firm
+        held = self.held(spec, t)
+        return [_newer(held.get(name), e) for name, e in zip(listed, firm, strict=True)]
+
+
+def _newer(hold: Entry | None, firm: Entry | None) -> Entry | None:
+    return hold if firm is None or (hold is not None and hold.t > firm.t) else firm
 
 
 def _listed(spec: Spec) -> tuple[str, ...]:

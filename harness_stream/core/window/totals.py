@@ -44,7 +44,7 @@ class Totals(NamedTuple):
         first = _first(self.entries, start)
         kept = (*self.entries[first:], entry._replace(amount=match.amount))
         older = () if first else self.buckets  # where an entry has left, so has everything before it
-        buckets = tuple(b for b in older if (b[0] + 1) * _bucket_ms(spec) > start)
+        buckets = older and tuple([b for b in older if (b[0] + 1) * _bucket_ms(spec) > start])
         gone, come = self.entries[:first], kept[-1:]
         total = self.total - _firm(gone) + _firm(come)
         unsettled = self.unsettled - _unsettled(gone) + _unsettled(come)
@@ -81,21 +81,18 @@ class Totals(NamedTuple):
 
     def seen(self, spec: Spec, t: int) -> Seen:
         """The total at chain time t."""
-        start, width = t - spec.timespan_ms, _bucket_ms(spec)
+        start = t - spec.timespan_ms
         first = _first(self.entries, start)
         inside: Sequence[Entry] = self.entries[first:]
-        lo, unclear = self.total - _firm(self.entries[:first]), False
+        lo, above, unclear = self.total - _firm(self.entries[:first]), 0, self.since is not None and self.since >= start
         if self.unsettled:
             inside = [e for e in inside if spec.counts(e, t)]
             lo = sum(e.amount or 0 for e in inside)
-            unclear = any(e.amount is None for e in inside)
-        older = () if first else self.buckets  # as above
-        whole = [b for b in older if b[0] * width >= start]
-        split = [b for b in older if b[0] * width < start < (b[0] + 1) * width]
-        lo += sum(firm for _, firm, _ in whole)
-        above = sum(held for _, _, held in whole) + sum(firm + held for _, firm, held in split)
-        unclear = unclear or (self.since is not None and self.since >= start)
-        evidence = tuple(e.id for e in inside[-limits.EVIDENCE_MAX :])
+            unclear = unclear or any(e.amount is None for e in inside)
+        if self.buckets and not first:  # as above
+            sure, above = _in_buckets(self.buckets, start, _bucket_ms(spec))
+            lo += sure
+        evidence = tuple([e.id for e in inside[-limits.EVIDENCE_MAX :]])
         return Seen(lo, None if unclear else lo + above, evidence, lo if spec.field is None else len(inside))
 
     def to_json(self) -> list[Any]:
@@ -142,6 +139,14 @@ def _index(spec: Spec, entry: Entry) -> int:
     return entry.t // _bucket_ms(spec)
 
 
+def _in_buckets(buckets: Sequence[Bucket], start: int, width: int) -> tuple[int, int]:
+    """What is inside for sure, and what may be inside as well."""
+    whole = [b for b in buckets if b[0] * width >= start]
+    split = [b for b in buckets if b[0] * width < start < (b[0] + 1) * width]
+    above = sum(held for _, _, held in whole) + sum(firm + held for _, firm, held in split)
+    return sum(firm for _, firm, _ in whole), above
+
+
 def _first(entries: tuple[Entry, ...], start: int) -> int:
     if not entries or entries[0].t >= start:
         return 0
@@ -151,13 +156,13 @@ def _first(entries: tuple[Entry, ...], start: int) -> int:
 def _firm(entries: Sequence[Entry]) -> int:
     if not entries:
         return 0
-    return sum(e.amount for e in entries if e.until is None and e.amount is not None)
+    return sum([e.amount for e in entries if e.until is None and e.amount is not None])
 
 
 def _unsettled(entries: Sequence[Entry]) -> int:
     if not entries:
         return 0
-    return sum(e.until is not None or e.amount is None for e in entries)
+    return sum([e.until is not None or e.amount is None for e in entries])
 
 
 def _with(buckets: tuple[Bucket, ...], index: int, amount: int, *, pending: bool) -> tuple[Bucket, ...]:

@@ -153,6 +153,19 @@ class TestWhatRuns:
 
         assert with_policy(approve_and_change, use) == ["friend"]
 
+    @pytest.mark.parametrize("how", ["measures", "resources"])
+    def test_what_looks_at_a_call_cannot_change_what_runs(self, live, chain, how):
+        ran = []
+
+        def look(given):
+            given["to"].append("eve")
+            given["body"]["text"] = "changed"
+            return {"recipients": len(given["to"])} if how == "measures" else "email://external"
+
+        chain.guard("email.send", **{how: look})(lambda to, body: ran.append((to, body)))(["bob"], {"text": "hi"})
+        assert ran == [(["bob"], {"text": "hi"})]
+        assert live.worker.of("intent")[0]["arguments_digest"] == arguments_digest({"to": ["bob"], "body": {"text": "hi"}})
+
     def test_an_encoded_argument_changed_after_approval_changes_nothing(self):
         class Box:
             content = ("friend",)
@@ -245,6 +258,91 @@ class TestWhatRuns:
             return first, rest, key, more
 
         assert chain.guard("crm.read")(call)(1, 2, 3, key=4, extra=[5]) == (1, (2, 3), 4, {"extra": [5]})
+
+
+class TestWhatWouldRunLater:
+    """Whatever runs after the guarded call has ended was approved for another time, and no kill reaches it (V4)."""
+
+    @pytest.fixture
+    def ran(self):
+        return []
+
+    def late(self, ran, kind):
+        async def send(to):
+            ran.append(to)
+
+        async def stream(to):
+            ran.append(to)
+            yield to
+
+        def rows(to):
+            ran.append(to)
+            yield to
+
+        return {"coroutine": send, "async_generator": stream, "generator": rows}[kind]
+
+    @pytest.mark.parametrize("kind", ["coroutine", "async_generator", "generator"])
+    def test_what_a_wrapper_gives_back_to_be_run_is_refused(self, live, chain, ran, kind):
+        inner = self.late(ran, kind)
+
+        def wrapper(to):
+            return inner(to)
+
+        with pytest.raises(CallerError, match=f"gave a {kind}") as refused:
+            chain.guard("email.send")(wrapper)("bob")
+        assert "guard the coroutine function itself" in refused.value.hint
+        assert statuses(live) == ["failed"]
+        assert ran == []
+
+    @pytest.mark.parametrize("kind", ["coroutine", "async_generator", "generator"])
+    def test_a_coroutine_function_may_not_give_it_back_either(self, live, ran, kind):
+        inner = self.late(ran, kind)
+
+        async def main():
+            async with Harness.connect(**live.connection()) as harness:
+
+                @(await harness.chain()).guard("email.send")
+                async def send(to):
+                    return inner(to)
+
+                await send("bob")
+
+        with pytest.raises(CallerError, match=f"gave a {kind}"):
+            asyncio.run(main())
+        assert (statuses(live), ran) == (["failed"], [])
+
+    def test_a_task_that_was_begun_beside_it_is_ended(self, live, ran):
+        async def main():
+            async with Harness.connect(**live.connection()) as harness:
+
+                async def beside():
+                    await asyncio.sleep(0.05)
+                    ran.append("late")
+
+                @(await harness.chain()).guard("email.send")
+                async def send():
+                    return asyncio.ensure_future(beside())
+
+                with pytest.raises(CallerError, match="gave a Task"):
+                    await send()
+                await asyncio.sleep(0.1)
+
+        asyncio.run(main())
+        assert ran == []
+
+    def test_an_object_that_is_called_like_a_coroutine_function_is_guarded_as_one(self, live, ran):
+        class Sender:
+            async def __call__(self, to):
+                await asyncio.sleep(0.05)
+                ran.append((to, live.worker.of("outcome")))
+                return f"sent to {to}"
+
+        async def main():
+            async with Harness.connect(**live.connection()) as harness:
+                return await (await harness.chain()).guard("email.send")(Sender())("bob")
+
+        assert asyncio.run(main()) == "sent to bob"
+        assert (statuses(live), ran) == (["done"], [("bob", [])])
 
 
 class TestOutcomes:

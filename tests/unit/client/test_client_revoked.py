@@ -251,6 +251,18 @@ class TestMemory:
         gc.collect()
         assert not running
 
+    def test_who_was_given_nothing_but_the_word_of_its_end_is_told(self):
+        running, answer = Running(), self.answer()
+        running.add(0, answer, 1_000)
+        word = answer.revoked
+        del answer
+        gc.collect()
+        running.expire(1_000)
+        assert word.reason == Revoke.MANDATE_EXPIRED
+        del word
+        gc.collect()
+        assert not running
+
     def test_agents_that_hold_nothing_leave_nothing_behind(self):
         running = Running()
         for number in range(3 * GROUPS_MIN):
@@ -407,6 +419,19 @@ class TestBlocking:
             assert verdict.revoked.wait(PATIENCE_S)
             verdict.report("unknown")
             assert outcome(live) == [("unknown", "killed")]
+
+    def test_code_that_was_given_only_the_word_of_its_end_is_told(self, live):
+        with HarnessSync.connect(**live.connection()) as harness:
+
+            def begun():
+                verdict = harness.chain().decide("crm.read")
+                verdict.start()
+                return verdict.revoked
+
+            word = begun()
+            gc.collect()
+            live.worker._script.notice()
+            assert word.wait(PATIENCE_S)
 
     def test_one_that_was_taken_back_before_it_began_is_reported_as_never_begun(self):
         begun = threading.Event()

@@ -158,8 +158,10 @@ def test_in_an_unsigned_realm_it_says_what_is_missing_and_uses_nothing_up():
         credentials(certificate(SignedRealm("default", "recreated"), GATE, LANE, TIMES)),
         credentials(certificate(REALM, "gate-2", LANE, TIMES)),
         credentials(b"none"),
+        credentials(certificate(REALM, GATE, LANE, (0, TIMES[0]))),
+        credentials(certificate(REALM, GATE, LANE, (TIMES[1], TIMES[1] + 1))),
     ],
-    ids=["not certified", "no enforcer", "recreated topics", "another's", "no certificate"],
+    ids=["not certified", "no enforcer", "recreated topics", "another's", "no certificate", "ended", "not begun"],
 )
 def test_without_a_certified_enforcer_it_says_how_to_get_one(of):
     verdict = TokenWorld(of).approved()

@@ -9,8 +9,10 @@ import factories as make
 import pytest
 
 from harness_stream.core import limits
+from harness_stream.core.chain import CLOSED_KEY, chain_of
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.reasons import Deny, Refuse, Reject
+from harness_stream.core.units import decode_part, encode_unit
 
 NOW = make.NOW
 HOLDING = make.APPROVE_ALL + '  - {id: ask, effect: hold, when: \'intent.action == "email.send"\'}\n'
@@ -100,6 +102,12 @@ class TestMandates:
     def test_only_by_an_orchestrator(self, by: str):
         self.refused(Refuse.NOT_ORCHESTRATOR, make.Story(), by=by)
 
+    def test_an_orchestrator_with_the_agents_key_is_the_agent(self):
+        story, keys = make.Story(), [{"kid": "0" * 16, "alg": "ed25519", "public": "A" * 43}]
+        put_identity(story, "agent-1", keys=keys)
+        put_identity(story, "orchestrator", roles=["orchestrator"], keys=keys)
+        self.refused(Refuse.NOT_ORCHESTRATOR, story)
+
     @pytest.mark.parametrize("over", [{"tenant": "other"}, {"status": "suspended"}, {"roles": []}])
     def test_of_the_same_lane_active_and_with_the_role(self, over: dict):
         story = make.Story()
@@ -114,6 +122,36 @@ class TestMandates:
         later = NOW + day + 2
         again = make.mandate(chain_id="a-day-later", expires_at=later + 1)
         assert story.take(again, later)["status"] == "accepted"
+
+    def test_a_closed_one_opens_nothing_again_however_long_it_counts(self):
+        """A day after its close no window reaches into the chain; its mandate is still in the agent's hands."""
+        story, day = make.Story(), limits.TIMESPAN_MS_MAX_DEFAULT
+        week = NOW + 7 * day
+        story.take(make.mandate(expires_at=week))
+        story.act(chain_id="chain-1")
+        story.take(make.mandate(close=True))
+        for n in (2, 3, 4):  # whatever opens meanwhile lets go of what has ended
+            story.take(make.mandate(chain_id=f"chain-{n}", expires_at=week + 9 * day), NOW + n * day)
+            body = story.take(make.mandate(expires_at=week), NOW + n * day)
+            assert (body["status"], body["reason"]) == ("refused", Refuse.CHAIN_EXISTS)
+            kept = encode_unit(story.state.confirmed("a:agent-1"), 1, NOW + n * day)
+            assert decode_part(kept).values[CLOSED_KEY] == (("chain-1", week),)
+        assert chain_of(story.state, "agent-1", "chain-1") is None
+        body = story.take(make.mandate(expires_at=week), week)
+        assert body["reason"] == Refuse.MANDATE_EXPIRED
+        story.take(make.mandate(chain_id="chain-5", expires_at=week + 9 * day), week)
+        assert story.state.get("a:agent-1", CLOSED_KEY) is None
+
+    def test_more_closed_chains_than_may_be_kept(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(limits, "CLOSED_CHAINS_BYTES_MAX", 2 * len("chain-1"))
+        story, day = make.Story(), limits.TIMESPAN_MS_MAX_DEFAULT
+        for n in (1, 2):
+            story.take(make.mandate(chain_id=f"chain-{n}", expires_at=NOW + 9 * day))
+            story.take(make.mandate(chain_id=f"chain-{n}", close=True))
+        more = {"chain_id": "one-more", "expires_at": NOW + 9 * day}
+        body = story.take(make.mandate(**more), NOW + 2 * day)
+        assert body["reason"] == Refuse.CHAINS_FULL
+        assert story.take(make.mandate(**{**more, "expires_at": NOW + 99 * day}), NOW + 9 * day)["status"] == "accepted"
 
     def test_an_expired_one(self):
         self.refused(Refuse.MANDATE_EXPIRED, make.Story(), expires_at=NOW)
@@ -176,6 +214,14 @@ class TestOutcomes:
 
     def test_abandoned_only_by_an_enforcer_that_is_not_the_agent(self, story: make.Story):
         self.refused(Refuse.NOT_ENFORCER, story, status="abandoned")
+        assert self.report(story, status="abandoned", by="enforcer")["status"] == "accepted"
+
+    def test_an_enforcer_with_the_agents_key_is_the_agent(self, story: make.Story):
+        keys = [{"kid": f"{n:016x}", "alg": "x25519", "public": chr(65 + n) * 43} for n in range(3)]
+        put_identity(story, "agent-1", keys=keys[:2])
+        put_identity(story, "enforcer", roles=["enforcer"], keys=keys[1:])
+        self.refused(Refuse.NOT_REPORTER, story, status="abandoned", by="enforcer")
+        put_identity(story, "enforcer", roles=["enforcer"], keys=keys[2:])
         assert self.report(story, status="abandoned", by="enforcer")["status"] == "accepted"
 
     def test_an_agent_with_role_enforcer_is_still_the_agent(self, story: make.Story):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from harness_stream.adapters.signing import keyring
+from harness_stream.adapters.signing.enforcers import Enforcer, EnforcerCertificate
 from harness_stream.adapters.signing.framing import Bound
 from harness_stream.adapters.signing.inputs import SignedInputs
 from harness_stream.adapters.signing.keys import public_of, raw_of
@@ -22,6 +24,7 @@ from harness_stream.core.join import Table
 from harness_stream.errors import CallerError, ConfigError
 from harness_stream.ports import LogRecord, Sender
 from harness_stream.runtime.table_load import TableView
+from harness_stream.wire.cloudevents import from_base64url
 from tests.signed import SignedRealm
 from tests.unit.signing.test_keyring import record
 
@@ -74,6 +77,27 @@ def test_inputs_under_both_pdp_keys_count_until_the_former_one_ends(folder, sett
     late = NOW + 3 * HOUR_MS
     assert taken(verifier, intent(old, late), intent(new, late)) == [False, True]
     assert "for a PDP key that was rotated away" in verifier.why_refused(intent(old, late), Sender("intent", "l", REALM.keys("a")))
+
+
+@pytest.mark.parametrize("broken_at", [1, 2])
+def test_one_that_broke_off_is_done_again_and_leaves_everybody_heard(folder, settings, monkeypatch, broken_at):
+    """Of what stands there meanwhile a worker takes inputs under the half that enrolment hands out."""
+    replace, done = Path.replace, []
+
+    def breaks(path, target):
+        done.append(target)
+        if len(done) == broken_at:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", breaks)
+        with pytest.raises(KeyboardInterrupt):
+            keyring.rotate(folder, "pdp", NOW + HOUR_MS)
+    assert taken(worker_pair(settings, "t1.t2")[1], intent(keyring.pdp_public(folder))) == [True]
+    if broken_at == 1:
+        rotated(folder, "--key", "pdp")
+        assert taken(worker_pair(settings, "t1.t2")[1], intent(keyring.pdp_public(folder))) == [True]
 
 
 def test_without_the_former_keys_file_only_the_new_one_counts(folder, settings):
@@ -159,6 +183,25 @@ def test_a_rule_pushers_new_key_is_certified(folder, settings):
         sealed = LogRecord("r", 0, 0, b"k", b"v", 1, signer.seal_rules("r", b"k", b"v"))
         assert reader.why_rules_refused(sealed) == ""
     assert public_of(old.key) != public_of(new.key)
+
+
+def test_the_enrollers_new_key_vouches_and_so_did_the_old_one(folder, settings):
+    said = Enforcer("gate-1", "lane-1", public_of(REALM.speaker("gate-1").sign), 0, NOW)
+    old = keyring.vouch(folder, BOUND, said)
+    told = json.loads(rotated(folder, "--key", "enroll", "--json"))
+    new = keyring.vouch(folder, BOUND, said)
+    found = [EnforcerCertificate.unpacked(from_base64url(text)) for text in (old, new)]
+    assert all(each.vouched_for(keyring.root_public(folder), BOUND) for each in found)
+    assert found[0].enroller.kid != found[1].enroller.kid == told["kid"]
+
+
+@pytest.mark.parametrize("range_", [("--first-epoch", "2"), ("--last-epoch", "9")])
+def test_an_enroller_is_not_certified_for_some_epochs_only(folder, range_):
+    """Nobody would believe it, and it would be noticed by the first executor."""
+    before = (folder / "enroll.crt").read_bytes()
+    done = CliRunner().invoke(app, ["keys", "certify", str(folder), *OFFLINE, "--role", "enroll", *range_])
+    assert isinstance(done.exception, CallerError)
+    assert (folder / "enroll.crt").read_bytes() == before
 
 
 def test_without_the_root_nothing_is_changed(folder):

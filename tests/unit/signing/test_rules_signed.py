@@ -7,23 +7,28 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hold_world import INCARNATION, PARTITIONS, REALM, RULES, SECOND, TOPICS, HoldWorld
 
+from harness_stream.adapters.kafka import admin
 from harness_stream.adapters.memory.broker import MemoryBroker
 from harness_stream.adapters.memory.log import MemoryReader, MemoryWriter
 from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier, keyring
 from harness_stream.adapters.signing.certificate import certify
 from harness_stream.adapters.signing.keys import public_of
-from harness_stream.adapters.signing.pairs import rules_signer, verifier_of
+from harness_stream.adapters.signing.pairs import operator_signer, rules_signer, verifier_of
 from harness_stream.adapters.signing.rules import SignedRules
+from harness_stream.cli import rules
+from harness_stream.cli.chain import windows_in_force
 from harness_stream.cli.log_verify import bundles_in
 from harness_stream.cli.rules import Trust, publish, report_of, status_text
 from harness_stream.config import Settings
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.rules.compile import load
-from harness_stream.errors import ConfigError
+from harness_stream.errors import ConfigError, ProtocolError
 from harness_stream.ports import LogRecord
+from harness_stream.wire.decisions import digest_of, encode_body
 from harness_stream.wire.rules_topic import Pushed, active_key, bundle_key, newest_active
 from tests.signed import SignedRealm, seed
 from tests.unit.signing.test_keyring import BOUND, folder, settings
+from tests.unit.signing.test_mutations import CHECKPOINT
 from tests.unit.signing.test_signed import mutated
 
 __all__ = ["folder"]
@@ -153,6 +158,16 @@ def test_an_auditor_takes_no_bundle_that_nobody_signed(world):
     assert windows(load(SECOND).digest) is None
 
 
+def test_a_chain_is_not_shown_by_a_bundle_that_nobody_signed(world):
+    """Which one is asked for comes from Redis, which carries no signature."""
+    world.push(SECOND, 2, UnsignedSigner())
+    ports = MemoryReader(world.broker), TOPICS.rules
+    assert windows_in_force(*ports, load(RULES).digest, SIGNED.verifier(judges=False))
+    with pytest.raises(ProtocolError, match="is not in"):
+        windows_in_force(*ports, load(SECOND).digest, SIGNED.verifier(judges=False))
+    assert windows_in_force(*ports, load(SECOND).digest, UnsignedVerifier())
+
+
 # --- The command ---
 
 
@@ -164,9 +179,9 @@ class Topic:
         self.settings = Settings()
         self.broker = MemoryBroker({"harness.rules": 1}, self.clock.now_ms)
 
-    def push(self, trust):
+    def push(self, trust, **more):
         ports = MemoryReader(self.broker), MemoryWriter(self.broker), self.clock
-        return publish(load(RULES), self.settings, *ports, trust=trust)
+        return publish(load(RULES), self.settings, *ports, trust=trust, **more)
 
     def believed(self, verifier):
         records = self.broker.read("harness.rules", 0, 0, 100)
@@ -214,8 +229,44 @@ def test_who_has_no_rule_pushers_key_is_told_what_to_do(folder):
     assert "--role rules" in refused.value.hint
 
 
-def test_certified_for_some_revisions_its_others_count_for_nobody(folder):
+def test_certified_for_some_revisions_it_pushes_no_others(folder):
+    """What no worker would take is not written, and nobody is told that it was pushed."""
     keyring.certify_role(folder, BOUND, "rules", (5, 9))
     topic, trust = Topic(), trust_of(folder)
-    topic.push(trust)
+    with pytest.raises(ConfigError, match="certified for revisions 5 to 9; nothing was pushed") as refused:
+        topic.push(trust)
+    assert "--role rules" in refused.value.hint
+    assert topic.broker.read("harness.rules", 0, 0, 9) == []
+    assert topic.push(trust, in_force=lambda: 4)[0].revision == 5
+
+
+def test_a_certificate_for_some_revisions_counts_in_no_others(folder):
+    keyring.certify_role(folder, BOUND, "rules", (5, 9))
+    topic = Topic()
+    topic.push(Trust(seal=trust_of(folder).seal))
     assert newest_active(topic.believed(verifier_of(settings(folder), BOUND.incarnation)), "production") is None
+
+
+def test_a_push_after_the_active_record_is_gone_is_above_what_partitions_decide_by(folder):
+    """Compaction keeps the newest record of a key, also a forged one; a revision that does not rise comes in force nowhere."""
+    topic, trust = Topic(), trust_of(folder)
+    topic.broker.append("harness.rules", 0, b"active/production", Pushed("d" * 64, 99).encode(), ())
+    assert topic.push(trust, in_force=lambda: 7)[0].revision == 8
+    assert topic.push(trust, in_force=lambda: 8)[0].revision == 8
+
+
+def test_what_partitions_decide_by_is_believed_of_workers_only(folder, monkeypatch):
+    """Else whoever may write to the heads topic makes a push wait, fail or jump."""
+    own, verifier = settings(folder), verifier_of(settings(folder), BOUND.incarnation)
+    monkeypatch.setattr(admin, "partitions", lambda _settings, _topic: 1)
+    clock = HoldWorld().clock
+    broker = MemoryBroker({"harness.heads": 1}, clock.now_ms)
+    said = {**CHECKPOINT, "incarnation": BOUND.incarnation, "partition": 0}
+    true, forged = (encode_body({**said, "rules": {"digest": "d" * 64, "revision": n}}) for n in (3, 99))
+    sealed = operator_signer(own, BOUND.incarnation).seal_batch(0, [digest_of(true)])[0]
+    for value, headers in ((true, sealed), (forged, ()), (forged, UnsignedSigner().seal_batch(0, [""])[0]), (forged, sealed)):
+        broker.append("harness.heads", 0, b"0", value, headers)
+    trust = Trust(verifier.why_rules_refused, authentic=verifier.decision_authentic)
+    assert rules._heads(own, MemoryReader(broker), clock, trust)[0]["rules"]["revision"] == 3
+    assert rules._in_force(own, MemoryReader(broker), clock, trust) == 3
+    assert rules._in_force(own, MemoryReader(broker), clock, Trust()) == 99

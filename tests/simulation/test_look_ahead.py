@@ -1,0 +1,40 @@
+"""A batch looks at as many inputs as the last one had time for, not at all that wait: each look costs every turn."""
+
+from collections import Counter
+from unittest import mock
+
+import pytest
+
+from harness_stream.core.intake import Intake, units_needed
+from harness_stream.runtime import deciding
+from tests.simulation.judge import check
+from tests.simulation.test_regressions import AGENT, act, quiet, turns
+
+WAITING = 150
+# The look before the batch and the one before its own turn, as often as a batch looks further than it comes; once more,
+# since what is asked for again is what a fetch left over.
+LOOKS_MAX = 2 * deciding.AHEAD_FACTOR + 1
+
+
+@pytest.mark.parametrize("answer_ms", [1, 4])
+def test_an_input_that_waits_is_looked_at_a_few_times_however_long_answers_take(answer_ms):
+    world, looks = quiet(), Counter()
+    act(world)
+    answer = Intake.answer
+
+    def slow(intake, *words):
+        world.clock.advance(answer_ms)
+        return answer(intake, *words)
+
+    def look(event, *words):
+        looks[event.intent_id] += 1
+        return units_needed(event, *words)
+
+    with mock.patch.object(Intake, "answer", slow), mock.patch.object(deciding, "units_needed", look):
+        for _ in range(WAITING):
+            world.send(agent_id=AGENT, by=AGENT)
+        turns(world, 400)
+    assert len(looks) == WAITING
+    assert sum(looks.values()) <= LOOKS_MAX * WAITING
+    world.heal()
+    assert all(report.void == 0 for report in check(world))
