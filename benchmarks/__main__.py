@@ -216,7 +216,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python benchmarks", description=__doc__, formatter_class=plain)
     parser.add_argument("--quick", action="store_true", help="small sizes, few rounds")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--rounds", type=int, help="of every part; default: each its own, at least 7 of latency")
+    parser.add_argument("--rounds", type=int, help="of every part; default: each its own, 7 of latency")
     parser.add_argument("--seconds", type=float, help="of each round of latency; default 20")
     parser.add_argument("--json", type=Path, help="also write every round to this file, after each part")
     parser.add_argument("--plot", type=Path, help="also draw latency by rate: .svg, .png or .pdf; needs matplotlib")
