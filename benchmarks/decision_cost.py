@@ -36,6 +36,7 @@ from harness_stream.adapters.signing.certificate import certify
 from harness_stream.adapters.signing.decisions import SignedDecisions
 from harness_stream.adapters.signing.framing import Bound
 from harness_stream.adapters.signing.keys import public_of
+from harness_stream.cli.worker import tune_collector
 from harness_stream.client.ids import Ids
 from harness_stream.core.fold import genesis
 from harness_stream.core.intake import Intake
@@ -249,8 +250,7 @@ def rounds_of(
     below = floors(scenarios[0])
     costs: dict[str, list[float]] = {name: [] for name in below}
     batches: dict[int, list[float]] = {size: [] for size in by_batch}
-    gc.collect()
-    gc.freeze()  # as a worker does once it is ready
+    tune_collector()
     collected = 0
     for number in range(-WARM_UP_ROUNDS, rounds):
         before = _collections()
@@ -374,7 +374,7 @@ def text(found: dict[str, Any]) -> list[str]:
     lines += table(["", "µs", "of decoding", "of the first"], rows)
     others = [f"  not approved: {row['decisions']}" for row in _rows(found) if set(row["decisions"]) != {"approve"}]
     runs = found["garbage_collections"]
-    return [*lines, *others, f"  garbage collector: on; what was there before frozen, as in a worker; {runs} runs"]
+    return [*lines, *others, f"  garbage collector: on, set as in a worker; {runs} runs"]
 
 
 def _rows(found: dict[str, Any]) -> list[dict[str, Any]]:

@@ -67,6 +67,7 @@ class Sizes:
 
 def measure(sizes: Sizes, say: Callable[[str], None]) -> dict[str, Any]:
     """So many rounds, each on logs of its own."""
+    tune_collector()
     rounds = []
     for number in range(sizes.rounds):
         say(f"round {number + 1} of {sizes.rounds}: {sizes.records:,} records")
@@ -78,7 +79,6 @@ def main(words: Sequence[str] | None = None) -> None:
     """Measure, print, and write what was asked for."""
     asked = vars(_arguments().parse_args(words))
     path = asked.pop("json")
-    tune_collector()
     found = measure(Sizes(**asked), lambda what: print(what, file=sys.stderr, flush=True))
     print("\n".join(text(found)))
     if path:
