@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from latency import DEADLINE_MS, ask, enforcer, open_loop, percentile
+from figures import percentile
+from latency import DEADLINE_MS, ask, enforcer, open_loop
 from realm import PARTITIONS, cpu_s, peak_mib, realm
 from throughput import said_by, verdicts
 from workload import ACTIONS, TENANTS, Intents, lane_of

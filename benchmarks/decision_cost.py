@@ -1,11 +1,13 @@
-"""What one decision costs in the core, by how many rules there are and by how much an agent has already done.
+"""What one decision costs in the core: by rules, by what an agent has already done, and by the size of a micro-batch.
 
     python benchmarks/decision_cost.py                     about three minutes; needs neither Kafka nor Redis
+    python benchmarks --only cost                          the same as a part of the whole
     python benchmarks/decision_cost.py --rules 10,100 --events 10,1000 --rounds 5 --json out.json
 
 A decision is what a worker does with one decoded intent: join, windows, rules, verdict, its bytes, digest and effects
-(`runtime/batch.py`), alone in its micro-batch. Each is rolled back, so that every one meets the same history. What is
-measured is CPU time of this process; the floors are measured in the same round: decoding the same intents, and CEL
+(`runtime/batch.py`), alone in its micro-batch. Each is rolled back, so that every one meets the same history. By batch
+it is decided together with others and signed, which a batch is once (`signing.py` has that alone). What is measured is
+CPU time of this process; the floors are measured in the same round: decoding the same intents, and CEL
 evaluating one trivial condition on the variables of each. The numbers belong to the machine and the minute, the ratios
 to the code.
 """
@@ -14,20 +16,27 @@ from __future__ import annotations
 
 import argparse
 import gc
-import itertools
 import json
-import statistics
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from cel_expr_python import cel
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from figures import Goal, Spread, ratios, spread_text, table
+from mixed import ACTIONS, rules_yaml
 
 from harness_stream.adapters.memory.clock import ManualClock
+from harness_stream.adapters.signing.certificate import certify
+from harness_stream.adapters.signing.decisions import SignedDecisions
+from harness_stream.adapters.signing.framing import Bound
+from harness_stream.adapters.signing.keys import public_of
+from harness_stream.cli.worker import tune_collector
 from harness_stream.client.ids import Ids
 from harness_stream.core.fold import genesis
 from harness_stream.core.intake import Intake
@@ -41,21 +50,14 @@ from harness_stream.runtime.batch import Batch, Handling, Taken
 from harness_stream.wire.codec import decode_input
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from harness_stream.core.fold import Header
+    from harness_stream.ports import DecisionSigner
 
 AGENT: Final = "agent-0"
 TENANT: Final = "tenant-0"
 WORKLOAD: Final = "wl-bench"
-# What an agent's tools are: a rule set grows by rules about the same actions, so that each intent meets more of them.
-ACTIONS: Final = tuple(f"tool-{number}.run" for number in range(20))
-STATEFUL_OF_TEN: Final = 3
-KINDS: Final = ("event_count", "value_count", "value_sum", "temporal", "temporal_ordered", "absent")
-GROUPS: Final = ("agent_id", "chain_id", "tenant", "agent_id, action")
-HOURS_MAX: Final = 23
-# So high that honest work meets no limit: what is measured is judging, not refusing.
-NEVER: Final = 1_000_000_000
 # 100,000 events in 20 hours: within most windows, and ids are forgotten as fast as they come.
 GAP_MS: Final = 720
 EVENTS_WITH_RULES: Final = 100
@@ -67,45 +69,8 @@ PROGRESS_EVERY: Final = 10_000
 
 FLOORS: Final = {"decode": "decode of one intent", "CEL": "one trivial CEL condition"}
 
-Spread = dict[str, float]
-
 
 # --- what is decided ---
-
-
-def rules_yaml(count: int) -> str:
-    """So many rules, three of ten with windows of every type; one approves, the others are asked and do not fire."""
-    lines = ["rule_set: production", "default: deny", f"params: {{never: {NEVER}}}", "selections:"]
-    lines += [f'  does_{number}: event.action == "{action}"' for number, action in enumerate(ACTIONS)]
-    lines += ['  never_done: event.action == "never.done"', "rules:"]
-    lines += ["  - {id: allowed, effect: approve, when: intent.action in identity.actions}"]
-    windows = itertools.count()
-    for number in range(1, count):
-        stateful = number % 10 < STATEFUL_OF_TEN
-        lines += _window_rule(next(windows)) if stateful else _plain_rule(number)
-    return "\n".join(lines) + "\n"
-
-
-def _plain_rule(number: int) -> list[str]:
-    condition = f'intent.resource.zone == "external" && "secret-{number}" in intent.resource.labels'
-    effect = "deny" if number % 2 else "hold"
-    return [
-        f"  - id: plain-{number}",
-        f"    effect: {effect}",
-        f"    when: does_{number % len(ACTIONS)} && {condition}",
-    ]
-
-
-def _window_rule(number: int) -> list[str]:
-    """One window that no other rule has."""
-    kind, does = KINDS[number % len(KINDS)], f"does_{number % len(ACTIONS)}"
-    group, hours = GROUPS[number % len(GROUPS)], number % HOURS_MAX + 1
-    fields = {"value_count": "field: resource.uri, ", "value_sum": "field: measures.rows, "}
-    names = f"{does}, never_done" if kind.startswith("temporal") else does
-    counting = kind in {"event_count", "value_count", "value_sum"}
-    condition = f", condition: {{{fields.get(kind, '')}gt: params.never}}" if counting else ""
-    window = f"type: {kind}, rules: [{names}], group-by: [{group}], timespan: {hours}h{condition}"
-    return [f"  - {{id: window-{number}, effect: deny, when: {does}, correlation: {{{window}}}}}"]
 
 
 def tables() -> dict[str, Table]:
@@ -119,19 +84,19 @@ def tables() -> dict[str, Table]:
     made = empty_tables()
     for name, row in rows.items():
         made[name].put(keys[name], orjson.dumps(row), 0)
-    for table in made.values():
-        table.fresh_as_of = FRESH
+    for rows_of in made.values():
+        rows_of.fresh_as_of = FRESH
     return made
 
 
-def intent(number: int, intent_id: str) -> bytes:
+def intent(number: int, intent_id: str, agent: str = AGENT) -> bytes:
     """The intent with that number."""
     body = {
         "v": 1,
         "type": "intent",
         "realm": "bench",
-        "by": AGENT,
-        "agent_id": AGENT,
+        "by": agent,
+        "agent_id": agent,
         "intent_id": intent_id,
         "workload_id": WORKLOAD,
         "action": ACTIONS[number % len(ACTIONS)],
@@ -174,10 +139,10 @@ class Scenario:
         made = cls(rules, events, Intake(None, 1, state, tables(), windows, in_force), header, clock)
         ids = Ids(clock)
         for number in range(events):
-            made._happen(made._taken(number, ids))
+            made.happen(made.taken(number, ids))
             if number % PROGRESS_EVERY == 0 and number:
                 print(f"history of {events:,} events: {number:,}", file=sys.stderr)
-        made.waiting = [made._taken(events + number, ids) for number in range(decisions)]
+        made.waiting = [made.taken(events + number, ids) for number in range(decisions)]
         return made
 
     def decide_all(self) -> None:
@@ -186,6 +151,27 @@ class Scenario:
         for taken in self.waiting:
             self.intake.state.push()
             Batch(self.header, self.intake, now_ms).take(taken, Handling.EVALUATE)
+            self.intake.state.pop()
+
+    def batches(self, size: int) -> list[list[Taken]]:
+        """The waiting intents in groups of so many, each group as the next one of the same history."""
+        first = self.header.next_input
+        numbered = [
+            replace(taken, record=taken.record._replace(offset=first + number % size))
+            for number, taken in enumerate(self.waiting)
+        ]
+        whole = len(numbered) // size * size
+        return [numbered[at : at + size] for at in range(0, whole, size)]
+
+    def decide_batches(self, batches: Sequence[Sequence[Taken]], signer: DecisionSigner) -> None:
+        """Each group as one signed micro-batch."""
+        now_ms = self.clock.now_ms()
+        for batch in batches:
+            self.intake.state.push()
+            made = Batch(self.header, self.intake, now_ms)
+            for taken in batch:
+                made.take(taken, Handling.EVALUATE)
+            signer.seal_batch(0, [linked.digest for linked in made.records])
             self.intake.state.pop()
 
     def said(self) -> Counter[str]:
@@ -202,7 +188,8 @@ class Scenario:
         batch.take(taken, Handling.EVALUATE)
         return batch
 
-    def _happen(self, taken: Taken) -> None:
+    def happen(self, taken: Taken) -> None:
+        """Decide an intent for good."""
         state = self.intake.state
         state.push()
         self.header = self._decide(taken).header
@@ -212,8 +199,9 @@ class Scenario:
             for unit in list(state.units()):
                 state.forget(unit, forgotten(state.confirmed(unit), self.header.t))
 
-    def _taken(self, number: int, ids: Ids) -> Taken:
-        value = intent(number, ids.new())
+    def taken(self, number: int, ids: Ids, agent: str = AGENT) -> Taken:
+        """The intent with that number, as the next one."""
+        value = intent(number, ids.new(), agent)
         record = LogRecord("intents", 0, self.header.next_input, None, value, self.clock.now_ms())
         return Taken(record, decode_input(value))
 
@@ -255,12 +243,14 @@ def cpu_us(work: Callable[[], None], times: int) -> float:
     return (time.process_time_ns() - before) / 1_000 / times
 
 
-def measure(scenarios: Sequence[Scenario], rounds: int) -> tuple[dict[str, list[float]], int]:
-    """Interleaved rounds of everything: the floors' costs per round, and how often the garbage collector ran."""
+def rounds_of(
+    scenarios: Sequence[Scenario], by_batch: Mapping[int, Callable[[], int]], rounds: int
+) -> tuple[dict[str, list[float]], dict[int, list[float]], int]:
+    """Interleaved rounds of everything: the floors' costs, the batches', and how often the garbage collector ran."""
     below = floors(scenarios[0])
     costs: dict[str, list[float]] = {name: [] for name in below}
-    gc.collect()
-    gc.freeze()  # as a worker does once it is ready
+    batches: dict[int, list[float]] = {size: [] for size in by_batch}
+    tune_collector()
     collected = 0
     for number in range(-WARM_UP_ROUNDS, rounds):
         before = _collections()
@@ -268,47 +258,94 @@ def measure(scenarios: Sequence[Scenario], rounds: int) -> tuple[dict[str, list[
             costs[name].append(cpu_us(work, len(scenarios[0].waiting)))
         for scenario in scenarios:
             scenario.costs_us.append(cpu_us(scenario.decide_all, len(scenario.waiting)))
+        for size, decide in by_batch.items():
+            batches[size].append(_cpu_us_counted(decide))
         collected += _collections() - before if number >= 0 else 0
-    for rows in (*costs.values(), *(scenario.costs_us for scenario in scenarios)):
+    for rows in (*costs.values(), *batches.values(), *(scenario.costs_us for scenario in scenarios)):
         del rows[:WARM_UP_ROUNDS]
-    return costs, collected
+    return costs, batches, collected
+
+
+def _cpu_us_counted(work: Callable[[], int]) -> float:
+    before = time.process_time_ns()
+    count = work()
+    return (time.process_time_ns() - before) / 1_000 / count
 
 
 def _collections() -> int:
     return sum(generation["collections"] for generation in gc.get_stats())
 
 
-def spread(values: Sequence[float]) -> Spread:
-    """Median, least and most of the rounds."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+def _by_batch(sizes: Sequence[int], asked: Sizes) -> dict[int, Callable[[], int]]:
+    """Of each size as many decisions, at least one batch."""
+    if not sizes:
+        return {}
+    scenario = _made(asked.rules_with_events, asked.events_with_rules, max(*sizes, asked.decisions))
+    signer = realm_signer()
+    return {size: partial(_decided, scenario, scenario.batches(size), signer) for size in sizes}
 
 
-def ratios(above: Sequence[float], below: Sequence[float]) -> Spread:
-    """Round by round, so that a bad minute hits both."""
-    return spread([a / b for a, b in zip(above, below, strict=True)])
+def _decided(scenario: Scenario, batches: Sequence[Sequence[Taken]], signer: DecisionSigner) -> int:
+    scenario.decide_batches(batches, signer)
+    return sum(map(len, batches))
+
+
+def realm_signer() -> SignedDecisions:
+    """A worker's, of a realm that ends with this process."""
+    bound, worker = Bound("bench", "i1"), Ed25519PrivateKey.generate()
+    return SignedDecisions(bound, worker, certify(Ed25519PrivateKey.generate(), bound, public_of(worker)))
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What `measure` does.
+
+    Attributes:
+        rules: how many, while events stay.
+        events: behind the agent, while rules stay.
+        batches: decisions in a micro-batch.
+        events_with_rules: while rules vary.
+        rules_with_events: while events vary.
+        rounds: interleaved, of everything.
+        decisions: in each round, of each kind.
+    """
+
+    rules: tuple[int, ...] = (10, 100, 1_000)
+    events: tuple[int, ...] = (10, 1_000, 100_000)
+    batches: tuple[int, ...] = (1, 16, 64, 256)
+    events_with_rules: int = EVENTS_WITH_RULES
+    rules_with_events: int = RULES_WITH_EVENTS
+    rounds: int = 15
+    decisions: int = 200
+
+
+def measure(asked: Sizes, say: Callable[[str], None]) -> dict[str, Any]:
+    """Build, and measure in alternating rounds."""
+    by_rules = [_made(count, asked.events_with_rules, asked.decisions) for count in asked.rules]
+    by_events = [_made(asked.rules_with_events, count, asked.decisions) for count in asked.events]
+    by_batch = _by_batch(asked.batches, asked)
+    for scenario in (*by_rules, *by_events):
+        scenario.decisions = scenario.said()
+    say(f"{asked.rounds} rounds of {asked.decisions} decisions each")
+    costs, batches, collected = rounds_of([*by_rules, *by_events], by_batch, asked.rounds)
+    return {
+        "sizes": asdict(asked),
+        "floors": costs,
+        "by_rules": [_row(scenario) for scenario in by_rules],
+        "by_events": [_row(scenario) for scenario in by_events],
+        "by_batch": [{"batch": size, "us": rows} for size, rows in batches.items()],
+        "garbage_collections": collected,
+    }
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Build, measure, print, and write what was asked for."""
-    asked = _arguments().parse_args(words)
-    by_rules = [_made(count, asked.events_with_rules, asked.decisions) for count in asked.rules]
-    by_events = [_made(asked.rules_with_events, count, asked.decisions) for count in asked.events]
-    for scenario in (*by_rules, *by_events):
-        scenario.decisions = scenario.said()
-    print(f"measuring {asked.rounds} rounds of {asked.decisions} decisions each", file=sys.stderr, flush=True)
-    costs, collected = measure([*by_rules, *by_events], asked.rounds)
-    found = {
-        "settings": vars(asked),
-        "floors": {name: spread(rows) for name, rows in costs.items()},
-        "by_rules": [_row(scenario, costs) for scenario in by_rules],
-        "by_events": [_row(scenario, costs) for scenario in by_events],
-        "ratio_rules": ratios(by_rules[-1].costs_us, by_rules[0].costs_us),
-        "ratio_events": ratios(by_events[-1].costs_us, by_events[0].costs_us),
-        "garbage_collections": collected,
-    }
-    print("\n".join(_text(found)))
-    if asked.json:
-        Path(asked.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    """Measure, print, and write what was asked for."""
+    asked = vars(_arguments().parse_args(words))
+    path = asked.pop("json")
+    found = measure(Sizes(**asked), lambda what: print(what, file=sys.stderr, flush=True))
+    print("\n".join(text(found)))
+    if path:
+        Path(path).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def _made(rules: int, events: int, decisions: int) -> Scenario:
@@ -316,53 +353,71 @@ def _made(rules: int, events: int, decisions: int) -> Scenario:
     return Scenario.make(rules, events, decisions)
 
 
-def _row(scenario: Scenario, costs: dict[str, list[float]]) -> dict[str, Any]:
+def _row(scenario: Scenario) -> dict[str, Any]:
     return {
         "rules": scenario.rules,
         "events": scenario.events,
         "decisions": dict(scenario.decisions),
-        "us": spread(scenario.costs_us),
-        "ratio": {name: ratios(scenario.costs_us, below) for name, below in costs.items()},
+        "us": scenario.costs_us,
     }
 
 
-def _text(found: dict[str, Any]) -> Iterator[str]:
-    asked = found["settings"]
-    yield f"µs of CPU: median of {asked['rounds']} interleaved rounds (min to max), {asked['decisions']} each a round"
-    for name, row in found["floors"].items():
-        yield f"  {FLOORS[name]:32} {_spread(row)}"
-    for rows, ratio, title, name in (
-        ("by_rules", "ratio_rules", f"a decision at {asked['events_with_rules']:,} events, by rules", "rules"),
-        ("by_events", "ratio_events", f"a decision at {asked['rules_with_events']:,} rules, by events", "events"),
-    ):
-        yield title
-        for row in found[rows]:
-            times = "   ".join(f"{r['median']:6.1f} × {floor}" for floor, r in row["ratio"].items())
-            yield f"  {row[name]:>32,} {_spread(row['us'])}   {times}   {_said(row)}".rstrip()
-        ends = f"{found[rows][-1][name]:,} : {found[rows][0][name]:,}"
-        yield f"  {'ratio ' + ends:32} {_spread(found[ratio], digits=2)}"
-    yield f"garbage collector: on; what was there before frozen, as in a worker; {found['garbage_collections']} runs"
+def text(found: dict[str, Any]) -> list[str]:
+    """A table for rules, one for history, one for batches."""
+    asked = found["sizes"]
+    said = f"µs of CPU in the core, {asked['rules_with_events']} rules and {asked['events_with_rules']} events behind"
+    lines = [f"{said} where it is not said: median of {asked['rounds']} rounds (least to most)"]
+    rows = [[FLOORS[name], spread_text(Spread.of(row), 1), "", ""] for name, row in found["floors"].items()]
+    rows += [_line(f"a decision at {row['rules']:,} rules", row, found, "by_rules") for row in found["by_rules"]]
+    rows += [_line(f"a decision after {row['events']:,} events", row, found, "by_events") for row in found["by_events"]]
+    rows += [_line(f"signed, in a batch of {row['batch']}", row, found, "by_batch") for row in found["by_batch"]]
+    lines += table(["", "µs", "of decoding", "of the first"], rows)
+    others = [f"  not approved: {row['decisions']}" for row in _rows(found) if set(row["decisions"]) != {"approve"}]
+    runs = found["garbage_collections"]
+    return [*lines, *others, f"  garbage collector: on, set as in a worker; {runs} runs"]
 
 
-def _spread(row: Spread, digits: int = 1) -> str:
-    return f"{row['median']:8.{digits}f} ({row['min']:.{digits}f} to {row['max']:.{digits}f})"
+def _rows(found: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*found["by_rules"], *found["by_events"]]
 
 
-def _said(row: dict[str, Any]) -> str:
-    """Of decisions other than approve, which this workload should not have."""
-    others = {said: count for said, count in row["decisions"].items() if said != "approve"}
-    return f"not approved: {others}" if others else ""
+def _line(name: str, row: dict[str, Any], found: dict[str, Any], kind: str) -> list[str]:
+    own, decode, first = row["us"], found["floors"]["decode"], found[kind][0]["us"]
+    columns = ((own, 1), (ratios(own, decode), 1), (ratios(own, first), 2))
+    return [name, *(spread_text(Spread.of(rows), digits) for rows, digits in columns)]
+
+
+def ratio(found: dict[str, Any], kind: str, name: str, above: int, below: int) -> float | None:
+    """Median of the rounds' ratios of two sizes; None unless both were measured."""
+    sizes = {row[name]: row["us"] for row in found[kind]}
+    if above not in sizes or below not in sizes:
+        return None
+    found_spread = Spread.of(ratios(sizes[above], sizes[below]))
+    return found_spread and found_spread.median
+
+
+def goals(found: dict[str, Any]) -> list[Goal]:
+    """What issue 7 asks of rules and of history."""
+    why = "not measured at that size"
+    return [
+        Goal("cost with 1,000 rules, to 100", 2, ratio(found, "by_rules", "rules", 1_000, 100), "×", why_not=why),
+        Goal(
+            "cost after 100,000 events, to 10", 1.1, ratio(found, "by_events", "events", 100_000, 10), "×", why_not=why
+        ),
+    ]
 
 
 def _arguments() -> argparse.ArgumentParser:
-    numbers = lambda text: [int(part) for part in text.split(",")]  # noqa: E731  a type, used once
+    numbers = lambda text: tuple(int(part) for part in text.split(",") if part)  # noqa: E731  a type, used once
+    all_of = Sizes()
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rules", type=numbers, default=[10, 100, 1_000], help="how many, comma-separated")
-    parser.add_argument("--events", type=numbers, default=[10, 1_000, 100_000], help="behind the agent, same")
+    parser.add_argument("--rules", type=numbers, default=all_of.rules, help="how many, comma-separated")
+    parser.add_argument("--events", type=numbers, default=all_of.events, help="behind the agent, same")
+    parser.add_argument("--batches", type=numbers, default=all_of.batches, help="decisions in a micro-batch, same")
     parser.add_argument("--events-with-rules", type=int, default=EVENTS_WITH_RULES, help="while rules vary")
     parser.add_argument("--rules-with-events", type=int, default=RULES_WITH_EVENTS, help="while events vary")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--decisions", type=int, default=200, help="measured in each round, of each kind")
+    parser.add_argument("--rounds", type=int, default=all_of.rounds)
+    parser.add_argument("--decisions", type=int, default=all_of.decisions, help="in each round, of each kind")
     parser.add_argument("--json", help="also write everything to this file")
     return parser
 

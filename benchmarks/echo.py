@@ -83,6 +83,7 @@ def produce(writer: Producer, topic: str, value: bytes, key: bytes | None, parti
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for who started it, and ends it
     mode, bootstrap, source, target, *numbers = sys.argv[1:]
     if mode == "answer":
         answer(bootstrap, source, target, *map(int, numbers))

@@ -24,7 +24,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +32,8 @@ from unittest import mock
 
 from confluent_kafka import Producer, TopicPartition
 from echo import consumer
-from latency import HarnessClient, ask, enforcer, percentile
+from figures import percentile
+from latency import HarnessClient, ask, enforcer
 from realm import PARTITIONS, READY_S_MAX, STOP_S_MAX, BenchRealm, realm, servers
 from workload import Intents, agent_of, lane_of
 
@@ -253,10 +253,7 @@ def load(bootstrap: str, prefix: str, agents: int, rate: float) -> None:
             found = client.measure(rate, LOAD_ROUND_S)
             took = time.perf_counter() - began
             count = len(found.latencies_ms)
-            decisions = Counter[str]()
-            for said, times in found.decisions.items():
-                decisions[said.partition(" (")[0]] += times  # without details, which differ each time
-            told = {"answered": count, "missing": found.missing, "per_s": count / took, "decisions": decisions}
+            told = {"answered": count, "missing": found.missing, "per_s": count / took, "decisions": found.decisions}
             told |= {"p50": percentile(found.latencies_ms, 0.5), "p99": percentile(found.latencies_ms, 0.99)}
             print(json.dumps(told), flush=True)
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from collapse import VARIANTS, as_text, collapse
 from realm import UNBOUNDED, realm, servers
-from throughput import drain_by_worker, fill
+from throughput import Log, drain_by_workers
 
 from harness_stream.core import limits
 from harness_stream.core.rate import Rate
@@ -75,9 +75,8 @@ def _round(where: Servers, agents: int, count: int) -> dict[str, Drained]:
 
 
 def _drained(where: Servers, agents: int, count: int, kind: Kind) -> Drained:
-    with realm(where, agents, kind.rate) as made:
-        fill(made, agents, count, kind.deadline_ms)
-        return drain_by_worker(made, count)
+    with realm(where, agents, kind.rate, pushed=False) as made:
+        return drain_by_workers(made, Log(agents, count, kind.deadline_ms))
 
 
 def _ratios(drained: list[dict[str, Drained]]) -> dict[str, list[float]]:

@@ -1,7 +1,8 @@
-"""A realm of one measurement's own on a real broker: topics, rows, rules, worker, and nothing left behind.
+"""A realm of one measurement's own on a real broker: topics, rows, rules, keys, worker, and nothing left behind.
 
 Rule of this file: it starts, watches and ends its own processes only, by their ids, and deletes only its own topics and
-keys.
+keys. A signed realm is one as `docs/signed.md` makes it, but for its replicas: a worker insists on three of them, and a
+measurement has one broker. So its worker is started by `signed_worker.py`, which does not look at them.
 """
 
 from __future__ import annotations
@@ -15,17 +16,25 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
-from workload import rules_yaml, tables
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from workload import Mix, agent_of, few_rules, tables
 
 from harness_stream.access import KAFKA_SETTINGS, REDIS_SETTINGS
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka import settings as client_settings
+from harness_stream.adapters.kafka.admin import incarnation
 from harness_stream.adapters.redis.state import RedisStateStore
+from harness_stream.adapters.signing import UnsignedSigner, keyring
+from harness_stream.adapters.signing.framing import Bound
+from harness_stream.adapters.signing.inputs import SignedInputs, Speaker
+from harness_stream.adapters.signing.keys import kid_of, public_of, text_of
+from harness_stream.adapters.signing.pairs import verifier_of
 from harness_stream.config import LANE_RATE_MAX, Settings, load_settings
 from harness_stream.core.rate import Rate
 from harness_stream.local.process import free_port
@@ -33,8 +42,10 @@ from harness_stream.local.stack import Stack
 from harness_stream.wire.topics import Topics, topic_specs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from concurrent.futures import Future
+
+    from harness_stream.ports import InputSigner, Verifier
 
 PARTITIONS: Final = 8
 READY_S_MAX: Final = 90.0  # a worker is ready in 3 s; a machine that does much else takes its time
@@ -83,9 +94,13 @@ class BenchRealm:
 
     Attributes:
         settings: as every process of it reads them.
+        mix: what its agents do.
+        speakers: agent → its keys; none in an unsigned realm.
     """
 
     settings: Settings
+    mix: Mix = field(default_factory=few_rules)
+    speakers: Mapping[str, Speaker] = field(default_factory=dict)
 
     @property
     def topics(self) -> Topics:
@@ -102,11 +117,25 @@ class BenchRealm:
         """As the decision log, for the bare echo."""
         return f"{self.settings.prefix}.echo-out"
 
+    @property
+    def _bound(self) -> Bound:
+        return Bound(self.settings.realm, incarnation(self.settings))
+
+    def input_signer(self) -> InputSigner:
+        """What clients of all its agents sign with."""
+        if self.settings.dev:
+            return UnsignedSigner()
+        return SignedInputs(self._bound, keyring.pdp_public(Path(self.settings.keys)), self.speakers)
+
+    def verifier(self) -> Verifier:
+        """Whom they believe."""
+        return verifier_of(self.settings, incarnation(self.settings))
+
     @contextmanager
     def worker(self) -> Iterator[int]:
         """A worker process that is ready; its process id."""
         with tempfile.TemporaryFile() as log:
-            process = subprocess.Popen(_command("worker", "--metrics-port", "0"), env=self._environment(), stderr=log)
+            process = subprocess.Popen(self._worker_command(), env=self._environment(), stderr=log)
             try:
                 _wait_until_ready(process, log.fileno())
                 yield process.pid
@@ -114,15 +143,30 @@ class BenchRealm:
                 _end(process)
 
     @contextmanager
-    def starting_worker(self) -> Iterator[int]:
-        """A worker process, right after its start."""
-        process = subprocess.Popen(
-            _command("worker", "--metrics-port", "0"), env=self._environment(), stderr=subprocess.DEVNULL
-        )
+    def draining_worker(self, stages: Path | None = None) -> Iterator[int]:
+        """A worker process, right after its start, for a log that was filled before; its process id.
+
+        Args:
+            stages: it notes there where its CPU time goes; signed realms only.
+        """
+        words = ["patient", *([] if stages is None else [str(stages)])]
+        process = subprocess.Popen(self._worker_command(*words), env=self._environment(), stderr=subprocess.DEVNULL)
         try:
             yield process.pid
         finally:
             _end(process)
+
+    def _worker_command(self, *words: str) -> list[str]:
+        if self.settings.dev:
+            return _command("worker", "--metrics-port", "0")
+        return [sys.executable, str(Path(__file__).with_name("signed_worker.py")), *words]
+
+    def push_rules(self) -> None:
+        """Put its rules in force."""
+        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+            file = Path(directory) / "rules.yaml"
+            file.write_text(self.mix.rules, encoding="utf-8")
+            self.run("rules", "push", str(file))
 
     def run(self, *words: str) -> None:
         """Run one `harness` command."""
@@ -140,17 +184,30 @@ class BenchRealm:
     def _environment(self) -> dict[str, str]:
         names = ("bootstrap", "redis_url", "prefix", "partitions", "group", "lane_rate", "lane_burst")
         own = {f"HARNESS_{name.upper()}": str(getattr(self.settings, name)) for name in names}
-        return {**os.environ, **own, "HARNESS_DEV": "1"}
+        keys = {"HARNESS_DEV": "1"} if self.settings.dev else {"HARNESS_KEYS": self.settings.keys}
+        inherited = {name: value for name, value in os.environ.items() if name not in {"HARNESS_DEV", "HARNESS_KEYS"}}
+        return {**inherited, **own, **keys}
 
 
 @contextmanager
-def realm(where: Servers, agents: int, rate: Rate = UNBOUNDED) -> Iterator[BenchRealm]:
+def realm(
+    where: Servers,
+    agents: int,
+    rate: Rate = UNBOUNDED,
+    mix: Mix | None = None,
+    *,
+    signed: bool = False,
+    pushed: bool = True,
+) -> Iterator[BenchRealm]:
     """A realm with the workload's rows and rules; its topics and keys are deleted at the end.
 
     Args:
         where: its broker and Redis.
         agents: of the workload.
         rate: what one lane may ask of its workers.
+        mix: what agents do, and the rules; default `few_rules`.
+        signed: it has keys, and each agent has its own.
+        pushed: its rules are there; else its workers wait until `push_rules`.
     """
     prefix, given = f"bench{secrets.token_hex(4)}", load_settings()
     settings = Settings(
@@ -164,17 +221,39 @@ def realm(where: Servers, agents: int, rate: Rate = UNBOUNDED) -> Iterator[Bench
         lane_burst=rate.burst,
         **{name: getattr(given, name) for name in (*KAFKA_SETTINGS, *REDIS_SETTINGS)},
     )
-    made = BenchRealm(settings)
+    made = BenchRealm(settings, mix or few_rules())
     try:
         _create_echo_topics(made)
         made.run("topics", "apply", "--dev")
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-            _write(Path(directory), agents)
+            if signed:
+                made = _with_keys(made, Path(directory) / "keys", agents)
+            _write(Path(directory), made, agents)
             made.run("tables", "load", f"{directory}/tables")
-            made.run("rules", "push", f"{directory}/rules.yaml")
-        yield made
+            if pushed:
+                made.push_rules()
+            yield made
     finally:
         _forget(made)
+
+
+def _with_keys(made: BenchRealm, folder: Path, agents: int) -> BenchRealm:
+    """The same realm signed: the keys of `harness keys init`, and of each agent those that its enrolment makes."""
+    keyring.create(folder, Bound(made.settings.realm, incarnation(made.settings)))
+    speakers = {
+        agent_of(n): Speaker(X25519PrivateKey.generate(), Ed25519PrivateKey.generate()) for n in range(agents)
+    }
+    return replace(made, settings=replace(made.settings, dev=False, keys=str(folder)), speakers=speakers)
+
+
+def public_keys(speaker: Speaker) -> list[dict[str, str]]:
+    """As an identity row has them."""
+    return [public_key("x25519", public_of(speaker.exchange)), public_key("ed25519", public_of(speaker.sign))]
+
+
+def public_key(alg: str, public: bytes) -> dict[str, str]:
+    """One of them."""
+    return {"kid": kid_of(public), "alg": alg, "public": text_of(public)}
 
 
 def cpu_s(pid: int) -> float:
@@ -185,8 +264,25 @@ def cpu_s(pid: int) -> float:
 
 def peak_mib(pid: int) -> float:
     """The most memory that a process has had resident; Linux."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    return _memory_bytes(pid, "VmHWM:") / 2**20
+
+
+def resident_bytes(pid: int | str = "self") -> int:
+    """What a process has resident now; Linux."""
+    return _memory_bytes(pid, "VmRSS:")
+
+
+def available_bytes() -> int:
+    """What the machine could still give without swapping; Linux."""
+    return _kib(Path("/proc/meminfo"), "MemAvailable:") * 1024
+
+
+def _memory_bytes(pid: int | str, name: str) -> int:
+    return _kib(Path(f"/proc/{pid}/status"), name) * 1024
+
+
+def _kib(path: Path, name: str) -> int:
+    return int(path.read_text(encoding="ascii").partition(name)[2].split()[0])
 
 
 def _command(*words: str) -> list[str]:
@@ -213,10 +309,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _write(directory: Path, agents: int) -> None:
-    (directory / "rules.yaml").write_text(rules_yaml(), encoding="utf-8")
+def _write(directory: Path, made: BenchRealm, agents: int) -> None:
     (directory / "tables").mkdir()
-    for name, rows in tables(agents).items():
+    found = tables(agents, made.mix.actions)
+    if made.speakers:
+        found["identity"] = [{**row, "keys": public_keys(made.speakers[row["agent_id"]])} for row in found["identity"]]
+    for name, rows in found.items():
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (directory / "tables" / f"{name}.jsonl").write_text(lines, encoding="utf-8")
 

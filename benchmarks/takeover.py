@@ -1,6 +1,7 @@
 """How long a partition is without an owner: a worker's start, from each of the places it may start from.
 
     python benchmarks/takeover.py                     about a minute; needs neither Kafka nor Redis
+    python benchmarks --only takeover                 the same as a part of the whole
     python benchmarks/takeover.py --agents 50000      a partition that knows many agents, of which few act
     python benchmarks/takeover.py --records 2000 --rounds 1 --json out.json
 
@@ -17,11 +18,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
+import sys
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from figures import Goal, Spread, ratios, spread_text, table
 from in_process import STEPS_MAX, TOPICS, broker_with, covered, fill, turn_until, worker
 from realm import PARTITIONS
 
@@ -32,7 +35,7 @@ from harness_stream.cli.worker import tune_collector
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from harness_stream.adapters.memory.log import MemoryBroker
     from harness_stream.adapters.memory.state import Dump
@@ -43,22 +46,80 @@ if TYPE_CHECKING:
 SELDOM_MS: Final = 86_400_000
 OFTEN_MS: Final = 200
 SNAPSHOT_TURNS: Final = 3_000
+FLOOR, FROM_STORE, FROM_LOG = "floor", "store, behind", "snapshots, and the log"
+TAKEOVER_RECORDS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What `measure` does.
+
+    Attributes:
+        records: of the log, that the next worker has not seen.
+        agents: that act.
+        rounds: of everything.
+    """
+
+    records: int = 10_000
+    agents: int = 500
+    rounds: int = 3
+
+
+def measure(sizes: Sizes, say: Callable[[str], None]) -> dict[str, Any]:
+    """So many rounds, each on logs of its own."""
+    tune_collector()
+    rounds = []
+    for number in range(sizes.rounds):
+        say(f"round {number + 1} of {sizes.rounds}: {sizes.records:,} records")
+        rounds.append({name: read.to_json() for name, read in _round(sizes.agents, sizes.records).items()})
+    return {"sizes": asdict(sizes), "rounds": rounds}
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print, and write what was asked for."""
-    asked = _arguments().parse_args(words)
-    tune_collector()
-    rounds = [_round(asked.agents, asked.records) for _ in range(asked.rounds)]
-    print(f"{asked.records:,} records over {PARTITIONS} partitions, {asked.agents:,} agents; median of {asked.rounds}")
-    for name in rounds[0]:
-        seconds = statistics.median(found[name].seconds for found in rounds)
-        ratio = statistics.median(found[name].rate / found["floor"].rate for found in rounds)
-        records, rate = rounds[0][name].records, statistics.median(found[name].rate for found in rounds)
-        print(f"  {name:<36} {seconds:6.2f} s of CPU for {records:7,} {rate:9,.0f}/s  {ratio:5.2f} of the floor's rate")
-    if asked.json:
-        told = [{name: read._asdict() for name, read in found.items()} for found in rounds]
-        Path(asked.json).write_text(json.dumps({"settings": vars(asked), "rounds": told}, indent=1) + "\n", "utf-8")
+    asked = vars(_arguments().parse_args(words))
+    path = asked.pop("json")
+    found = measure(Sizes(**asked), lambda what: print(what, file=sys.stderr, flush=True))
+    print("\n".join(text(found)))
+    if path:
+        Path(path).write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+
+
+def text(found: dict[str, Any]) -> list[str]:
+    """A line for each place to start from."""
+    sizes, rounds = found["sizes"], found["rounds"]
+    title = f"a worker's start {sizes['records']:,} records behind, {PARTITIONS} partitions, {sizes['agents']:,} agents"
+    floor = [one[FLOOR]["rate"] for one in rounds]
+    rows = [
+        [
+            name,
+            f"{rounds[0][name]['records']:,}",
+            spread_text(Spread.of([one[name]["seconds"] for one in rounds])),
+            spread_text(Spread.of([one[name]["rate"] for one in rounds]), 0),
+            spread_text(Spread.of(ratios([one[name]["rate"] for one in rounds], floor))),
+        ]
+        for name in rounds[0]
+    ]
+    head = ["", "records", "s of CPU", "a second", "of the floor's rate"]
+    return [f"{title}: median of {sizes['rounds']} rounds (least to most)", *table(head, rows)]
+
+
+def goals(found: dict[str, Any]) -> list[Goal]:
+    """What DESIGN §9 asks of a start."""
+    rounds, all_in = found["rounds"], f"{FROM_LOG}: all taken in"
+    seconds = Spread.of([max(one[FROM_STORE]["seconds"], one[FROM_LOG]["seconds"]) for one in rounds])
+    rate = Spread.of([one[all_in]["rate"] for one in rounds])
+    asked = found["sizes"]["records"] == TAKEOVER_RECORDS
+    return [
+        Goal(
+            f"takeover from checkpoint + {TAKEOVER_RECORDS:,} records (CPU)",
+            2,
+            seconds.median if seconds and asked else None,
+            "s",
+            why_not="not measured at that size",
+        ),
+        Goal("rebuild per core", 50_000, rate and rate.median, "records/s", at_least=True),
+    ]
 
 
 class Read(NamedTuple):
@@ -71,6 +132,10 @@ class Read(NamedTuple):
     def rate(self) -> float:
         """Records per second of CPU time."""
         return self.records / self.seconds
+
+    def to_json(self) -> dict[str, float]:
+        """With the rate."""
+        return {**self._asdict(), "rate": self.rate}
 
 
 def _round(agents: int, records: int) -> dict[str, Read]:
@@ -89,9 +154,9 @@ def _round(agents: int, records: int) -> dict[str, Read]:
     snapshots = sum(len(broker.read(TOPICS.chains, p, 0, STEPS_MAX)) for p in range(PARTITIONS))
     empty = MemoryStateStore().snapshot()
     return {
-        "floor": _floor(broker),
-        **_start("store, behind", broker, behind, "c" * 32, records),
-        **_start("snapshots, and the log", broker, empty, "d" * 32, snapshots + records),
+        FLOOR: _floor(broker),
+        **_start(FROM_STORE, broker, behind, "c" * 32, records),
+        **_start(FROM_LOG, broker, empty, "d" * 32, snapshots + records),
     }
 
 

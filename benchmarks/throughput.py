@@ -1,42 +1,57 @@
-"""How much CPU one verdict costs, draining a log that was filled before the worker started.
+"""How much CPU one verdict costs, draining a log that was filled before anything was decided; no client runs.
 
-Rule of this file: verdicts are counted in the log; time runs from the first one's append to the last's. The worker's
-CPU is sampled from outside and read off at those two moments, so that its start does not count.
+    python benchmarks --only drain      as part of the whole; signed, 100 rules of which 30 have windows
+
+Workers that have no rules decide nothing: they are started first and share the partitions, then the log is filled, and
+the rules make all of them begin at once.
+
+Rule of this file: verdicts are counted in the log, and the time is that in which every worker decides: from the last
+one's first verdict to the first one's last. CPU is sampled from outside, of the workers' processes alone, and read off
+at those two moments, so that neither start nor idling counts.
 """
 
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from dataclasses import dataclass
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported silently
 from echo import SILENCE_S_MAX, consumer
-from realm import PARTITIONS, cpu_s
-from workload import Intents
+from figures import Goal, Spread, ratios, spread_text, table
+from realm import PARTITIONS, READY_S_MAX, cpu_s, realm
+from stages import ORDER
+from workload import Intents, many_rules
 
 from harness_stream.adapters.kafka import settings as client_settings
-from harness_stream.adapters.kafka.log import KafkaWriter
-from harness_stream.adapters.signing import UNSIGNED_HEADERS
 from harness_stream.core import limits
 from harness_stream.core.lanes import partition_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
-    from realm import BenchRealm
+    from realm import BenchRealm, Servers
+
+    from harness_stream.ports import Headers
 
 DRAIN_S_MAX: Final = 180.0
-FLUSH_MS_MAX: Final = 30_000
+FLUSH_S_MAX: Final = 60.0
 SAMPLE_S: Final = 0.1  # two requests to the broker each: below 1 % of what is measured
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 QUIET_S: Final = 1.5  # no verdict for that long after enough records: it is done
+NONCE: Final = "0" * 32
+WORKERS: Final = (1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +60,11 @@ class Drained:
 
     Attributes:
         records: verdicts, or echoed records.
-        cpu_us: CPU microseconds of the process per record.
-        per_s: records a second of wall time.
+        cpu_us: CPU microseconds of all workers' processes per record, while all of them decided.
+        per_s: records a second of that time.
         decisions: how the verdicts were decided; empty for the echo.
         value_bytes: mean size of a verdict's value.
+        counted: records of that time.
     """
 
     records: int
@@ -56,36 +72,134 @@ class Drained:
     per_s: float
     decisions: dict[str, int]
     value_bytes: int
+    counted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What `measure` does.
+
+    Attributes:
+        agents: that take turns, over all lanes.
+        drain: intents in each filled log.
+        rounds: drains of each kind, alternating.
+        rules: in force.
+    """
+
+    agents: int = 1_000
+    drain: int = 40_000
+    rounds: int = 5
+    rules: int = 100
+
+
+class Filler:
+    """Appends many records at once, and knows at the end that all of them are there.
+
+    Unlike a worker's or a client's its records may wait: what those give up after three seconds, this one appends.
+
+    Args:
+        realm: whose broker.
+    """
+
+    def __init__(self, realm: BenchRealm) -> None:
+        patient = {"delivery.timeout.ms": round(FLUSH_S_MAX * 1000)}
+        self._producer = Producer(client_settings.producer(realm.settings.kafka) | patient)
+        self._failed: list[str] = []
+
+    def append(self, topic: str, partition: int, key: bytes, value: bytes, headers: Headers = ()) -> None:
+        """Append one record, once the local queue has room."""
+        while True:
+            try:
+                self._producer.produce(
+                    topic, value, key=key, partition=partition, headers=list(headers), on_delivery=self._told
+                )
+            except BufferError:
+                self._producer.poll(0.01)
+            else:
+                return
+
+    def close(self) -> None:
+        """Wait until everything is in the log (SystemExit if it is not)."""
+        left = self._producer.flush(FLUSH_S_MAX)
+        if left or self._failed:
+            raise SystemExit(f"the broker did not take {left + len(self._failed)} records: {self._failed[:1]}")
+
+    def _told(self, error: KafkaError | None, _: object) -> None:
+        if error is not None:
+            self._failed.append(error.str())
 
 
 def fill(realm: BenchRealm, agents: int, count: int, deadline_ms: int = limits.DEADLINE_MS_MAX) -> None:
     """Append `count` intents by distinct agents, over all lanes."""
-    writer, intents = KafkaWriter(realm.settings.kafka), Intents("default", agents, deadline_ms, "0" * 32)
+    filler, intents = Filler(realm), Intents("default", agents, deadline_ms, NONCE, realm.mix)
+    signer, topic = realm.input_signer(), realm.topics.intents
     for number in range(count):
-        _, _, lane, value = intents.make(number)
-        at = partition_of(lane, PARTITIONS)
-        _append(writer, realm.topics.intents, at, lane.encode(), value)
-    unsent = writer.flush(FLUSH_MS_MAX)
-    writer.close()
-    if unsent:
-        raise SystemExit(f"the broker did not take {unsent} of {count} intents")
+        _, agent, lane, value = intents.make(number)
+        headers = signer.seal_input(topic, lane, value, "intent", agent)
+        filler.append(topic, partition_of(lane, PARTITIONS), lane.encode(), value, headers)
+    filler.close()
 
 
-def drain_by_worker(realm: BenchRealm, count: int) -> Drained:
-    """Start a worker, let it judge everything, stop it."""
-    with realm.starting_worker() as pid:
-        samples = _watch(realm, pid, count)
-    records = list(verdicts(realm))
-    decisions: dict[str, int] = {}
-    for _, body, _ in records:
-        said = said_by(body)
-        decisions[said] = decisions.get(said, 0) + 1
-    first, last = min(at for at, _, _ in records), max(at for at, _, _ in records)
-    cpu = _cpu_at(samples, last / 1000) - _cpu_at(samples, first / 1000)
-    wall_s, number = max(last - first, 1) / 1000, len(records)
-    return Drained(
-        number, cpu / number * 1e6, number / wall_s, decisions, sum(size for _, _, size in records) // number
-    )
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A log to be filled.
+
+    Attributes:
+        agents: that take turns.
+        count: intents.
+        deadline_ms: of each.
+    """
+
+    agents: int
+    count: int
+    deadline_ms: int = limits.DEADLINE_MS_MAX
+
+
+def drain_by_workers(realm: BenchRealm, log: Log, workers: int = 1, stages: Path | None = None) -> Drained:
+    """Start workers, fill the log, let them judge everything, stop them.
+
+    Args:
+        realm: without rules yet.
+        log: what they find.
+        workers: how many.
+        stages: where a worker notes at its end where its CPU time went.
+    """
+    with ExitStack() as running:
+        pids = [running.enter_context(realm.draining_worker(stages)) for _ in range(workers)]
+        _wait_until_shared(realm, workers)
+        fill(realm, log.agents, log.count, log.deadline_ms)
+        realm.push_rules()
+        samples = _watch(realm, pids, log.count)
+    return _drained(list(verdicts(realm)), samples, workers)
+
+
+def _drained(found: list[tuple[int, dict[str, Any], int]], samples: list[tuple[float, float]], workers: int) -> Drained:
+    times: dict[str, list[int]] = {}
+    decisions = Counter(said_by(body) for _, body, _ in found)
+    for at, body, _ in found:
+        times.setdefault(body["writer"], []).append(at)
+    if len(times) < workers:
+        raise SystemExit(f"{workers} workers ran, and {len(times)} decided")
+    first, last = max(map(min, times.values())), min(map(max, times.values()))
+    counted = sum(first <= at <= last for at, _, _ in found)
+    if last <= first or not counted:
+        raise SystemExit("the log was too short: there was no moment at which all workers decided")
+    cpu, size = _cpu_at(samples, last / 1000) - _cpu_at(samples, first / 1000), sum(size for _, _, size in found)
+    per_s = counted / (last - first) * 1000
+    return Drained(len(found), cpu / counted * 1e6, per_s, dict(decisions), size // len(found), counted)
+
+
+def _wait_until_shared(realm: BenchRealm, workers: int) -> None:
+    """Until each of them has partitions, and all have one (SystemExit if that does not come)."""
+    admin, end = AdminClient(client_settings.admin(realm.settings.kafka)), time.monotonic() + READY_S_MAX
+    while time.monotonic() < end:
+        answer = admin.describe_consumer_groups([realm.settings.group])[realm.settings.group]
+        members = answer.result(SILENCE_S_MAX).members
+        shares = [len(member.assignment.topic_partitions) for member in members]
+        if len(shares) == workers and all(shares) and sum(shares) == PARTITIONS:
+            return
+        time.sleep(SAMPLE_S)
+    raise SystemExit(f"{workers} workers have not shared the partitions within {READY_S_MAX:g} s")
 
 
 def drain_by_echo(realm: BenchRealm, count: int, size: int) -> Drained:
@@ -103,7 +217,7 @@ def drain_by_echo(realm: BenchRealm, count: int, size: int) -> Drained:
     done = subprocess.run(command, capture_output=True, check=True, timeout=DRAIN_S_MAX)
     found = json.loads(done.stdout)
     number = max(found["records"], 1)
-    return Drained(found["records"], found["cpu_s"] / number * 1e6, number / found["wall_s"], {}, size)
+    return Drained(found["records"], found["cpu_s"] / number * 1e6, number / found["wall_s"], {}, size, number)
 
 
 def said_by(body: dict[str, Any]) -> str:
@@ -114,24 +228,13 @@ def said_by(body: dict[str, Any]) -> str:
     return f"{body['decision']}: {' '.join(filter(None, (first.get('rule'), first['code'])))}"
 
 
-def _append(writer: KafkaWriter, topic: str, partition: int, key: bytes, value: bytes) -> None:
-    while True:
-        try:
-            writer.append(topic, partition, key, value, UNSIGNED_HEADERS)
-        except BufferError:
-            writer.deliveries()
-            time.sleep(0.001)
-        else:
-            return
-
-
-def _watch(realm: BenchRealm, pid: int, count: int) -> list[tuple[float, float]]:
-    """(wall time, CPU seconds) of the worker until the decision log has stopped growing."""
+def _watch(realm: BenchRealm, pids: Sequence[int], count: int) -> list[tuple[float, float]]:
+    """(wall time, CPU seconds) of the workers until the decision log has stopped growing."""
     admin, samples = AdminClient(client_settings.admin(realm.settings.kafka)), list[tuple[float, float]]()
     end, grown, quiet_since = time.monotonic() + DRAIN_S_MAX, 0, time.monotonic()
     places = {TopicPartition(realm.topics.verdicts, p): _LATEST for p in range(PARTITIONS)}
     while time.monotonic() < end:
-        samples.append((time.time(), cpu_s(pid)))
+        samples.append((time.time(), sum(map(cpu_s, pids))))
         found = sum(answer.result(SILENCE_S_MAX).offset for answer in admin.list_offsets(places).values())
         # Checkpoints go on while idle; anything more is verdicts.
         if found > grown + 2 * PARTITIONS:
@@ -139,7 +242,7 @@ def _watch(realm: BenchRealm, pid: int, count: int) -> list[tuple[float, float]]
         if grown >= count and time.monotonic() - quiet_since > QUIET_S:
             return samples
         time.sleep(SAMPLE_S)
-    raise SystemExit(f"the worker has not drained {count} intents within {DRAIN_S_MAX:g} s")
+    raise SystemExit(f"{len(pids)} workers have not drained {count} intents within {DRAIN_S_MAX:g} s")
 
 
 def _cpu_at(samples: list[tuple[float, float]], at_s: float) -> float:
@@ -164,3 +267,92 @@ def verdicts(realm: BenchRealm) -> Iterator[tuple[int, dict[str, Any], int]]:
             if body.get("kind") == "verdict":
                 yield record.timestamp()[1], body, len(value)
     reader.close()
+
+
+# --- as a part of the whole ---
+
+
+def measure(where: Servers, sizes: Sizes, say: Callable[[str], None]) -> dict[str, Any]:
+    """Alternating drains by one worker, two workers and the echo; then one more by a worker that is looked into."""
+    found: dict[str, list[Any]] = {"echo": [], **{f"workers {n}": [] for n in WORKERS}}
+    log = Log(sizes.agents, sizes.drain)
+    for number in range(sizes.rounds):
+        for workers in WORKERS:
+            say(f"round {number + 1} of {sizes.rounds}: {sizes.drain:,} intents, {workers} worker(s)")
+            with signed_realm(where, sizes) as made:
+                drained = drain_by_workers(made, log, workers)
+                found[f"workers {workers}"].append(asdict(drained))
+                if workers == 1:
+                    found["echo"].append(asdict(drain_by_echo(made, sizes.drain, drained.value_bytes)))
+    say("one more drain, to see where the time goes")
+    return {"sizes": asdict(sizes), "rounds": found, "stages": _stages(where, sizes, log)}
+
+
+def signed_realm(where: Servers, sizes: Sizes) -> AbstractContextManager[BenchRealm]:
+    """One whose rules are not there yet."""
+    return realm(where, sizes.agents, mix=many_rules(sizes.rules), signed=True, pushed=False)
+
+
+def _stages(where: Servers, sizes: Sizes, log: Log) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        told = Path(folder) / "stages.json"
+        with signed_realm(where, sizes) as made:
+            drained = drain_by_workers(made, log, stages=told)
+        found: dict[str, Any] = json.loads(told.read_text(encoding="utf-8"))
+    return {**found, "cpu_us": drained.cpu_us}
+
+
+def saturation(found: dict[str, Any]) -> float:
+    """Verdicts a second of one worker that drains: the median of the rounds."""
+    return statistics.median(column(found, "workers 1", "per_s"))
+
+
+def column(found: dict[str, Any], kind: str, name: str) -> list[float]:
+    """One figure of each round of a kind."""
+    return [one[name] for one in found["rounds"][kind]]
+
+
+def text(found: dict[str, Any]) -> list[str]:
+    """The table of CPU per verdict, and that of stages."""
+    sizes = found["sizes"]
+    title = f"a filled log of {sizes['drain']:,} intents drained, signed, {sizes['rules']} rules, no client running"
+    lines = [f"{title}: median of {sizes['rounds']} rounds (least to most)"]
+    floor = column(found, "echo", "cpu_us")
+    rows = [
+        [
+            kind,
+            spread_text(Spread.of(column(found, kind, "cpu_us")), 1),
+            spread_text(Spread.of(ratios(column(found, kind, "cpu_us"), floor)), 1),
+            spread_text(Spread.of(column(found, kind, "per_s")), 0),
+        ]
+        for kind in found["rounds"]
+    ]
+    lines += table(["", "µs of CPU each", "of the echo's", "a second"], rows)
+    return lines + _not_approved(found) + _stages_text(found["stages"])
+
+
+def _not_approved(found: dict[str, Any]) -> list[str]:
+    """This workload should have no refusal: if there is one, say which."""
+    others: dict[str, int] = {}
+    for one in (one for kind in found["rounds"].values() for one in kind):
+        others |= {said: others.get(said, 0) + n for said, n in one["decisions"].items() if said != "approve"}
+    return [f"  not approved: {others}"] if others else []
+
+
+def _stages_text(stages: dict[str, Any]) -> list[str]:
+    seconds, total = stages["seconds"], sum(stages["seconds"].values()) or 1.0
+    shares = {name: seconds.get(name, 0.0) / total for name in ORDER}
+    rows = [[name, f"{share * stages['cpu_us']:.1f}", f"{share:.1%}"] for name, share in shares.items()]
+    title = f"where one worker's {stages['cpu_us']:.0f} µs go ({stages['looks']:,} looks from inside, which cost some)"
+    return [title, *table(["stage", "µs", "share"], rows)]
+
+
+def goals(found: dict[str, Any]) -> list[Goal]:
+    """What issue 7 asks of a drain."""
+    one, two = column(found, "workers 1", "cpu_us"), column(found, "workers 2", "cpu_us")
+    each = Spread.of(one)
+    both = Spread.of(ratios(two, one))
+    return [
+        Goal("CPU of the worker per verdict, signed", 50, each and each.median, "µs"),
+        Goal("CPU per verdict of two workers, to that of one", 1.1, both and both.median, "×"),
+    ]

@@ -5,12 +5,16 @@ Rule of this file: pure; nothing here is measured.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import mixed
 import orjson
 
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.client.ids import Ids
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TENANTS: Final = 20  # lanes; they spread over all partitions
 WORKLOAD: Final = "wl-bench"
@@ -57,10 +61,10 @@ def rules_yaml() -> str:
     return "\n".join(lines) + "\n"
 
 
-def tables(agents: int) -> dict[str, list[dict[str, Any]]]:
+def tables(agents: int, actions: Sequence[str] = ACTIONS) -> dict[str, list[dict[str, Any]]]:
     """Rows of each table, by its name."""
     identity = [
-        {"agent_id": agent_of(n), "tenant": lane_of(n, agents), "actions": list(ACTIONS), "workloads": [WORKLOAD]}
+        {"agent_id": agent_of(n), "tenant": lane_of(n, agents), "actions": list(actions), "workloads": [WORKLOAD]}
         for n in range(agents)
     ]
     classification: list[dict[str, Any]] = [
@@ -87,6 +91,30 @@ def lane_of(number: int, agents: int) -> str:
     return f"tenant-{number % agents % TENANTS}"
 
 
+class Mix(NamedTuple):
+    """What agents do, and what judges it.
+
+    Attributes:
+        rules: the rule set, YAML.
+        actions: that every agent may use, and uses in turn.
+        resources: what each is done to.
+    """
+
+    rules: str
+    actions: Sequence[str]
+    resources: Sequence[str]
+
+
+def few_rules() -> Mix:
+    """30 rules, 10 of them with windows, all of them asked at each intent."""
+    return Mix(rules_yaml(), ACTIONS, RESOURCES)
+
+
+def many_rules(count: int = 100) -> Mix:
+    """So many rules, three of ten with windows, each about one of twenty actions (mixed.py)."""
+    return Mix(mixed.rules_yaml(count), mixed.ACTIONS, [mixed.RESOURCE] * len(mixed.ACTIONS))
+
+
 class Intents:
     """Makes intents, each by the next agent.
 
@@ -95,10 +123,11 @@ class Intents:
         agents: how many.
         deadline_ms: of each.
         nonce: of the enforcer that asks.
+        mix: what they do.
     """
 
-    def __init__(self, realm: str, agents: int, deadline_ms: int, nonce: str) -> None:
-        self._agents, self._ids = agents, Ids(SystemClock())
+    def __init__(self, realm: str, agents: int, deadline_ms: int, nonce: str, mix: Mix | None = None) -> None:
+        self._agents, self._ids, self._mix = agents, Ids(SystemClock()), mix or few_rules()
         self._same = {
             "v": 1,
             "type": "intent",
@@ -113,9 +142,10 @@ class Intents:
 
     def make(self, number: int) -> tuple[str, str, str, bytes]:
         """(intent id, agent, lane, value) of the intent with that number."""
-        agent, kind = agent_of(number % self._agents), number // self._agents % len(ACTIONS)
-        intent_id, action = self._ids.new(), ACTIONS[kind]
-        resource = RESOURCES[kind].format(n=number % 97)
+        actions = self._mix.actions
+        agent, kind = agent_of(number % self._agents), number // self._agents % len(actions)
+        intent_id, action = self._ids.new(), actions[kind]
+        resource = self._mix.resources[kind].format(n=number % 97)
         own = {"by": agent, "agent_id": agent, "intent_id": intent_id, "action": action, "resources": [resource]}
         return intent_id, agent, lane_of(number, self._agents), orjson.dumps(self._same | own)
 

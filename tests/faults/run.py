@@ -1,16 +1,11 @@
 """A whole run: servers up, faults one after another, the audit, and what came of it."""
 
-import os
-import platform
 import random
 import time
 import traceback
 from dataclasses import dataclass, field
-from importlib.metadata import version
 
-import confluent_kafka
-
-from harness_stream.local.artifacts import KAFKA_VERSION
+from benchmarks.machine import machine
 from tests.faults.heard import Heard
 from tests.faults.plan import KINDS, planned
 from tests.faults.scene import Scene
@@ -94,17 +89,3 @@ def _play(scene, options, result, began, progress):
         assert not dead, dead
         time.sleep(REST_S)
 
-
-def machine():
-    with open("/proc/cpuinfo") as text:  # noqa: PTH123  one line of a file that Linux makes up
-        model = next((line.split(":")[1].strip() for line in text if line.startswith("model name")), "unknown")
-    return {
-        "cpu": f"{os.cpu_count()} × {model}",
-        "load average": f"{os.getloadavg()[0]:.1f}",
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "kafka": KAFKA_VERSION,
-        "confluent-kafka": version("confluent-kafka"),
-        "librdkafka": confluent_kafka.libversion()[0],
-        "redis-py": version("redis"),
-    }

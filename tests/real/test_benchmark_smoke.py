@@ -12,7 +12,8 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(240)]
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 RUN_S_MAX = 200
-RATE, SECONDS, ROUNDS, DRAIN = 50, 1, 1, 300
+ROUNDS, DRAIN = 1, 300
+QUICK_DRAIN = 4_000
 
 
 def run(script, *words, **environment):
@@ -28,25 +29,63 @@ def run(script, *words, **environment):
     return done.stdout
 
 
-def test_both_halves_are_measured_beside_the_echo_and_nothing_is_lost(real_stack, tmp_path):
+def whole(real_stack, tmp_path, *parts):
+    """The one command over some parts in their smallest form; what it printed, and its JSON."""
     printed = run(
-        "first.py",
-        *("--rates", RATE, "--seconds", SECONDS, "--rounds", ROUNDS, "--drain", DRAIN, "--agents", 20),
-        *("--json", tmp_path / "out.json"),
+        "__main__.py",
+        *("--quick", "--rounds", 1, "--seconds", 1, "--json", tmp_path / "out.json", "--only", *parts),
         HARNESS_BOOTSTRAP=real_stack.bootstrap,
         HARNESS_REDIS_URL=real_stack.redis_url,
     )
-    assert [line.split()[0] for line in printed.splitlines()[2:5]] == ["echo", "harness", "ratio"]
     found = json.loads((tmp_path / "out.json").read_text())
-    (measured,) = found["latency"]
-    for side in ("echo", "harness"):
-        assert len(measured[side]) == ROUNDS
-        assert all(row["answered"] + row["missing"] == RATE * SECONDS for row in measured[side])
-        assert all(row["p50"] <= row["p90"] <= row["p99"] for row in measured[side])
-    assert set(measured["ratio"]) == {"p50", "p90", "p99"}
-    drained = found["throughput"]
-    assert [drained["harness"]["records"], *(echo["records"] for echo in drained["echo"])] == [DRAIN] * 3
-    assert sum(drained["harness"]["decisions"].values()) == DRAIN
+    assert found["failed"] == {}
+    assert "kafka 4" in printed.splitlines()[1]
+    return printed, found
+
+
+def goals_of(found):
+    return {goal["name"]: goal for goal in found["goals"]}
+
+
+def test_a_drain_and_latency_are_measured_beside_the_echo_and_nothing_is_lost(real_stack, tmp_path):
+    printed, found = whole(real_stack, tmp_path, "drain", "latency")
+    goals = goals_of(found)
+    assert goals["CPU of the worker per verdict, signed"]["value"] > 0
+    assert goals["CPU per verdict of two workers, to that of one"]["value"] > 0
+    assert sum(name.startswith("p99 to the echo's") for name in goals) == 2
+    drained = found["drain"]["rounds"]
+    for kind in ("workers 1", "workers 2"):
+        (told,) = drained[kind]
+        assert told["decisions"] == {"approve": QUICK_DRAIN}
+        assert 0 < told["counted"] <= QUICK_DRAIN
+    assert drained["echo"][0]["records"] == QUICK_DRAIN
+    assert {"decode", "MAC", "join", "rules", "windows", "encode", "produce"} <= set(found["drain"]["stages"]["seconds"])
+    measured = found["latency"]["rates"]
+    assert {100, 1_000} <= {one["rate"] for one in measured}
+    assert sum(one["half_of_saturation"] for one in measured) == 1
+    for one, side in ((one, side) for one in measured for side in ("echo", "harness")):
+        (told,) = one[side]
+        assert told["offered"] == int(one["rate"])
+        assert told["answered"] + told["missing"] == told["offered"]
+        assert told["settled"]
+        there = [told[name] for name in ("p50", "p90", "p99", "p99.9") if told[name] is not None]
+        assert there == sorted(there)
+    assert printed.count("    ratio ") == len(measured)
+
+
+def test_what_needs_no_broker_is_measured_as_well(real_stack, tmp_path):
+    _, found = whole(real_stack, tmp_path, "cost", "agents", "takeover")
+    assert [row["agents"] for row in found["agents"]["known"]] == [1_000, 10_000]
+    assert all(row["decisions"] == {"approve": 500} for row in found["agents"]["active"])
+    assert goals_of(found)["cost with 1,000 rules, to 100"]["met"] is None  # another size was measured
+    assert goals_of(found)["rebuild per core"]["value"] > 0
+
+
+def test_agents_that_are_known_are_read_by_a_real_worker(real_stack, tmp_path):
+    _, found = whole(real_stack, tmp_path, "start")
+    few, many = found["start"]["known"]
+    assert many["rounds"][0]["bytes"] > few["rounds"][0]["bytes"]
+    assert goals_of(found)["start with 1,000,000 known agents"]["met"] is None
 
 
 def test_each_way_to_refuse_is_measured_beside_a_decision(real_stack, tmp_path):
@@ -89,17 +128,18 @@ def test_the_cost_of_a_decision_is_measured_beside_its_floors_and_every_decision
     rules, events, decisions = [10, 40], [10, 300], 20
     printed = run(
         "decision_cost.py",
-        *("--rules", "10,40", "--events", "10,300", "--events-with-rules", 30, "--rules-with-events", 20),
+        *("--rules", "10,40", "--events", "10,300", "--batches", "1,20"),
+        *("--events-with-rules", 30, "--rules-with-events", 20),
         *("--rounds", 2, "--decisions", decisions, "--json", tmp_path / "out.json"),
     )
-    assert "ratio 40 : 10" in printed
-    assert "ratio 300 : 10" in printed
     assert "garbage collector: on" in printed
     assert "not approved" not in printed
     found = json.loads((tmp_path / "out.json").read_text())
     assert [(row["rules"], row["events"]) for row in found["by_rules"]] == [(count, 30) for count in rules]
     assert [(row["rules"], row["events"]) for row in found["by_events"]] == [(20, count) for count in events]
+    assert [row["batch"] for row in found["by_batch"]] == [1, 20]
     for row in (*found["by_rules"], *found["by_events"]):
         assert row["decisions"] == {"approve": decisions}
-        assert set(row["ratio"]) == set(found["floors"]) == {"decode", "CEL"}
-        assert row["us"]["min"] <= row["us"]["median"] <= row["us"]["max"]
+    for row in (*found["by_rules"], *found["by_events"], *found["by_batch"]):
+        assert len(row["us"]) == len(found["floors"]["decode"]) == 2
+        assert all(us > 0 for us in row["us"])
