@@ -54,7 +54,8 @@ def partitions(
     worker stopped cleanly, nobody has claimed it since. never claimed: no
     worker was there yet. halted: no worker can go on, because the decision
     log contradicts its newest checkpoint, inputs that were answered are gone,
-    or nothing reaches the history before the log's first record.
+    nothing reaches the history before the log's first record, or a snapshot
+    cannot be read.
 
     Lag is input end less next_input. Void records lost against others; they
     are counted from the newest checkpoint on.
@@ -107,6 +108,8 @@ def resume(
     If log, Redis and snapshots together do not reach the history, it also
     needs --forget-history: then chains, labels, counts and open holds of all
     agents of this partition begin anew, and rules that look back see nothing.
+    The same goes for a record that no worker can read, which only its log
+    names: then empty Redis first.
 
     Then it waits up to 15 s for a worker's claim. Agents' processes that saw
     the log contradict itself must be started again. `harness log verify`

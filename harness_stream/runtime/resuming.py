@@ -18,8 +18,9 @@ from harness_stream.core.units import encode_parts
 from harness_stream.errors import BrokerUnavailable, CallerError, ConfigError, ProtocolError, StateUnavailable
 from harness_stream.runtime.readiness import CERTIFY
 from harness_stream.runtime.snapshots import PLACE_KEY, Key
-from harness_stream.runtime.standing import Trouble, reached, snapshotted, stands
-from harness_stream.runtime.to_end import SILENCE_MS_MAX, ends_of, read_to_end
+from harness_stream.runtime.snapshots_seen import snapshotted
+from harness_stream.runtime.standing import Activity, Trouble, digest_at, of_snapshots, reached, stands
+from harness_stream.runtime.to_end import SILENCE_MS_MAX, read_to_end
 from harness_stream.wire.decisions import decision_headers, digest_of, encode_body, read_body
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
     from harness_stream.core.fold import Body
     from harness_stream.ports import DecisionSigner, Headers, LogWriter
-    from harness_stream.runtime.standing import Snapshotted, Source, Standing
+    from harness_stream.runtime.snapshots_seen import Snapshotted
+    from harness_stream.runtime.standing import Source, Standing
 
 # A worker that has halted looks again every 5 s (`owner.HALT_RETRY_MS`), then loads and claims.
 CLAIM_MS_MAX: Final = 15_000
@@ -89,17 +91,13 @@ def planned(source: Source, found: Standing, next_input: int | None = None, *, f
         forget: the operator allows that chains are forgotten, if nothing reaches them.
 
     Raises:
-        CallerError: it is not halted, next_input is beyond the input log, or chains would have to be forgotten.
+        CallerError: it is not halted (for all that can be seen), next_input is beyond the input log, or chains would
+            have to be forgotten.
         StateUnavailable: whether they would depends on the store, which does not answer.
         BrokerUnavailable: the broker does not answer.
     """
     if not found.troubles:
-        found = replace(found, troubles=_of_snapshots(source, found))
-    if not found.troubles:
-        raise CallerError(
-            f"partition {found.partition} can be continued by any worker; it is not resumed",
-            hint="`harness partitions` shows what it waits for",
-        )
+        found = replace(found, troubles=of_snapshots(source, found) or _untold(source, found, forget=forget))
     if found.ends.low > 0 and not found.store_answers:
         raise StateUnavailable("Redis does not answer, and it may hold the history", hint="bring it back, or name it")
     first = found.input_ends.end if next_input is None else next_input
@@ -107,7 +105,8 @@ def planned(source: Source, found: Standing, next_input: int | None = None, *, f
         hint = f"between 0 and {found.input_ends.end}, where it ends"
         raise CallerError(f"the input log has no place {first} to go on at", hint=hint)
     snapshots, kept = _snapshots(source, found)
-    forgets = not (kept or found.ends.low == 0 or stands(found.stored, found))
+    whole = found.ends.low == 0 and Trouble.UNTOLD not in (found.troubles or {})
+    forgets = not (kept or whole or stands(found.stored, found))
     if forgets and not forget:
         raise CallerError(
             f"neither log, store nor snapshots reach the history of partition {found.partition}",
@@ -136,6 +135,8 @@ def _resumption(found: Standing, first: int, snapshots: Snapshotted, *, kept: bo
 def _snapshots(source: Source, found: Standing) -> tuple[Snapshotted, bool]:
     """(the snapshots, whether all of them stand on what is left of the log)."""
     seen = snapshotted(source, found.partition)
+    if {Trouble.SNAPSHOT_UNREADABLE, Trouble.UNTOLD} & {*(found.troubles or ())}:
+        return seen, False
     if Trouble.CONTRADICTED not in (found.troubles or {}):
         return seen, found.checkpoint is not None and reached(source, found) and seen.place is not None
     place, checkpoint = seen.place, found.checkpoint
@@ -144,30 +145,33 @@ def _snapshots(source: Source, found: Standing) -> tuple[Snapshotted, bool]:
     # Where the log was cut is known if it is too short; if it has grown since, only the sealed place itself is.
     cut_at = found.heard.last + 1 if checkpoint.place.offset >= found.ends.end else place.offset + 1
     taken = place.offset < found.ends.low  # by retention; in the log, a hole is another history
-    return seen, seen.furthest < cut_at and (taken or _digest_at(source, found, place.offset) == place.digest)
+    return seen, seen.furthest < cut_at and (taken or digest_at(source, found.partition, place.offset) == place.digest)
 
 
-def _of_snapshots(source: Source, found: Standing) -> Mapping[Trouble, str]:
-    """What halts a worker whose checkpoint stands: it is up to a second older than the newest snapshots."""
-    topic, partition = source.topics.verdicts, found.partition
-    seen = snapshotted(source, partition)
-    ends = ends_of(source.reader, topic, partition, source.clock)  # asked after: an owner may have gone on meanwhile
-    if seen.furthest >= ends.end:
-        why = f"the log ends at {ends.end}, and a snapshot holds what the record at {seen.furthest} changed"
-        return {Trouble.CONTRADICTED: why}
-    place = seen.place
-    if place is None or place.offset < ends.low:
-        return {}
-    same = _digest_at(source, replace(found, ends=ends), place.offset) == place.digest
-    return {} if same else {Trouble.CONTRADICTED: f"the record at {place.offset} is not the one the snapshots stand on"}
+def _untold(source: Source, found: Standing, *, forget: bool) -> Mapping[Trouble, str]:
+    """A record that no worker can read halts it too, and is seen only by who applies it: then history must go.
 
-
-def _digest_at(source: Source, found: Standing, offset: int) -> str | None:
-    topic, partition = source.topics.verdicts, found.partition
-    for record in read_to_end(source.reader, topic, partition, source.clock, offset):
-        source.reader.unfollow(topic, partition)
-        return digest_of(record.value or b"") if record.offset == offset else None
-    return None
+    Raises:
+        CallerError: the partition is decided, or its history is not to be forgotten, or the store still has it.
+    """
+    name = f"partition {found.partition}"
+    if found.activity(source.clock.now_ms())[0] is not Activity.SILENT:
+        raise CallerError(
+            f"{name} can be continued by any worker; it is not resumed",
+            hint="`harness partitions` shows what it waits for",
+        )
+    if not forget:
+        raise CallerError(
+            f"nothing in logs and store keeps a worker from continuing {name}; it is not resumed",
+            hint="its worker's log says what it waits for. Only if that is `halted` for a record that nobody can read: "
+            "--forget-history goes on without all that was before",
+        )
+    if found.stored is not None:
+        raise CallerError(
+            f"Redis still has the history of {name}, and a worker begins with that",
+            hint="empty Redis first: what it held may be what the worker cannot go on from",
+        )
+    return {Trouble.UNTOLD: "its owner is silent, and logs and store do not show why"}
 
 
 def _loses(found: Standing, before: Place, first: int, *, forgets: bool) -> list[str]:

@@ -14,15 +14,13 @@ import orjson
 
 from harness_stream.core import limits
 from harness_stream.core.fold import STATEMENTS, Place, is_own
-from harness_stream.core.state import PARTITION_UNIT
-from harness_stream.core.units import decode_parts
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.deciding import CHECKPOINT_IDLE_MS
 from harness_stream.runtime.history import any_checkpoint_in
 from harness_stream.runtime.mover import FILLING
-from harness_stream.runtime.snapshots import PLACE_KEY, Gathered
+from harness_stream.runtime.snapshots_seen import lost_record, snapshotted, unreadable
 from harness_stream.runtime.to_end import ends_of, read_to_end
-from harness_stream.wire.decisions import read_body
+from harness_stream.wire.decisions import digest_of, read_body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +43,9 @@ class Trouble(StrEnum):
     CONTRADICTED = "the log contradicts its checkpoint"
     INPUT_SHORT = "inputs that were answered are gone"
     HISTORY_GONE = "nothing says what agents did before the log's first record"
+    SNAPSHOT_UNREADABLE = "a snapshot cannot be read"
+    UNTOLD = "only the worker's log says why"
+    """Never found here: what an operator takes it for who lets a silent partition go on without its history."""
 
 
 class Activity(StrEnum):
@@ -167,21 +168,6 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshotted:
-    """What the chains topic holds of a partition.
-
-    Attributes:
-        place: where all snapshots stand at least, None if no cycle was ever sealed.
-        furthest: highest verdict offset that any of them has in it, −1 if there are none.
-        keys: of all of them.
-    """
-
-    place: Place | None
-    furthest: int
-    keys: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Standing:
     """One partition.
 
@@ -286,39 +272,49 @@ def standing(source: Source, partition: int) -> Standing:
         troubles[Trouble.INPUT_SHORT] = f"the input log ends at {end}, but inputs up to {last} were answered"
     if not troubles and answers and not reached(source, found):
         troubles[Trouble.HISTORY_GONE] = f"the log begins at {ends.low} and neither store nor snapshots reach it"
-    return replace(found, troubles=troubles, waiting_ms=_waiting_ms(source, found))
+    found = replace(found, troubles=troubles, waiting_ms=_waiting_ms(source, found))
+    if found.activity(source.clock.now_ms())[0] is Activity.SILENT:  # is it for what only a load from snapshots meets?
+        found = replace(found, troubles=of_snapshots(source, found))
+    return found
 
 
-def snapshotted(source: Source, partition: int) -> Snapshotted:
-    """What the chains topic holds (raises BrokerUnavailable)."""
-    gathered, keys = Gathered(source.incarnation), dict[bytes, None]()
-    for record in read_to_end(source.reader, source.topics.chains, partition, source.clock):
-        gathered.take(record)
-        if record.key is not None and record.value is not None:
-            keys[record.key] = None
-        elif record.key is not None:
-            keys.pop(record.key, None)
-    units = gathered.units
-    sealed = units.get(PARTITION_UNIT)
-    place = None if sealed is None or _any_lost(gathered) else _sealed_place(sealed.pieces, source.incarnation)
-    return Snapshotted(place, max((unit.as_of for unit in units.values()), default=-1), tuple(keys))
+def of_snapshots(source: Source, found: Standing) -> Mapping[Trouble, str]:
+    """What halts a worker whose checkpoint stands: newer snapshots than that one, and what cannot be taken apart.
+
+    All snapshots are read for it, so it is only asked of a partition that nobody decides, or that is to be resumed.
+
+    Args:
+        source: of the same partition.
+        found: where it stands; nothing else keeps it.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer.
+    """
+    topic, partition = source.topics.verdicts, found.partition
+    seen = snapshotted(source, partition)
+    ends = ends_of(source.reader, topic, partition, source.clock)  # asked after: an owner may have gone on meanwhile
+    if seen.furthest >= ends.end:
+        why = f"the log ends at {ends.end}, and a snapshot holds what the record at {seen.furthest} changed"
+        return {Trouble.CONTRADICTED: why}
+    place = seen.place
+    if place is not None and place.offset >= ends.low and digest_at(source, partition, place.offset) != place.digest:
+        return {Trouble.CONTRADICTED: f"the record at {place.offset} is not the one the snapshots stand on"}
+    unit = None if stands(found.stored, found) or _cut_of(found) < 0 else unreadable(seen)
+    return {} if unit is None else {Trouble.SNAPSHOT_UNREADABLE: f"a snapshot cannot be read: {unit}"}
 
 
-def _any_lost(gathered: Gathered) -> bool:
-    """As a worker that loads sees it (`loading.Loader`): then no snapshot is begun from."""
-    try:
-        return bool(gathered.lost(gathered.reigns()))
-    except ValueError:
-        return False  # told of elsewhere: it cannot be read
+def _cut_of(found: Standing) -> int:
+    """Up to which record the newest checkpoint vouches for snapshots; −1: it does not, and no worker looks at any."""
+    return -1 if found.checkpoint is None else int(found.checkpoint.body["snapshot_cut"])
 
 
-def _sealed_place(pieces: tuple[bytes, ...], incarnation: str) -> Place | None:
-    try:
-        values = decode_parts(pieces)
-    except ValueError:
-        return None
-    place = Place.from_json(values[PLACE_KEY]) if PLACE_KEY in values else None
-    return place if place is not None and place.header.incarnation == incarnation else None
+def digest_at(source: Source, partition: int, offset: int) -> str | None:
+    """The digest of the decision-log record at exactly this offset, None if there is none."""
+    topic = source.topics.verdicts
+    for record in read_to_end(source.reader, topic, partition, source.clock, offset):
+        source.reader.unfollow(topic, partition)
+        return digest_of(record.value or b"") if record.offset == offset else None
+    return None
 
 
 def stands(place: Place | None, found: Standing) -> bool:
@@ -404,10 +400,12 @@ def reached(source: Source, found: Standing) -> bool:
     """Would a worker find the chains that belong to some place in this log?"""
     if found.ends.low == 0 or stands(found.stored, found):
         return True
-    if found.checkpoint is None or found.checkpoint.body["snapshot_cut"] < 0:
+    if _cut_of(found) < 0:
         return False
-    place = snapshotted(source, found.partition).place
-    return stands(place, replace(found, ends=ends_of(source.reader, found.ends.topic, found.partition, source.clock)))
+    seen = snapshotted(source, found.partition)
+    ends = ends_of(source.reader, found.ends.topic, found.partition, source.clock)
+    stood = not seen.broken and stands(seen.place, replace(found, ends=ends))
+    return stood and lost_record(source, seen) is None
 
 
 def _waiting_ms(source: Source, found: Standing) -> int | None:

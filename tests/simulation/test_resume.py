@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from harness_stream.adapters.memory.log import MemoryReader, MemoryWriter
-from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier
+from harness_stream.adapters.signing import UNSIGNED_HEADERS, UnsignedSigner, UnsignedVerifier
 from harness_stream.cli.partitions import as_text, plan_text
 from harness_stream.core.fold import Place
 from harness_stream.core.partition import Phase
@@ -14,7 +15,8 @@ from harness_stream.errors import CallerError, StateUnavailable
 from harness_stream.runtime import standing as standing_module
 from harness_stream.runtime.resuming import Operator, claimed, planned, resume
 from harness_stream.runtime.snapshots import Key
-from harness_stream.runtime.standing import SILENT_MS, Activity, Source, Trouble, reached, snapshotted, standing, told
+from harness_stream.runtime.snapshots_seen import snapshotted
+from harness_stream.runtime.standing import SILENT_MS, Activity, Source, Trouble, reached, standing, told
 from harness_stream.wire.decisions import read_body
 from tests.log_checker import fold_partition
 from tests.simulation.test_regressions import AGENT, HOME, act, events, owner, quiet, restarted, turns
@@ -310,6 +312,152 @@ def test_snapshots_that_stand_on_what_was_lost_halt_a_worker_and_can_be_resumed_
     assert plan.dropped
     turns(world, 4_000)
     assert owner(world).phase is Phase.DECIDING
+
+
+# --- A snapshot is none to begin from ---
+
+
+def with_a_lost_snapshot():
+    """Retention took what was before the seal; a former owner's snapshot stands behind its successor's claim."""
+    world = quiet(snapshot_interval_ms=6_000)
+    act(world, 3)
+    turns(world, 1_500)
+    former, sealed = owner(world).place.header.epoch, snapshotted(source(world), HOME).place.offset
+    world.realm = replace(world.realm, snapshot_interval_ms=10**9)
+    claim = restarted(world).place.offset
+    act(world, 3)
+    (lost,) = encode_parts({}, claim, 0, 0)
+    world.broker.append(TOPICS.chains, HOME, Key("a:another", former).encode("i1"), lost)
+    world.broker.truncate_before(TOPICS.verdicts, HOME, sealed + 1)
+    world.store.flush()
+    assert restarted(world).phase is Phase.HALTED
+    return world
+
+
+def test_a_snapshot_that_only_the_log_behind_the_seal_shows_to_be_lost_is_told_and_can_be_resumed():
+    """The operator was told that any worker could go on, and no record could be written."""
+    world = with_a_lost_snapshot()
+    assert list(look(world).troubles) == [Trouble.HISTORY_GONE]
+    with pytest.raises(CallerError, match="neither log, store nor snapshots"):
+        resumed(world)
+    resumed(world, forget=True)
+    turns(world, 4_000)
+    act(world)
+    assert owner(world).phase is Phase.DECIDING
+    assert events(world) == 1
+
+
+def test_a_snapshot_of_a_record_that_was_cut_off_and_whose_offset_is_a_hole_now_reaches_nothing():
+    world = with_a_lost_snapshot()
+    world.broker.skip_offsets(TOPICS.verdicts, HOME, 3)
+    (lost,) = encode_parts({}, end(world) - 1, 0, 0)
+    world.broker.append(TOPICS.chains, HOME, Key("a:another", 2).encode("i1"), lost)
+    assert list(look(world).troubles) == [Trouble.HISTORY_GONE]
+
+
+def with_a_broken_snapshot(damage):
+    """One agent's newest snapshot is damaged, and Redis is empty."""
+    world = quiet(snapshot_interval_ms=6_000)
+    act(world, 3)
+    turns(world, 1_500)
+    act(world)
+    turns(world, 600)  # a checkpoint vouches for the snapshots
+    mine = [r for r in world.everything(TOPICS.chains, HOME) if f"/a:{AGENT}@".encode() in r.key]
+    world.broker.append(TOPICS.chains, HOME, mine[-1].key, damage(mine[-1].value))
+    world.crash(0)
+    world.store.flush()
+    turns(world, 4_000)
+    world.send(agent_id=AGENT, by=AGENT, action="crm.read")
+    turns(world, 4_000)
+    return world
+
+
+def cut_short(value):
+    return value[:-5]
+
+
+def of_other_words(value):
+    return value.replace(b'"items":[[["', b'"items":[[["no-')
+
+
+@pytest.mark.parametrize("damage", [cut_short, of_other_words])
+def test_a_snapshot_that_cannot_be_read_is_dropped_by_a_resume_and_the_log_has_the_history(damage):
+    """Each look halted the worker again, `partitions` said that nothing was wrong, and a resume was refused."""
+    world = with_a_broken_snapshot(damage)
+    assert owner(world).phase is not Phase.DECIDING
+    plan, _ = resumed(world)
+    assert plan.found.troubles == {Trouble.SNAPSHOT_UNREADABLE: f"a snapshot cannot be read: a:{AGENT}"}
+    assert (plan.cut, plan.forgets, bool(plan.dropped)) == (-1, False, True)
+    turns(world, 4_000)
+    act(world)
+    assert owner(world).phase is Phase.DECIDING
+    assert events(world) == 4 + 1
+
+
+def test_nobody_decides_for_a_snapshot_that_cannot_be_read_and_it_is_said():
+    world = with_a_broken_snapshot(cut_short)
+    world.clock.advance(SILENT_MS + 1)
+    assert list(look(world).troubles) == [Trouble.SNAPSHOT_UNREADABLE]
+    assert look(world).activity(world.clock.now_ms())[0] is Activity.HALTED
+
+
+def test_a_store_that_stands_makes_a_snapshot_that_cannot_be_read_nobodys_trouble():
+    world = quiet(snapshot_interval_ms=6_000)
+    act(world, 3)
+    turns(world, 1_500)
+    newest = world.everything(TOPICS.chains, HOME)[-1]
+    world.broker.append(TOPICS.chains, HOME, newest.key, newest.value[:-5])
+    with pytest.raises(CallerError, match="can be continued by any worker"):
+        resumed(world)
+
+
+# --- A record that nobody can read ---
+
+
+def with_an_unreadable_record():
+    """The owner's own record, well linked, whose free part is none that this version knows."""
+    world = quiet()
+    act(world, 3)
+    header = owner(world).place.header
+    event = next(b for r in world.everything(TOPICS.verdicts, HOME) if (b := read_body(r.value)[0])["kind"] == "verdict")
+    covers = [header.next_input, header.next_input]
+    body = {**event, "prev": header.head, "covers": covers, "t": header.t, "reasons": "of another version"}
+    world.send(agent_id=AGENT, by=AGENT, action="crm.read")
+    world.crash(0)
+    world.broker.append(TOPICS.verdicts, HOME, None, orjson.dumps(body), UNSIGNED_HEADERS)
+    world.store.flush()
+    turns(world, 4_000)
+    world.send(agent_id=AGENT, by=AGENT, action="crm.read")
+    turns(world, 4_000)
+    assert "breaks its schema" in owner(world).why
+    return world
+
+
+def test_a_record_that_no_worker_can_read_leaves_the_operator_a_way_that_forgets():
+    """Nothing but the worker knew why it had halted, and a resume was refused whatever the operator said."""
+    world = with_an_unreadable_record()
+    world.clock.advance(SILENT_MS + 1)
+    assert look(world).activity(world.clock.now_ms())[0] is Activity.SILENT
+    with pytest.raises(CallerError, match="nothing in logs and store") as refused:
+        resumed(world)
+    assert "--forget-history" in refused.value.hint
+    plan, _ = resumed(world, forget=True)
+    assert plan.forgets
+    turns(world, 4_000)
+    act(world)
+    assert owner(world).phase is Phase.DECIDING
+    assert events(world) == 1
+    assert restarted(world).phase is Phase.DECIDING, "nobody reads that record again"
+
+
+def test_a_silent_partition_whose_history_redis_has_is_not_made_to_forget_it():
+    world = quiet()
+    act(world, 3)
+    world.crash(0)
+    world.send(agent_id=AGENT, by=AGENT, action="crm.read")
+    world.clock.advance(10 * SILENT_MS)
+    with pytest.raises(CallerError, match="Redis still has the history"):
+        resumed(world, forget=True)
 
 
 # --- Nothing reaches the history ---
