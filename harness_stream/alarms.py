@@ -28,6 +28,8 @@ class Alarm(StrEnum):
     """The state store was emptied, or is older than what was left in it; memory holds everything and refills it."""
     STATE_GONE = "state_gone"
     """State that is not in memory cannot be had from the store, or the log was cut; the partition loads again."""
+    FOREIGN_RECORD = "foreign_record"
+    """Somebody who never owned the partition wrote into its decision log; it changes nothing."""
     PARTITION_LOST = "partition_lost"
     """The group took a partition away, or ended this member's session, without a word before."""
     CLIENT_STOOD_STILL = "client_stood_still"

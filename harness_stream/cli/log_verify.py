@@ -61,7 +61,7 @@ def verify(
     is covered by one record, one terminal verdict an intent, chain time,
     lanes, rule bundles, and that every checkpoint (also those in the heads
     topic) says what the fold says. Records that do not count are no finding:
-    they are counted, by why.
+    they are counted, by why, with the offsets of the first 16.
 
     --full also reads the inputs and decides each one again, on the history
     before it, by the rules in force and on the facts that the verdict
@@ -293,7 +293,7 @@ def _as_text(told: dict[str, Any]) -> str:
         f"  count: {counted}",
     ]
     if told["void"]:
-        lines.append("  void:  " + ", ".join(f"{n:,} {why}" for why, n in told["void"].items()))
+        lines += [f"  void:  {n:,} {why}, at {_offsets(told['void_at'][why], n)}" for why, n in told["void"].items()]
     checkpoints = told["checkpoints"]
     old = f", {checkpoints['too_old']:,} name too old a place" if checkpoints["too_old"] else ""
     lines.append(f"  checkpoints: {checkpoints['compared']:,} compared{old}")
@@ -306,6 +306,10 @@ def _as_text(told: dict[str, Any]) -> str:
         lines.append(f"  recomputed: {again}")
         lines += [f"  unproven: {n:,} {why}" for why, n in told["unproven"].items()]
     return "\n".join(lines)
+
+
+def _offsets(shown: Sequence[int], count: int) -> str:
+    return ", ".join(map(str, shown)) + (", …" if count > len(shown) else "")
 
 
 def _witness_text(told: dict[str, Any]) -> str:

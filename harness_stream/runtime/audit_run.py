@@ -133,6 +133,7 @@ class AuditRun:
             "end": self._ends.end,
             "effective": {kind: n for kind, n in log.records.items() if kind not in STATEMENTS},
             "void": {str(why): n for why, n in log.void.items()},
+            "void_at": {str(why): offsets for why, offsets in log.void_at.items()},
             "checkpoints": {"compared": log.records["checkpoint"] - log.unchecked, "too_old": log.unchecked},
             "notices": log.records[NOTICE],
             "inputs": {"first": self._start.header.next_input, "next": header.next_input, "end": self._inputs.end},

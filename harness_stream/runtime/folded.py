@@ -6,11 +6,13 @@ them (`core.deferred`). Only what belongs to the partition itself, switches and 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.core import counting
+from harness_stream.core.audit.void import FOREIGN, Void, why_void
 from harness_stream.core.deferred import Told, groups_of
 from harness_stream.core.fold import STATEMENTS, Place, whole
 from harness_stream.core.partition import Signal
@@ -41,6 +43,8 @@ class Folded:
         stored: verdict offset of the store it started from, None if it started elsewhere.
         epoch_seen: highest epoch of any claim read, effective or not.
         void: records that did not count.
+        foreign: those of them that no owner writes, by why, until somebody tells of them.
+        foreign_at: offset of the newest of these.
         read: offset of the furthest record read.
         last: body of the newest record read, to tell a clean stop from a crash.
         checkpoint: newest checkpoint known.
@@ -61,6 +65,8 @@ class Folded:
     stored: int | None = None
     epoch_seen: int = 0
     void: int = 0
+    foreign: Counter[Void] = field(default_factory=Counter)
+    foreign_at: int = -1
     read: int = -1
     last: Body | None = None
     checkpoint: Body | None = None
@@ -79,6 +85,9 @@ class Folded:
         """A record was read, whatever becomes of it."""
         self.believed |= authentic
         self.strangers += not authentic and any(name == HS_ALG for name, _ in record.headers)
+        if not authentic and record.offset > max(self.read, self.place.offset):
+            self.read = record.offset
+            self._lost(record.offset, Void.NOT_AUTHENTIC)
 
     def take(self, record: LogRecord, body: Body, digest: str, rules: RulesView) -> None:
         """Fold one record; its bundle is loaded, and before a switch no unit waits for anything."""
@@ -89,7 +98,8 @@ class Folded:
         # What follows the last effective record is read again by the next fold.
         again, self.read = offset <= self.read, max(offset, self.read)
         if place is None:
-            self.void += not again and kind not in STATEMENTS
+            if not again and kind not in STATEMENTS:
+                self._lost(offset, why_void(self.place.header, body))
             return
         before, self.place = self.place, place
         if self.unmet:
@@ -100,6 +110,12 @@ class Folded:
             self._switch(body, before, rules)
         elif kind in _NEW_EPOCH:
             self._reign(place)
+
+    def _lost(self, offset: int, why: Void) -> None:
+        self.void += 1
+        if why in FOREIGN:
+            self.foreign[why] += 1
+            self.foreign_at = offset
 
     def _switch(self, body: Body, before: Place, rules: RulesView) -> None:
         old = None if before.header.rules is None else rules.windows(before.header.rules[0])

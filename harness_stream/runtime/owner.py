@@ -316,6 +316,7 @@ class Owner:
         self._folded = self._nothing()
         self._folded = yield from self._loader.load(trust_store=self._trust_store, patient=self._patient)
         self._trust_store = True
+        self._folded.foreign.clear()  # met by every load until the next checkpoint, as void ones are
         yield from self._input_reaches(self.place.header.next_input)
         if self._after == "crash" and self._stopped_cleanly():
             self._after = "clean"
@@ -451,7 +452,19 @@ class Owner:
         yield from self._loader.fold_from(self._folded, bounds)
         # Not what loading folds: the same records are met by every load until the next checkpoint.
         self._ports.metrics.count("harness_void_total", self._folded.void - void)
+        self._tell_of_foreign()
         self._hand_on()
+
+    def _tell_of_foreign(self) -> None:
+        """They change nothing, but somebody writes here who owns nothing."""
+        foreign, at = self._folded.foreign, self._folded.foreign_at
+        if not foreign:
+            return
+        told = ", ".join(f"{count} {why}" for why, count in foreign.items())
+        what = f"partition {self.partition}: records that no owner wrote ({told}), last at {at}"
+        sound(log, Alarm.FOREIGN_RECORD, what)
+        self._ports.metrics.count("harness_security_events_total", foreign.total(), reason=Alarm.FOREIGN_RECORD)
+        foreign.clear()
 
     def _settled(self) -> Generator[None, None, None]:
         """Wait for outstanding reports; never purge, that would fail other partitions' records."""

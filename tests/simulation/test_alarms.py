@@ -49,6 +49,43 @@ def test_a_void_record_counts_once_by_the_owner_that_met_it(metrics):
     assert shown(metrics, "harness_void_total") == {"harness_void_total": 1.0}
 
 
+STRANGERS = {
+    "foreign writer": {"writer": "e" * 32},
+    "unclaimed epoch": {"epoch": 99},
+    "unreadable": {"kind": "nothing of ours"},
+}
+
+
+@pytest.mark.parametrize("why", [*STRANGERS, "not authentic"])
+def test_a_record_of_somebody_who_owned_nothing_is_named_and_counted_once(metrics, caplog, why):
+    """It caused a resync, like a publish that failed, and nobody was told."""
+    world = quiet()
+    act(world)
+    if why == "not authentic":
+        world.broker.append(TOPICS.verdicts, HOME, None, b'{"kind":"claim"}', [])
+    else:
+        foreign(world, **{"epoch": owner(world).place.header.epoch, **STRANGERS[why]})
+    at = world.everything(TOPICS.verdicts, HOME)[-1].offset
+    turns(world, 600)
+    assert said(caplog, "foreign_record") == [
+        f"partition {HOME}: records that no owner wrote (1 {why}), last at {at} [foreign_record]"
+    ]
+    series = 'harness_security_events_total{reason="foreign_record"}'
+    assert shown(metrics, "harness_security_events_total")[series] == 1.0
+    assert shown(metrics, "harness_void_total") == {"harness_void_total": 1.0}
+    restarted(world)
+    assert shown(metrics, "harness_security_events_total")[series] == 1.0
+
+
+def test_what_owners_leave_behind_when_they_change_is_no_strangers(metrics, caplog):
+    world = quiet()
+    act(world)
+    foreign(world)
+    turns(world, 600)
+    assert said(caplog, "foreign_record") == []
+    assert shown(metrics, "harness_void_total") == {"harness_void_total": 1.0}
+
+
 def test_a_partition_that_left_is_shown_no_more(metrics):
     world = quiet()
     act(world)

@@ -152,6 +152,8 @@ def test_a_record_that_is_not_authentic_is_void() -> None:
     audit = begun(world)
     assert found(audit) == []
     assert audit.told()["void"] == {"not authentic": 1}
+    offset = world.everything(TOPICS.verdicts, PARTITION)[-1].offset
+    assert audit.told()["void_at"] == {"not authentic": [offset]}
 
 
 @pytest.mark.parametrize("changes", [1, 7])

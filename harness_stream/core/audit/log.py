@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
+from harness_stream.core import limits
 from harness_stream.core.audit.findings import Finding, Kind
 from harness_stream.core.audit.settled import Settled
 from harness_stream.core.audit.void import Void, why_void
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 # A checkpoint lands at most 3 s (the producer's delivery time-out) after the record it names; 16,384 records are 3 s at
 # 5,000 a second, and some 8 MB. One that names an older place is counted as unchecked.
 PLACES_KEPT: Final = 16_384
+# As many as a skip names of what it skipped: enough to look at, and bounded.
+VOID_SHOWN: Final = limits.SKIP_OFFSETS_MAX
 
 
 class Step(NamedTuple):
@@ -57,6 +60,7 @@ class LogAudit:
         place: the fold so far.
         records: read so far, by kind; void ones are not in it.
         void: records that do not count, by why.
+        void_at: offsets of the first VOID_SHOWN of them, by why.
         unchecked: checkpoints that name a place before those kept.
     """
 
@@ -66,6 +70,7 @@ class LogAudit:
         self.place = start
         self.records = Counter[str]()
         self.void = Counter[Void]()
+        self.void_at: dict[Void, list[int]] = {}
         self.unchecked = 0
         self._start, self._partitions, self._has_bundle = start, partitions, has_bundle
         self._places = {start.offset: start}
@@ -82,7 +87,7 @@ class LogAudit:
         if record.offset <= before.offset:
             return Step(before, self._known(record))
         if not record.authentic:
-            self.void[Void.NOT_AUTHENTIC] += 1
+            self._is_void(Void.NOT_AUTHENTIC, record)
             return Step(before, ())
         if record.body.get("kind") in STATEMENTS:
             return Step(before, self._statement(record))
@@ -131,10 +136,16 @@ class LogAudit:
 
     # --- void ---
 
+    def _is_void(self, why: Void, record: Record) -> None:
+        self.void[why] += 1
+        shown = self.void_at.setdefault(why, [])
+        if len(shown) < VOID_SHOWN:
+            shown.append(record.offset)
+
     def _void(self, record: Record) -> tuple[Finding, ...]:
         header, body = self.place.header, record.body
         why = why_void(header, body)
-        self.void[why] += 1
+        self._is_void(why, record)
         if str(body.get("kind")) in {"claim", "resume"} and type(body.get("epoch")) is int:
             self._epoch_seen = max(self._epoch_seen, body["epoch"])
         if why is Void.WRONG_PREV and self._unlinked is None and is_own(header, body):
@@ -192,7 +203,7 @@ class LogAudit:
         """What changes nothing; of a notice nothing is known but its form, since no log holds the identity table."""
         body, kind = record.body, record.body["kind"]
         if body.get("incarnation") != self._start.header.incarnation:
-            self.void[Void.INCARNATION] += 1
+            self._is_void(Void.INCARNATION, record)
             return ()
         self.records[kind] += 1
         wrong = _schema_mistake(body)

@@ -6,7 +6,7 @@ Rule of this file: it is asked about records that `core.fold` has found void, an
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from harness_stream.core.fold import Body, Header
@@ -18,7 +18,7 @@ class Void(StrEnum):
     STALE_EPOCH = "stale epoch"
     """A former owner's, written after it was succeeded."""
     FOREIGN_WRITER = "foreign writer"
-    """Of the epoch in force, by another process: two claimed it at once, and this one lost."""
+    """Of the epoch in force, by another process; who loses a race for an epoch writes nothing but the claim."""
     WRONG_PREV = "wrong prev"
     """The owner's own, and the record before it in its mind is not the one in the log: it was lost."""
     WRONG_COVERS = "wrong covers"
@@ -30,6 +30,9 @@ class Void(StrEnum):
     NOT_AUTHENTIC = "not authentic"
     UNREADABLE = "unreadable"
 
+
+FOREIGN: Final = frozenset({Void.FOREIGN_WRITER, Void.UNCLAIMED_EPOCH, Void.NOT_AUTHENTIC, Void.UNREADABLE})
+"""No owner of this partition, present or former, writes such: what two who claim at once leave behind is stale."""
 
 KINDS_LINKED = frozenset({"switch", "verdict", "ack", "reject", "skip"})
 
