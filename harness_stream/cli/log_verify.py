@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing
 
 # typer reads the annotations of commands at run time.
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import orjson
 import typer
@@ -137,6 +137,7 @@ def _runs(
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
     keys_of(settings)
+    begin = None if start is None else _named(start)  # before anybody is asked: it may be a typing mistake
     witnessed = None if witness is None else _witnessed(witness)
     topics, clock = Topics(settings.prefix), SystemClock()
     require_topics(settings.kafka, [topics.intents, topics.verdicts, topics.heads, topics.rules])
@@ -146,7 +147,7 @@ def _runs(
     log = DecisionLog(reader, topics, realm_id, verifier, clock)
     if witnessed is not None:
         _require_partitions(witnessed, count)
-    given = None if start is None else _given(start, realm_id, count, log)
+    given = None if begin is None else _given(begin, realm_id, count, log)
     ports = AuditPorts(reader, again, clock, verifier, bundles_in(reader, topics, verifier))
     realm = AuditedRealm(settings.realm, topics, count)
     for number in _numbers(chosen, count, given):
@@ -205,38 +206,49 @@ def _numbers(chosen: Sequence[int], count: int, given: Place | None) -> list[int
     return [given.header.partition]
 
 
-def _given(start: str, realm_id: str, count: int, log: DecisionLog) -> Place:
-    """The place that `--from` names."""
+class StartFile(NamedTuple):
+    """A file that `--from` names, and the place that it states."""
+
+    path: Path
+    place: Place
+
+
+def _named(start: str) -> tuple[int, int] | StartFile:
+    """What `--from` says: (partition, offset) of a checkpoint in the log, or a file with one."""
     found = _PLACE.fullmatch(start)
-    if found is not None:
-        (number,) = numbers_of([int(found[1])], count)
-        place = log.stated_at(number, int(found[2]))
+    return (int(found[1]), int(found[2])) if found is not None else StartFile(Path(start), _in_file(Path(start)))
+
+
+def _given(named: tuple[int, int] | StartFile, realm_id: str, count: int, log: DecisionLog) -> Place:
+    """The place that `--from` names, of this very log."""
+    if not isinstance(named, StartFile):
+        (number,) = numbers_of([named[0]], count)
+        place = log.stated_at(number, named[1])
         if place is None:
             hint = "`harness log export` names the kind of each record"
-            raise CallerError(f"there is no checkpoint at {start}", hint=hint)
+            raise CallerError(f"there is no checkpoint at {number}/{named[1]}", hint=hint)
         return place
-    return _in_file(Path(start), realm_id)
+    if named.place.header.incarnation != realm_id:
+        raise CallerError(
+            f"{named.path} is a checkpoint of other log topics than this realm's",
+            hint="were the topics recreated? Then this log says nothing of that history",
+        )
+    return named.place
 
 
-def _in_file(file: Path, realm_id: str) -> Place:
+def _in_file(file: Path) -> Place:
     from harness_stream.core.fold import Place  # noqa: PLC0415  slow to load, `--help` is not
     from harness_stream.core.records import Checkpoint  # noqa: PLC0415  same
 
     try:
-        checkpoint = Checkpoint.model_validate(orjson.loads(file.read_bytes()))
+        return Place.from_json(Checkpoint.model_validate(orjson.loads(file.read_bytes())).model_dump())
     except OSError as error:
         raise CallerError(f"{file}: {error.strerror}", hint="give a file, or a place as in 0/1200") from None
-    except ValueError as error:  # both orjson's and pydantic's are
+    except (ValueError, TypeError) as error:  # both orjson's and pydantic's are the first
         why = str(error).splitlines()[0]
         raise CallerError(
             f"{file} holds no checkpoint's body: {why}", hint="see schemas/record-checkpoint.json"
         ) from None
-    if checkpoint.incarnation != realm_id:
-        raise CallerError(
-            f"{file} is a checkpoint of other log topics than this realm's",
-            hint="were the topics recreated? Then this log says nothing of that history",
-        )
-    return Place.from_json(checkpoint.model_dump())
 
 
 def _from(given: Place, log: DecisionLog) -> Start:

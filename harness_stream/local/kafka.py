@@ -161,7 +161,7 @@ class LocalKafka:
         """
         self.launch(progress)
         try:
-            self.wait()
+            self.wait(progress=progress)
         except BaseException:
             self.stop()
             raise
@@ -178,14 +178,14 @@ class LocalKafka:
                 require_free_port(port, name=self.name, flag=self._settings.port_flag)
             self._launch(java(), progress)
 
-    def wait(self, brokers: int = 1) -> None:
+    def wait(self, brokers: int = 1, progress: Progress = silent) -> None:
         """Return once the broker serves and knows so many brokers, itself included.
 
         Raises:
             ServerEnded: it ended.
             Unavailable: it did not come up within `START_LIMIT_S`.
         """
-        self._process.wait_until(lambda: broker_answers(self.address, brokers), START_LIMIT_S)
+        self._process.wait_until(lambda: broker_answers(self.address, brokers), START_LIMIT_S, progress)
 
     def stop(self) -> bool:
         """Stop cleanly, within `STOP_LIMIT_S`. Safe to repeat; returns whether anything ran."""

@@ -34,6 +34,9 @@ KILL_LIMIT_S = 5.0
 POLL_S = 0.02
 """Pause between two looks at a process or port: invisible to a person, and 50 looks a second cost no CPU."""
 
+TOLD_S = 3.0
+"""A person who sees nothing for longer believes that a command hangs; one broker serves within about that time."""
+
 CONNECT_LIMIT_S = 1.0
 """A connection on this machine takes microseconds; a refused one too."""
 
@@ -150,15 +153,19 @@ class DetachedProcess:
         draft.replace(self._record_file)
         return record
 
-    def wait_until(self, answers: Callable[[], bool], limit_s: float) -> None:
-        """Return as soon as `answers()` is true.
+    def wait_until(self, answers: Callable[[], bool], limit_s: float, progress: Progress = silent) -> None:
+        """Return as soon as `answers()` is true; `progress` is told every `TOLD_S` that it is not yet.
 
         Raises:
             ServerEnded: the process ended.
             Unavailable: `limit_s` seconds passed.
         """
-        end = time.monotonic() + limit_s
+        began = told = time.monotonic()
+        end = began + limit_s
         while not answers():
+            if time.monotonic() - told >= TOLD_S:
+                told = time.monotonic()
+                progress(f"waiting for {self.name} to answer, {told - began:.0f} of at most {limit_s:.0f} s")
             if self.running() is None:
                 raise self.failed("ended while starting", ServerEnded)
             if time.monotonic() > end:

@@ -147,7 +147,7 @@ class Stack:
         for broker in self.brokers:
             broker.launch(progress)
         for broker in self.brokers:
-            broker.wait(len(self.brokers))
+            broker.wait(len(self.brokers), progress)
 
     def stop_brokers(self) -> bool:
         """Stop all brokers at once; whether anything ran."""

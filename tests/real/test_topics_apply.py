@@ -10,10 +10,11 @@ from confluent_kafka.admin import AdminClient
 from log_lanes import eventually
 
 from harness_stream.adapters.kafka.admin import KafkaAdmin, incarnation, partitions
-from harness_stream.adapters.kafka.topics import plan, verify
+from harness_stream.adapters.kafka.topics import create, plan, verify
 from harness_stream.cli import main as cli
 from harness_stream.config import Settings
 from harness_stream.errors import BrokerUnavailable, ProtocolError
+from harness_stream.wire import acls
 
 pytestmark = pytest.mark.real
 
@@ -51,6 +52,34 @@ def test_a_new_realm_is_created_whole_and_repeating_changes_nothing(realm, apply
     verify(realm)
     assert partitions(realm, f"{realm.prefix}.intents") == 3
     assert apply(*FLAGS)[:2] == (0, {"created": [], "fixed": [], "differences": []})
+
+
+class LateAnswer(KafkaAdmin):
+    """A broker so busy making topics that its answer comes when nobody waits for it any more."""
+
+    def result(self, future, name="", *operations):
+        found = super().result(future, name, *operations)
+        if operations == (acls.CREATE,):
+            raise self.unavailable("Failed while waiting for response from broker: Local: Timed out")
+        return found
+
+
+class NoAnswer(LateAnswer):
+    def describe(self, names, wanted=None):
+        return dict.fromkeys(names)
+
+
+def test_topics_that_were_made_though_the_answer_was_late_are_made(realm):
+    """It said that Kafka does not answer, and all that was asked for was there."""
+    admin = LateAnswer(realm.kafka)
+    create(admin, plan(admin, realm).missing)
+    verify(realm)
+
+
+def test_a_topic_that_does_not_come_is_not_taken_for_made(realm, monkeypatch):
+    monkeypatch.setattr("harness_stream.adapters.kafka.topics.VISIBLE_S_MAX", 0.1)
+    with pytest.raises(BrokerUnavailable, match="is not made after"):
+        create(NoAnswer(realm.kafka), plan(KafkaAdmin(realm.kafka), realm).missing)
 
 
 def test_before_that_a_worker_is_told_what_is_missing(realm):

@@ -416,7 +416,7 @@ DECODERS: dict[str, Decoder] = {
         tuple(f"harness_stream/{site}" for site in ("client/head.py::place_of", "runtime/history.py::place_before", "runtime/standing.py::place", "runtime/standing.py::_begun_by", "runtime/witness.py::_take", "core/audit/log.py::_statement", "runtime/history.py::any_checkpoint_in")),
     ),
     "checkpoint in a file": Decoder(
-        lambda data: log_verify._in_file(in_file("checkpoint.json", data), INCARNATION), [encode_body(CHECKPOINT)], (CallerError,),
+        lambda data: log_verify._in_file(in_file("checkpoint.json", data)), [encode_body(CHECKPOINT)], (CallerError,),
         ("harness_stream/cli/log_verify.py::_in_file",), slow=True,
     ),
     "active rules": Decoder(
@@ -432,7 +432,7 @@ DECODERS: dict[str, Decoder] = {
     "cases": Decoder(lambda data: read_cases(data.decode("utf-8", "replace")), [CASES], (), ("harness_stream/core/cases/events.py::validated", "harness_stream/core/cases/rows.py::_made"), own=True),
     "unit": Decoder(
         unit, [*UNITS, SEAL], (ValueError,),
-        tuple(f"harness_stream/{site}" for site in ("core/units.py::decode_part", "core/units.py::_place", "core/provenance.py::from_json", "runtime/standing.py::_sealed_place", "runtime/loading.py::_from_snapshots", "runtime/cold.py::_changed_between", "runtime/cold.py::_follow_up")),
+        tuple(f"harness_stream/{site}" for site in ("core/units.py::decode_part", "core/units.py::_place", "core/provenance.py::from_json", "runtime/snapshots_seen.py::_sealed_place", "runtime/loading.py::_from_snapshots", "runtime/cold.py::_changed_between", "runtime/cold.py::_follow_up")),
     ),
     "delta": Decoder(delta, DELTAS, (ValueError,), ("harness_stream/core/units.py::_delta",)),
     "key of the chains topic": Decoder(chains_key, [Key("a:x", 2).encode(INCARNATION), Key("a:x", 2, 1, 1).encode(INCARNATION), Key("a:@#~", 2**52).encode(INCARNATION)], (), ()),

@@ -54,6 +54,16 @@ def test_another_object_on_the_same_folder_finds_and_stops_it(process: DetachedP
     assert other.stop(5) is False
 
 
+def test_who_waits_long_is_told_again_and_again_for_what(
+    process: DetachedProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness_stream.local.process.TOLD_S", 0.05)
+    start(process, SLEEPS)
+    told: list[str] = []
+    process.wait_until(lambda: len(told) >= 2, 10, told.append)
+    assert told[1] == "waiting for server to answer, 0 of at most 10 s"
+
+
 def test_a_stack_without_ports_means_those_it_last_had_whether_a_server_died_or_was_stopped(tmp_path: Path) -> None:
     redis, kafka = DetachedProcess("redis", tmp_path / "redis"), DetachedProcess("kafka", tmp_path / "kafka")
     redis.spawn(SLEEPS, address="redis://127.0.0.1:17379/0")

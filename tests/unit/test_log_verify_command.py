@@ -3,9 +3,12 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
 from harness_stream.cli.log_verify import FINDINGS_SHOWN, _as_text, _show, _verdict
+from harness_stream.cli.main import app
 from harness_stream.core.audit import Finding, Kind
+from harness_stream.errors import CallerError
 
 TOLD = {
     "partition": 3,
@@ -32,6 +35,18 @@ def test_a_partition_is_told_in_a_few_lines():
         "  recomputed: 1,149 verdict",
         "  unproven: 1 denied as quarantined, unevaluated",
     ]
+
+
+@pytest.mark.parametrize(("content", "told"), [(None, "No such file"), ("{}", "holds no checkpoint's body")])
+def test_a_file_to_begin_from_is_looked_at_before_any_broker_is_asked(tmp_path, monkeypatch, content, told):
+    """Nobody answers at this address; a mistake in a file's name was told only after that."""
+    file = tmp_path / "checkpoint.json"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("HARNESS_BOOTSTRAP", "127.0.0.1:1")
+    asked = CliRunner().invoke(app, ["log", "verify", "--dev", "--from", str(file)])
+    assert isinstance(asked.exception, CallerError)
+    assert told in asked.exception.message
 
 
 def test_an_empty_partition_is_told_too():

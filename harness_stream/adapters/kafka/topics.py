@@ -20,7 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 
 from harness_stream.adapters.kafka.admin import ADMIN_S_MAX, KafkaAdmin
-from harness_stream.errors import ConfigError, ProtocolError
+from harness_stream.errors import BrokerUnavailable, ConfigError, ProtocolError
 from harness_stream.wire import acls
 from harness_stream.wire.topics import (
     MIN_INSYNC_SETTING,
@@ -159,9 +159,27 @@ def create(admin: KafkaAdmin, specs: Sequence[TopicSpec]) -> None:
     for name, future in futures.items():
         try:
             admin.result(future, name, acls.CREATE)
+        except BrokerUnavailable:
+            _require_made_late(admin, name)
         except KafkaException as error:
             if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
                 raise _refused(f"create `{name}`", error) from error
+
+
+def _require_made_late(admin: KafkaAdmin, name: str) -> None:
+    """Brokers that are busy making topics go on with it after the question has timed out.
+
+    Raises:
+        BrokerUnavailable: nobody answers, or the topic does not come.
+    """
+    give_up_s = time.monotonic() + VISIBLE_S_MAX
+    while admin.describe([name])[name] is None:
+        if time.monotonic() >= give_up_s:
+            raise BrokerUnavailable(
+                f"Kafka at {admin.bootstrap} answers, and `{name}` is not made after {VISIBLE_S_MAX:.0f} s",
+                hint="say the same again; it goes on with what is missing",
+            )
+        time.sleep(VISIBLE_PAUSE_S)
 
 
 def fix(admin: KafkaAdmin, settings: Settings, differences: Sequence[Difference]) -> None:
