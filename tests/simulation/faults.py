@@ -93,6 +93,18 @@ def input_retention(world: World) -> None:
         world.tell("input retention", f"partition {partition} begins at {at}")
 
 
+def decision_retention(world: World) -> None:
+    """The decision log begins later, as far as the newest checkpoint says that snapshots hold all that was before."""
+    partition = world.random.randrange(PARTITIONS)
+    low, _ = world.broker.bounds(TOPICS.verdicts, partition)
+    heads = world.everything(TOPICS.heads, partition)
+    cut = max((orjson.loads(record.value or b"")["snapshot_cut"] for record in heads), default=-1)
+    if cut >= low:
+        at = world.random.randint(low, cut) + 1
+        world.retain(TOPICS.verdicts, partition, at)
+        world.tell("decision retention", f"partition {partition} begins at {at}")
+
+
 def markers(topic: str, kind: str) -> Callable[[World], None]:
     """Transaction markers: offsets that no reader is given."""
 
@@ -243,3 +255,7 @@ FAULTS: dict[str, Callable[[World], None]] = {
     "replay": replay,
     "replay beyond memory": replay_beyond_memory,
 }
+# Not among the others, whose dice every known seed has thrown. It does not meet a cut, after which nothing may reach
+# the history, nor new rules: windows that retention keeps from being warmed are unknown, and for the judge exact.
+RETENTION: dict[str, Callable[[World], None]] = {"decision retention": decision_retention}
+WITHOUT_RETENTION = ("log cut",)

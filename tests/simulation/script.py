@@ -17,7 +17,7 @@ from harness_stream.core import limits
 from harness_stream.core.rate import Rate
 from harness_stream.runtime import fetching, history, loading, takeover, warming
 from harness_stream.runtime.realm import LANE_RATE_DEFAULT
-from tests.simulation.faults import FAULTS
+from tests.simulation.faults import FAULTS, RETENTION
 from tests.simulation.world import NEW_RULES, PARTITIONS, RULES, SLOW_TURN_MS, TOPICS, TURN_MS, World
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ EVENT_ACTS = {
     "operator": World.resume_halted,
     "rules": _rules,
 }
-ACTS = {**EVENT_ACTS, **FAULTS}
+ACTS = {**EVENT_ACTS, **FAULTS, **RETENTION}
 
 
 # --- Running ---

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from random import Random
 from typing import TYPE_CHECKING
 
 import orjson
 import pytest
 
+from tests.simulation.faults import FAULTS, RETENTION, WITHOUT_RETENTION
 from tests.simulation.judge import check
+from tests.simulation.script import run
 from tests.simulation.shrink import proven, told
 from tests.simulation.tally import Tally
 from tests.simulation.world import PARTITIONS, TOPICS, World
@@ -27,6 +30,8 @@ CHUNKS = 20
 # which record it stood once it had taken in what waited. 6452: a store that had been away was not asked again.
 FOUND_BY_LONG_RUNS = (5724, 6452, 9669)
 SIGNED_SEEDS, SIGNED_CHUNKS = 120, 4
+# Long enough for some cycles of snapshots.
+RETENTION_SEEDS, RETENTION_CHUNKS, RETENTION_STEPS = 80, 4, 80
 # The rarest kind happens once in some fifteen runs: that none of so many has it is a chance of one in a million.
 SEEDS_WITH_EVERY_FAULT = 200
 
@@ -70,6 +75,22 @@ def test_the_promises_hold_where_records_are_signed_and_some_are_forged(chunk: i
         forged += world.forged
         check_forged(world)
     assert set(forged) == {"unsigned", "changed", "claim"}
+
+
+@pytest.mark.parametrize("chunk", range(RETENTION_CHUNKS))
+def test_the_promises_hold_though_retention_takes_what_snapshots_hold(chunk: int) -> None:
+    """Then only snapshots and the store reach the history, and a start from the log's first record would forget it."""
+    taken = 0
+    for seed in range(2 * chunk, 2 * RETENTION_SEEDS, 2 * RETENTION_CHUNKS):  # even ones change no rules
+        dice = Random(f"retention {seed}")
+        others = [kind for kind in FAULTS if kind not in WITHOUT_RETENTION and dice.random() < 0.5]
+        try:
+            world = run(seed, [*others, *RETENTION, *RETENTION, *RETENTION], RETENTION_STEPS)
+            check(world)
+        except Exception as error:
+            raise AssertionError(f"retention, seed {seed}: {type(error).__name__}: {error}") from error
+        taken += world.happened["decision retention"]
+    assert taken
 
 
 def check_forged(world: World) -> None:
