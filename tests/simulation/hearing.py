@@ -36,6 +36,13 @@ TABLES = ("identity", "classification", "risk", "infrastructure")
 AS_SAID = frozenset({"rate", "overload", "quarantined", "too_large", "holds_full", "facts_behind"})
 NO_ROLE = frozenset({"not_orchestrator", "not_signer", "not_reporter", "not_approver"})
 
+
+
+def _stale_roles(taken: Taken) -> bool:
+    """Refused because nobody knew whether the identity table is current; an ack names no age of it."""
+    return taken.body["kind"] == "ack" and taken.body["reason"] == "stale_facts"
+
+
 # --- Rules ---
 
 MEANT = {
@@ -250,7 +257,12 @@ class LogWitness(Witness):
 
     def _unsure(self, taken: Taken) -> bool:
         changes = self.rows.changes(taken.event.agent_id)
-        return taken.body["status"] == "refused" and taken.body["reason"] in NO_ROLE and changes > 1
+        if taken.body["status"] != "refused":
+            return False
+        return _stale_roles(taken) or (taken.body["reason"] in NO_ROLE and changes > 1)
+
+    def answer(self, taken: Taken, approval: Approval, *, ask: bool) -> list[str]:
+        return [] if _stale_roles(taken) else super().answer(taken, approval, ask=ask)  # its hold stays open
 
     def mandate(self, mandate: Mandate, taken: Taken) -> bool:
         expired = not mandate.close and (mandate.expires_at or 0) <= taken.t
