@@ -8,7 +8,7 @@ whatever was not confirmed is forgotten with this object.
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,9 +34,10 @@ from harness_stream.runtime.warming import Warming
 from harness_stream.wire.decisions import digest_of, encode_body
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
     from harness_stream.core.apply import Change
+    from harness_stream.core.intake import Input
     from harness_stream.core.join import Tables
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.state import State
@@ -259,7 +260,7 @@ class Deciding:
         size_max = 1 if self._header.crash_claims else min(room, self._ahead, BATCH_RECORDS_MAX)
         candidates = self._inbox.first(size_max)
         self._admit(candidates)
-        self._fetch_needed(candidates)
+        all_there = self._fetch_needed(candidates)
         if self.fault is not None:  # what a unit should have taken in cannot be read: nothing is judged without it
             return
         started_ms = self._ports.clock.elapsed_ms()
@@ -267,18 +268,18 @@ class Deciding:
         if self._set_back(batch.decided_at):
             self._state.pop()
             return
-        self._take_in_time(batch, candidates, started_ms)
+        self._take_in_time(batch, candidates, started_ms, all_there=all_there)
         batch.finish()
         self._publish(batch)
         _count(self._ports.metrics, batch, self._ports.clock.elapsed_ms() - started_ms)
 
-    def _take_in_time(self, batch: Batch, candidates: Sequence[Taken], started_ms: int) -> None:
+    def _take_in_time(self, batch: Batch, candidates: Sequence[Taken], started_ms: int, *, all_there: bool) -> None:
         """Answer the first ones; how many there was time for says how many the next batch looks at."""
         for number, taken in enumerate(candidates):
             if self._ports.clock.elapsed_ms() - started_ms > BATCH_MS_MAX:
                 self._ahead = AHEAD_FACTOR * max(1, number)
                 return
-            if not self._take(batch, taken):
+            if not self._take(batch, taken, all_there=all_there):
                 return
             self._inbox.answered()
         self._ahead = min(AHEAD_FACTOR * self._ahead, BATCH_RECORDS_MAX)
@@ -313,9 +314,9 @@ class Deciding:
         except BufferError:
             self._ports.metrics.count("harness_deadletter_dropped_total")
 
-    def _take(self, batch: Batch, taken: Taken) -> bool:
+    def _take(self, batch: Batch, taken: Taken, *, all_there: bool) -> bool:
         """Answer one input; False if it waits for cold state."""
-        missing = self._missing([taken])
+        missing = [] if all_there and _needs_the_same(taken.event) else self._missing([taken])
         if missing and self._worth_waiting(taken, missing):
             return False
         handling = Handling.UNAVAILABLE if missing else Handling.EVALUATE
@@ -360,12 +361,17 @@ class Deciding:
     def _units_needed(self, taken: Taken) -> tuple[str, ...]:
         return () if taken.event is None else units_needed(taken.event, self._tables, self._state)
 
-    def _fetch_needed(self, candidates: Sequence[Taken]) -> None:
-        """What is fetched may name more: an approval's held intent its parent, and that one its tree's root."""
+    def _fetch_needed(self, candidates: Sequence[Taken]) -> bool:
+        """What is fetched may name more: an approval's held intent its parent, and that one its tree's root.
+
+        Returns:
+            Whether everything that they need now is in memory.
+        """
         for _ in range(3):
             missing = self._missing(candidates)
             if not missing or not self._fetching.bring(missing):
-                return
+                return not missing
+        return False
 
     def _publish(self, batch: Batch) -> None:
         if not batch.records:
@@ -508,37 +514,47 @@ class Deciding:
                 self._state.evict(unit)
 
 
+def _needs_the_same(event: Input | None) -> bool:
+    """Whatever was decided since it was looked at? Others name what an earlier one of the batch may have changed."""
+    return event is None or (isinstance(event, Intent) and event.parent is None)
+
+
 def _count(metrics: Metrics, batch: Batch, took_ms: int) -> None:
     if not batch.records:
         return
     metrics.observe("harness_batch_size", len(batch.records))
     metrics.observe("harness_decide_seconds", took_ms / 1000 / len(batch.records))
+    totals = Counter[tuple[str, str, str]]()
     for linked in batch.records:
-        _count_record(metrics, linked.body)
+        for name, amount, label, value in _counts(linked.body):
+            totals[name, label, value] += amount
+    for (name, label, value), amount in totals.items():
+        metrics.count(name, amount, **({label: value} if label else {}))
 
 
-def _count_record(metrics: Metrics, body: Mapping[str, Any]) -> None:
+def _counts(body: Mapping[str, Any]) -> Iterator[tuple[str, int, str, str]]:
+    """What a record adds: counter, amount, and its label with a value, if it has one."""
     kind = body["kind"]
     if kind == "verdict":
-        metrics.count("harness_inputs_total", kind="intent")
-        metrics.count("harness_verdicts_total", decision=body["decision"])
+        yield "harness_inputs_total", 1, "kind", "intent"
+        yield "harness_verdicts_total", 1, "decision", body["decision"]
         if any(reason.get("unknown") for reason in body["reasons"]):
-            metrics.count("harness_unknown_total")
+            yield "harness_unknown_total", 1, "", ""
         if body["decision"] == "deny":
-            metrics.count("harness_denies_total", reason=body["reasons"][0]["code"])
+            yield "harness_denies_total", 1, "reason", body["reasons"][0]["code"]
     elif kind == "reject":
-        metrics.count("harness_rejects_total", reason=body["reason"])
-        _count_security(metrics, body["reason"])
+        yield "harness_rejects_total", 1, "reason", body["reason"]
+        yield from _security(body["reason"])
     elif kind == "skip":
-        metrics.count("harness_inputs_total", body["count"], kind="garbage")
-        metrics.count("harness_skips_total", reason=body["reason"])
+        yield "harness_inputs_total", body["count"], "kind", "garbage"
+        yield "harness_skips_total", 1, "reason", body["reason"]
         for told in body["offsets"]:  # the first sixteen, which is enough to be woken by
-            _count_security(metrics, told["reason"])
+            yield from _security(told["reason"])
     else:
-        metrics.count("harness_inputs_total", kind=body["event_type"])
-        _count_security(metrics, body["reason"])
+        yield "harness_inputs_total", 1, "kind", body["event_type"]
+        yield from _security(body["reason"])
 
 
-def _count_security(metrics: Metrics, reason: str | None) -> None:
+def _security(reason: str | None) -> Iterator[tuple[str, int, str, str]]:
     if reason in SECURITY_EVENTS:
-        metrics.count("harness_security_events_total", reason=reason)
+        yield "harness_security_events_total", 1, "reason", reason

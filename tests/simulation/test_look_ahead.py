@@ -11,9 +11,8 @@ from tests.simulation.judge import check
 from tests.simulation.test_regressions import AGENT, act, quiet, turns
 
 WAITING = 150
-# The look before the batch and the one before its own turn, as often as a batch looks further than it comes; once more,
-# since what is asked for again is what a fetch left over.
-LOOKS_MAX = 2 * deciding.AHEAD_FACTOR + 1
+# As often as a batch looks further than it comes, and once more, since what is asked for again is what a fetch left over.
+LOOKS_MAX = deciding.AHEAD_FACTOR + 1
 
 
 @pytest.mark.parametrize("answer_ms", [1, 4])
