@@ -74,7 +74,8 @@ def encode_parts(values: Mapping[Key, Any], as_of: int, t: int, mark: int) -> li
 
 
 def _items(values: Mapping[Key, Any], t: int) -> list[Any]:
-    return [[list(_tuple(key)), _PLAIN[_kind(key)](value)] for key, value in values.items() if _matters(key, value, t)]
+    kept = [(_tuple(key), value) for key, value in values.items() if _matters(key, value, t)]
+    return [[list(key), _PLAIN[str(key[0])](value)] for key, value in kept]
 
 
 def _dumped(content: Any) -> bytes:
@@ -242,14 +243,15 @@ def _key(key: list[Any]) -> Key:
 
 def _matters(key: Key, value: Any, t: int) -> bool:
     """A `since` of None says "everything was seen", which its absence does not."""
+    if isinstance(value, Remembered | Kept | Room | Delegation):  # nearly all
+        return value.until >= t
+    kind = _kind(key)
     if value is None:
-        return _kind(key) == "since"
-    if _kind(key) in {"held", "hold"}:
-        until: int = value[1] if _kind(key) == "held" else value["until"]
+        return kind == "since"
+    if kind in {"held", "hold"}:
+        until: int = value[1] if kind == "held" else value["until"]
         return until + limits.HOLD_MEMORY_MS >= t
-    if isinstance(value, Tree):
-        return not value.forgotten(t)
-    return not isinstance(value, Remembered | Delegation | Kept | Room) or value.until >= t
+    return not isinstance(value, Tree) or not value.forgotten(t)
 
 
 def _same(value: Any) -> Any:
