@@ -70,7 +70,8 @@ def enroll(
 ) -> None:
     """Make an agent's keys, write its credentials file, and put its public keys into its identity row.
 
-    A row that is there keeps its fields, but for those given here. An enforcer's key is certified, so that it may sign
+    A row that is there keeps its fields, but for those given here: `--action`, `--role` and `--workload` say all there
+    are from now on. An enforcer's key is certified, so that it may sign
     tokens. Enrolling an agent again rotates its keys: the
     newest former ones count for a day more, older ones no longer. The file is for the agent's process alone (mode 0600)
     and is never replaced. In a `--dev` realm there are no keys, and the file says so.
@@ -84,7 +85,9 @@ def enroll(
     made = _made(settings, now_ms, days)
     said = {"tenant": tenant, "lane": lane, "owner": owner, "roles": role, "actions": action, "workloads": workload}
     given = {name: value for name, value in said.items() if value}
-    row, revision = _enrolled(settings, agent, given, made, path, now_ms + overlap_hours * _HOUR_MS)
+    before, row, revision = _enrolled(settings, agent, given, made, path, now_ms + overlap_hours * _HOUR_MS)
+    for line in lost(before, row):
+        typer.echo(line, err=True)
     _tell(row, revision, made, path, json=json)
 
 
@@ -130,6 +133,22 @@ def row_of(
     if moved is not None:
         raise CallerError(moved, hint="keep its tenant and lane, or enrol another agent id")
     return row
+
+
+def lost(before: Row | None, row: IdentityRow) -> list[str]:
+    """What an identity may no longer do since it was enrolled again, a line a field: `--action` adds to nothing.
+
+    Args:
+        before: its row until then, if there was one.
+        row: its row now.
+    """
+    fields = ("roles", "actions", "workloads")
+    had = {name: set(getattr(before, name, ())) - set(getattr(row, name)) for name in fields}
+    return [
+        f"it has {name} {', '.join(getattr(row, name))} now, and no longer {', '.join(sorted(gone))}"
+        for name, gone in had.items()
+        if gone
+    ]
 
 
 def former(keys: Sequence[PublicKey], retire_ms: int) -> list[PublicKey]:
@@ -221,8 +240,8 @@ def _certified(own: Keys, realm: str, incarnation: str, row: IdentityRow, made: 
 
 def _enrolled(
     settings: Settings, agent: str, given: dict[str, Any], made: Made, path: Path, retire_ms: int
-) -> tuple[IdentityRow, int]:
-    """Write file and row; the row, and its revision."""
+) -> tuple[Row | None, IdentityRow, int]:
+    """Write file and row; the row until then and now, and its revision."""
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
     from harness_stream.adapters.kafka.admin import incarnation, require_topics  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter  # noqa: PLC0415  same
@@ -240,7 +259,8 @@ def _enrolled(
         write_new(path, json_format.dumps(told, indent=2, ensure_ascii=False) + "\n")
         again = partial(row_of, view, agent, given, made.public, retire_ms)
         try:
-            return written(reader, writer, topics, clock, view, row, again)
+            before = view.row(agent)
+            return before, *written(reader, writer, topics, clock, view, row, again)
         except HarnessError:
             path.unlink()
             raise

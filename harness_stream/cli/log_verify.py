@@ -84,7 +84,8 @@ def verify(
     --witness compares the checkpoints that `harness log witness` has held:
     each whose record is still kept must be found there, and state this fold.
     A log that is too short, another record or fold, and topics that were
-    recreated are findings; what retention took is said as no longer kept,
+    recreated are findings, and so is a beginning that is gone within a day,
+    which no retention takes. What is gone later is said as no longer kept,
     with the time of the newest such: older than your retention is right.
     Where the fold begins later than what is held, records alone are compared.
 

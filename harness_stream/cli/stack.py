@@ -143,7 +143,7 @@ def _next_steps(stack: Stack) -> str:
     )
     return (
         f"Next:\n{settings}"
-        "  harness topics apply --dev     create the topics\n"
+        "  harness topics apply --dev     create the topics of an unsigned realm (a signed one: docs/signed.md)\n"
         "  harness demo --kafka           watch agents being judged on this stack\n"
         "  harness status | down          look at it | stop it"
     )

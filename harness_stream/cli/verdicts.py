@@ -70,9 +70,14 @@ def tail(
         for number in partitions:
             if tailing.begin(number, from_beginning=from_beginning):
                 typer.echo(f"partition {number}: its beginning is gone, shown from its newest checkpoint", err=True)
+        shown = 0
         for entry in tailing.entries(follow=follow):
             if (entry.effective or void) and agent in {None, entry.body.get("agent_id")}:
+                shown += 1
                 typer.echo(_as_json(entry) if json else as_line(entry))
+        if not shown and not from_beginning:
+            hint = "`--from-beginning` shows what came before"
+            typer.echo(f"nothing to show since the newest checkpoints; {hint}", err=True)
 
 
 def _partitions(settings: Settings, topic: str, only: int | None) -> list[int]:

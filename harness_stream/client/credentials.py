@@ -198,7 +198,10 @@ def _read(source: str) -> dict[str, object]:
     try:
         with path.open(encoding="utf-8") as file:
             content = json.loads(file.read(_FILE_CHARS_MAX))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        hint = "`harness agents enroll` writes one; is it in this folder?"
+        raise ConfigError(f"credentials file `{path}` cannot be read: {error.strerror}", hint=hint) from None
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"credentials file `{path}` cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"credentials file `{path}` must hold one JSON object")

@@ -80,7 +80,9 @@ def read_mandate(source: str | Path | bytes | Mapping[str, Any], key: bytes | No
         try:
             source = Path(path).read_bytes()
         except OSError as error:
-            raise InvalidInput(f"mandate file `{path}` cannot be read: {error}") from None
+            raise InvalidInput(
+                f"mandate file `{path}` cannot be read: {error.strerror}", hint="`harness mandates sign` writes one"
+            ) from None
     if isinstance(source, bytes):
         found = _parsed(source)
         return Said(source) if found is None or found.get("format") != FORMAT else _signed(found)

@@ -194,7 +194,9 @@ EXPLAIN: dict[str, str] = {
     Garbage.REALM: "the record was written for another realm",
     Garbage.TIMESTAMP: "the record's timestamp is not the broker's append time",
     Garbage.NOT_AUTHENTIC: "it is not signed as this realm asks: keys that have ended or were rotated away, a lane "
-    "that is not the identity row's, or `dev` where the realm is signed; `harness agents enroll` makes new credentials",
+    "that is not the identity row's, or `dev` where the realm is signed (`harness agents enroll` makes new "
+    "credentials); an action that the table says is nonrepudiable must be named as `nonrepudiable` in the credentials; "
+    "a signed mandate that was changed is signed again",
     Garbage.EMPTY: "the record has no value",
     Skip.GARBAGE: "the record was skipped as garbage among many; the dead-letter topic has a copy with the reason",
     Skip.INPUT_LOST: "retention deleted the record before a worker read it; the workers were away too long",

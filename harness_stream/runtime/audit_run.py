@@ -87,7 +87,8 @@ class AuditRun:
         self._inputs = ends_of(ports.reader, realm.topics.intents, self.partition, ports.clock)
         self._audit = Audit(start, realm.partitions, ports.rules, (p for p in held if p.offset >= start.offset))
         self._full = full
-        self._witnessed = None if witness is None else Witnessed(witness, start, ends.low)
+        now_ms = ports.clock.now_ms()
+        self._witnessed = None if witness is None else Witnessed(witness, start, ends.low, now_ms)
 
     @property
     def records(self) -> int:
@@ -107,8 +108,9 @@ class AuditRun:
         if self._full:
             first = max(self._inputs.low, self._start.header.next_input)
             ranges[intents] = (first, self._inputs.end)
-        witnessed = self._witnessed or Witnessed((), self._start, self._ends.low)
+        witnessed = self._witnessed or Witnessed((), self._start, self._ends.low, 0)
         yield from witnessed.recreated()
+        yield from witnessed.cut()
         feed = Feed(self._ports.reader, self._ports.clock, ranges)
         if self._full:
             self._audit.with_inputs(self._events(feed), self._inputs.low, self._again)

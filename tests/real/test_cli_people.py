@@ -165,6 +165,9 @@ def test_answers_for_people_say_why_and_what_to_do(people):
     assert "it has done nothing yet" in people.run("chain", "show", "analyst-1")
     assert "there is no agent `nobody-2`" in people.run("chain", "show", "nobody-2", exit_code=1)
     assert "there is no partition 9" in people.run("verdicts", "tail", "--partition", "9", exit_code=2)
+    silent = people.ended("verdicts", "tail", "--no-follow", "--agent", "nobody-2")
+    assert (silent.returncode, silent.stdout) == (0, "")
+    assert "nothing to show since the newest checkpoints; `--from-beginning`" in silent.stderr
     send = ("intents", "send", "--agent", "support-1", "--action")
     assert "is not NAME=NUMBER" in people.run(*send, "crm.read", "--measure", "rows", exit_code=2)
     assert "`finished` is no outcome" in people.run(*send, "crm.read", "--report", "finished", exit_code=2)

@@ -22,10 +22,11 @@ from harness_stream.wire.decisions import read_body
 from tests.simulation.script import run
 from tests.simulation.test_regressions import HOME, act, quiet, restarted, turns
 from tests.simulation.test_resume import cut_decisions, resumed
-from tests.simulation.world import PARTITIONS, TOPICS
+from tests.simulation.world import PARTITIONS, TOPICS, SteppedClock
 
 VERIFIER = UnsignedVerifier()
 EVERY_MS = 60_000
+DAY_MS = 86_400_000
 
 
 @dataclass
@@ -72,10 +73,11 @@ class Witnessing:
         return audited(self.world, incarnation, [one for one in self.held() if one.place.header.partition == HOME], **over)
 
 
-def audited(world, incarnation="i1", held=None, start=None):
-    reader = MemoryReader(world.broker)
+def audited(world, incarnation="i1", held=None, start=None, later_ms=0):
+    reader, clock = MemoryReader(world.broker), SteppedClock(world.clock)
+    clock.off_ms = later_ms
     log = DecisionLog(reader, TOPICS, incarnation, VERIFIER, world.clock)
-    ports = AuditPorts(reader, MemoryReader(world.broker), world.clock, VERIFIER, bundles_in(reader, TOPICS, VERIFIER))
+    ports = AuditPorts(reader, MemoryReader(world.broker), clock, VERIFIER, bundles_in(reader, TOPICS, VERIFIER))
     start = start or log.oldest(HOME)
     realm = AuditedRealm("sim", TOPICS, PARTITIONS)
     audit = AuditRun(ports, realm, start.place, start.ends, log.held(HOME), full=False, witness=held)
@@ -267,12 +269,25 @@ def test_what_retention_took_is_no_longer_kept_and_not_wrong(witnessing):
     world.broker.truncate_before(TOPICS.verdicts, HOME, low)
     act(world, 3)
     turns(world, 600)
-    findings, told = witnessing.verified()
+    findings, told = witnessing.verified(later_ms=2 * DAY_MS)
     gone = [one for one in held if one.place.offset < low]
     assert findings == []
     assert told["witness"]["no_longer_kept"] == len(gone) > 0
     assert told["witness"]["newest_no_longer_kept_ms"] == gone[-1].append_ms
     assert witnessing.once() == []
+
+
+@pytest.mark.parametrize("of", ["a part", "everything"])
+def test_a_beginning_that_was_deleted_before_any_retention_takes_it_is_a_finding(witnessing, of):
+    world, witnessing.every_ms = witnessing.world, 1
+    witnessing.once()
+    act(world, 3)
+    turns(world, 600)
+    low = witnessing.held()[-1].place.offset if of == "a part" else world.broker.bounds(TOPICS.verdicts, HOME)[1]
+    world.broker.truncate_before(TOPICS.verdicts, HOME, low)
+    (found,), told = witnessing.verified()
+    assert (found.kind, found.offset) == (Kind.TRUNCATED, low)
+    assert told["witness"]["no_longer_kept"] > 0
 
 
 def test_what_is_held_of_before_the_folds_start_is_compared_by_its_records(witnessing):

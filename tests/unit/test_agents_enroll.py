@@ -15,7 +15,7 @@ from harness_stream.adapters.signing.enforcers import EnforcerCertificate
 from harness_stream.adapters.signing.framing import Bound
 from harness_stream.adapters.signing.keys import public_of, raw_of
 from harness_stream.adapters.signing.pairs import worker_pair
-from harness_stream.cli.agents import _credentials, _made, former, row_of
+from harness_stream.cli.agents import _credentials, _made, former, lost, row_of
 from harness_stream.cli.tables import Options, load_folder
 from harness_stream.client.connect import _token_signer, pair_of, require_keys
 from harness_stream.client.credentials import Credentials
@@ -63,6 +63,13 @@ def test_a_row_keeps_what_nobody_said_anew():
     before = IdentityRow(agent_id="a", tenant="acme", roles=("approver",), actions=("x.y",), addresses=("me",))
     row = row_of(view(before), "a", {"actions": ["crm.read"]}, public("a"), NOW)
     assert row == before.model_copy(update={"actions": ("crm.read",), "keys": public("a")})
+
+
+def test_what_it_may_no_longer_do_is_told():
+    before = IdentityRow(agent_id="a", tenant="t", actions=("crm.read", "email.send"), workloads=("w",))
+    row = row_of(view(before), "a", {"actions": ["crm.read"], "workloads": ["w", "v"]}, public("a"), NOW)
+    assert lost(before, row) == ["it has actions crm.read now, and no longer email.send"]
+    assert lost(None, row) == lost(row, row) == []
 
 
 def test_a_lane_never_changes():

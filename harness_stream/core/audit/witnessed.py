@@ -1,13 +1,15 @@
 """Checkpoints held elsewhere against one partition's log: each must still be there, and say what the fold says (V5).
 
 Rule of this file: what is held is believed no more than the log; each difference names both. What retention took is
-counted and never called wrong, what nobody can fold any more is compared by its digest alone.
+counted and never called wrong, what is gone before any retention takes it was cut, and what nobody can fold any more is
+compared by its digest alone.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from harness_stream.core import limits
 from harness_stream.core.audit.findings import Finding, Kind
 from harness_stream.core.witness import DIGITS_SHOWN, described
 
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from harness_stream.core.fold import Place
     from harness_stream.core.witness import Held
 
+# Both logs are kept for a day and more, whatever a realm's windows are (PROTOCOL §2). The more, at least the time of a
+# hold, is for clocks that differ and for checkpoints that were written late.
+KEPT_MS_LEAST: Final = limits.RETENTION_SLACK_MS
+
 
 class Witnessed:
     """Compares one partition's held checkpoints with its log, record by record.
@@ -26,6 +32,7 @@ class Witnessed:
         held: all of this partition, of whatever incarnation.
         start: where the fold begins.
         low: first offset that the log keeps.
+        now_ms: the time, epoch ms: what is gone and younger than any retention was cut.
 
     Attributes:
         first: smallest offset that must be read, None if none need be.
@@ -35,10 +42,11 @@ class Witnessed:
         newest_gone_ms: append time of the newest of these, epoch ms; None if there is none.
     """
 
-    def __init__(self, held: Iterable[Held], start: Place, low: int) -> None:
+    def __init__(self, held: Iterable[Held], start: Place, low: int, now_ms: int) -> None:
         self.compared = self.by_digest = self.gone = 0
         self.newest_gone_ms: int | None = None
-        self._start = start
+        self._start, self._low = start, low
+        self._kept_since_ms = now_ms - KEPT_MS_LEAST
         self._others: dict[str, list[Held]] = {}
         self._at: dict[int, list[Held]] = {}
         self._resumes: list[tuple[int, int]] = []  # (epoch, offset)
@@ -59,6 +67,16 @@ class Witnessed:
     def recreated(self) -> list[Finding]:
         """What is held of other log topics than these: one finding for each of them."""
         return [self._recreated(incarnation, held) for incarnation, held in self._others.items()]
+
+    def cut(self) -> list[Finding]:
+        """One finding if the log's beginning is gone that no retention has taken yet: somebody deleted it."""
+        if self.newest_gone_ms is None or self.newest_gone_ms <= self._kept_since_ms:
+            return []
+        text = (
+            f"the log begins at {self._low}, and of the {self.gone} held before it the newest is less than a day old: "
+            "no retention takes that, so it was deleted"
+        )
+        return [Finding(Kind.TRUNCATED, self._start.header.partition, self._low, text)]
 
     def take(self, record: Record, place: Place) -> list[Finding]:
         """The next record of the log, in the order of offsets.

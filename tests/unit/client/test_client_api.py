@@ -266,8 +266,9 @@ class TestConnecting:
             HarnessSync.connect(path)
 
     def test_a_missing_file_is_a_config_error(self):
-        with pytest.raises(ConfigError, match="cannot be read"):
+        with pytest.raises(ConfigError, match=r"`nowhere\.json` cannot be read: No such file or directory\n") as refused:
             HarnessSync.connect("nowhere.json")
+        assert "harness agents enroll" in refused.value.hint
 
     def test_a_realm_that_is_not_dev_is_refused_for_want_of_keys(self):
         with pytest.raises(ConfigError, match="have to be signed"), HarnessSync.connect(agent="a"):

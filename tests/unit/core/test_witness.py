@@ -49,9 +49,12 @@ class TestContradiction:
         assert contradiction(PLACE, after) is why
 
 
+DAY_MS = 86_400_000
+
+
 class TestAgainstALog:
-    def witnessed(self, *ones, start=GENESIS, low=0):
-        return Witnessed(ones, start, low)
+    def witnessed(self, *ones, start=GENESIS, low=0, now_ms=10 * DAY_MS):
+        return Witnessed(ones, start, low, now_ms)
 
     def record(self, offset=100, digest="d" * 64, kind="verdict"):
         return Record(offset, {"kind": kind}, digest)
@@ -108,6 +111,15 @@ class TestAgainstALog:
         assert found.first == 100
         told = found.told()
         assert (told["no_longer_kept"], told["newest_no_longer_kept_ms"]) == (2, 2)
+        assert found.cut() == []
+
+    def test_what_is_gone_within_a_day_was_deleted(self):
+        for now_ms, findings in ((2 + DAY_MS, 0), (1 + DAY_MS, 1)):
+            found = self.witnessed(held(place(9), 1), held(place(10), 2), held(append_ms=3), low=11, now_ms=now_ms)
+            told = found.cut()
+            assert len(told) == findings
+        assert (told[0].kind, told[0].offset) == (Kind.TRUNCATED, 11)
+        assert told[0].text.startswith("the log begins at 11, and of the 2 held before it the newest is less than a day")
 
     def test_before_the_folds_start_the_record_alone_is_compared(self):
         found = self.witnessed(held(), held(place(101, "e" * 64)), start=place(120, "0" * 64), low=90)

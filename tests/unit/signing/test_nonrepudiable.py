@@ -17,6 +17,7 @@ from harness_stream.client.wiring import ClientRealm, Wiring
 from harness_stream.core.join import empty_tables
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.model import TABLES
+from harness_stream.core.reasons import EXPLAIN, Garbage
 from harness_stream.ports import LogRecord, Sender
 from harness_stream.wire.cloudevents import signature_of
 from tests.signed import SignedRealm
@@ -112,6 +113,10 @@ def ended(kind):
 def test_the_honest_sender_is_told(record, who, why):
     assert not VERIFIER.input_authentic(record, who)
     assert why in VERIFIER.why_refused(record, who)
+
+
+def test_and_where_to_name_the_action_so_that_it_is_signed():
+    assert "`nonrepudiable` in the credentials" in EXPLAIN[Garbage.NOT_AUTHENTIC]
 
 
 # --- Held against its sender, by somebody who was not there ---
