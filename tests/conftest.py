@@ -22,9 +22,9 @@ def pytest_configure() -> None:
 class Lanes(LoadScopeScheduling):
     """With several processes (`-n`) each fixture that costs much is made by one of them.
 
-    Two of three wait for servers most of the time, so that the third one has a core: on two cores three take least.
+    Those with servers wait for them most of the time, so on two cores three processes take least.
 
-    What shares one real broker is one scope, what starts servers of its own another; all else goes wherever there is
+    What shares one real broker are two scopes, what starts servers of its own a third; all else goes wherever there is
     room. (`--dist loadgroup` would do by marks, but its groups are lost on pytest 9's node ids.)
     """
 
@@ -33,10 +33,17 @@ class Lanes(LoadScopeScheduling):
             return SHARED_SERVERS if "on_real_servers" in nodeid else "mutants"
         if nodeid.startswith(OWN_SERVERS):
             return "own servers"
+        if nodeid.startswith(SECOND_SERVERS):
+            return "second servers"
         return SHARED_SERVERS if nodeid.startswith(("tests/real/", "tests/contract/")) else nodeid
 
 
 SHARED_SERVERS = "shared servers"
+# About half of what shares one: a second process has a broker and a Redis of its own for them.
+SECOND_SERVERS = tuple(
+    f"tests/real/test_{name}"
+    for name in ("holds", "log_verify", "replay_from_log", "risk_", "partitions", "tables_cli", "demo_kafka")
+)
 OWN_SERVERS = tuple(
     f"tests/real/test_{name}.py"
     for name in ("three_brokers", "faults", "broker_restart", "local_stack", "standstill", "signed_realm", "transport")

@@ -280,10 +280,11 @@ def callers_arguments_run():
     """What the caller holds runs, not the copy that was judged."""
     called = Binding.call
 
-    def shared(self, args, kwargs):
-        return replace(called(self, args, kwargs), arguments=dict(self._signature.bind(*args, **kwargs).arguments))
+    def holding(self, args, kwargs):
+        self.held = args, dict(kwargs)
+        return called(self, args, kwargs)
 
-    return patch.object(Binding, "call", shared)
+    return patch.multiple(Binding, call=holding, placed=lambda self, _: self.held)
 
 
 def answered_before_forgotten():
