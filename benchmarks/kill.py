@@ -1,6 +1,6 @@
 """How soon a kill stops an agent, under load: its next intent, and what it has running.
 
-    python benchmarks/kill.py                  about three minutes; starts Kafka and Redis unless told where they are
+    python benchmarks/kill.py                  one to three minutes; starts Kafka and Redis unless told where they are
     python benchmarks/kill.py --kills 20 --rate 200 --json out.json
 
 HARNESS_BOOTSTRAP and HARNESS_REDIS_URL name a broker and a Redis that run.

@@ -22,7 +22,7 @@ def pytest_configure() -> None:
 class Lanes(LoadScopeScheduling):
     """With several processes (`-n`) each fixture that costs much is made by one of them.
 
-    Those with servers wait for them most of the time, so on two cores three processes take least.
+    Three of four have servers and wait for them most of the time; the fourth has a core for what only computes.
 
     What shares one real broker are two scopes, what starts servers of its own a third; all else goes wherever there is
     room. (`--dist loadgroup` would do by marks, but its groups are lost on pytest 9's node ids.)

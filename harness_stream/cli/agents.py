@@ -71,10 +71,9 @@ def enroll(
     """Make an agent's keys, write its credentials file, and put its public keys into its identity row.
 
     A row that is there keeps its fields, but for those given here: `--action`, `--role` and `--workload` say all there
-    are from now on. An enforcer's key is certified, so that it may sign
-    tokens. Enrolling an agent again rotates its keys: the
-    newest former ones count for a day more, older ones no longer. The file is for the agent's process alone (mode 0600)
-    and is never replaced. In a `--dev` realm there are no keys, and the file says so.
+    are from now on. An enforcer's key is certified, so that it may sign tokens. Enrolling an agent again rotates its
+    keys: the newest former ones count for a day more, older ones no longer. The file is for the agent's process alone
+    (mode 0600) and is never replaced. In a `--dev` realm there are no keys, and the file says so.
 
     Example: harness agents enroll support-1 --tenant acme --action crm.read --workload wl-support
     """

@@ -88,4 +88,3 @@ def _play(scene, options, result, began, progress):
         dead = [w.said()[-1000:] for w in scene.site.workers.values() if not w.running]
         assert not dead, dead
         time.sleep(REST_S)
-
