@@ -101,6 +101,10 @@ class TimedOut(Unavailable):
         self.verdict = verdict
 
 
+class Expired(TimedOut):
+    """An approval was to be used after it had run out. Nothing was run; it is told as a bypass, as `Misused` is."""
+
+
 class Unreachable(Unavailable):
     """The broker does not answer or did not confirm. It is unknown whether what was sent has landed; nothing was run.
 

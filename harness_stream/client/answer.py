@@ -7,6 +7,7 @@ makes a verdict unreadable.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
 
 from harness_stream.client.revocation import Revocation
 from harness_stream.core.reasons import EXPLAIN, Client
-from harness_stream.errors import CallerError, Misused, Revoked, TimedOut
+from harness_stream.errors import CallerError, Expired, Misused, Revoked, TimedOut
 
 if TYPE_CHECKING:
     from harness_stream.ports import Clock, LogRecord
@@ -118,7 +119,7 @@ class Answer:
         self._terms: Terms | None = None
         self._handlers: Handlers = {}
         self._used = False
-        self._misuse_told = False
+        self._misuses = itertools.count()
 
     @property
     def evidence(self) -> tuple[str, ...]:
@@ -138,7 +139,8 @@ class Answer:
         """Use the approval, right before the action: fulfils the obligations, then begins it.
 
         Raises:
-            TimedOut: the deadline or valid_for_ms has passed.
+            Expired: the deadline or valid_for_ms has passed.
+            TimedOut: it has passed while the obligations were fulfilled.
             Misused: used before, or in another process than the one that asked.
             CallerError: no approval.
             Revoked: it was taken back.
@@ -156,18 +158,18 @@ class Answer:
         if self.revoked.is_set():
             raise self.taken_back(running=False)
         if self._ran_out():
-            raise self._too_late()
+            raise self._too_late(TimedOut)
 
     def hand_over(self) -> int:
         """Use the approval as `start` does, for an action that somebody else begins; ms for which it may begin.
 
         Raises:
-            TimedOut, Misused, Revoked, CallerError, Exception: as `start`.
+            Expired, TimedOut, Misused, Revoked, CallerError, Exception: as `start`.
         """
         self.start()
         left_ms = 0 if self._terms is None else self._terms.ends_ms - self._terms.clock.elapsed_ms()
         if left_ms <= 0:
-            raise self._too_late()
+            raise self._too_late(TimedOut)
         return left_ms
 
     @property
@@ -176,17 +178,22 @@ class Answer:
         return os.getpid() != self._process_id
 
     def first_misuse(self) -> bool:
-        """Is nobody told of a misuse yet? So a loop that tries again and again is told once."""
-        with self._lock:
-            told, self._misuse_told = self._misuse_told, True
-        return not told
+        """Is nobody told of a misuse yet? So a loop that tries again and again is told once, by each process.
+
+        No lock: a thread of the parent may have held it when this process was forked, and CPython's count is atomic.
+        """
+        return next(self._misuses) == 0
 
     def __reduce__(self) -> NoReturn:
         """An approval is neither copied nor kept: a copy would not know that it was used."""
         raise Misused("an approval is used from the memory of the process that asked for it, and is not copied")
 
     def _elsewhere(self) -> Misused:
-        return Misused("an approval is used in the process that asked for it", hint="connect in this process")
+        said = "an approval is used in the process that asked for it; nothing was run"
+        return Misused(said, hint="connect in this process")
+
+    def _again(self) -> Misused:
+        return Misused("an approval is used once; nothing was run", hint="ask again: every action needs its own intent")
 
     def taken_back(self, *, running: bool) -> Revoked:
         """The error of an approval that was taken back, before its action began or while it was `running`."""
@@ -202,18 +209,18 @@ class Answer:
         if self.decision != "approve" or self._terms is None:
             return CallerError(f"this verdict is `{self.decision}`: nothing may be run on it")
         if self._used:
-            return Misused("an approval is used once", hint="ask again: every action needs its own intent")
+            return self._again()
         if self.revoked.is_set():
             return self.taken_back(running=False)
-        return self._too_late() if self._ran_out() else None
+        return self._too_late(Expired) if self._ran_out() else None
 
     def _ran_out(self) -> bool:
         return self._terms is None or self._terms.clock.elapsed_ms() >= self._terms.ends_ms
 
-    def _too_late(self) -> TimedOut:
+    def _too_late(self, error: type[TimedOut]) -> TimedOut:
         reason = Reason(Client.RAN_OUT)
         message = "the approval has run out before the action began; nothing was run"
-        return TimedOut(message, hint=reason.hint, reasons=(reason,), verdict=self)
+        return error(message, hint=reason.hint, reasons=(reason,), verdict=self)
 
     def __repr__(self) -> str:
         reasons = ", ".join(map(str, self.reasons))

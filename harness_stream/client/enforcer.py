@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.client.answer import Answer, Reason, Terms, hint_of, readable
 from harness_stream.client.following import Following, Phase
+from harness_stream.client.forks import Forks
 from harness_stream.client.head import Effective, SkippedRange, named_by, skipped_by
 from harness_stream.client.request import Request, Waiting
 from harness_stream.client.running import Running
@@ -57,14 +58,22 @@ class Enforcer:
     Args:
         wiring: the realm, and ports that belong to this enforcer from now on.
         abandon: makes the outcome `abandoned` of an approval that nobody waited for any more; None: none is reported.
+        bypass: makes the report of an approval, by its digest, that a forked process tried to use; None: none is made.
 
     Attributes:
         nonce: names this process in its intents.
     """
 
-    def __init__(self, wiring: Wiring, abandon: Callable[[Request, Answer], Request] | None = None) -> None:
+    def __init__(
+        self,
+        wiring: Wiring,
+        abandon: Callable[[Request, Answer], Request] | None = None,
+        bypass: Callable[[str], Request] | None = None,
+    ) -> None:
         self.nonce = secrets.token_hex(limits.NONCE_DIGITS // 2)
-        self._wiring, self._clock, self._abandon = wiring, wiring.clock, abandon
+        self._wiring, self._clock = wiring, wiring.clock
+        self._abandon, self._bypass = abandon, bypass
+        self._forks: Forks | None = None
         self._inbox: deque[Waiting | int] = deque()
         self._following: dict[int, Following] = {}
         self._opening: dict[int, list[Future[None]]] = {}
@@ -87,6 +96,7 @@ class Enforcer:
 
     def start(self) -> None:
         """Run in the background until `close`."""
+        self._forks = Forks()
         self._thread = threading.Thread(target=self._run, name="harness-enforcer", daemon=True)
         self._thread.start()
 
@@ -121,6 +131,10 @@ class Enforcer:
         waiting = Waiting(request, partition, self._clock.elapsed_ms() + request.deadline_ms)
         self._put(waiting)
         return waiting.future
+
+    def tell_parent(self, digest: str) -> bool:
+        """In a forked process: have the one that asked report that an approval was misused. False: it is not told."""
+        return self._forks is not None and self._forks.tell(digest)
 
     def close(self) -> None:
         """Publish what is queued, end every wait with Unreachable, free the ports. Waits up to 2 s."""
@@ -166,6 +180,7 @@ class Enforcer:
         for delivery in self._wiring.writer.deliveries():
             self._delivered(delivery)
         self._expire()
+        self._hear_forks()
         return 0.0 if taken >= POLL_RECORDS_MAX else self._pause_s()
 
     def _bounds(self, ends: Ends) -> None:
@@ -202,6 +217,8 @@ class Enforcer:
                 _settle(future, _closed(reason))
         self._wiring.reader.close()
         self._wiring.writer.close()
+        if self._forks is not None:
+            self._forks.close()
 
     def _take_inbox(self) -> None:
         while self._inbox:
@@ -417,11 +434,19 @@ class Enforcer:
 
     def _report_abandoned(self, request: Request, answer: Answer) -> None:
         if self._abandon is not None:
-            outcome = self._abandon(request, answer)
-            with self._lock:
-                self._taken += 1  # its intent has just given up this place
-            ends_ms = self._clock.elapsed_ms() + outcome.deadline_ms
-            self._inbox.append(Waiting(outcome, partition_of(outcome.lane, self._wiring.realm.partitions), ends_ms))
+            self._say(self._abandon(request, answer))
+
+    def _hear_forks(self) -> None:
+        if self._forks is not None and self._bypass is not None:
+            for digest in self._forks.told():
+                self._say(self._bypass(digest))
+
+    def _say(self, outcome: Request) -> None:
+        """On this thread's own account: there is room, for it came in an intent's place or as one of a pipe's few."""
+        with self._lock:
+            self._taken += 1
+        ends_ms = self._clock.elapsed_ms() + outcome.deadline_ms
+        self._inbox.append(Waiting(outcome, partition_of(outcome.lane, self._wiring.realm.partitions), ends_ms))
 
     def _wait_until(self, waiting: Waiting, ends_ms: int) -> None:
         waiting.ends_ms = ends_ms

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -25,7 +26,7 @@ from harness_stream.core import limits
 from harness_stream.core.canonical import arguments_digest
 from harness_stream.core.model import Intent, Mandate, Outcome
 from harness_stream.core.refusals import refusals
-from harness_stream.errors import CallerError, GarbageRecord, HarnessError, InvalidInput, Misused
+from harness_stream.errors import CallerError, Expired, GarbageRecord, HarnessError, InvalidInput, Misused
 from harness_stream.wire.cloudevents import HS_ALG, build_headers, source_of
 from harness_stream.wire.codec import decode_input, encode
 
@@ -44,6 +45,8 @@ M = TypeVar("M", bound=BaseModel)
 Measure = int | float | str | Decimal
 Measures = Mapping[str, Measure]
 Status = Literal["done", "failed", "abandoned", "unknown"]
+MISUSES: Final = (Misused, Expired)
+"""What is told as a bypass: an approval that was to be used in another way than it was given."""
 MandateSource = str | Path | bytes | Mapping[str, Any]
 
 
@@ -76,7 +79,7 @@ class Session:
         self.credentials = credentials
         # An agent that says of itself that it never started is refused (PROTOCOL §8), so then nothing is said.
         self._releases = credentials.reporter() != credentials.agent_id
-        self.enforcer = Enforcer(wiring, self._abandoned if self._releases else None)
+        self.enforcer = Enforcer(wiring, self._abandoned if self._releases else None, self._bypass)
         self._clock, self._signer, self._tokens = wiring.clock, wiring.signer, wiring.tokens
         self._realm, self._wired = wiring.realm.name, wiring.realm
         self._ids = Ids(wiring.clock)
@@ -199,7 +202,7 @@ class Session:
                 "nobody believes an agent that its approved action never started; nothing was published",
                 hint="name an identity with role `enforcer` in the credentials; without one it counts as done",
             )
-        return self.enforcer.submit(self._outcome(answer, status, measures, found or Returned()))
+        return self.enforcer.submit(self._outcome_of(answer, status, measures, found))
 
     def token(self, answer: Answer, audience: str, valid_s: float | None = None) -> str:
         """Use an approval by handing it to an executor elsewhere; see `Verdict.token`."""
@@ -212,7 +215,7 @@ class Session:
             raise CallerError(f"a token is valid for up to {limits.TOKEN_MS_MAX // 1_000} s, and this is {valid_s}")
         try:
             left_ms = min(asked_ms, answer.hand_over())
-        except Misused as error:
+        except MISUSES as error:
             self.misused(answer, error)
             raise
         return self._tokens.seal_token(answer.record, audience, self._clock.now_ms() + left_ms)
@@ -227,44 +230,61 @@ class Session:
     def unused(self, answer: Answer, error: BaseException) -> None:
         """Say of an approval whose action did not begin that it never will; raises nothing."""
         self.post(answer, "abandoned")
-        if isinstance(error, Misused):
+        if isinstance(error, MISUSES):
             self.misused(answer, error)
 
-    def misused(self, answer: Answer, error: Misused) -> None:
+    def misused(self, answer: Answer, error: Misused | Expired) -> None:
         """Tell who watches that an approval was to be used in another way than it was given; raises nothing.
 
-        The log has a word for it (PROTOCOL §8): an outcome of an intent that nobody asked for is a bypass, a
-        security event. So a fresh id that was never an intent is reported as `abandoned`, with the misused verdict's
-        digest; the approved intent keeps the outcome it has. A forked process cannot publish and only logs.
+        Of an approval once in each process. A forked one cannot publish: the one that asked does it.
         """
-        if not answer.foreign and not answer.first_misuse():
+        if not answer.first_misuse():
             return
-        text = f"intent {answer.intent_id} of `{self.credentials.agent_id}`: {error.message}; nothing was run"
-        sound(log, Alarm.APPROVAL_MISUSED, text)
+        text = f"intent {answer.intent_id} of `{self.credentials.agent_id}`: {error.message}"
         if answer.foreign:
+            told = self.enforcer.tell_parent(answer.digest)
+            sound(log, Alarm.APPROVAL_MISUSED, text if told else f"{text}, and the decision log does not say it")
             return
+        sound(log, Alarm.APPROVAL_MISUSED, text)
         try:
-            self.enforcer.submit(self._outcome(answer, "abandoned", None, Returned(), self._ids.new()))
+            self.enforcer.submit(self._bypass(answer.digest))
         except HarnessError:
             return
 
+    def _bypass(self, digest: str) -> Request:
+        """The log's word for a misuse (PROTOCOL §8): an outcome of an intent that nobody asked for, a security event.
+
+        So a fresh id that was never an intent is reported as `abandoned`, with the misused verdict's digest; the
+        approved intent keeps the outcome it has.
+        """
+        return self._outcome(self._ids.new(), digest, "abandoned")
+
     def _abandoned(self, request: Request, answer: Answer) -> Request:  # noqa: ARG002  the enforcer's signature
-        return self._outcome(answer, "abandoned", None, Returned())
+        return self._outcome_of(answer, "abandoned")
+
+    def _outcome_of(
+        self, answer: Answer, status: Status, measures: Measures | None = None, found: Returned | None = None
+    ) -> Request:
+        what = found or Returned()
+        more = {
+            "measures": _measures(measures),
+            "records": what.records,
+            "overflow": what.overflow,
+            "truncated": what.truncated,
+            "revoked": answer.revoked.reason,
+        }
+        return self._outcome(answer.intent_id, answer.digest, status, more)
 
     def _outcome(
-        self, answer: Answer, status: Status, measures: Measures | None, found: Returned, intent_id: str | None = None
+        self, intent_id: str, digest: str, status: Status, more: Mapping[str, Any] = MappingProxyType({})
     ) -> Request:
         fields = {
             **self._common(self.credentials.reporter()),
             "outcome_id": self._ids.new(),
-            "intent_id": intent_id or answer.intent_id,
-            "verdict_digest": answer.digest,
+            "intent_id": intent_id,
+            "verdict_digest": digest,
             "status": status,
-            "measures": _measures(measures),
-            "records": found.records,
-            "overflow": found.overflow,
-            "truncated": found.truncated,
-            "revoked": answer.revoked.reason,
+            **more,
         }
         outcome = _model(Outcome, fields, "outcome")
         return self._request("outcome", outcome.outcome_id, encode(outcome), f"the outcome `{status}`", outcome.by)

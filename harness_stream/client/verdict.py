@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from harness_stream.client.session import MISUSES
 from harness_stream.client.waiting import waited
 from harness_stream.errors import Misused
 
@@ -79,12 +80,13 @@ class _Approval:
 
         Raises:
             Revoked: it was taken back: do not act.
-            TimedOut: the deadline or valid_for_ms has passed: do not act.
+            Expired: the deadline or valid_for_ms has passed: do not act; told as a bypass.
+            TimedOut: it has passed while the obligations were fulfilled: do not act.
             Misused: used before, or in another process than the one that asked; told as a bypass.
         """
         try:
             self._answer.start()
-        except Misused as error:
+        except MISUSES as error:
             self._session.misused(self._answer, error)
             raise
 
@@ -98,10 +100,18 @@ class _Approval:
             valid_s: so long it may begin, ≤ 30; never longer than the approval, which is the default.
 
         Raises:
-            TimedOut, Misused: as `start`.
+            Expired, TimedOut, Misused: as `start`.
             CallerError: the realm is unsigned, or the credentials have no certified keys of an `enforcer`.
         """
         return self._session.token(self._answer, audience, valid_s)
+
+    def __reduce__(self) -> NoReturn:
+        """Refused, and told as a bypass: kept, an approval would outlive its process."""
+        try:
+            self._answer.__reduce__()
+        except Misused as error:
+            self._session.misused(self._answer, error)
+            raise
 
     def __repr__(self) -> str:
         return repr(self._answer)

@@ -15,6 +15,7 @@ from harness_stream.adapters.signing import inputs, merkle, verifier
 from harness_stream.client import head
 from harness_stream.client.answer import Answer
 from harness_stream.client.binding import Binding
+from harness_stream.client.forks import Forks
 from harness_stream.client.enforcer import Enforcer
 from harness_stream.client.following import Following
 from harness_stream.client.head import Head
@@ -274,6 +275,10 @@ def fact_not_recorded():
 
 def approval_never_runs_out():
     return patch.object(Answer, "_ran_out", lambda _: False)
+
+
+def forks_are_not_heard():
+    return patch.object(Forks, "told", lambda _: [])
 
 
 def callers_arguments_run():

@@ -185,6 +185,12 @@ MUTANTS = (
         f"{CLIENT}/test_client_enforcer.py::TestUse::test_an_approval_runs_out_at_the_deadline_however_long_it_is_valid",
     ),
     Mutant(
+        "what a forked process tried is not told",
+        "V4",
+        made.forks_are_not_heard,
+        f"{CLIENT}/test_client_misuse.py::test_a_loop_in_a_forked_process_is_told_once",
+    ),
+    Mutant(
         "the caller's arguments run",
         "V7",
         made.callers_arguments_run,

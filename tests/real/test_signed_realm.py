@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -150,6 +151,36 @@ def test_an_approve_is_handed_to_an_executor_that_knows_the_root_and_nothing_els
     shown = json.loads(realm.harness("token", "verify", "token.txt", *words, "--realm", signed.settings.realm))
     assert (shown["intent_id"], shown["enforcer"]) == (said.intent_id, "gate-1")
     wait_until(lambda: misused(signed), why=lambda: "the second use was not recorded as a bypass")
+
+
+def test_a_late_use_and_one_in_a_forked_process_are_bypasses_in_the_log(signed):
+    before = len(misused(signed))
+    with HarnessSync.connect(signed.folder / f"{AGENT}.json") as harness:
+        kept = harness.chain().decide(READ, deadline_ms=2_000)
+        wait_until(lambda: not kept.valid, why=lambda: "the approval does not run out")
+        with pytest.raises(TimedOut, match="run out"):
+            kept.start()
+        wait_until(lambda: len(misused(signed)) == before + 1, why=lambda: "the late use was not recorded")
+        copied = harness.chain().decide(READ, deadline_ms=60_000)
+        assert forked(copied.start) == REFUSED
+        wait_until(lambda: len(misused(signed)) == before + 2, why=lambda: "the forked process was not recorded")
+        copied.start()
+        copied.report("done")
+
+
+REFUSED = 7
+
+
+def forked(use):
+    """REFUSED if `use` is, in a forked process."""
+    child = os.fork()
+    if child == 0:
+        try:
+            use()
+        except CallerError:
+            os._exit(REFUSED)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def misused(signed):

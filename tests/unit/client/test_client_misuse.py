@@ -24,7 +24,7 @@ from harness_stream import HarnessSync, TimedOut
 from harness_stream.client.enforcer import Enforcer
 from harness_stream.core.ids import id_time_ms
 from harness_stream.core.reasons import SECURITY_EVENTS, Refuse
-from harness_stream.errors import CallerError, Denied, Misused
+from harness_stream.errors import CallerError, Denied, Expired, Misused
 from harness_stream.wire.codec import decode_input
 
 ALARM = "[approval_misused]"
@@ -108,14 +108,56 @@ def test_of_threads_that_use_it_at_once_one_may_and_the_others_are_one_bypass(li
     assert told(live, verdict, 1) == [("abandoned", False)]
 
 
-def test_use_after_expiry_is_no_bypass_but_never_began(live):
+# --- After it has run out ---
+
+
+@pytest.fixture
+def late():
     with Live(lambda _intent: ("approve", {"valid_for_ms": 0})) as late:
-        with HarnessSync.connect(**late.connection(), enforcer="gate-1") as harness:
-            with pytest.raises(TimedOut, match="run out"):
-                harness.chain().guard("crm.read")(lambda: pytest.fail("it ran"))()
-            [outcome] = outcomes(late, 1)
-        [intent] = late.worker.of("intent")
-    assert (outcome["status"], outcome["intent_id"], outcome["by"]) == ("abandoned", intent["intent_id"], "gate-1")
+        yield late
+
+
+@pytest.fixture
+def late_chain(late):
+    with HarnessSync.connect(**late.connection(), enforcer="gate-1") as harness:
+        yield harness.chain()
+
+
+@pytest.mark.parametrize("use", [start, token])
+def test_a_use_after_expiry_is_a_bypass(late, late_chain, caplog, use):
+    verdict = late_chain.decide("crm.read")
+    for _ in range(2):
+        with pytest.raises(Expired, match="run out"):
+            use(verdict)
+    assert told(late, verdict, 1) == [("abandoned", False)]
+    assert len([message for message in caplog.messages if ALARM in message and verdict.intent_id in message]) == 1
+
+
+def test_a_guard_that_comes_too_late_says_that_it_never_began_and_is_a_bypass(late, late_chain):
+    with pytest.raises(TimedOut, match="run out"):
+        late_chain.guard("crm.read")(lambda: pytest.fail("it ran"))()
+    found = outcomes(late, 2)
+    [intent] = late.worker.of("intent")
+    assert [(o["status"], o["intent_id"] == intent["intent_id"], o["by"]) for o in found] == [
+        ("abandoned", True, "gate-1"),
+        ("abandoned", False, "gate-1"),
+    ]
+
+
+def test_one_that_runs_out_while_its_obligations_are_fulfilled_only_never_began():
+    with Live(lambda _intent: ("approve", {"valid_for_ms": 40, "obligations": {"ask": 1}})) as slow:
+        with HarnessSync.connect(**slow.connection(), enforcer="gate-1") as harness:
+            slowly = {"ask": lambda _value: time.sleep(0.06)}
+            guarded = harness.chain().guard("crm.read", obligations=slowly)(lambda: pytest.fail("it ran"))
+            with pytest.raises(TimedOut, match="run out") as raised:
+                guarded()
+            found = outcomes(slow, 1)
+        [intent] = slow.worker.of("intent")
+    assert not isinstance(raised.value, Expired)
+    assert [(o["status"], o["intent_id"]) for o in found] == [("abandoned", intent["intent_id"])]
+
+
+# --- To a worker ---
 
 
 def test_what_is_told_is_a_bypass_to_a_worker(live, chain):
@@ -160,19 +202,73 @@ def forked(use):
     return exit_code(child)
 
 
-def test_a_forked_process_is_refused_and_says_so_in_its_log(live, chain, tmp_path):
-
-
-    verdict, path = chain.decide("crm.read"), tmp_path / "log"
+@pytest.fixture
+def logged(tmp_path):
+    """What this process and forked ones log."""
+    path = tmp_path / "log"
     handler = logging.FileHandler(path)
     logging.getLogger("harness_stream").addHandler(handler)
-    try:
-        assert forked(verdict.start) == 7
-    finally:
-        logging.getLogger("harness_stream").removeHandler(handler)
-    assert ALARM in path.read_text()
+    yield path.read_text
+    logging.getLogger("harness_stream").removeHandler(handler)
+    handler.close()
+
+
+@pytest.mark.parametrize("use", [start, token])
+def test_a_forked_process_is_refused_and_is_a_bypass(live, chain, logged, use):
+    verdict = chain.decide("crm.read")
+    assert forked(lambda: use(verdict)) == 7
+    assert logged().count(ALARM) == 1
+    assert told(live, verdict, 1) == [("abandoned", False)]
     verdict.start()  # and the parent's is not used up
+    verdict.report("done")
+    assert told(live, verdict, 2) == [("abandoned", False), ("done", True)]
+
+
+def test_a_loop_in_a_forked_process_is_told_once(live, chain, logged):
+    verdict = chain.decide("crm.read")
+
+    def use():
+        for _ in range(50):
+            with pytest.raises(Misused):
+                verdict.start()
+        verdict.start()
+
+    assert forked(use) == 7
+    assert logged().count(ALARM) == 1
+    assert told(live, verdict, 1) == [("abandoned", False)]
+
+
+def test_many_forked_processes_are_told_each(live, chain):
+    verdicts = [chain.decide("crm.read") for _ in range(5)]
+    for verdict in verdicts:
+        assert forked(verdict.start) == 7
+    found = outcomes(live, 5)
+    assert [outcome["verdict_digest"] for outcome in found] == [verdict.digest for verdict in verdicts]
+
+
+def test_a_forked_process_that_closed_the_pipe_writes_into_nobodys_file_and_logs_that_it_is_not_told(
+    live, chain, logged, tmp_path
+):
+    verdict, other = chain.decide("crm.read"), tmp_path / "other"
+
+    def use():
+        file = os.open(other, os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, chain._session.enforcer._forks._write)  # as after closing everything and opening files of its own
+        verdict.start()
+
+    assert forked(use) == 7
+    assert other.read_bytes() == b""
+    assert "the decision log does not say it" in logged()
     assert outcomes(live, 0) == []
+
+
+def test_a_closed_harness_leaves_no_pipe_open(live):
+    with HarnessSync.connect(**live.connection()) as harness:
+        forks = harness.chain()._session.enforcer._forks
+        assert forks.told() == []
+    for end in (forks._read, forks._write):
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(end)
 
 
 def test_whatever_locks_a_thread_held_when_it_forked_a_forked_process_is_refused_and_does_not_hang(live, chain):
@@ -192,10 +288,12 @@ def test_whatever_locks_a_thread_held_when_it_forked_a_forked_process_is_refused
 
 
 @pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, pickle.dumps])
-def test_an_approval_is_neither_copied_nor_kept(chain, take):
+def test_an_approval_is_neither_copied_nor_kept_and_the_try_is_a_bypass(live, chain, take):
     verdict = chain.decide("crm.read")
-    with pytest.raises(Misused, match="not copied"):
-        take(verdict._answer)
+    for what in (verdict._answer, verdict):
+        with pytest.raises(Misused, match="not copied"):
+            take(what)
+    assert told(live, verdict, 1) == [("abandoned", False)]
 
 
 # --- After a restart ---
