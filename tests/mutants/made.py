@@ -15,9 +15,9 @@ from harness_stream.adapters.signing import inputs, merkle, verifier
 from harness_stream.client import head
 from harness_stream.client.answer import Answer
 from harness_stream.client.binding import Binding
-from harness_stream.client.forks import Forks
 from harness_stream.client.enforcer import Enforcer
 from harness_stream.client.following import Following
+from harness_stream.client.forks import Forks
 from harness_stream.client.head import Head
 from harness_stream.core import answered, apply, decide, fold, variables, window
 from harness_stream.core.fold import Place
