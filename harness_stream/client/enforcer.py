@@ -208,6 +208,8 @@ class Enforcer:
         if failure is None:
             self.step()
             self._wiring.writer.flush(CLOSE_MS_MAX)
+        else:
+            self._running.unheard()
         self._take_inbox()
         reason = Reason(Client.CLOSED, None if failure is None else repr(failure))
         for waiting in [*self._waiting.values()]:
@@ -235,6 +237,8 @@ class Enforcer:
     def _opened(self, following: Following) -> None:
         if following.phase not in {Phase.READY, Phase.BROKEN}:
             return
+        if not following.ready:
+            self._running.unheard(following.partition)
         with self._lock:
             futures = self._opening.pop(following.partition, [])
         for future in futures:

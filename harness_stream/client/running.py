@@ -1,5 +1,7 @@
 """Approvals that somebody still holds, and what takes them back: a notice, the close of a chain, the end of a mandate.
 
+Where such words can no longer be heard, everything is taken back.
+
 Rule of this file: belongs to the enforcer's thread. An approval is known for as long as somebody holds it, or only what
 tells of its end, and no longer. What a notice says counts only for what was approved before it, so a log that is read
 again takes nothing back twice.
@@ -101,6 +103,12 @@ class Running:
             later = [ends_ms for ends_ms, _ in ends if ends_ms > now_ms]
             if later:
                 self._look(name, min(later))
+
+    def unheard(self, partition: int | None = None) -> None:
+        """Take back all of a partition (None: of all) because its log can no longer be followed."""
+        for name in [name for name in self._groups if partition in {None, name[0]}]:
+            for revocation, _ in self._in(name):
+                revocation.set(Revoke.UNHEARD)
 
     def _look(self, name: Name, at_ms: int) -> None:
         """One look an agent is planned, however many approvals it has."""

@@ -232,7 +232,7 @@ class Outcome(_Event):
     records: Annotated[tuple[ReturnedRecord, ...], at_most(limits.OUTCOME_RECORDS_MAX)] = ()
     overflow: Flag = False
     truncated: Flag = False
-    revoked: Literal["", "suspended", "killed", "mandate_expired", "chain_closed"] = ""
+    revoked: Literal["", "suspended", "killed", "mandate_expired", "chain_closed", "unheard"] = ""
 
     @property
     def own_id(self) -> str:

@@ -93,6 +93,7 @@ class Revoke(StrEnum):
     KILLED = "killed"
     MANDATE_EXPIRED = "mandate_expired"
     CHAIN_CLOSED = "chain_closed"
+    UNHEARD = "unheard"
 
 
 class Skip(StrEnum):
@@ -201,6 +202,7 @@ EXPLAIN: dict[str, str] = {
     Skip.GARBAGE: "the record was skipped as garbage among many; the dead-letter topic has a copy with the reason",
     Skip.INPUT_LOST: "retention deleted the record before a worker read it; the workers were away too long",
     Revoke.SUSPENDED: "the agent, or one for whom it acts, was suspended (`harness agents resume` lets it go on)",
+    Revoke.UNHEARD: "this process can no longer follow the decision log, so nobody could stop it: connect anew",
     Revoke.KILLED: "the agent, or one for whom it acts, was killed in the identity table, which is meant to be final",
     Client.RULE: "change what the rule looks at, or ask its owner; `verdict.evidence` names what made it fire",
     Client.HOLD: "an approver has to answer (`harness holds list`); `wait_for_hold=True` waits for it",

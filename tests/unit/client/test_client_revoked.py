@@ -56,6 +56,26 @@ class TestNotices:
         assert answer.revoked.is_set()
         assert answer.revoked.reason == status
 
+    def test_where_the_log_can_no_longer_be_followed_what_runs_is_taken_back(self, world):
+        answer = approved(world)
+        world.broker.truncate_from(TOPICS.verdicts, HOME, 1)
+        world.wait(2_000)
+        assert answer.revoked.reason == Revoke.UNHEARD
+
+    def test_so_is_everything_if_the_one_who_listens_fails(self):
+        with Live() as live, HarnessSync.connect(**live.connection()) as harness:
+            verdict = harness.chain().decide("crm.read")
+            verdict.start()
+            verdict._session.enforcer._read = lambda: 1 / 0
+            assert verdict.revoked.wait(PATIENCE_S)
+            assert verdict.revoked.reason == Revoke.UNHEARD
+
+    def test_who_closes_a_harness_lets_what_runs_run(self):
+        with Live() as live, HarnessSync.connect(**live.connection()) as harness:
+            verdict = harness.chain().decide("crm.read")
+            verdict.start()
+        assert not verdict.revoked.is_set()
+
     def test_another_agents_runs_on(self, world):
         answer = approved(world)
         world.script.notice("support-2")
