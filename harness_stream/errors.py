@@ -14,6 +14,13 @@ from __future__ import annotations
 from typing import Any
 
 
+def _rebuilt(kind: type[HarnessError], args: tuple[Any, ...], state: dict[str, Any]) -> HarnessError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
 class HarnessError(Exception):
     """Root of every error this package raises on purpose.
 
@@ -31,6 +38,11 @@ class HarnessError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Goes to another process, without its verdict: that belongs to the process that asked."""
+        state = {name: None if name == "verdict" else value for name, value in self.__dict__.items()}
+        return _rebuilt, (type(self), self.args, state)
+
     def __str__(self) -> str:
         return f"{self.message}\n  → {self.hint}" if self.hint else self.message
 
@@ -42,7 +54,15 @@ class CallerError(HarnessError):
 
 
 class Misused(CallerError):  # noqa: N818  reads as what it is
-    """An approval was to be used again, elsewhere, or for something else than was approved. Nothing was run."""
+    """An approval was to be used again, elsewhere, or for something else than was approved. Nothing was run.
+
+    Attributes:
+        how: a word of `core.reasons.Misuse`.
+    """
+
+    def __init__(self, message: str, *, how: str, hint: str = "") -> None:
+        super().__init__(f"{message}; nothing was run", hint=hint)
+        self.how = how
 
 
 class ConfigError(CallerError):
@@ -103,6 +123,8 @@ class TimedOut(Unavailable):
 
 class Expired(TimedOut):
     """An approval was to be used after it had run out. Nothing was run; it is told as a bypass, as `Misused` is."""
+
+    how = "late"
 
 
 class Unreachable(Unavailable):

@@ -36,11 +36,12 @@ REALM_DEFAULT: Final = "default"
 class Memory(Protocol):
     """Remembers which verdicts were run; several processes of one executor need one that they share."""
 
-    def first(self, verdict_digest: str, ends_ms: int, now_ms: int) -> bool:
-        """Is it the first time? In one step: of two who ask at once, one is told so.
+    def first(self, verdict_digest: str, decided_ms: int, ends_ms: int, now_ms: int) -> bool:
+        """Is it certainly the first time? In one step: of two who ask at once, one is told so.
 
         Args:
             verdict_digest: what was run, 64 hex digits.
+            decided_ms: epoch ms at which it was approved: a memory that began later does not know what it missed.
             ends_ms: epoch ms from which on it may be forgotten.
             now_ms: epoch ms.
         """
@@ -49,19 +50,22 @@ class Memory(Protocol):
 class Once:
     """A `Memory` of one process, bounded by time and number.
 
-    It forgets when the process ends, so a token of before could run once more: an executor that restarts within a
-    minute needs one that stays.
+    It forgets when the process ends, so what was approved before it began is refused: it may have been run. Between
+    clocks that differ, an approve of the last moments before a restart could still run twice; an executor for which
+    that is too much needs a memory that stays.
 
     Args:
+        since_ms: epoch ms from which on it remembers; default now.
         kept_max: verdicts remembered at a time; beyond that nothing is run.
     """
 
-    def __init__(self, kept_max: int = limits.TOKENS_KEPT_MAX) -> None:
+    def __init__(self, since_ms: int | None = None, kept_max: int = limits.TOKENS_KEPT_MAX) -> None:
+        self._since_ms = SystemClock().now_ms() if since_ms is None else since_ms
         self._known: set[str] = set()
         self._ends: list[tuple[int, str]] = []
         self._kept_max, self._lock = kept_max, threading.Lock()
 
-    def first(self, verdict_digest: str, ends_ms: int, now_ms: int) -> bool:
+    def first(self, verdict_digest: str, decided_ms: int, ends_ms: int, now_ms: int) -> bool:
         """See `Memory`.
 
         Raises:
@@ -70,7 +74,7 @@ class Once:
         with self._lock:
             while self._ends and self._ends[0][0] <= now_ms:
                 self._known.discard(heapq.heappop(self._ends)[1])
-            if verdict_digest in self._known:
+            if verdict_digest in self._known or decided_ms < self._since_ms:
                 return False
             if len(self._known) >= self._kept_max:
                 raise Overloaded(
@@ -120,8 +124,8 @@ def verify(
     now_ms = SystemClock().now_ms() if now_ms is None else now_ms
     said = believed(token, root, audience, realm, incarnation, now_ms)
     compare(said, action, digest_of(arguments or {}) if arguments_digest is None else arguments_digest)
-    if once is not None and not once.first(said.verdict_digest, said.ends_ms, now_ms):
-        raise refused(Token.USED, f"intent {said.intent_id} was run before")
+    if once is not None and not once.first(said.verdict_digest, said.decided_ms, said.ends_ms, now_ms):
+        raise refused(Token.USED, f"intent {said.intent_id} was run before, or approved before this executor began")
     return said
 
 

@@ -7,14 +7,13 @@ makes a verdict unreadable.
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
 
 from harness_stream.client.revocation import Revocation
-from harness_stream.core.reasons import EXPLAIN, Client
+from harness_stream.core.reasons import EXPLAIN, Client, Misuse
 from harness_stream.errors import CallerError, Expired, Misused, Revoked, TimedOut
 
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ class Answer:
         self._terms: Terms | None = None
         self._handlers: Handlers = {}
         self._used = False
-        self._misuses = itertools.count()
+        self._misused_in: dict[int, object] = {}
 
     @property
     def evidence(self) -> tuple[str, ...]:
@@ -129,7 +128,7 @@ class Answer:
     @property
     def valid(self) -> bool:
         """Could an action begin now?"""
-        return self._refusal() is None
+        return not self.foreign and self._refusal() is None
 
     def grant(self, terms: Terms, handlers: Handlers) -> None:
         """Make the approval usable; only the enforcer that asked does this."""
@@ -146,8 +145,7 @@ class Answer:
             Revoked: it was taken back.
             Exception: whatever an obligation's handler raised; the approval is used up.
         """
-        if self.foreign:  # before the lock, which a thread of the parent may have held when this process was forked
-            raise self._elsewhere()
+        self.require_own_process()  # before the lock: a thread of the parent may have held it at the fork
         with self._lock:
             refusal = self._refusal()
             if refusal is not None:
@@ -155,6 +153,7 @@ class Answer:
             self._used = True
         for name, value in self.obligations.items():
             self._handlers[name](value)
+        self.require_own_process()  # a handler may have forked
         if self.revoked.is_set():
             raise self.taken_back(running=False)
         if self._ran_out():
@@ -180,20 +179,21 @@ class Answer:
     def first_misuse(self) -> bool:
         """Is nobody told of a misuse yet? So a loop that tries again and again is told once, by each process.
 
-        No lock: a thread of the parent may have held it when this process was forked, and CPython's count is atomic.
+        No lock: a thread of the parent may have held it at the fork, and `setdefault` is atomic.
         """
-        return next(self._misuses) == 0
+        own = object()
+        return self._misused_in.setdefault(os.getpid(), own) is own
 
     def __reduce__(self) -> NoReturn:
         """An approval is neither copied nor kept: a copy would not know that it was used."""
-        raise Misused("an approval is used from the memory of the process that asked for it, and is not copied")
+        said = "an approval is used from the memory of the process that asked for it, and is not copied"
+        raise Misused(said, how=Misuse.KEPT)
 
-    def _elsewhere(self) -> Misused:
-        said = "an approval is used in the process that asked for it; nothing was run"
-        return Misused(said, hint="connect in this process")
-
-    def _again(self) -> Misused:
-        return Misused("an approval is used once; nothing was run", hint="ask again: every action needs its own intent")
+    def require_own_process(self) -> None:
+        """Raises Misused in another process than the one that asked."""
+        if self.foreign:
+            said = "an approval is used in the process that asked for it"
+            raise Misused(said, how=Misuse.ELSEWHERE, hint="connect in this process")
 
     def taken_back(self, *, running: bool) -> Revoked:
         """The error of an approval that was taken back, before its action began or while it was `running`."""
@@ -204,12 +204,11 @@ class Answer:
         return Revoked(message, hint=reason.hint, reasons=(reason,), verdict=self)
 
     def _refusal(self) -> CallerError | TimedOut | Revoked | None:
-        if self.foreign:
-            return self._elsewhere()
         if self.decision != "approve" or self._terms is None:
             return CallerError(f"this verdict is `{self.decision}`: nothing may be run on it")
         if self._used:
-            return self._again()
+            hint = "ask again: every action needs its own intent"
+            return Misused("an approval is used once", how=Misuse.AGAIN, hint=hint)
         if self.revoked.is_set():
             return self.taken_back(running=False)
         return self._too_late(Expired) if self._ran_out() else None

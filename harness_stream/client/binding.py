@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from harness_stream.core.canonical import canonical_bytes, sha256_hex
 from harness_stream.core.limits import INTEGER_MAX
+from harness_stream.core.reasons import Misuse
 from harness_stream.errors import CallerError, InvalidInput, Misused
 
 Encoders = Mapping[str, Callable[[Any], Any]]
@@ -99,7 +100,7 @@ class Binding:
         """See `Call.run_with`."""
         values = {**_read_back(call._data), **call._copies}  # noqa: SLF001  a call is this binding's own
         if call._copies and sha256_hex(self._serialised(values)) != call.digest:  # noqa: SLF001  same
-            raise Misused("an argument has changed since it was approved; nothing was run")
+            raise Misused("an argument has changed since it was approved", how=Misuse.CHANGED)
         bound = inspect.BoundArguments(self._signature, OrderedDict())
         for name, parameter in self._signature.parameters.items():
             if name == self._own:

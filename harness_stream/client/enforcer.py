@@ -19,6 +19,7 @@ from harness_stream.client.answer import Answer, Reason, Terms, hint_of, readabl
 from harness_stream.client.following import Following, Phase
 from harness_stream.client.forks import Forks
 from harness_stream.client.head import Effective, SkippedRange, named_by, skipped_by
+from harness_stream.client.misuse import unpublished, watch
 from harness_stream.client.request import Request, Waiting
 from harness_stream.client.running import Running
 from harness_stream.client.silence import no_answer, not_confirmed, not_published
@@ -109,8 +110,12 @@ class Enforcer:
         self._put(partition)
         return future
 
-    def submit(self, request: Request) -> Future[Any]:
+    def submit(self, request: Request, *, reserved: bool = False) -> Future[Any]:
         """Publish and wait.
+
+        Args:
+            request: what.
+            reserved: there is room for it, however many wait.
 
         Returns:
             For an intent the `Answer` that approves; for others None. Its errors: Denied, Held, TimedOut, Unreachable.
@@ -121,7 +126,7 @@ class Enforcer:
         """
         self.require_own_process()
         with self._lock:
-            if self._taken >= WAITING_MAX:
+            if self._taken >= WAITING_MAX and not reserved:
                 raise Overloaded(
                     f"{WAITING_MAX:,} requests of this process already wait for their answer; nothing was published",
                     hint="ask for fewer at once, or look why no answers come: `harness status`",
@@ -137,7 +142,10 @@ class Enforcer:
         return self._forks is not None and self._forks.tell(digest)
 
     def close(self) -> None:
-        """Publish what is queued, end every wait with Unreachable, free the ports. Waits up to 2 s."""
+        """Publish what is queued, end every wait with Unreachable, free the ports. Waits up to 2 s.
+
+        What still runs on an approval is taken back: nobody could stop it any more.
+        """
         if os.getpid() != self._process_id:
             return
         with self._lock:
@@ -169,6 +177,7 @@ class Enforcer:
         Returns:
             Seconds to sleep unless a request comes.
         """
+        self._hear_forks()
         self._take_inbox()
         for ends in self._wiring.reader.ends():
             self._bounds(ends)
@@ -180,7 +189,6 @@ class Enforcer:
         for delivery in self._wiring.writer.deliveries():
             self._delivered(delivery)
         self._expire()
-        self._hear_forks()
         return 0.0 if taken >= POLL_RECORDS_MAX else self._pause_s()
 
     def _bounds(self, ends: Ends) -> None:
@@ -205,11 +213,10 @@ class Enforcer:
     def _end(self, failure: BaseException | None) -> None:
         with self._lock:
             self._stopping = True
+        self._running.unheard()
         if failure is None:
             self.step()
             self._wiring.writer.flush(CLOSE_MS_MAX)
-        else:
-            self._running.unheard()
         self._take_inbox()
         reason = Reason(Client.CLOSED, None if failure is None else repr(failure))
         for waiting in [*self._waiting.values()]:
@@ -441,16 +448,21 @@ class Enforcer:
             self._say(self._abandon(request, answer))
 
     def _hear_forks(self) -> None:
-        if self._forks is not None and self._bypass is not None:
-            for digest in self._forks.told():
-                self._say(self._bypass(digest))
+        for digest in () if self._forks is None else self._forks.told():
+            what = f"the approval of verdict {digest} was to be used in a forked process; nothing was run"
+            if self._bypass is None or self._taken >= WAITING_MAX:
+                unpublished(what)
+            else:
+                watch(self._say(self._bypass(digest)), what)
 
-    def _say(self, outcome: Request) -> None:
-        """On this thread's own account: there is room, for it came in an intent's place or as one of a pipe's few."""
+    def _say(self, outcome: Request) -> Future[Any]:
+        """On this thread's own account; there is room."""
         with self._lock:
             self._taken += 1
         ends_ms = self._clock.elapsed_ms() + outcome.deadline_ms
-        self._inbox.append(Waiting(outcome, partition_of(outcome.lane, self._wiring.realm.partitions), ends_ms))
+        waiting = Waiting(outcome, partition_of(outcome.lane, self._wiring.realm.partitions), ends_ms)
+        self._inbox.append(waiting)
+        return waiting.future
 
     def _wait_until(self, waiting: Waiting, ends_ms: int) -> None:
         waiting.ends_ms = ends_ms

@@ -181,7 +181,7 @@ def _reported(session: Session, how: Guarding, answer: Answer, call: Call) -> It
         with current(answer.revoked):
             yield approved
     except Exception:
-        session.post(answer, "unknown" if answer.revoked.is_set() else "failed")
+        session.post(answer, "unknown" if answer.revoked.reason else "failed")
         raise
     except BaseException:  # cancelled or interrupted: how far it came is not known
         session.post(answer, "unknown")

@@ -7,6 +7,7 @@ told must not wait.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -28,17 +29,24 @@ class Revocation:
     """
 
     def __init__(self) -> None:
+        self._process_id = os.getpid()
         self.reason = ""
         self._event = threading.Event()
         self._lock = threading.Lock()
         self._told: dict[object, Callable[[], None]] = {}
 
     def is_set(self) -> bool:
-        """Was the approval taken back? Then stop, as soon and as cleanly as can be."""
+        """Was the approval taken back? Then stop, as soon and as cleanly as can be.
+
+        Raises:
+            CallerError: this is a forked process, which is never told.
+        """
+        self._require_own_process()
         return self._event.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is, at most `timeout` seconds; whether it is."""
+        """Wait until it is, at most `timeout` seconds; whether it is. Raises as `is_set`."""
+        self._require_own_process()
         return self._event.wait(timeout)
 
     def set(self, reason: str) -> None:
@@ -51,6 +59,13 @@ class Revocation:
             told = list(self._told.values())
         for tell in told:
             tell()
+
+    def _require_own_process(self) -> None:
+        if os.getpid() != self._process_id:
+            raise CallerError(
+                "a forked process is not told when the approval is taken back",
+                hint="look at it in the process that asked, and end this one from there",
+            )
 
     @contextmanager
     def telling(self, tell: Callable[[], None]) -> Iterator[None]:

@@ -5,28 +5,27 @@ Rule of this file: an event that breaks the schema raises before anything is pub
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from harness_stream.alarms import Alarm, sound
 from harness_stream.client.enforcer import Enforcer
 from harness_stream.client.fingerprints import Seal, arguments_of
 from harness_stream.client.ids import Ids
+from harness_stream.client.misuse import MISUSES, alarm, unpublished, watch
 from harness_stream.client.request import Kind, Request
 from harness_stream.client.returned import Records, Returned, returned
 from harness_stream.client.signed_mandate import read_mandate, require_fit
 from harness_stream.core import limits
 from harness_stream.core.canonical import arguments_digest
 from harness_stream.core.model import Intent, Mandate, Outcome
+from harness_stream.core.reasons import Misuse
 from harness_stream.core.refusals import refusals
-from harness_stream.errors import CallerError, Expired, GarbageRecord, HarnessError, InvalidInput, Misused
+from harness_stream.errors import CallerError, GarbageRecord, HarnessError, InvalidInput
 from harness_stream.wire.cloudevents import HS_ALG, build_headers, source_of
 from harness_stream.wire.codec import decode_input, encode
 
@@ -37,16 +36,13 @@ if TYPE_CHECKING:
     from harness_stream.client.credentials import Credentials
     from harness_stream.client.signed_mandate import Said
     from harness_stream.client.wiring import Wiring
+    from harness_stream.errors import Expired, Misused
     from harness_stream.ports import Headers
-
-log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=BaseModel)
 Measure = int | float | str | Decimal
 Measures = Mapping[str, Measure]
 Status = Literal["done", "failed", "abandoned", "unknown"]
-MISUSES: Final = (Misused, Expired)
-"""What is told as a bypass: an approval that was to be used in another way than it was given."""
 MandateSource = str | Path | bytes | Mapping[str, Any]
 
 
@@ -206,6 +202,14 @@ class Session:
 
     def token(self, answer: Answer, audience: str, valid_s: float | None = None) -> str:
         """Use an approval by handing it to an executor elsewhere; see `Verdict.token`."""
+        try:
+            answer.require_own_process()
+            return self._token(answer, audience, valid_s)
+        except MISUSES as error:
+            self.misused(answer, error)
+            raise
+
+    def _token(self, answer: Answer, audience: str, valid_s: float | None) -> str:
         if self._tokens is None or not self._tokens.counts_at(self._clock.now_ms()):
             raise _no_tokens(self.credentials)
         if not 0 < len(audience) <= limits.IDENTIFIER_CHARS_MAX:
@@ -213,11 +217,7 @@ class Session:
         asked_ms = limits.TOKEN_MS_MAX if valid_s is None else int(valid_s * 1_000)
         if not 0 < asked_ms <= limits.TOKEN_MS_MAX:
             raise CallerError(f"a token is valid for up to {limits.TOKEN_MS_MAX // 1_000} s, and this is {valid_s}")
-        try:
-            left_ms = min(asked_ms, answer.hand_over())
-        except MISUSES as error:
-            self.misused(answer, error)
-            raise
+        left_ms = min(asked_ms, answer.hand_over())
         return self._tokens.seal_token(answer.record, audience, self._clock.now_ms() + left_ms)
 
     def post(self, answer: Answer, status: Status, found: Returned | None = None) -> None:
@@ -240,24 +240,24 @@ class Session:
         """
         if not answer.first_misuse():
             return
-        text = f"intent {answer.intent_id} of `{self.credentials.agent_id}`: {error.message}"
+        what = f"intent {answer.intent_id} of `{self.credentials.agent_id}`: {error.message}"
+        alarm(what)
         if answer.foreign:
-            told = self.enforcer.tell_parent(answer.digest)
-            sound(log, Alarm.APPROVAL_MISUSED, text if told else f"{text}, and the decision log does not say it")
+            if not self.enforcer.tell_parent(answer.digest):
+                unpublished(what)
             return
-        sound(log, Alarm.APPROVAL_MISUSED, text)
         try:
-            self.enforcer.submit(self._bypass(answer.digest))
+            watch(self.enforcer.submit(self._bypass(answer.digest, error.how), reserved=True), what)
         except HarnessError:
-            return
+            unpublished(what)
 
-    def _bypass(self, digest: str) -> Request:
+    def _bypass(self, digest: str, how: str = Misuse.ELSEWHERE) -> Request:
         """The log's word for a misuse (PROTOCOL §8): an outcome of an intent that nobody asked for, a security event.
 
         So a fresh id that was never an intent is reported as `abandoned`, with the misused verdict's digest; the
         approved intent keeps the outcome it has.
         """
-        return self._outcome(self._ids.new(), digest, "abandoned")
+        return self._outcome(self._ids.new(), digest, "abandoned", {"misused": how})
 
     def _abandoned(self, request: Request, answer: Answer) -> Request:  # noqa: ARG002  the enforcer's signature
         return self._outcome_of(answer, "abandoned")
@@ -275,9 +275,7 @@ class Session:
         }
         return self._outcome(answer.intent_id, answer.digest, status, more)
 
-    def _outcome(
-        self, intent_id: str, digest: str, status: Status, more: Mapping[str, Any] = MappingProxyType({})
-    ) -> Request:
+    def _outcome(self, intent_id: str, digest: str, status: Status, more: Mapping[str, Any]) -> Request:
         fields = {
             **self._common(self.credentials.reporter()),
             "outcome_id": self._ids.new(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harness_stream.client.session import MISUSES
+from harness_stream.client.misuse import MISUSES
 from harness_stream.client.waiting import waited
 from harness_stream.errors import Misused
 

@@ -221,6 +221,7 @@ class Outcome(_Event):
         overflow: there were more values than OUTCOME_VALUES_MAX.
         truncated: the result was cut before it was read whole.
         revoked: why the approval was taken back while the action ran, or before it began; see `core.reasons.Revoke`.
+        misused: how an approval was to be used otherwise than it was given; nothing ran; see `core.reasons.Misuse`.
     """
 
     type: Literal["outcome"] = "outcome"
@@ -233,6 +234,7 @@ class Outcome(_Event):
     overflow: Flag = False
     truncated: Flag = False
     revoked: Literal["", "suspended", "killed", "mandate_expired", "chain_closed", "unheard"] = ""
+    misused: Literal["", "again", "late", "elsewhere", "changed", "kept"] = ""
 
     @property
     def own_id(self) -> str:

@@ -270,7 +270,7 @@ class Intake:
         known = remembered(self.state, outcome.agent_id, outcome.intent_id, arrival.t)
         refusal = self._bad_outcome(outcome, known, arrival.t, decided_at)
         if refusal is not None or known is None:
-            return _ack(outcome, arrival, refusal or Refuse.OUTCOME_EXPIRED, None)
+            return _refused_outcome(outcome, arrival, refusal or Refuse.OUTCOME_EXPIRED)
         event = chains.kept_event(self.state, outcome.agent_id, known.chain_id, outcome.intent_id)
         if event is None:
             return _ack(outcome, arrival, Refuse.OUTCOME_EXPIRED, None)
@@ -491,6 +491,16 @@ def _ack(event: Input, arrival: Arrival, reason: Refuse | None, change: Mapping[
         "reason": None if reason is None else str(reason),
         "change": change,
     }
+
+
+def _refused_outcome(outcome: Outcome, arrival: Arrival, reason: Refuse) -> Answer:
+    """A bypass says whose word it is, and of what: who is woken by it has only the log."""
+    body = _ack(outcome, arrival, reason, None)
+    if reason is Refuse.BYPASS:
+        ran = f"{outcome.status} of intent {outcome.intent_id}"
+        what = f"{outcome.misused} of verdict {outcome.verdict_digest}" if outcome.misused else ran
+        body["detail"] = f"{what}, by {outcome.by}"
+    return body
 
 
 def overloaded(waited_ms: int, deadline_ms: int) -> Decided:

@@ -96,6 +96,16 @@ class Revoke(StrEnum):
     UNHEARD = "unheard"
 
 
+class Misuse(StrEnum):
+    """How an approval was to be used otherwise than once, in time, by who asked, for what was approved."""
+
+    AGAIN = "again"
+    LATE = "late"
+    ELSEWHERE = "elsewhere"
+    CHANGED = "changed"
+    KEPT = "kept"
+
+
 class Skip(StrEnum):
     """Why a range of input offsets was skipped."""
 
@@ -179,7 +189,8 @@ EXPLAIN: dict[str, str] = {
     Refuse.OUTCOME_EXPIRED: "the intent is no longer kept; it counted as done",
     Refuse.OUTCOME_KNOWN: "an outcome was reported before; the first one wins",
     Refuse.VERDICT_MISMATCH: "verdict_digest is not that of the intent's verdict",
-    Refuse.BYPASS: "the intent was not approved, yet an outcome was reported: something ran without a verdict",
+    Refuse.BYPASS: "the intent was not approved, yet an outcome was reported: something ran without a verdict;"
+    " or nothing ran, and an approval was to be misused, as a detail of again, late, elsewhere, changed or kept says",
     Refuse.NOT_ENFORCER: "only an identity with role enforcer that is not the agent may report `abandoned`",
     Refuse.NOT_APPROVER: "an active approver, and not the agent, its owner, who spoke for it or for whom it acts",
     Refuse.FOREIGN_VALUES: "an approver answers for values that the held intent names, and for no others",
@@ -218,7 +229,8 @@ EXPLAIN: dict[str, str] = {
     Token.TIME: "tokens last 30 s at most and no longer than their approval; are both clocks right? Ask again",
     Token.ACTION: "another action was approved than the one to be run",
     Token.ARGUMENTS: "other arguments were approved than those to be run",
-    Token.USED: "each approval runs one action once; every action needs its own intent",
+    Token.USED: "each approval runs one action once; every action needs its own intent, and so does one that was"
+    " approved before the executor began",
     Client.RAN_OUT: "begin the action before the deadline and within valid_for_ms, or take a longer deadline",
     Client.NOT_PUBLISHED: "nothing was published; is the broker up (`harness status`) and the address right?",
     Client.UNCONFIRMED: "unknown whether the record landed; nothing was run. An action needs a new intent",

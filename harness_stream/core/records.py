@@ -113,6 +113,7 @@ class Ack(_Linked):
     digest: Digest
     status: Literal["accepted", "refused"]
     reason: str | None = None
+    detail: str | None = None
     change: dict[str, Any] | None = None
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from forked import REFUSED, forked
 from own_realm import OwnRealm, wait_until
 from real_servers import open_own_stack, unavailable
 
@@ -164,23 +164,10 @@ def test_a_late_use_and_one_in_a_forked_process_are_bypasses_in_the_log(signed):
         copied = harness.chain().decide(READ, deadline_ms=60_000)
         assert forked(copied.start) == REFUSED
         wait_until(lambda: len(misused(signed)) == before + 2, why=lambda: "the forked process was not recorded")
+        found = [json.loads(record.value)["detail"] for record in misused(signed)[before:]]
+        assert found == [f"late of verdict {kept.digest}, by {AGENT}", f"elsewhere of verdict {copied.digest}, by {AGENT}"]
         copied.start()
         copied.report("done")
-
-
-REFUSED = 7
-
-
-def forked(use):
-    """REFUSED if `use` is, in a forked process."""
-    child = os.fork()
-    if child == 0:
-        try:
-            use()
-        except CallerError:
-            os._exit(REFUSED)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def misused(signed):

@@ -180,6 +180,7 @@ class Verified(NamedTuple):
         verdict_digest: SHA-256 of the verdict's record, hex: an executor runs each once.
         enforcer: who vouched.
         nonce: of the token, hex.
+        decided_ms: epoch ms at which it was approved.
         not_after_ms: epoch ms from which on nobody may begin.
         ends_ms: epoch ms from which on no token of this verdict is believed, so that its digest may be forgotten.
     """
@@ -194,6 +195,7 @@ class Verified(NamedTuple):
     verdict_digest: str
     enforcer: str
     nonce: str
+    decided_ms: int
     not_after_ms: int
     ends_ms: int
 
@@ -279,6 +281,7 @@ def _said(found: Sealed, verdict: Verdict, enforcer: str) -> Verified:
         verdict_digest=sha256(found.value).hexdigest(),
         enforcer=enforcer,
         nonce=found.nonce.hex(),
+        decided_ms=verdict.t,
         not_after_ms=found.not_after,
         ends_ms=last + limits.CLOCK_SKEW_MS_MAX,
     )

@@ -96,6 +96,9 @@ def test_a_case_passes(when, given_, then):
     assert failures(when, then, given_) == []
 
 
+RAN = "done of intent 019b796d-d600-7000-8000-000000000001, by a"
+
+
 @pytest.mark.parametrize(
     ("when", "given_", "then", "told"),
     [
@@ -111,7 +114,7 @@ def test_a_case_passes(when, given_, then):
         (MAIL, (), "{reasons: [default]}", ["the engine did not say default"]),
         ("{agent: a, action: crm.read, chain: c}", (), "{reasons: [default]}", ["the engine did not say default, but chain_unknown"]),
         (READ, (at(READ, "-5m").replace("}", ", then: hold}"),), "approve", ["given 0 (-5m): decision is approve (ok), expected hold"]),
-        ("{type: outcome, agent: a, status: done}", (), "accepted", ["decision is refused (bypass), expected accepted"]),
+        ("{type: outcome, agent: a, status: done}", (), "accepted", [f"decision is refused (bypass: {RAN}), expected accepted"]),
     ],
 )  # fmt: skip
 def test_a_case_fails_in_words(when, given_, then, told):
@@ -125,7 +128,7 @@ def test_a_given_intent_that_is_not_approved_is_pointed_out_unless_it_is_stated(
     )
     assert ran(MAIL, "approve", (first.replace("}", ", then: deny}"),)).result.remarks == ()
     late = "{type: outcome, at: -1m, agent: a, status: done}"
-    assert "refused (bypass)" in ran(MAIL, "approve", (late,)).result.remarks[0]
+    assert "refused (bypass: done of intent" in ran(MAIL, "approve", (late,)).result.remarks[0]
 
 
 def test_what_no_worker_would_judge_fails_the_case():

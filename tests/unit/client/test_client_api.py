@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +12,11 @@ import pytest
 from scripted_worker import HOME, LANE, Live
 
 import harness_stream
-from harness_stream import Credentials, Denied, Harness, HarnessSync, Held, TimedOut, Unreachable
+from harness_stream import Credentials, Denied, Harness, HarnessSync, Held, Revoked, TimedOut, Unreachable
 from harness_stream.adapters.kafka import admin
 from harness_stream.adapters.memory.log import Fate
 from harness_stream.adapters.signing import UnsignedVerifier
-from harness_stream.errors import CallerError, ConfigError, InvalidInput
+from harness_stream.errors import CallerError, ConfigError, InvalidInput, Misused
 from harness_stream.ports import Sender
 from harness_stream.wire.cloudevents import read_headers
 from harness_stream.wire.codec import decode_input
@@ -304,6 +305,24 @@ class TestConnecting:
         connection["wiring"].writer._fate = lambda _record: Fate(lands=False, reports="failed")
         with HarnessSync.connect(**connection) as harness, pytest.raises(Unreachable, match="nothing was run"):
             harness.chain().decide("crm.read")
+
+
+class TestErrorsOfAnotherProcess:
+    """A pool's worker asks, and whoever waits for it learns why nothing ran."""
+
+    def test_an_error_crosses_without_its_verdict(self, live):
+        with HarnessSync.connect(**live.connection()) as harness, pytest.raises(Denied) as caught:
+            harness.chain().decide("email.send")
+        found = pickle.loads(pickle.dumps(caught.value))  # noqa: S301  our own bytes
+        assert type(found) is Denied
+        assert (str(found), found.reasons, found.intent_id) == (str(caught.value), caught.value.reasons, caught.value.intent_id)
+        assert caught.value.verdict is not None
+        assert found.verdict is None
+
+    @pytest.mark.parametrize("error", [Misused("again", how="again", hint="h"), InvalidInput("x", mistakes=("y",)), Revoked("z")])
+    def test_so_does_each_kind(self, error):
+        found = pickle.loads(pickle.dumps(error))  # noqa: S301  our own bytes
+        assert (type(found), str(found), vars(found)) == (type(error), str(error), vars(error))
 
 
 class TestImports:

@@ -11,23 +11,24 @@ import json
 import logging
 import os
 import pickle
-import signal
 import threading
 import time
 from types import SimpleNamespace
 
 import factories as make
 import pytest
+from forked import REFUSED, forked
 from scripted_worker import Live, Script, World, make_wiring
 
 from harness_stream import HarnessSync, TimedOut
 from harness_stream.client.enforcer import Enforcer
 from harness_stream.core.ids import id_time_ms
 from harness_stream.core.reasons import SECURITY_EVENTS, Refuse
-from harness_stream.errors import CallerError, Denied, Expired, Misused
+from harness_stream.errors import Denied, Expired, Misused
 from harness_stream.wire.codec import decode_input
 
 ALARM = "[approval_misused]"
+UNTOLD = "the decision log does not say it"
 
 
 @pytest.fixture
@@ -157,6 +158,50 @@ def test_one_that_runs_out_while_its_obligations_are_fulfilled_only_never_began(
     assert [(o["status"], o["intent_id"]) for o in found] == [("abandoned", intent["intent_id"])]
 
 
+# --- Told whatever stands in the way ---
+
+
+def test_there_is_room_for_it_however_many_wait(live, chain, monkeypatch):
+    verdict = chain.decide("crm.read")
+    verdict.start()
+    monkeypatch.setattr("harness_stream.client.enforcer.WAITING_MAX", 0)
+    with pytest.raises(Misused):
+        verdict.start()
+    assert told(live, verdict, 1) == [("abandoned", False)]
+
+
+def test_one_that_does_not_land_is_said_to_be_missing(live, chain, caplog, monkeypatch):
+    verdict = chain.decide("crm.read")
+    verdict.start()
+    monkeypatch.setattr(live.worker, "_answer", lambda _record: None)
+    monkeypatch.setattr("harness_stream.core.limits.DEADLINE_MS_DEFAULT", 50)
+    with pytest.raises(Misused):
+        verdict.start()
+    patience = time.monotonic() + 5
+    while UNTOLD not in caplog.text and time.monotonic() < patience:
+        time.sleep(0.01)
+    assert caplog.text.count(UNTOLD) == 1
+
+
+def test_one_that_is_refused_as_a_bypass_has_arrived(live, chain, caplog):
+    verdict = chain.decide("crm.read")
+    verdict.start()
+    live.worker.refuse["outcome"] = Refuse.BYPASS
+    with pytest.raises(Misused):
+        verdict.start()
+    outcomes(live, 1)
+    assert UNTOLD not in caplog.text
+
+
+def test_after_the_harness_was_closed_it_is_said_to_be_missing(live, caplog):
+    with HarnessSync.connect(**live.connection()) as harness:
+        verdict = harness.chain().decide("crm.read")
+        verdict.start()
+    with pytest.raises(Misused):
+        verdict.start()
+    assert caplog.text.count(UNTOLD) == 1
+
+
 # --- To a worker ---
 
 
@@ -169,37 +214,11 @@ def test_what_is_told_is_a_bypass_to_a_worker(live, chain):
     event = decode_input(json.dumps(outcome).encode())
     body = make.Story().take(event, t=id_time_ms(event.intent_id) + 5)
     assert (body["kind"], body["status"], body["reason"]) == ("ack", "refused", Refuse.BYPASS)
+    assert body["detail"] == f"again of verdict {verdict.digest}, by gate-1"
     assert Refuse.BYPASS in SECURITY_EVENTS
 
 
 # --- Another process ---
-
-
-def exit_code(pid, within_s=5):
-    """Of a forked process that must not hang."""
-    patience = time.monotonic() + within_s
-    while time.monotonic() < patience:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return "it hangs"
-
-
-def forked(use):
-    """7 if `use` was refused in a forked process."""
-    child = os.fork()
-    if child == 0:
-        try:
-            use()
-        except CallerError:
-            os._exit(7)
-        except BaseException:  # noqa: BLE001  a child may not go on with the parent's tests
-            os._exit(1)
-        os._exit(0)
-    return exit_code(child)
 
 
 @pytest.fixture
@@ -216,7 +235,7 @@ def logged(tmp_path):
 @pytest.mark.parametrize("use", [start, token])
 def test_a_forked_process_is_refused_and_is_a_bypass(live, chain, logged, use):
     verdict = chain.decide("crm.read")
-    assert forked(lambda: use(verdict)) == 7
+    assert forked(lambda: use(verdict)) == REFUSED
     assert logged().count(ALARM) == 1
     assert told(live, verdict, 1) == [("abandoned", False)]
     verdict.start()  # and the parent's is not used up
@@ -233,7 +252,7 @@ def test_a_loop_in_a_forked_process_is_told_once(live, chain, logged):
                 verdict.start()
         verdict.start()
 
-    assert forked(use) == 7
+    assert forked(use) == REFUSED
     assert logged().count(ALARM) == 1
     assert told(live, verdict, 1) == [("abandoned", False)]
 
@@ -241,34 +260,111 @@ def test_a_loop_in_a_forked_process_is_told_once(live, chain, logged):
 def test_many_forked_processes_are_told_each(live, chain):
     verdicts = [chain.decide("crm.read") for _ in range(5)]
     for verdict in verdicts:
-        assert forked(verdict.start) == 7
+        assert forked(verdict.start) == REFUSED
     found = outcomes(live, 5)
     assert [outcome["verdict_digest"] for outcome in found] == [verdict.digest for verdict in verdicts]
 
 
-def test_a_forked_process_that_closed_the_pipe_writes_into_nobodys_file_and_logs_that_it_is_not_told(
-    live, chain, logged, tmp_path
-):
-    verdict, other = chain.decide("crm.read"), tmp_path / "other"
+def open_harness(live):
+    return HarnessSync.connect(**live.connection())
 
-    def use():
-        file = os.open(other, os.O_WRONLY | os.O_CREAT)
-        os.dup2(file, chain._session.enforcer._forks._write)  # as after closing everything and opening files of its own
+
+def forks_of(chain):
+    return chain._session.enforcer._forks
+
+
+def test_of_a_misuse_in_the_parent_and_then_in_a_forked_process_both_are_told(live, chain, logged):
+    verdict = chain.decide("crm.read")
+    verdict.start()
+    with pytest.raises(Misused):
         verdict.start()
+    assert forked(verdict.start) == REFUSED
+    assert [outcome["misused"] for outcome in outcomes(live, 2)] == ["again", "elsewhere"]
+    assert logged().count(ALARM) == 2
 
-    assert forked(use) == 7
-    assert other.read_bytes() == b""
-    assert "the decision log does not say it" in logged()
+
+def test_what_a_forked_process_told_right_before_the_harness_is_closed_is_not_lost(live):
+    for n in range(20):
+        with HarnessSync.connect(**live.connection()) as harness:
+            verdict = harness.chain().decide("crm.read")
+            assert forked(verdict.start) == REFUSED
+        assert len(outcomes(live, n + 1)) == n + 1
+
+
+@pytest.mark.parametrize("ending", ["closed", "taken over"])
+def test_a_forked_process_that_nobody_hears_says_so_and_writes_into_nobodys_file(live, logged, tmp_path, ending):
+    """Its harness was closed in the parent, or the program closed all it had and opened other files."""
+    other = tmp_path / "other"
+    with HarnessSync.connect(**live.connection()) as harness:
+        verdict, closed_in, closed_out = harness.chain().decide("crm.read"), *os.pipe()
+
+        def use():
+            if ending == "taken over":
+                os.dup2(os.open(other, os.O_WRONLY | os.O_CREAT), forks_of(harness.chain())._telling.fileno())
+            else:
+                os.read(closed_in, 1)
+            verdict.start()
+
+        if ending == "closed":
+            threading.Timer(0.1, lambda: (harness.close(), os.write(closed_out, b"."))).start()
+        assert forked(use) == REFUSED
+    assert not other.exists() or other.read_bytes() == b""
+    assert UNTOLD in logged()
     assert outcomes(live, 0) == []
 
 
-def test_a_closed_harness_leaves_no_pipe_open(live):
+def test_the_parents_end_is_read_and_closed_only_while_it_is_ours(live, tmp_path):
+    other = tmp_path / "other"
+    other.write_bytes(b"f" * 64)
     with HarnessSync.connect(**live.connection()) as harness:
-        forks = harness.chain()._session.enforcer._forks
-        assert forks.told() == []
-    for end in (forks._read, forks._write):
+        harness.chain()
+        end = forks_of(harness.chain())._hearing.fileno()
+        os.dup2(os.open(other, os.O_RDONLY), end)
+        harness.chain().decide("crm.read")
+    assert os.read(end, 100) == b"f" * 64, "it is open, and nobody read from it"
+    os.close(end)
+    assert outcomes(live, 0) == []
+
+
+@pytest.mark.parametrize("junk", [b"", b"\xff" * 64, b"F" * 64, b"f" * 63, b"f" * 65 + b"!", b"{}"])
+def test_what_is_no_digest_is_nobodys_word_and_ends_nothing(live, chain, junk):
+    forks_of(chain)._telling.send(junk)
+    chain.decide("crm.read")
+    forks_of(chain)._telling.send(b"f" * 64)
+    [outcome] = outcomes(live, 1)
+    assert outcome["verdict_digest"] == "f" * 64
+
+
+def test_a_closed_harness_leaves_nothing_open(live):
+    with HarnessSync.connect(**live.connection()) as harness:
+        forks = forks_of(harness.chain())
+        ends = [forks._hearing.fileno(), forks._telling.fileno()]
+    for end in ends:
         with pytest.raises(OSError, match="Bad file"):
             os.fstat(end)
+
+
+def test_a_handler_that_forks_lets_one_of_both_go_on():
+    children = []
+
+    def mask(_value):
+        children.append(os.fork())
+
+    with Live(lambda _intent: ("approve", {"obligations": {"mask": 1}})) as masked, open_harness(masked) as harness:
+        try:
+            went_on = harness.chain().guard("crm.read", obligations={"mask": mask})(lambda: True)()
+        except Misused:
+            went_on = False
+        if children[0] == 0:
+            os._exit(0 if went_on else REFUSED)
+        assert went_on
+        assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == REFUSED
+
+
+def test_a_token_in_a_forked_process_is_a_bypass_whoever_could_sign_it(live, chain):
+    verdict = chain.decide("crm.read")
+    assert forked(lambda: verdict.token("payments")) == REFUSED
+    assert told(live, verdict, 1) == [("abandoned", False)]
 
 
 def test_whatever_locks_a_thread_held_when_it_forked_a_forked_process_is_refused_and_does_not_hang(live, chain):
@@ -281,7 +377,7 @@ def test_whatever_locks_a_thread_held_when_it_forked_a_forked_process_is_refused
         for lock in locks:
             lock.acquire()
         try:
-            assert forked(use) == 7
+            assert forked(use) == REFUSED
         finally:
             for lock in locks:
                 lock.release()

@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from forked import REFUSED, forked
 from scripted_worker import HOME, TOPICS, Live, World
 
 from harness_stream import Harness, HarnessSync, Revoked, revoked
@@ -70,11 +71,43 @@ class TestNotices:
             assert verdict.revoked.wait(PATIENCE_S)
             assert verdict.revoked.reason == Revoke.UNHEARD
 
-    def test_who_closes_a_harness_lets_what_runs_run(self):
+    def test_so_is_what_runs_when_its_harness_is_closed_and_what_has_not_begun_cannot(self):
+        with Live() as live, HarnessSync.connect(**live.connection()) as harness:
+            runs, waits = (harness.chain().decide("crm.read") for _ in range(2))
+            runs.start()
+        assert runs.revoked.reason == Revoke.UNHEARD
+        with pytest.raises(Revoked, match="unheard"):
+            waits.start()
+
+    def test_what_ended_before_its_harness_was_closed_is_done(self):
+        with Live() as live:
+            with HarnessSync.connect(**live.connection()) as harness:
+                assert harness.chain().guard("crm.read")(lambda: 7)() == 7
+            assert outcome(live) == [("done", "")]
+
+    def test_a_coroutine_that_is_left_behind_is_cancelled(self):
+        async def main(live):
+            begun = asyncio.Event()
+
+            async def body():
+                begun.set()
+                await asyncio.sleep(60)
+
+            async with Harness.connect(**live.connection()) as harness:
+                left = asyncio.create_task((await harness.chain()).guard("crm.read")(body)())
+                await asyncio.wait_for(begun.wait(), PATIENCE_S)
+            with pytest.raises(Revoked, match="unheard"):
+                await asyncio.wait_for(left, PATIENCE_S)
+
+        with Live() as live:
+            asyncio.run(main(live))
+
+    def test_a_forked_process_is_told_that_it_is_not_told(self):
         with Live() as live, HarnessSync.connect(**live.connection()) as harness:
             verdict = harness.chain().decide("crm.read")
             verdict.start()
-        assert not verdict.revoked.is_set()
+            for look in (verdict.revoked.is_set, lambda: verdict.revoked.wait(0)):
+                assert forked(look) == REFUSED
 
     def test_another_agents_runs_on(self, world):
         answer = approved(world)

@@ -11,7 +11,7 @@ import pytest
 from harness_stream.core import limits
 from harness_stream.core.chain import CLOSED_KEY, chain_of
 from harness_stream.core.lanes import partition_of
-from harness_stream.core.reasons import Deny, Refuse, Reject
+from harness_stream.core.reasons import Deny, Misuse, Refuse, Reject
 from harness_stream.core.units import decode_part, encode_unit
 
 NOW = make.NOW
@@ -246,6 +246,19 @@ class TestOutcomes:
 
     def test_of_an_unknown_intent_too(self, story: make.Story):
         self.refused(Refuse.BYPASS, story, intent_id=make.uuid7(n=77))
+
+    def test_a_bypass_says_what_ran_and_by_whom(self, story: make.Story):
+        body = self.report(story, intent_id=make.uuid7(n=77))
+        assert body["detail"] == f"done of intent {make.uuid7(n=77)}, by agent-1"
+
+    @pytest.mark.parametrize("how", Misuse)
+    def test_or_how_the_approval_of_which_verdict_was_to_be_misused(self, story: make.Story, how: Misuse):
+        body = self.report(story, intent_id=make.uuid7(n=77), verdict_digest="f" * 64, misused=how)
+        assert body["detail"] == f"{how} of verdict {'f' * 64}, by agent-1"
+
+    def test_only_a_bypass_does(self, story: make.Story):
+        assert "detail" not in self.report(story)
+        assert "detail" not in self.report(story, status="failed")
 
     def test_of_one_no_longer_kept_it_counts_as_done(self, story: make.Story):
         self.refused(Refuse.OUTCOME_EXPIRED, story, t=NOW + limits.ID_MEMORY_MS + 1)

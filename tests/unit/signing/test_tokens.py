@@ -233,7 +233,7 @@ def test_with_a_root_that_is_none_nothing_is_believed(root):
 
 
 def test_an_approve_runs_once_whichever_of_its_tokens_is_shown():
-    once, record = executor.Once(), records(verdict_body())[0]
+    once, record = executor.Once(since_ms=0), records(verdict_body())[0]
     assert verified(token(record), once=once)
     assert word(token(record), once=once) == Token.USED
     assert word(token(record, not_after=NOW + 9_000), once=once, now_ms=NOW + 8_000) == Token.USED
@@ -241,38 +241,38 @@ def test_an_approve_runs_once_whichever_of_its_tokens_is_shown():
 
 
 def test_what_is_refused_uses_nothing_up():
-    once, text = executor.Once(), token()
+    once, text = executor.Once(since_ms=0), token()
     word(text, once=once, arguments={})
     word(text, once=once, action="crm.read")
     assert verified(text, once=once)
 
 
 def test_it_is_remembered_for_as_long_as_any_token_of_it_could_be_believed():
-    once, record = executor.Once(), records(verdict_body())[0]
+    once, record = executor.Once(since_ms=0), records(verdict_body())[0]
     said = verified(token(record), once=once)
     last = said.ends_ms - 1
     assert word(token(record, not_after=said.ends_ms), once=once, now_ms=last) == Token.USED
-    assert once.first("other", last + 9, last)
+    assert once.first("other", NOW, last + 9, last)
     assert word(token(record, not_after=said.ends_ms + 1), once=once, now_ms=said.ends_ms) == Token.TIME
-    assert once.first(said.verdict_digest, said.ends_ms + 9, said.ends_ms)
+    assert once.first(said.verdict_digest, NOW, said.ends_ms + 9, said.ends_ms)
 
 
 def test_memory_is_bounded_and_full_means_no():
-    once = executor.Once(kept_max=3)
-    assert [once.first(str(n), NOW + n, NOW) for n in (3, 1, 2)] == [True] * 3
-    assert not once.first("1", NOW + 1, NOW)
+    once = executor.Once(since_ms=0, kept_max=3)
+    assert [once.first(str(n), NOW, NOW + n, NOW) for n in (3, 1, 2)] == [True] * 3
+    assert not once.first("1", NOW, NOW + 1, NOW)
     with pytest.raises(Overloaded):
-        once.first("4", NOW + 4, NOW)
-    assert once.first("4", NOW + 4, NOW + 1)
-    assert not once.first("2", NOW + 2, NOW + 1)
+        once.first("4", NOW, NOW + 4, NOW)
+    assert once.first("4", NOW, NOW + 4, NOW + 1)
+    assert not once.first("2", NOW, NOW + 2, NOW + 1)
 
 
 def test_of_many_who_ask_at_once_one_is_told_yes():
-    once, told, ready = executor.Once(), [], threading.Barrier(8)
+    once, told, ready = executor.Once(since_ms=0), [], threading.Barrier(8)
 
     def ask():
         ready.wait()
-        told.extend(once.first(str(n), NOW + 1, NOW) for n in range(200))
+        told.extend(once.first(str(n), NOW, NOW + 1, NOW) for n in range(200))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for each in threads:
@@ -280,6 +280,18 @@ def test_of_many_who_ask_at_once_one_is_told_yes():
     for each in threads:
         each.join()
     assert told.count(True) == 200
+
+
+def test_what_was_approved_before_it_began_to_remember_is_refused_as_perhaps_run():
+    """An executor that restarts does not know what its former self ran."""
+    decided_ms = verified(token()).decided_ms
+    assert word(token(), once=executor.Once(since_ms=decided_ms + 1)) == Token.USED
+    assert verified(token(), once=executor.Once(since_ms=decided_ms))
+
+
+def test_by_default_it_remembers_from_now_on(monkeypatch):
+    monkeypatch.setattr("harness_stream.adapters.clock.SystemClock.now_ms", lambda _self: NOW + 60_000)
+    assert word(token(), once=executor.Once(), now_ms=NOW) == Token.USED
 
 
 # --- Who may sign ---
