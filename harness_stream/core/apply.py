@@ -133,8 +133,10 @@ def _count(state: State, change: Change, windows: Windows) -> None:
 
 
 def _warm(state: State, event: Event, windows: Windows, revision: int) -> None:
-    held = () if event["settles"] is None else ({**event, **event["settles"]},)
-    for home in frozenset[str]().union(*(homes_of(e, windows) for e in (event, *held))):
+    homes = homes_of(event, windows)
+    if event["settles"] is not None:
+        homes |= homes_of({**event, **event["settles"]}, windows)
+    for home in homes:
         warm(state, home, windows, revision)
 
 
@@ -175,20 +177,25 @@ def _keep(state: State, unit: str, event: Event, declassified: tuple[str, ...]) 
     while len(kept) + 1 - cut > limits.KEPT_EVENTS_MAX or (size > limits.KEPT_BYTES_MAX and cut < len(kept)):
         size -= event_bytes(kept[cut])
         cut += 1
-    chain = chain._replace(
-        events=chain.events + (not settles),
-        labels=_labels(chain, event, declassified),
-        kept=(*kept[cut:], event),
-        kept_bytes=size,
+    after = Chain(
+        chain.mandate,
+        chain.closed_at,
+        chain.events + (not settles),
+        _labels(chain, event, declassified),
+        (*(kept[cut:] if cut else kept), event),
+        size,
     )
-    state.put(unit, ("chain", event["chain_id"]), chain)
+    state.put(unit, ("chain", event["chain_id"]), after)
 
 
 def _labels(chain: Chain, event: Event, declassified: tuple[str, ...]) -> tuple[str, ...]:
     if event["decision"] != "approve":
         return chain.labels
     joins = () if event["lineage"] is None else event["lineage"]["joins"]
-    return tuple(sorted({*chain.labels, *joins, *event_labels(event)} - set(declassified)))
+    more = {*joins, *event_labels(event)}
+    if not declassified and more.issubset(chain.labels):  # it has read such things before
+        return chain.labels
+    return tuple(sorted({*chain.labels, *more} - set(declassified)))
 
 
 # --- Mandates and outcomes ---

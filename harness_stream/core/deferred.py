@@ -9,6 +9,7 @@ is known only once it was judged.
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness_stream.core.ids import ids_unit
@@ -44,6 +45,7 @@ class Deferred:
 
     def __init__(self) -> None:
         self._waiting: dict[str, deque[Told]] = {}
+        self._order = deque[Told]()  # oldest first; some may have been taken in by all who waited for them
         self.size = 0
         self.ahead: dict[str, int] = {}
 
@@ -53,18 +55,40 @@ class Deferred:
     def __contains__(self, unit: str) -> bool:
         return bool(self._waiting) and group_of(unit) in self._waiting
 
-    def groups(self) -> Iterator[str]:
-        """Those that wait, the longest first."""
-        return iter(self._waiting)
+    @property
+    def records(self) -> int:
+        """How many somebody may wait for."""
+        return len(self._order)
+
+    def coming(self, records: int) -> dict[str, None]:
+        """Groups that wait for the oldest so many records, in their order."""
+        oldest = islice(self._order, records)
+        return dict.fromkeys(group for told in oldest for group in told.groups if group in self._waiting)
 
     def add(self, told: Told) -> None:
         """A record, newer than all before it."""
+        waiting = self._waiting
         for group in told.groups:
-            waiting = self._waiting.get(group)
-            if waiting is None:
-                self._waiting[group] = waiting = deque()
-            waiting.append(told)
-            self.size += _share(told)
+            if group in waiting:
+                waiting[group].append(told)
+            else:
+                waiting[group] = deque((told,))
+        self._order.append(told)
+        self.size += _share(told) * len(told.groups)
+
+    def oldest(self) -> tuple[Told, list[str]] | None:
+        """The oldest record that somebody waits for, and the groups that do; it is the next one of each of them."""
+        while self._order:
+            told = self._order[0]
+            groups = [group for group in told.groups if self._is_next(told, group)]
+            if groups:
+                return told, groups
+            self._order.popleft()
+        return None
+
+    def _is_next(self, told: Told, group: str) -> bool:
+        waiting = self._waiting.get(group)
+        return waiting is not None and waiting[0] is told
 
     def next(self, group: str) -> Told:
         """The group's oldest record."""
@@ -76,6 +100,8 @@ class Deferred:
         self.size -= _share(waiting.popleft())
         if not waiting:
             del self._waiting[group]
+            if not self._waiting:
+                self._order.clear()
 
     def holds(self, unit: str, offset: int) -> bool:
         """Is that record in the unit's base already?"""
@@ -109,12 +135,12 @@ def groups_of(change: Mapping[str, Any]) -> tuple[str, ...]:
         KeyError, TypeError, ValueError: free parts of a version that writes others.
     """
     event, of_verdict = change.get("event"), change["kind"] == "verdict"
-    if of_verdict and event is None:  # neither evaluated nor counted, but given
-        return (ids_unit(change["intent_id"]),)
-    own = agent_unit(change["agent_id"])
-    if of_verdict and event is not None and event["lineage"] is None:  # nearly all
-        return own, lane_unit(event["lane"]), ids_unit(change["intent_id"])
-    return tuple(dict.fromkeys((own, *_others(change, event))))
+    if of_verdict:
+        if event is None:  # neither evaluated nor counted, but given
+            return (ids_unit(change["intent_id"]),)
+        if event["lineage"] is None:  # nearly all
+            return agent_unit(change["agent_id"]), lane_unit(event["lane"]), ids_unit(change["intent_id"])
+    return tuple(dict.fromkeys((agent_unit(change["agent_id"]), *_others(change, event))))
 
 
 def _others(change: Mapping[str, Any], event: Mapping[str, Any] | None) -> Iterator[str]:

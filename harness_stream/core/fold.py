@@ -106,28 +106,30 @@ def _linked(state: Header, body: Body, digest: str, kind: str) -> Header | None:
     if not isinstance(covers, list | tuple) or len(covers) != 2:  # noqa: PLR2004  first and last
         return None
     first, last = covers
-    fits = type(first) is int and first == state.next_input and whole(last) is not None
-    if not fits or last < first - (kind == "switch"):
+    fits = type(first) is int and first == state.next_input and type(last) is int
+    if not fits or not first - (kind == "switch") <= last <= limits.INTEGER_MAX:
         return None
     rules, crash_claims = state.rules, 0
-    if kind == "switch":
+    if kind == "verdict":
+        if rules is None or not _names(body, rules):
+            return None
+    elif kind == "switch":
         rules, crash_claims = _rules_of(body), state.crash_claims
         if last != first - 1 or rules is None or (state.rules is not None and rules[1] <= state.rules[1]):
             return None
-    elif kind == "verdict" and (rules is None or rules != _rules_of(body)):
-        return None
-    t = whole(body.get("t")) or 0
+    t = max(state.t, whole(body.get("t")) or 0)
     return Header(
-        state.incarnation,
-        state.partition,
-        state.epoch,
-        state.writer,
-        head=digest,
-        next_input=last + 1,
-        rules=rules,
-        t=max(state.t, t),
-        crash_claims=crash_claims,
+        state.incarnation, state.partition, state.epoch, state.writer, digest, last + 1, rules, t, crash_claims
     )
+
+
+def _names(body: Body, rules: tuple[str, int]) -> bool:
+    """Does the record name this very bundle, as nearly all do?"""
+    said = body.get("rules")
+    if type(said) is not dict:
+        return _rules_of(body) == rules
+    revision = said.get("revision")
+    return type(revision) is int and revision == rules[1] and said.get("digest") == rules[0]
 
 
 def _resume(state: Header, body: Body) -> Header | None:

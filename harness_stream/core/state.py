@@ -8,6 +8,7 @@ whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from copy import copy
 from itertools import chain
 from typing import Any
 
@@ -51,16 +52,22 @@ class State:
         self._sizes: dict[str, int] = {}
 
     @property
+    def all_here(self) -> bool:
+        """Is every unit there is in memory, whether or not it has taken in what changed it?"""
+        return not self._elsewhere
+
+    @property
     def complete(self) -> bool:
         """Does memory hold every unit there is, as it is confirmed?"""
         return not self._elsewhere and not self.deferred
 
     def get(self, unit: str, key: Key, default: Any = None) -> Any:
         """The newest value of `key` in `unit`."""
-        for layer in reversed(self._layers):
-            changed = layer.get(unit)
-            if changed is not None and key in changed:
-                return changed[key]
+        if self._layers:
+            for layer in reversed(self._layers):
+                changed = layer.get(unit)
+                if changed is not None and key in changed:
+                    return changed[key]
         values = self._base.get(unit)
         return (self._open(unit) if values is None else values).get(key, default)
 
@@ -69,9 +76,17 @@ class State:
         if self._layers:
             self._layers[-1].setdefault(unit, {})[key] = value
         else:
-            self.confirmed(unit)
-            self._base.setdefault(unit, {})[key] = value
+            values = self._base.get(unit)
+            if values is None:
+                values = self._base[unit] = self._open(unit)
+            values[key] = value
         self._touched.add(unit)
+
+    def beneath(self) -> State:
+        """What is confirmed, as the same objects, under whatever is in flight: what is put there is confirmed."""
+        under = copy(self)
+        under._layers, under._touched = [], set()  # noqa: SLF001  it is one of us
+        return under
 
     def touched(self) -> frozenset[str]:
         """Units that `put` has changed since this was last asked."""

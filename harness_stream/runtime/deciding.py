@@ -196,13 +196,13 @@ class Deciding:
         """Note the first fault; the owner acts on it."""
         self.fault = self.fault or (signal, why)
 
-    def step(self) -> None:
-        """One turn."""
+    def step(self, *, leisure: bool = True) -> None:
+        """One turn; with `leisure` units may take in what nobody asks for."""
         try:
             self._work()
         except BufferError:
             self.fail(Signal.FAULT, "local queue full")
-        self._follow_up()
+        self._follow_up(leisure=leisure)
         self._fetching.step()
         self._run_background()
         self._inbox.refill()
@@ -227,10 +227,11 @@ class Deciding:
         if confirmed is not None:
             self._takeover.step(confirmed, self._fetching.all_there)
 
-    def _follow_up(self) -> None:
+    def _follow_up(self, *, leisure: bool) -> None:
         """The store, once every unit has taken in what the log told of it: its head speaks for all of them."""
         if self._state.deferred:
-            self._fetching.catch_up()
+            if leisure:
+                self._fetching.catch_up()
         elif not self._mover.flush(self._folded.place, self._state, self._ports.clock.elapsed_ms()):
             self.fail(Signal.STATE_GONE, "the store lost state that is not in memory")
 

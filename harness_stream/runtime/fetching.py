@@ -7,7 +7,6 @@ What cannot be had says so, so that nobody waits for it behind others.
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from harness_stream.core import limits
@@ -16,7 +15,7 @@ from harness_stream.core.partition import Signal
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.history import STEP_MS_MAX
 from harness_stream.runtime.mover import RETRY_MS
-from harness_stream.runtime.taking import CannotLoadError, take_in
+from harness_stream.runtime.taking import CannotLoadError, take_in, take_in_oldest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -73,6 +72,7 @@ class Fetching:
         self._began_ms = 0
         self._failed: dict[str, int] = {}
         self._again_ms = 0  # nobody waits for what `catch_up` asks
+        self._progress = loader.progress("records taken in by their units", 0, state.deferred.records, "deciding")
 
     def all_there(self, units: Sequence[str]) -> bool:
         """Ask the store for what is missing of `units`; are all in memory now?"""
@@ -94,14 +94,16 @@ class Fetching:
         return all(self._readable(unit) for unit in self._elsewhere(units))
 
     def catch_up(self) -> None:
-        """Some of those that nobody asks for take in a little: the store goes on once all have."""
-        end_ms, away = self._clock.elapsed_ms() + CATCH_UP_MS_MAX, list[str]()
-        for group in list(islice(self._state.deferred.groups(), limits.COLD_FETCH_UNITS_MAX)):
-            elsewhere = self._elsewhere([group])
-            away += elsewhere
-            if not elsewhere and self._take_in_group(group, end_ms):
-                break
-        if away and self._clock.elapsed_ms() >= self._again_ms:
+        """Those that nobody asks for take in a little: the store goes on once all have.
+
+        What is not in memory is asked for in the order of the log as well, so what waits for it is seldom held up.
+        """
+        self._take_in_oldest(self._clock.elapsed_ms() + CATCH_UP_MS_MAX)
+        self._progress.left(self._state.deferred.records)
+        if self._state.all_here or self._clock.elapsed_ms() < self._again_ms:
+            return
+        away = self._elsewhere(self._state.deferred.coming(limits.COLD_FETCH_UNITS_MAX))
+        if away:
             pace_ms = CATCH_UP_PACE_MS if self._ask(away) else RETRY_MS
             self._again_ms = self._clock.elapsed_ms() + pace_ms
 
@@ -130,6 +132,8 @@ class Fetching:
 
     def _elsewhere(self, units: Iterable[str]) -> list[str]:
         """Those that are stored only, and with them whoever must be there before one of them takes something in."""
+        if self._state.all_here:
+            return []
         deferred = self._state.deferred
         named = (other for unit in units for other in (units_in(group_of(unit)) if unit in deferred else (unit,)))
         return [unit for unit in dict.fromkeys(named) if self._state.is_elsewhere(unit)]
@@ -145,11 +149,18 @@ class Fetching:
 
     def _take_in_group(self, group: str, end_ms: int) -> bool:
         """Was that all there is time for?"""
+        return self._folded(end_ms, lambda *how: take_in(self._state, group, *how))
+
+    def _take_in_oldest(self, end_ms: int) -> None:
+        self._folded(end_ms, lambda *how: take_in_oldest(self._state, *how))
+
+    def _folded(self, end_ms: int, fold: Callable[[Windows, Callable[[], bool]], frozenset[str]]) -> bool:
+        """Was that all there is time for?"""
         windows = self._windows()
         if windows is None:
             return True
         try:
-            self._took_in(take_in(self._state, group, windows, lambda: self._clock.elapsed_ms() >= end_ms))
+            self._took_in(fold(windows, lambda: self._clock.elapsed_ms() >= end_ms))
         except CannotLoadError as error:
             self._fail(error.signal, error.why)
         return self._clock.elapsed_ms() >= end_ms

@@ -83,9 +83,11 @@ class Folded:
 
     def met(self, record: LogRecord, *, authentic: bool) -> None:
         """A record was read, whatever becomes of it."""
-        self.believed |= authentic
-        self.strangers += not authentic and any(name == HS_ALG for name, _ in record.headers)
-        if not authentic and record.offset > max(self.read, self.place.offset):
+        if authentic:
+            self.believed = True
+            return
+        self.strangers += any(name == HS_ALG for name, _ in record.headers)
+        if record.offset > max(self.read, self.place.offset):
             self.read = record.offset
             self._lost(record.offset, Void.NOT_AUTHENTIC)
 
@@ -96,7 +98,9 @@ class Folded:
             self.epoch_seen = max(self.epoch_seen, whole(body.get("epoch")) or 0)
         place = self.place.after(offset, body, digest)
         # What follows the last effective record is read again by the next fold.
-        again, self.read = offset <= self.read, max(offset, self.read)
+        again = offset <= self.read
+        if not again:
+            self.read = offset
         if place is None:
             if not again and kind not in STATEMENTS:
                 self._lost(offset, why_void(self.place.header, body))

@@ -30,7 +30,7 @@ from harness_stream.runtime.history import STEP_MS_MAX, History, Tail, checkpoin
 from harness_stream.runtime.mover import FILLING
 from harness_stream.runtime.progress import Progress
 from harness_stream.runtime.snapshots import PLACE_KEY, Gathered, Snapshot
-from harness_stream.runtime.taking import CannotLoadError, take_in
+from harness_stream.runtime.taking import CannotLoadError, take_in_oldest
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
@@ -145,8 +145,9 @@ class Loader:
             self._reading.stop(self._realm.topics.verdicts, self._partition)
             self._tail.drain()
 
-    def _progress(self, what: str, first: int, end: int) -> Progress:
-        return Progress(self._partition, what, first, end, self._ports.clock)
+    def progress(self, what: str, first: int, end: int, phase: str = "loading") -> Progress:
+        """Says how far something is that takes long."""
+        return Progress(self._partition, what, first, end, self._ports.clock, phase)
 
     def cold(self, snapshots: Snapshots) -> Cold:
         """What brings cold units from their snapshots."""
@@ -352,7 +353,7 @@ class Loader:
         try:
             bounds = yield from self._bounds(topic, tail)
             self._reading.follow(topic, self._partition, bounds.low, tail)
-            progress = self._progress("snapshots", bounds.low, bounds.end)
+            progress = self.progress("snapshots", bounds.low, bounds.end)
             while (position := self._reading.position(topic, self._partition)) < bounds.end or tail.records:
                 for record in tail.drain():
                     gathered.take(record)
@@ -381,7 +382,7 @@ class Loader:
     def _drain_to(self, folded: Folded, end: int, expected: dict[int, set[str]]) -> Generator[None, None, None]:
         """Fold to `end`; `expected` says which records must be in the log, and is used up."""
         verdicts, done = self._realm.topics.verdicts, False
-        progress = self._progress("records of the decision log", folded.place.offset + 1, end)
+        progress = self.progress("records of the decision log", folded.place.offset + 1, end)
         while not done:
             done = self._reading.position(verdicts, self._partition) >= end
             drained = self._tail.drain()
@@ -426,16 +427,17 @@ class Loader:
     def _take_in_all(self, folded: Folded) -> Generator[None, None, None]:
         """No unit waits any longer: their rules are about to change, or it was too much."""
         state, end_ms = folded.state, self._ports.clock.elapsed_ms() + STEP_MS_MAX
-        while groups := list(islice(state.deferred.groups(), limits.COLD_FETCH_UNITS_MAX)):
+        progress = self.progress("records taken in by their units", 0, state.deferred.records)
+        while state.deferred:
             windows = windows_at(self._rules, folded.place)
-            units = [unit for group in groups for unit in units_in(group) if state.is_elsewhere(unit)]
+            coming = state.deferred.coming(limits.COLD_FETCH_UNITS_MAX)
+            units = [unit for group in coming for unit in units_in(group) if state.is_elsewhere(unit)]
             yield from self._fetch_all(state, units, windows, folded.stored, folded.store_moved)
-            for group in groups:
-                while group in state.deferred:
-                    folded.touched |= take_in(state, group, windows, partial(self._is_past, end_ms))
-                    if self._is_past(end_ms):
-                        yield
-                        end_ms = self._ports.clock.elapsed_ms() + STEP_MS_MAX
+            folded.touched |= take_in_oldest(state, windows, partial(self._is_past, end_ms))
+            if self._is_past(end_ms):
+                progress.left(state.deferred.records)
+                yield
+                end_ms = self._ports.clock.elapsed_ms() + STEP_MS_MAX
 
     def _is_past(self, end_ms: int) -> bool:
         return self._ports.clock.elapsed_ms() >= end_ms

@@ -212,11 +212,11 @@ class Owner:
             self._reading.drop(topic, self.partition)
         self._ports.metrics.drop(partition=str(self.partition))
 
-    def step(self) -> None:
-        """Do what the phase asks for; never waits."""
+    def step(self, *, leisure: bool = True) -> None:
+        """Do what the phase asks for, and with `leisure` what nobody waits for; never waits."""
         if self._deciding is not None:
             with self._unpacking(self._deciding):
-                self._deciding.step()
+                self._deciding.step(leisure=leisure)
             self._fault = self._deciding.fault
         elif self._fault is None:
             self._go_on()

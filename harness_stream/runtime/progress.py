@@ -1,4 +1,4 @@
-"""How far a partition's loading is, for people who wait for it."""
+"""How far a partition's loading is, and what is made up for after it, for people who wait for it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ class Progress:
         first: offset of the first one.
         end: offset after the last one.
         clock: for durations.
+        phase: what the partition does meanwhile.
     """
 
-    def __init__(self, partition: int, what: str, first: int, end: int, clock: Clock) -> None:
+    def __init__(
+        self, partition: int, what: str, first: int, end: int, clock: Clock, phase: str = "loading"
+    ) -> None:
         self._partition, self._what, self._first, self._end = partition, what, first, end
+        self._phase = phase
         self._clock, self._began_ms = clock, clock.elapsed_ms()
         self._told_ms = self._began_ms
 
@@ -39,4 +43,8 @@ class Progress:
         done = offset - self._first
         rate = done * 1000 // (now_ms - self._began_ms)
         text = f"{done:,} of {self._end - self._first:,} {self._what}, {rate:,}/s"
-        log.info("partition %d: loading, %s", self._partition, text)
+        log.info("partition %d: %s, %s", self._partition, self._phase, text)
+
+    def left(self, count: int) -> None:
+        """So many are still to come."""
+        self.at(self._end - count)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from harness_stream.core.apply import apply_within, change_of
+from harness_stream.core.apply import apply, apply_within, change_of
 from harness_stream.core.deferred import units_in
 from harness_stream.core.partition import Signal
 from harness_stream.core.records import RECORDS
@@ -19,9 +19,9 @@ from harness_stream.core.state import PARTITION_UNIT, State
 from harness_stream.wire.decisions import body_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from harness_stream.core.deferred import Told
+    from harness_stream.core.deferred import Deferred, Told
     from harness_stream.core.rules.windows import Windows
 
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
@@ -75,6 +75,53 @@ def take_in(state: State, group: str, windows: Windows, enough: Callable[[], boo
     return touched
 
 
+def take_in_oldest(state: State, windows: Windows, enough: Callable[[], bool]) -> frozenset[str]:
+    """Fold what waits in the order of the log, each record once for all units that wait for it.
+
+    It ends when nothing waits any longer, when it is `enough`, or before a record of units that are not in memory.
+    What `take_in` does for one group comes to the same, but reads a record anew for each.
+
+    Args:
+        state: the partition's.
+        windows: of the bundle in force, which all of these records were decided by.
+        enough: asked after each record.
+
+    Returns:
+        Units that changed.
+
+    Raises:
+        CannotLoadError: UNEXTENDABLE, a record cannot be read.
+    """
+    deferred, beneath, one_by_one = state.deferred, state.beneath(), set[str]()
+    while (waiting := deferred.oldest()) is not None:
+        told, groups = waiting
+        if not state.all_here and _any_elsewhere(state, groups):
+            break
+        if len(groups) == len(told.groups) and not _any_ahead(deferred, groups, told.offset):
+            _fold_into_all(beneath, told, windows)
+            for group in groups:
+                deferred.taken(group)
+        else:
+            for group in groups:
+                one_by_one |= take_in(state, group, windows, _one_is_enough)
+        if enough():
+            break
+    return beneath.touched() | one_by_one
+
+
+def _one_is_enough() -> bool:
+    return True
+
+
+def _any_elsewhere(state: State, groups: Iterable[str]) -> bool:
+    return any(state.is_elsewhere(unit) for group in groups for unit in units_in(group))
+
+
+def _any_ahead(deferred: Deferred, groups: Iterable[str], offset: int) -> bool:
+    """Does the base of one of these units hold the record already?"""
+    return bool(deferred.ahead) and any(deferred.holds(u, offset) for group in groups for u in units_in(group))
+
+
 def _alone(state: State, units: tuple[str, ...]) -> State:
     """These units and no others, not copied: no layer in flight can hold one that is not whole."""
     alone = State()
@@ -104,6 +151,17 @@ def _fold(alone: State, group: str, told: Told, windows: Windows) -> None:
         change = change_of(body, told.digest)
         if change is not None:
             apply_within(alone, change, windows, group)
+    except UNREADABLE as error:
+        raise unreadable(told.offset, error) from None
+
+
+def _fold_into_all(beneath: State, told: Told, windows: Windows) -> None:
+    body = body_of(told.value)
+    _require_schema(told.offset, body)
+    try:
+        change = change_of(body, told.digest)
+        if change is not None:
+            apply(beneath, change, windows)
     except UNREADABLE as error:
         raise unreadable(told.offset, error) from None
 

@@ -32,6 +32,9 @@ WAIT_IDLE_MS = 20  # LOOP_WAIT_MS_MAX: how long one turn may wait for input when
 WAIT_OPEN_MS = 1  # while own records are in flight: their confirmation is looked for between waits
 COMMIT_INTERVAL_MS = 1_000  # group offsets only show lag
 GAUGE_INTERVAL_MS = 1_000
+# As long as a takeover may last (DESIGN §9); what loads longer may be waiting for a broker, and others go on.
+LOADING_FIRST_MS = 2_000
+_BEFORE_DECIDING = frozenset({Phase.LOADING, Phase.CLAIMING})
 
 
 class Worker:
@@ -55,6 +58,7 @@ class Worker:
         self._assigned = self._stopping = self._recreated = False
         self._committed_ms = self._gauged_ms = ports.clock.elapsed_ms()
         self.turned_ms = ports.clock.elapsed_ms()
+        self._loading_since_ms: int | None = None
         self._views = {name: TableView(table) for name, table in self.tables.items()}
         for name, view in self._views.items():
             self._reading.follow(realm.topics.table(name), 0, 0, view)
@@ -77,11 +81,22 @@ class Worker:
         self._lost_input()
         self._deliver()
         self._read()
+        leisure = self._has_leisure()
         for owner in self.owners.values():
-            owner.step()
+            owner.step(leisure=leisure)
         self._release_finished()
         self._report()
         self.turned_ms = self._ports.clock.elapsed_ms()
+
+    def _has_leisure(self) -> bool:
+        """May owners do what nobody waits for? Not while another partition is loaded, for which all its agents wait."""
+        now_ms = self._ports.clock.elapsed_ms()
+        if not any(owner.phase in _BEFORE_DECIDING for owner in self.owners.values()):
+            self._loading_since_ms = None
+            return True
+        if self._loading_since_ms is None:
+            self._loading_since_ms = now_ms
+        return now_ms - self._loading_since_ms > LOADING_FIRST_MS
 
     def _read(self) -> None:
         clock = self._ports.clock

@@ -241,8 +241,8 @@ def store_speaks_for_units_that_wait():
     """Its head moves on while units have not taken in what the log tells of them."""
     followed_up = Deciding._follow_up
 
-    def hasty(self):
-        followed_up(self)
+    def hasty(self, *, leisure):
+        followed_up(self, leisure=leisure)
         self._mover.flush(self._folded.place, self._state, self._ports.clock.elapsed_ms())
 
     return patch.object(Deciding, "_follow_up", hasty)

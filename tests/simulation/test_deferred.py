@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
+from harness_stream.core import limits
 from harness_stream.core.deferred import group_of
 from harness_stream.core.names import lane_unit
 from harness_stream.core.partition import Phase
 from harness_stream.core.state import PARTITION_UNIT, State
 from harness_stream.core.units import decode_unit, encode_unit
-from harness_stream.runtime import fetching, loading, taking
+from harness_stream.runtime import fetching, loading, progress, taking
 from harness_stream.runtime.deciding import Deciding
 from harness_stream.runtime.fetching import Fetching
+from harness_stream.runtime.worker import LOADING_FIRST_MS
 from tests.simulation.test_cold import (
     AGENT,
     HOME,
@@ -31,6 +34,9 @@ from tests.simulation.test_cold import (
     world_with,
 )
 from tests.simulation.world import TOPICS, World
+
+if TYPE_CHECKING:
+    from harness_stream.core.rules.windows import Windows
 
 READS = 5
 
@@ -91,6 +97,15 @@ def test_the_store_stays_where_it_is_until_every_unit_has_taken_in_its_records(w
 
 def test_nothing_is_counted_twice_that_a_former_owner_had_stored_meanwhile(world: World) -> None:
     world.store.restore(world.ahead)  # type: ignore[attr-defined]  this file's own
+    assert counted(read(world)) == [READS + 1, READS + 1]
+    assert counted(read(world, OTHER)) == [READS + 1, READS + 1]
+
+
+def test_nor_is_it_by_units_that_nobody_asks_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.store.restore(world.ahead)  # type: ignore[attr-defined]  this file's own
+    monkeypatch.undo()
+    turns(world, 300)
+    assert not owner(world).state.deferred
     assert counted(read(world)) == [READS + 1, READS + 1]
     assert counted(read(world, OTHER)) == [READS + 1, READS + 1]
 
@@ -159,6 +174,119 @@ def test_many_groups_of_a_lane_are_not_copied_for_each_record() -> None:
     state.install(lane, {("window", "w", 1, (n,)): n for n in range(100_000)})
     values = state.confirmed(lane)
     assert taking._alone(state, (lane,)).confirmed(lane) is values
+
+
+def windows_of(world: World) -> Windows:
+    deciding = owner(world)._deciding
+    assert deciding is not None
+    windows = deciding._windows_confirmed()
+    assert windows is not None
+    return windows
+
+
+def units_now(world: World) -> dict[str, bytes]:
+    state, place = owner(world).state, owner(world).place
+    names = sorted({*state.units()} - {PARTITION_UNIT})
+    return {unit: encode_unit(state.confirmed(unit), 0, place.header.t) for unit in names}
+
+
+def everything_here(world: World) -> State:
+    """Without a store everything is folded from the log."""
+    world.store.flush()
+    crashed(world)
+    state = owner(world).state
+    assert state.all_here
+    assert state.deferred.records > READS
+    return state
+
+
+def test_in_the_order_of_the_log_units_become_what_each_becomes_alone(world: World) -> None:
+    state = everything_here(world)
+    for group in list(state.deferred.coming(state.deferred.records)):
+        taking.take_in(state, group, windows_of(world), lambda: False)
+    alone = units_now(world)
+    state = everything_here(world)
+    touched = taking.take_in_oldest(state, windows_of(world), lambda: False)
+    assert not state.deferred
+    assert units_now(world) == alone
+    assert touched == alone.keys()
+
+
+def test_what_one_group_took_in_before_is_not_taken_in_again(world: World) -> None:
+    state = everything_here(world)
+    taking.take_in_oldest(state, windows_of(world), lambda: False)
+    together = units_now(world)
+    state = everything_here(world)
+    for group in (UNIT, group_of(f"a:{OTHER}")):
+        taking.take_in(state, group, windows_of(world), lambda: True)  # one record each
+    taking.take_in_oldest(state, windows_of(world), lambda: False)
+    assert (units_now(world), state.deferred.size) == (together, 0)
+
+
+def test_each_record_is_read_once_for_all_units(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, real, read_values = everything_here(world), taking.body_of, list[bytes]()
+
+    def seen(value: bytes) -> Any:
+        read_values.append(value)
+        return real(value)
+
+    monkeypatch.setattr(taking, "body_of", seen)
+    records = state.deferred.records
+    taking.take_in_oldest(state, windows_of(world), lambda: False)
+    assert len(read_values) == len({*read_values}) == records
+
+
+def test_a_record_that_cannot_be_read_halts_whoever_comes_upon_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = everything_here(world)
+    monkeypatch.setattr(taking, "body_of", lambda value: {"kind": "verdict"})
+    with pytest.raises(taking.CannotLoadError, match="breaks its schema"):
+        taking.take_in_oldest(state, windows_of(world), lambda: False)
+
+
+@pytest.mark.parametrize("share", [0, 2])
+def test_one_unit_a_fetch_is_enough(world: World, monkeypatch: pytest.MonkeyPatch, share: int) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(limits, "COLD_FETCH_UNITS_MAX", 1)
+    monkeypatch.setattr(loading, "DEFERRED_SHARE", share)
+    crashed(world)
+    turns(world, 3_000)
+    assert not owner(world).state.deferred
+    assert counted(read(world)) == [READS + 1, READS + 1]
+
+
+def test_who_waits_for_them_is_told_how_far_they_are(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(fetching, "CATCH_UP_MS_MAX", 0)  # a record a turn
+    monkeypatch.setattr(progress, "PROGRESS_MS", 1)
+    caplog.set_level(logging.INFO, "harness_stream.runtime.progress")
+    everything_here(world)
+    turns(world, 300)
+    told = [line for line in caplog.messages if "records taken in by their units" in line]
+    assert told
+    assert told[0].startswith(f"partition {HOME}: deciding, ")
+
+
+def test_who_is_told_to_leave_time_takes_in_nothing_unasked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    state = everything_here(world)
+    for _ in range(10):
+        owner(world).step(leisure=False)
+    assert state.deferred
+    for _ in range(10):
+        owner(world).step()
+    assert not state.deferred
+
+
+def test_nobody_has_leisure_while_a_partition_is_loaded_but_not_for_ever(world: World) -> None:
+    worker = world.members[0].worker
+    turns(world, 50)
+    assert worker._has_leisure()
+    owner(world).phase = Phase.LOADING
+    assert not worker._has_leisure()
+    world.clock.advance(LOADING_FIRST_MS + 1)
+    assert worker._has_leisure()
 
 
 def test_no_snapshot_is_begun_while_units_wait(world: World) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from harness_stream.core.rules.mistakes import Mistake
     from harness_stream.core.rules.parse import Correlation, Draft, Rule, RuleSet
 
+# Answers that are remembered of events that look alike to selections; beyond that they are asked anew.
+SELECTED_MAX: Final = 4_096
 _NOTHING: Final[Mapping[int, str]] = MappingProxyType({})
 
 
@@ -99,6 +101,7 @@ class Program:
         self._params = dict(draft.rule_set.params)
         self._rules = Questions(checked.runtime, *_rule_terms(self.rules, checked))
         self._selections = Questions(checked.runtime, _selection_terms(checked))
+        self._selected: dict[tuple[str, ...], Selected] = {}
 
     def judge(self, variables: Mapping[str, Any], first: Judged | None = None) -> Judged:
         """What each rule's `when` says of one view of an intent. Never raises.
@@ -133,11 +136,22 @@ class Program:
             event_view: as `core.views` makes it.
             first: what was selected for another resource of the same event.
         """
-        activation = self._activation(event_view)
+        cut = self._cut_event(event_view)
+        texts = None if cut is event_view else _texts(cut)
+        known = None if texts is None else self._selected.get(texts)
+        if known is not None:
+            return known
+        found = self._select(cut, _action(event_view), first)
+        if texts is not None and len(self._selected) < SELECTED_MAX:
+            self._selected[texts] = found
+        return found
+
+    def _select(self, cut: Mapping[str, Any], action: str | None, first: Selected | None) -> Selected:
+        activation = self._activation(cut)
         if activation is None:
             return Selected(0, (1 << len(self.selection_names)) - 1)
         before = None if first is None else (first.matched, dict.fromkeys(bits_of(first.failed), ""))
-        return _selected(*self._selections.ask(activation, _action(event_view), before))
+        return _selected(*self._selections.ask(activation, action, before))
 
     def _read_variables(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
@@ -145,11 +159,20 @@ class Program:
         except Exception:  # noqa: BLE001  as above
             return variables
 
-    def _activation(self, event_view: Mapping[str, Any]) -> cel.Activation | None:
+    def _activation(self, cut: Mapping[str, Any]) -> cel.Activation | None:
         try:
-            return self._runtime.activation({"event": self._cut_event(event_view), "params": self._params})
+            return self._runtime.activation({"event": cut, "params": self._params})
         except Exception:  # noqa: BLE001  whatever the binding raises, an intent must get an answer
             return None
+
+
+def _texts(cut: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """What selections read of an event, if that is texts alone: of equal texts they say the same.
+
+    Equal numbers may be of different types, so those are asked about anew, and so is what is made of parts.
+    """
+    texts = tuple(cut.values())
+    return texts if all(type(text) is str for text in texts) else None
 
 
 # --- What is asked ----------------------------------------------------------------------------------------------------
