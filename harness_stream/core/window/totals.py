@@ -42,12 +42,18 @@ class Totals(NamedTuple):
         """With an event after all others."""
         start = entry.t - spec.timespan_ms
         first = _first(self.entries, start)
-        come = (entry if match.amount == entry.amount else entry._replace(amount=match.amount),)
-        kept, gone = self.entries[first:] + come, self.entries[:first]  # unpacking would copy twice
+        entry = entry if match.amount == entry.amount else entry._replace(amount=match.amount)
+        kept = self.entries[first:] + (entry,)  # noqa: RUF005  unpacking copies twice
+        total, unsettled = self.total, self.unsettled
+        if first:
+            gone = self.entries[:first]
+            total, unsettled = total - _firm(gone), unsettled - _unsettled(gone)
+        if entry.until is None and entry.amount is not None:
+            total += entry.amount
+        else:
+            unsettled += 1
         older = () if first else self.buckets  # where an entry has left, so has everything before it
         buckets = older and _reaching(older, start, _bucket_ms(spec))
-        total = self.total - _firm(gone) + _firm(come)
-        unsettled = self.unsettled - _unsettled(gone) + _unsettled(come)
         return _bounded(spec, Totals(kept, buckets, self.since, total, unsettled, max(start, self.left)))
 
     def inserted(self, spec: Spec, entry: Entry, match: Match) -> Totals:
@@ -83,7 +89,8 @@ class Totals(NamedTuple):
         """The total at chain time t."""
         start = t - spec.timespan_ms
         first = _first(self.entries, start)
-        lo, above, unclear = self.total - _firm(self.entries[:first]), 0, self.since is not None and self.since >= start
+        lo = self.total - _firm(self.entries[:first]) if first else self.total
+        above, unclear = 0, self.since is not None and self.since >= start
         if self.unsettled:
             inside = self._inside(spec, t)
             lo = sum(e.amount or 0 for e in inside)
