@@ -19,7 +19,11 @@ from harness_stream.core.groups import (
     entered,
     generation,
     generations,
+    keep,
+    living,
     put_window,
+    state_of,
+    window_key,
     window_of,
 )
 from harness_stream.core.names import agent_unit, is_shard, lane_of_unit, lane_shard, lane_unit
@@ -33,8 +37,32 @@ if TYPE_CHECKING:
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.warming import Warmup
 
-Sighting = tuple[window.Spec, str, Group, window.Match]
-"""(window, its unit, group, how the event looks to it)."""
+
+class Sighting:
+    """A window group that an event belongs to.
+
+    Attributes:
+        spec: the window.
+        home: the unit its state is in.
+        group: which.
+        match: how the event looks to it.
+    """
+
+    __slots__ = ("_after", "_before", "group", "home", "match", "spec")
+
+    def __init__(self, spec: window.Spec, home: str, group: Group, match: window.Match) -> None:
+        self.spec, self.home, self.group, self.match = spec, home, group, match
+        self._before: window.WindowState | None = None
+        self._after: window.WindowState | None = None
+
+    def observed(self, before: window.WindowState, entry: window.Entry) -> window.WindowState:
+        """The window after the event: what judging made of it is what counting keeps, since states never change."""
+        after = self._after
+        if after is None or self._before is not before:
+            after = self._after = window.observe(self.spec, before, entry, self.match)
+            self._before = before
+        return after
+
 
 LAST_SWITCH = ""
 """In `SINCE_KEY`'s value: the last switch itself."""
@@ -49,7 +77,7 @@ MEASURES = "measures."
 
 
 class Views:
-    """How one event looks to conditions, and the groups it is in: many windows group alike.
+    """How one event looks to conditions, and the groups it is in and their units: many windows group alike.
 
     Args:
         event: which.
@@ -60,14 +88,16 @@ class Views:
 
     def __init__(self, event: Event) -> None:
         self.all = views_of(event)
-        self._groups: dict[tuple[tuple[str, ...], int], Group] = {}
+        self._event = event
+        self._places: list[dict[tuple[str, ...], tuple[Group, str]]] = [{} for _ in self.all]
 
-    def group(self, spec: window.Spec, number: int) -> Group:
-        """What a window groups the view of that number by."""
-        key = spec.group_by, number
-        known = self._groups.get(key)
+    def place(self, spec: window.Spec, number: int) -> tuple[Group, str]:
+        """What a window groups the view of that number by, and the unit where it does."""
+        places, by = self._places[number], spec.group_by
+        known = places.get(by)
         if known is None:
-            known = self._groups[key] = group_of(spec, self.all[number])
+            group = group_of(spec, self.all[number])
+            known = places[by] = group, home_of(spec, self._event, group)
         return known
 
 
@@ -89,13 +119,17 @@ def _sightings(event: Event, windows: Windows, views: Views) -> Iterator[Sightin
     masks, together = windows.select(views.all), 0
     for mask in masks:
         together |= mask
-    for spec, concerned in windows.concerned(together):
-        groups: dict[Group, list[tuple[int, Mapping[str, Any]]]] = {}
+    for spec, concerned, match in windows.concerned(together):
+        if len(masks) == 1:
+            group, home = views.place(spec, 0)
+            yield Sighting(spec, home, group, match or _match(spec, event, ((together, views.all[0]),)))
+            continue
+        places: dict[tuple[Group, str], list[tuple[int, Mapping[str, Any]]]] = {}
         for number, mask in enumerate(masks):
             if mask & concerned:
-                groups.setdefault(views.group(spec, number), []).append((mask, views.all[number]))
-        for group, seen in groups.items():
-            yield spec, home_of(spec, event, group), group, _match(spec, event, seen)
+                places.setdefault(views.place(spec, number), []).append((mask, views.all[number]))
+        for (group, home), seen in places.items():
+            yield Sighting(spec, home, group, _match(spec, event, seen))
 
 
 def _match(spec: window.Spec, event: Event, seen: Sequence[tuple[int, Mapping[str, Any]]]) -> window.Match:
@@ -167,12 +201,15 @@ def count(state: State, event: Event, windows: Windows, revision: int) -> None:
     if event["settles"] is not None:
         _uncount(state, {**event, **event["settles"]}, windows, event["t"])
     denied, t, entry, generation_of = event["decision"] == "deny", event["t"], entry_of(event), generations(state)
-    for spec, home, group, match in matches(event, windows):
+    for sighting in matches(event, windows):
+        spec, home = sighting.spec, sighting.home
         began = generation_of(spec.id)
         if (denied and not spec.attempts) or began > revision:
             continue
-        before = window_of(state, spec, began, home, group, t)
-        put_window(state, spec, began, home, group, window.observe(spec, before, entry, match), t, t)
+        key = window_key(spec, began, sighting.group)
+        kept = living(state, home, key, t)
+        before = state_of(state, spec, began, home, kept)
+        keep(state, spec, home, key, kept, sighting.observed(before, entry), t, t)
 
 
 def recount(state: State, old: Event, new: Event, windows: Windows, revision: int, t: int) -> None:
@@ -180,8 +217,8 @@ def recount(state: State, old: Event, new: Event, windows: Windows, revision: in
 
     A window that sees it as before is not touched.
     """
-    before = {(spec.id, home, group): match for spec, home, group, match in matches(old, windows)}
-    after = {} if released(new) else {(s.id, home, group): match for s, home, group, match in matches(new, windows)}
+    before = {(s.spec.id, s.home, s.group): s.match for s in matches(old, windows)}
+    after = {} if released(new) else {(s.spec.id, s.home, s.group): s.match for s in matches(new, windows)}
     generation_of = generations(state)
     specs = {spec.id: spec for spec in windows.specs if generation_of(spec.id) <= revision}
     for key in dict.fromkeys((*before, *after)):
@@ -197,7 +234,8 @@ def recount(state: State, old: Event, new: Event, windows: Windows, revision: in
 def _uncount(state: State, held: Event, windows: Windows, t: int) -> None:
     """A held event leaves its windows: those of the facts as they were, which may have changed since."""
     generation_of = generations(state)
-    for spec, home, group, _ in matches(held, windows):
+    for sighting in matches(held, windows):
+        spec, home, group = sighting.spec, sighting.home, sighting.group
         began = generation_of(spec.id)
         before = window_of(state, spec, began, home, group, t)
         after = window.forget(before, held["id"])

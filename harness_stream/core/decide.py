@@ -237,7 +237,7 @@ def _by_rules(
         decision,
         reasons or (engine_reason(Deny.DEFAULT),),
         tuple(sorted(shadow, key=lambda f: str(f["rule"]))),
-        merge_obligations(r.obligations for r in windows.program.rules if r.id in approved),
+        merge_obligations(rule.obligations for rule, _ in found if rule.id in approved),
         hold_until,
         {**event, "decision": decision, "hold_until": hold_until},
     )
@@ -261,10 +261,9 @@ class _Judged:
         for view in self._views.all:
             first = self._results[0] if self._results else None
             self._results.append(windows.program.judge({**shared, "event": view, "intent": view}, first))
-        self._matched = {
-            (spec.id, group): match for spec, _, group, match in counting.matches(event, windows, self._views)
-        }
-        self._seen: dict[tuple[str, Group], window.Seen] = {}
+        found = counting.matches(event, windows, self._views)
+        self._sighted = {(sighting.spec.id, sighting.group): sighting for sighting in found}
+        self._looked: dict[tuple[str, Group], tuple[window.WindowState, window.Interval]] = {}
 
     def findings(self) -> list[tuple[Rule, Reason]]:
         """Rules that fire or err, in their order; most say nothing and are not looked at."""
@@ -272,17 +271,21 @@ class _Judged:
         speaking = program.reading(self._stale)
         for result in self._results:
             speaking |= result.speaking
-        found = ((program.rules[index], self.finding(index)) for index in bits_of(speaking))
-        return [(rule, reason) for rule, reason in found if reason is not None]
+        found = []
+        for index in bits_of(speaking):
+            reason = self.finding(index)
+            if reason is not None:
+                found.append((program.rules[index], reason))
+        return found
 
     def finding(self, index: int) -> Reason | None:
         """The rule's reason if it fires or errs, else None."""
         unread = self._stale and self._stale & self._windows.program.tables_read[index]
         if unread:
             return self._reason(index, {"detail": ", ".join(sorted(unread))}, Deny.STALE_FACTS)
-        error = next((result.errors[index] for result in self._results if index in result.errors), None)
-        if error is not None:
-            return self._reason(index, {"detail": error}, Deny.RULE_ERROR)
+        for result in self._results:
+            if index in result.errors:
+                return self._reason(index, {"detail": result.errors[index]}, Deny.RULE_ERROR)
         held = [number for number, result in enumerate(self._results) if result.mask >> index & 1]
         if not held or (len(held) < len(self._results) and self._rule(index).effect == "approve"):
             return None
@@ -298,33 +301,39 @@ class _Judged:
         return {"code": str(code), "rule": rule.id, "effect": rule.effect, **because, **more}
 
     def _correlated(self, index: int, spec: window.Spec, held: list[int]) -> Reason | None:
-        groups = dict.fromkeys([self._views.group(spec, number) for number in held])
-        outcomes = [self._outcome(index, spec, group) for group in groups]
-        if self._rule(index).effect == "approve":
-            return self._reason(index) if all(o.holds is True for o in outcomes) else None
-        fired = [o for o in outcomes if o.holds is not False]
+        condition = self._windows.conditions[index]
+        holds: dict[Group, bool | None] = {}
+        fired: list[Group] = []
+        for number in held:
+            group, home = self._views.place(spec, number)
+            if group not in holds:
+                said = holds[group] = condition(*self._look(spec, group, home)[1])
+                if said is not False:
+                    fired.append(group)
         if not fired:
             return None
-        first = next((o for o in fired if o.holds), fired[0])
-        unknown = {"unknown": True} if first.holds is None else {}
-        evidence = [i for i in first.seen.evidence if i != self._event["id"]]
-        shown = {"evidence": evidence, "evidence_count": first.seen.counted, **_interval(spec, first.seen)}
+        if self._rule(index).effect == "approve":
+            return self._reason(index) if all(holds.values()) else None
+        first = next((group for group in fired if holds[group]), fired[0])
+        unknown = {"unknown": True} if holds[first] is None else {}
+        seen = self._looked[spec.id, first][0].seen(spec, self._entry.t)
+        evidence = [i for i in seen.evidence if i != self._event["id"]]
+        shown = {"evidence": evidence, "evidence_count": seen.counted, **_interval(spec, seen)}
         return self._reason(index, {**unknown, **shown})
 
-    def _outcome(self, index: int, spec: window.Spec, group: Group) -> window.Outcome:
-        """Several rules may ask one window, each with a condition of its own."""
-        seen = self._seen.get((spec.id, group))
-        if seen is None:
-            seen = self._seen[spec.id, group] = self._look(spec, group)
-        return window.evaluate(seen, self._windows.conditions[index])
-
-    def _look(self, spec: window.Spec, group: Group) -> window.Seen:
-        home, t = counting.home_of(spec, self._event, group), self._entry.t
-        before = window_of(self._state, spec, self._generation_of(spec.id), home, group, t)
-        if self._event["settles"] is not None:
-            before = window.forget(before, self._entry.id)
-        match = self._matched.get((spec.id, group))
-        return (before if match is None else window.observe(spec, before, self._entry, match)).seen(spec, t)
+    def _look(self, spec: window.Spec, group: Group, home: str) -> tuple[window.WindowState, window.Interval]:
+        """The window with the intent, and what it holds: several rules may ask, each with a condition of its own."""
+        key, t = (spec.id, group), self._entry.t
+        looked = self._looked.get(key)
+        if looked is None:
+            after = window_of(self._state, spec, self._generation_of(spec.id), home, group, t)
+            if self._event["settles"] is not None:
+                after = window.forget(after, self._entry.id)
+            sighting = self._sighted.get(key)
+            if sighting is not None:
+                after = sighting.observed(after, self._entry)
+            looked = self._looked[key] = after, after.interval(spec, t)
+        return looked
 
 
 def _interval(spec: window.Spec, seen: window.Seen) -> dict[str, Any]:

@@ -99,7 +99,22 @@ def lives_until(timespan_ms: int, t: int) -> int:
 
 def window_of(state: State, spec: window.Spec, began: int, home: str, group: Group, t: int) -> window.WindowState:
     """One group's window at chain time t; one that does not live is empty since the unit's windows are known."""
-    kept = _living(state, home, ("window", spec.id, began, group), t)
+    return state_of(state, spec, began, home, living(state, home, window_key(spec, began, group), t))
+
+
+def window_key(spec: window.Spec, began: int, group: Group) -> tuple[Any, ...]:
+    """Where a unit has a group's window."""
+    return "window", spec.id, began, group
+
+
+def living(state: State, home: str, key: tuple[Any, ...], t: int) -> Kept | None:
+    """What is kept under a `window_key`, if it lives at chain time t."""
+    kept: Kept | None = state.get(home, key)
+    return kept if kept is not None and kept.until >= t else None
+
+
+def state_of(state: State, spec: window.Spec, began: int, home: str, kept: Kept | None) -> window.WindowState:
+    """The window of a group that lives, or that does not."""
     if kept is not None:
         return kept.state
     since: int | None = state.get(home, ("since", spec.id, began))
@@ -111,6 +126,21 @@ def window_of(state: State, spec: window.Spec, began: int, home: str, group: Gro
 def put_window(
     state: State, spec: window.Spec, began: int, home: str, group: Group, after: window.WindowState, at: int, t: int
 ) -> None:
+    """Keep what an event made of a group, whatever was there (`keep`)."""
+    key = window_key(spec, began, group)
+    keep(state, spec, home, key, living(state, home, key, t), after, at, t)
+
+
+def keep(
+    state: State,
+    spec: window.Spec,
+    home: str,
+    key: tuple[Any, ...],
+    kept: Kept | None,
+    after: window.WindowState,
+    at: int,
+    t: int,
+) -> None:
     """Keep what an event made of a group, if anybody can still reach into it and there is room.
 
     A window has room of its own: others come and go with bundles, and a unit is replayed by a later one. Where there is
@@ -119,15 +149,14 @@ def put_window(
     Args:
         state: the partition's.
         spec: the window.
-        began: its generation.
         home: the unit.
-        group: which group.
+        key: the group's `window_key`.
+        kept: what lives there.
         after: its state.
         at: the event's own time, epoch ms.
         t: chain time now.
     """
-    key = ("window", spec.id, began, group)
-    kept, until = _living(state, home, key, t), lives_until(spec.timespan_ms, at)
+    until, began = lives_until(spec.timespan_ms, at), key[2]
     if kept is not None:
         until = max(kept.until, until)
     elif until < t:
@@ -140,11 +169,6 @@ def put_window(
         moved = room.moved(spec.timespan_ms, None if kept is None else kept.until, until)
         state.put(home, ("groups", spec.id, began), moved)
     state.put(home, key, Kept(until, after))
-
-
-def _living(state: State, home: str, key: tuple[Any, ...], t: int) -> Kept | None:
-    kept: Kept | None = state.get(home, key)
-    return kept if kept is not None and kept.until >= t else None
 
 
 # --- Generations ---

@@ -258,10 +258,10 @@ class _Explaining:
     def _counted(self, spec: window.Spec, group: Group, correlation: Correlation) -> list[Counted]:
         found = []
         for told, event in self._events:
-            for seen, _, of, match in counting.matches(event, self._watch):
-                if seen.id == spec.id and of == group:
+            for sighting in counting.matches(event, self._watch):
+                if sighting.spec.id == spec.id and sighting.group == group:
                     pairs = zip(correlation.selections, spec.bits, strict=True)
-                    names = tuple(name for name, bit in pairs if match.mask >> bit & 1)
+                    names = tuple(name for name, bit in pairs if sighting.match.mask >> bit & 1)
                     found.append(Counted(told, names, "" if told is None else _why_not(spec, event, self._event["t"])))
         return found
 

@@ -25,7 +25,7 @@ from harness_stream.core.intake import Intake
 from harness_stream.core.names import agent_unit
 from harness_stream.core.partition import Signal
 from harness_stream.core.state import State
-from harness_stream.core.window import Outcome, Spec
+from harness_stream.core.window import Spec
 from harness_stream.runtime import admission, loading
 from harness_stream.runtime.deciding import Deciding
 from harness_stream.runtime.facts import View
@@ -158,11 +158,13 @@ def create_time_accepted():
 
 def wrong_end_of_the_interval():
     """A condition is asked of the lower end alone, so what may be too much passes."""
+    made = window.condition_of
 
-    def evaluated(seen, condition):
-        return Outcome(condition(seen.lo, seen.lo), seen)
+    def of_lower_end(*asked):
+        condition = made(*asked)
+        return lambda lo, _: condition(lo, lo)
 
-    return patch.object(window, "evaluate", evaluated)
+    return patch.object(window, "condition_of", of_lower_end)
 
 
 def exclusive_edge():
@@ -176,7 +178,7 @@ def current_intent_not_counted():
 
     def alone(self, *given):
         made(self, *given)
-        self._matched = {}
+        self._sighted = {}
 
     return patch.object(decide._Judged, "__init__", alone)
 

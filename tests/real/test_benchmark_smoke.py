@@ -124,6 +124,14 @@ def test_the_profile_names_the_functions_and_approves_the_whole_workload():
     assert "tottime" in printed
 
 
+def test_the_profile_of_a_decision_shows_what_grows_with_the_rules():
+    printed = run("profile_decision.py", "--rules", "10,60", "--events", "10,30", "--seconds", 0.5)
+    assert [words in printed for words in ("60 rules", "30 events", "µs of a decision", "calls of a decision")] == [True] * 4
+    together = [line.split()[1:] for line in printed.splitlines() if line.split()[:1] == ["together"]]
+    assert all(float(less) > 0 and float(more) > 0 for less, more, _ in together)
+    assert float(together[1][0]) < float(together[1][1])
+
+
 def test_the_cost_of_a_decision_is_measured_beside_its_floors_and_every_decision_is_an_approval(tmp_path):
     rules, events, decisions = [10, 40], [10, 300], 20
     printed = run(

@@ -3,6 +3,7 @@
 Rule: leaving out what cannot hold for an action never changes an answer (`index.py` says when that is certain).
 Conditions that may hold for any action share masks. Those tied to actions get masks for each set of them that an action
 can meet, when the rule set is loaded: while an intent waits nothing is compiled but a mask's cautious form, once.
+These masks do not ask for the action again; what says no more than the action holds unasked.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Conditions:
         self._open = masks_of(runtime, [term for term in asked if term.actions is None])
         self._tied = tuple(term for term in asked if term.actions is not None)
         self._index = ActionIndex([term.actions or Actions() for term in self._tied])
-        self._own: dict[Positions, tuple[Mask, ...]] = {(): ()}
+        self._own: dict[Positions, tuple[int, tuple[Mask, ...]]] = {(): (0, ())}
         if not self._compile_own():
             self._common  # noqa: B018  compiled now, not while an intent waits
         self._met = lru_cache(ACTIONS_REMEMBERED_MAX)(self._masks_met)
@@ -64,22 +65,23 @@ class Conditions:
             action: the view's action; None if it has no readable one, then every condition is asked.
             errors: by bit.
         """
-        found = self._always
-        for mask in self._met(action):
+        found, masks = self._met(action)
+        for mask in masks:
             found |= mask.ask(activation, errors)
         return found
 
     def evaluations(self, action: str) -> int:
         """How often CEL is called for an action if nothing errs."""
-        return sum(mask.evaluations for mask in self._met(action))
+        return sum(mask.evaluations for mask in self._met(action)[1])
 
-    def _masks_met(self, action: str | None) -> tuple[Mask, ...]:
+    def _masks_met(self, action: str | None) -> tuple[int, tuple[Mask, ...]]:
+        """The bits that hold unasked, and the masks to ask."""
         met = tuple(range(len(self._tied))) if action is None else self._index.met(action)
-        own = self._own.get(met)
+        own = None if action is None else self._own.get(met)
         if own is None:
             bits = _bits(self._tied[position] for position in met)
-            own = tuple(mask for mask in self._common if mask.bits & bits)
-        return (*self._open, *own)
+            own = 0, tuple(mask for mask in self._common if mask.bits & bits)
+        return self._always | own[0], (*self._open, *own[1])
 
     def _compile_own(self) -> bool:
         """Masks for each set of conditions that some action meets; whether all of them have theirs."""
@@ -89,7 +91,9 @@ class Conditions:
             if nodes > left:
                 return False
             left -= nodes
-            self._own[met] = masks_of(self._runtime, [self._tied[position] for position in met])
+            tied = [self._tied[position] for position in met]
+            asked = [term._replace(parts=term.left) for term in tied if term.left]
+            self._own[met] = _bits(term for term in tied if not term.left), masks_of(self._runtime, asked)
         return self._index.words <= ACTIONS_COMPILED_MAX
 
     @cached_property

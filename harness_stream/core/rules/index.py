@@ -56,6 +56,17 @@ def actions_of(node: Node, selections: Mapping[str, Expression]) -> Actions | No
             return None
 
 
+def asks_action_only(node: Node) -> bool:
+    """Whether the condition is true for exactly the actions that `actions_of` finds."""
+    match node:
+        case Call(function="_||_", args=args):
+            return all(map(asks_action_only, args))
+        case Call(function="_==_" | "@in" | "startsWith"):
+            return actions_of(node, {}) is not None
+        case _:
+            return False
+
+
 def constantly_true(node: Node, selections: Mapping[str, Expression]) -> bool:
     """Whether the condition says no more than `true`."""
     if isinstance(node, Ident) and node.name in selections:

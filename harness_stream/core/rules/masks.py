@@ -2,6 +2,9 @@
 
 Rule: a mask says exactly what its conditions say one by one, each error's text included; only the price differs.
 
+Conditions that begin with the same conjuncts ask those once: `(a ? (b ? 1 : 0) + (c ? 2 : 0) : 0)`. Where `a` is false
+so is `a && b`, whatever `b` would do; where `a` errs the mask errs.
+
 An error makes the whole sum an error. The mask is then asked once more in its cautious form, where an error counts as
 "maybe", and every condition that may hold is asked alone. So errors at every intent cost a mask one more evaluation,
 and one for each condition in it that holds or errs: never more than its conditions one by one and two evaluations.
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness_stream.core.rules.cel import may_hold, outcome, whole_number
 from harness_stream.core.rules.language import LOOP_STEPS_MAX
+from harness_stream.core.rules.parts import bracketed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -44,6 +48,8 @@ class Term(NamedTuple):
         alone: compiled by itself.
         cost: at most.
         actions: those it can hold for, None if for any.
+        parts: its conjuncts, as they are asked in a mask.
+        left: those of its parts that are not certainly true where it is asked for its actions alone.
         always: it says no more than `true`.
         varies: it may say something else of another resource of the same event.
     """
@@ -52,6 +58,8 @@ class Term(NamedTuple):
     text: str
     alone: cel.Expression
     cost: Cost
+    parts: tuple[str, ...]
+    left: tuple[str, ...]
     actions: Actions | None = None
     always: bool = False
     varies: bool = True
@@ -141,7 +149,7 @@ def _compiled(runtime: Runtime, terms: Sequence[Term]) -> Iterable[Mask]:
     if len(terms) == 1:
         yield Mask(runtime, terms, None)
         return
-    plain = runtime.compile(_text(terms, _plain))
+    plain = runtime.compile(_together([(term.parts, 1 << number) for number, term in enumerate(terms)]))
     if not isinstance(plain, tuple):
         yield Mask(runtime, terms, plain)
         return
@@ -170,6 +178,25 @@ def _summand(term: Term, value: int, form: Callable[[str], str]) -> str:
     """The line break ends a comment at the condition's end."""
     condition = form(term.text + "\n")
     return f"({condition}?{value}:0)"
+
+
+def _together(summands: Iterable[tuple[tuple[str, ...], int]]) -> str:
+    """The values of those whose parts all hold, added up; where they begin alike that is asked once."""
+    groups: dict[str, list[tuple[tuple[str, ...], int]]] = {}
+    certain = 0
+    for parts, value in summands:
+        if parts:
+            groups.setdefault(parts[0], []).append((parts[1:], value))
+        else:
+            certain += value
+    return _sum([*(_guarded(first, rest) for first, rest in groups.items()), *([str(certain)] if certain else [])])
+
+
+def _guarded(first: str, rest: Sequence[tuple[tuple[str, ...], int]]) -> str:
+    if len(rest) > 1:
+        return f"({bracketed(first)}?{_together(rest)}:0)"
+    parts, value = rest[0]
+    return f"({'&&'.join(map(bracketed, (first, *parts)))}?{value}:0)"
 
 
 def _sum(summands: Sequence[str]) -> str:

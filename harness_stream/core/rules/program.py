@@ -10,10 +10,11 @@ import hashlib
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from harness_stream.core.rules.cel import short
+from harness_stream.core.rules.cel import Parser, short
 from harness_stream.core.rules.conditions import Questions, bits_of
-from harness_stream.core.rules.index import actions_of, constantly_true
+from harness_stream.core.rules.index import actions_of, asks_action_only, constantly_true
 from harness_stream.core.rules.masks import Term
+from harness_stream.core.rules.parts import parts_of
 from harness_stream.core.rules.reads import Cut, fields_read, tables_read
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from harness_stream.core.rules.check import Checked
     from harness_stream.core.rules.expression import Expression
+    from harness_stream.core.rules.index import Actions
     from harness_stream.core.rules.mistakes import Mistake
     from harness_stream.core.rules.parse import Correlation, Draft, Rule, RuleSet
 
@@ -181,29 +183,45 @@ def _texts(cut: Mapping[str, Any]) -> tuple[str, ...] | None:
 def _rule_terms(rules: Sequence[Rule], checked: Checked) -> tuple[list[Term], list[Term]]:
     """Enforced and shadow rules apart: what is only tried never shares an evaluation with what counts."""
     asked = zip(checked.conditions, checked.texts, checked.programs, strict=True)
-    terms = [_term(index, *parts, checked.selections) for index, parts in enumerate(asked)]
+    parser = Parser()
+    terms = [_term(index, parser, *parts, checked.selections) for index, parts in enumerate(asked)]
     shadow = {index for index, rule in enumerate(rules) if rule.mode != "enforce"}
     return [t for t in terms if t.bit not in shadow], [t for t in terms if t.bit in shadow]
 
 
 def _selection_terms(checked: Checked) -> list[Term]:
     asked = zip(checked.selections.values(), checked.selection_programs, strict=True)
-    return [_term(bit, selection, selection.text, alone, {}) for bit, (selection, alone) in enumerate(asked)]
+    parser = Parser()
+    return [_term(bit, parser, selection, selection.text, alone, {}) for bit, (selection, alone) in enumerate(asked)]
 
 
 def _term(
-    bit: int, expression: Expression, text: str, alone: cel.Expression, selections: Mapping[str, Expression]
+    bit: int,
+    parser: Parser,
+    expression: Expression,
+    text: str,
+    alone: cel.Expression,
+    selections: Mapping[str, Expression],
 ) -> Term:
     tree = expression.tree
+    actions, parts = actions_of(tree, selections), parts_of(parser, text)
     return Term(
         bit,
         text,
         alone,
         expression.cost,
-        actions_of(tree, selections),
+        parts,
+        tuple(part for part in parts if not _says(parser, part, actions)),
+        actions,
         constantly_true(tree, selections),
         expression.varies(selections),
     )
+
+
+def _says(parser: Parser, part: str, actions: Actions | None) -> bool:
+    """Whether a conjunct asks whether the action is one of these, and nothing else."""
+    tree = parser.tree(part)
+    return not isinstance(tree, tuple) and asks_action_only(tree) and actions_of(tree, {}) == actions
 
 
 def _action(view: Mapping[str, Any]) -> str | None:

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 MASKS_MAX: Final = 4_096
 
 
+Concerned = tuple[window.Spec, int, window.Match | None]
+"""(window, all bits that concern it, how it sees an event of one view with the bits asked for; None: the bits alone do
+not say)."""
+
+
 class Windows:
     """A program and its windows.
 
@@ -68,7 +73,7 @@ class Windows:
         """Count in these windows and no others."""
         self.specs = tuple({spec.id: spec for spec in specs}.values())
         self._counted_by = tuple((spec, spec.mask | spec.mask << window.FAILED_SHIFT) for spec in self.specs)
-        self._concerned: dict[int, tuple[tuple[window.Spec, int], ...]] = {}
+        self._concerned: dict[int, tuple[Concerned, ...]] = {}
         self.sighted: tuple[Mapping[str, Any], Sequence[Sighting]] | None = None
         self.spread = tuple(spec for spec in self.specs if spec.is_spread)
         self._kept_with: dict[bool, Windows] = {}
@@ -79,11 +84,11 @@ class Windows:
             self._kept_with[agents] = self.narrowed({spec.id for spec in self.specs if spec.is_agents == agents})
         return self._kept_with[agents]
 
-    def concerned(self, mask: int) -> tuple[tuple[window.Spec, int], ...]:
-        """The windows that count any of these bits of `select`, each with all bits that concern it."""
+    def concerned(self, mask: int) -> tuple[Concerned, ...]:
+        """The windows that count any of these bits of `select`."""
         found = self._concerned.get(mask)
         if found is None:
-            found = tuple((spec, bits) for spec, bits in self._counted_by if bits & mask)
+            found = tuple((spec, bits, _match(spec, mask)) for spec, bits in self._counted_by if bits & mask)
             if len(self._concerned) < MASKS_MAX:
                 self._concerned[mask] = found
         return found
@@ -100,6 +105,12 @@ class Windows:
             first = first or found
             masks.append(found.matched | found.failed << window.FAILED_SHIFT)
         return masks
+
+
+def _match(spec: window.Spec, mask: int) -> window.Match | None:
+    if spec.kind in {"value_count", "value_sum"}:
+        return None
+    return window.Match(mask & spec.mask, bool(mask >> window.FAILED_SHIFT & spec.mask))
 
 
 def _condition(correlation: Correlation | None) -> window.Condition:

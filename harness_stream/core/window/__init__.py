@@ -6,13 +6,13 @@ history. Each kind of window has a state of its own, with the same methods; here
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.core.window.condition import Condition, condition_of
 from harness_stream.core.window.distinct import Distinct, value_of
 from harness_stream.core.window.marks import Marks
 from harness_stream.core.window.paths import Paths, empty_paths
-from harness_stream.core.window.spec import Entry, Match, Seen, Spec, later, window_id
+from harness_stream.core.window.spec import Entry, Interval, Match, Seen, Spec, later, window_id
 from harness_stream.core.window.totals import Totals
 
 if TYPE_CHECKING:
@@ -23,14 +23,13 @@ __all__ = [
     "KINDS",
     "Condition",
     "Entry",
+    "Interval",
     "Match",
-    "Outcome",
     "Seen",
     "Spec",
     "WindowState",
     "condition_of",
     "empty",
-    "evaluate",
     "forget",
     "from_json",
     "insert",
@@ -56,13 +55,6 @@ _EMPTY: Final[Mapping[str, Callable[[Spec, int | None], WindowState]]] = {
     "temporal_ordered": empty_paths,
 }
 KINDS: Final = frozenset(_EMPTY)
-
-
-class Outcome(NamedTuple):
-    """What a window condition came to. `holds` is None when the interval does not settle it: unknown."""
-
-    holds: bool | None
-    seen: Seen
 
 
 def empty(spec: Spec, since: int | None) -> WindowState:
@@ -98,11 +90,6 @@ def forget(state: WindowState, intent_id: str) -> WindowState:
 def release(spec: Spec, state: WindowState, entry: Entry, match: Match) -> WindowState:
     """The window as if it had never seen a firm event; what it had made needless may be unknown, except in totals."""
     return state.released(spec, entry, match) if match.mask else state
-
-
-def evaluate(seen: Seen, condition: Condition) -> Outcome:
-    """What a condition says of what a window holds."""
-    return Outcome(condition(seen.lo, seen.hi), seen)
 
 
 _LETTERS: Final[Mapping[str, type[WindowState]]] = {"t": Totals, "v": Distinct, "s": Marks, "r": Paths}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from fractions import Fraction
 from math import inf
@@ -24,9 +25,9 @@ def condition_of(op: str, threshold: float, scale: int = 1) -> Condition:
     bound = exact.numerator if exact.denominator == 1 else exact
 
     def holds(lo: int, hi: int | None) -> bool | None:
+        if lo == hi:
+            return compare(lo, bound)
         if op in {"eq", "neq"}:
-            if lo == hi:
-                return compare(lo, bound)
             inside = lo <= bound and (hi is None or bound <= hi)
             return None if inside else op == "neq"
         ends = compare(lo, bound), compare(inf if hi is None else hi, bound)
@@ -36,10 +37,10 @@ def condition_of(op: str, threshold: float, scale: int = 1) -> Condition:
 
 
 _COMPARE: Final[dict[str, Callable[[float, int | Fraction], bool]]] = {
-    "gt": lambda a, b: a > b,
-    "gte": lambda a, b: a >= b,
-    "lt": lambda a, b: a < b,
-    "lte": lambda a, b: a <= b,
-    "eq": lambda a, b: a == b,
-    "neq": lambda a, b: a != b,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+    "eq": operator.eq,
+    "neq": operator.ne,
 }

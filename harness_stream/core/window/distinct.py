@@ -11,7 +11,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from harness_stream.core import limits
-from harness_stream.core.window.spec import Entry, Match, Seen, Spec, later
+from harness_stream.core.window.spec import Entry, Interval, Match, Seen, Spec, later
 from harness_stream.core.window.versions import Last, Versions
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ class Distinct(NamedTuple):
 
     def observed(self, spec: Spec, entry: Entry, match: Match) -> Self:
         """With an event after all others."""
-        values, state = self.values_of(spec, match), self.reached(spec, entry.t)
+        values = self.values_of(spec, match)
+        state = self.reached(spec, entry.t) if self.pending or self.perhaps else self
         if entry.until is not None:
             return state.with_hold(entry, values)
         return state.with_firm(entry, values, entry.t - spec.timespan_ms)
@@ -80,19 +81,27 @@ class Distinct(NamedTuple):
         changes = {v: last.minus(entry.id) for v, last in found.items() if any(e.id == entry.id for e in last.known)}
         return self.changed(changes) if changes else self
 
-    def seen(self, spec: Spec, t: int) -> Seen:
+    def interval(self, spec: Spec, t: int) -> Interval:
         """How many values at chain time t."""
-        start, held = t - spec.timespan_ms, self.held(spec, t)
-        more = sum(self.values.inside(value, start) is None for value in held)
-        lo = self.values.count(start) + more
-        doubts = sum(
-            at >= start and value not in held and self.values.inside(value, start) is None
-            for value, at in self.perhaps.items()
-        )
-        doubts += sum(not values and e.t >= start and spec.counts(e, t) for e, values in self.pending)
-        newest = self.values.newest(start, limits.EVIDENCE_MAX)
-        entries = sorted(dict.fromkeys((*newest, *held.values())), key=lambda e: e.t)[-limits.EVIDENCE_MAX :]
-        return Seen(lo, None if self.blind(start) else lo + doubts, tuple(e.id for e in entries), lo)
+        start = t - spec.timespan_ms
+        lo = hi = self.values.count(start)
+        if self.pending or self.perhaps:
+            held = self.held(spec, t)
+            lo += sum(self.values.inside(value, start) is None for value in held)
+            doubts = sum(
+                at >= start and value not in held and self.values.inside(value, start) is None
+                for value, at in self.perhaps.items()
+            )
+            doubts += sum(not values and e.t >= start and spec.counts(e, t) for e, values in self.pending)
+            hi = lo + doubts
+        return lo, None if self.blind(start) else hi
+
+    def seen(self, spec: Spec, t: int) -> Seen:
+        """The same, and the newest events of different values."""
+        newest = self.values.newest(t - spec.timespan_ms, limits.EVIDENCE_MAX)
+        entries = sorted(dict.fromkeys((*newest, *self.held(spec, t).values())), key=lambda e: e.t)
+        lo, hi = self.interval(spec, t)
+        return Seen(lo, hi, tuple(e.id for e in entries[-limits.EVIDENCE_MAX :]), lo)
 
     def held(self, spec: Spec, t: int) -> dict[str, Entry]:
         """Value → the newest hold of it that counts at chain time t."""
@@ -105,8 +114,6 @@ class Distinct(NamedTuple):
 
     def reached(self, spec: Spec, t: int) -> Self:
         """At chain time t: what has left is gone, and a hold that expired is a firm attempt, or nothing."""
-        if not (self.pending or self.perhaps):
-            return self
         start = t - spec.timespan_ms
         over = sum(1 for _ in takewhile(lambda p: p[0].t < start or not p[0].counts_at(t), self.pending))
         perhaps = {value: at for value, at in self.perhaps.items() if at >= start}
@@ -131,7 +138,8 @@ class Distinct(NamedTuple):
         return self._replace(pending=pending[1:]).changed(changes)
 
     def _last(self, value: str) -> Last:
-        last, perhaps = self.values.get(value) or Last(), self.perhaps.get(value)
+        last = self.values.get(value) or Last()
+        perhaps = self.perhaps.get(value) if self.perhaps else None
         return last if perhaps is None else last._replace(older=later(last.older, perhaps))
 
     def changed(self, changes: Mapping[str, Last], floor: int = 0) -> Self:

@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from harness_stream.core.window.distinct import Distinct
-from harness_stream.core.window.spec import Match, Seen, Spec
+from harness_stream.core.window.spec import Interval, Match, Seen, Spec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,20 +29,23 @@ class Marks(Distinct):
             return _listed(spec) if match.mask else ()
         return _matched(spec.bits, match.mask)
 
-    def seen(self, spec: Spec, t: int) -> Seen:
+    def interval(self, spec: Spec, t: int) -> Interval:
         """1 if every listed selection has an event that counts at chain time t, else 0."""
         start, listed = t - spec.timespan_ms, _listed(spec)
         newest = self._newest(spec, t, listed)
-        found = tuple([e.id for e in newest if e is not None])
-        if len(found) == len(listed):
-            return Seen(1, 1, found, len(found))
-        missing = [name for name, e in zip(listed, newest, strict=True) if e is None]
-        unknown = self.blind(start) or all(self._may_be_inside(name, start) for name in missing)
-        return Seen(0, None if unknown else 0, found, len(found))
+        if None not in newest:
+            return 1, 1
+        unknown = self.blind(start) or (bool(self.perhaps) and self._may_be_complete(listed, newest, start))
+        return 0, None if unknown else 0
 
-    def _may_be_inside(self, name: str, start: int) -> bool:
-        at = self.perhaps.get(name)
-        return at is not None and at >= start
+    def seen(self, spec: Spec, t: int) -> Seen:
+        """The same, and the newest event of each selection."""
+        found = tuple([e.id for e in self._newest(spec, t, _listed(spec)) if e is not None])
+        return Seen(*self.interval(spec, t), found, len(found))
+
+    def _may_be_complete(self, listed: Sequence[str], newest: Sequence[Entry | None], start: int) -> bool:
+        missing = (name for name, e in zip(listed, newest, strict=True) if e is None)
+        return all(self.perhaps.get(name, start - 1) >= start for name in missing)
 
     def _newest(self, spec: Spec, t: int, listed: Sequence[str]) -> list[Entry | None]:
         start, inside = t - spec.timespan_ms, self.values.inside

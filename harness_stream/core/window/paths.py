@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness_stream.core import limits
-from harness_stream.core.window.spec import Entry, Match, Seen, Spec, later
+from harness_stream.core.window.spec import Entry, Interval, Match, Seen, Spec, later
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,7 +29,7 @@ class Path(NamedTuple):
     @property
     def holds(self) -> frozenset[str]:
         """Events that may yet turn out not to count."""
-        return frozenset(e.id for e in self.steps if e.until is not None)
+        return frozenset([e.id for e in self.steps if e.until is not None])
 
     def has(self, intent_id: str) -> bool:
         """Is the event one of its steps?"""
@@ -37,7 +37,10 @@ class Path(NamedTuple):
 
     def counts(self, spec: Spec, t: int) -> bool:
         """Is the whole run inside the window at chain time t?"""
-        return self.start >= t - spec.timespan_ms and all(spec.counts(e, t) for e in self.steps)
+        steps = self.steps
+        if steps[0].t < t - spec.timespan_ms:
+            return False
+        return not [e for e in steps if e.until is not None and not spec.counts(e, t)]
 
     def settled(self, t: int) -> Path:
         """With expired holds as what they are from then on if they still count: firm attempts."""
@@ -68,7 +71,7 @@ class Paths(NamedTuple):
                 before = [()] if index == 0 else [p.steps for p in prefixes[index - 1]]
                 prefixes[index] += [Path((*steps, entry)) for steps in before]
                 prefixes[index], replaced[index] = _undominated(prefixes[index], replaced[index])
-        return self._replace(replaced=tuple(replaced)).bounded(prefixes)
+        return _bounded(prefixes, tuple(replaced), self.since)
 
     def inserted(self, spec: Spec, entry: Entry, match: Match) -> Paths:  # noqa: ARG002  all windows are asked alike
         """With a firm event at an earlier place: the runs it could have been part of began no later than it."""
@@ -94,21 +97,19 @@ class Paths(NamedTuple):
         began = _latest(self.replaced[step : index + 1])
         return None if began is None else min(began, path.start)
 
-    def seen(self, spec: Spec, t: int) -> Seen:
+    def interval(self, spec: Spec, t: int) -> Interval:
         """1 if a whole run is inside the window at chain time t, else 0."""
+        if any(p.counts(spec, t) for p in self.prefixes[-1]):
+            return 1, 1
+        blind = self.since is not None and self.since >= t - spec.timespan_ms
+        return 0, None if blind else 0
+
+    def seen(self, spec: Spec, t: int) -> Seen:
+        """The same, and the longest run, of those the latest begun."""
         counting = [[p for p in paths if p.counts(spec, t)] for paths in self.prefixes]
         longest = next((paths[-1].steps for paths in reversed(counting) if paths), ())
         evidence = tuple(e.id for e in longest)
-        if counting[-1]:
-            return Seen(1, 1, evidence, len(evidence))
-        blind = self.since is not None and self.since >= t - spec.timespan_ms
-        return Seen(0, None if blind else 0, evidence, len(evidence))
-
-    def bounded(self, prefixes: Sequence[list[Path]]) -> Paths:
-        """At most WINDOW_RUNS_MAX runs a prefix: the latest begun, and unknown from the latest dropped one back."""
-        dropped = _latest(p.start for paths in prefixes for p in paths[: -limits.WINDOW_RUNS_MAX])
-        since = self.since if dropped is None else later(self.since, dropped)
-        return self._replace(prefixes=tuple(tuple(paths[-limits.WINDOW_RUNS_MAX :]) for paths in prefixes), since=since)
+        return Seen(*self.interval(spec, t), evidence, len(evidence))
 
     def to_json(self) -> list[Any]:
         """Plain data."""
@@ -122,24 +123,41 @@ class Paths(NamedTuple):
         return cls(tuple(prefixes), tuple(data[1]), data[2])
 
 
+def _bounded(prefixes: Sequence[list[Path]], replaced: tuple[int | None, ...], since: int | None) -> Paths:
+    """At most WINDOW_RUNS_MAX runs a prefix: the latest begun, and unknown from the latest dropped one back."""
+    for paths in prefixes:
+        for dropped in paths[: -limits.WINDOW_RUNS_MAX]:
+            since = later(since, dropped.start)
+    return Paths(tuple([tuple(paths[-limits.WINDOW_RUNS_MAX :]) for paths in prefixes]), replaced, since)
+
+
 def empty_paths(spec: Spec, since: int | None) -> Paths:
     """Before the first event."""
     return Paths(((),) * len(spec.bits), (None,) * len(spec.bits), since)
 
 
-def _undominated(paths: Iterable[Path], replaced: int | None) -> tuple[list[Path], int | None]:
+def _undominated(paths: list[Path], replaced: int | None) -> tuple[list[Path], int | None]:
     """Without the runs that another one outlives whatever becomes of the holds; the earliest begun first.
 
     Beside them when the latest begun of those had begun, or of those `replaced` before.
     """
+    if len(paths) <= 1:
+        return paths, replaced
+    latest = max(paths, key=_start)
+    if not latest.holds:  # it outlives all others
+        return [latest], _latest([replaced, *[path.start for path in paths if path is not latest]])
     kept: list[tuple[Path, frozenset[str]]] = []
-    for path in sorted(paths, key=lambda p: p.start, reverse=True):
+    for path in sorted(paths, key=_start, reverse=True):
         holds = path.holds
         if any(others <= holds for _, others in kept):
             replaced = later(replaced, path.start)
         else:
             kept.append((path, holds))
     return [path for path, _ in reversed(kept)], replaced
+
+
+def _start(path: Path) -> int:
+    return path.steps[0].t
 
 
 def _latest(times: Iterable[int | None]) -> int | None:

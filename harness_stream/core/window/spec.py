@@ -50,11 +50,15 @@ class Match(NamedTuple):
     amount: int | None = 1
 
 
+Interval = tuple[int, int | None]
+"""With the truth in it: both ends inclusive, equal when exact; None is unbounded."""
+
+
 class Seen(NamedTuple):
-    """What a window holds at a time: an interval with the truth in it.
+    """What a window holds at a time, and what shows it.
 
     Attributes:
-        lo, hi: both ends inclusive, equal when exact; hi None is unbounded. A temporal window holds 1 or 0.
+        lo, hi: an `Interval`. A temporal window holds 1 or 0.
         evidence: intent ids, newest last, ≤ `limits.EVIDENCE_MAX`.
         counted: how many events that is at least; for a temporal window, how many of its selections matched.
     """

@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness_stream.core import limits
-from harness_stream.core.window.spec import Entry, Match, Seen, Spec, later
+from harness_stream.core.window.spec import Entry, Interval, Match, Seen, Spec, later
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,12 +42,18 @@ class Totals(NamedTuple):
         """With an event after all others."""
         start = entry.t - spec.timespan_ms
         first = _first(self.entries, start)
-        kept = (*self.entries[first:], entry._replace(amount=match.amount))
+        entry = entry if match.amount == entry.amount else entry._replace(amount=match.amount)
+        kept = self.entries[first:] + (entry,)  # noqa: RUF005  unpacking copies twice
+        total, unsettled = self.total, self.unsettled
+        if first:
+            gone = self.entries[:first]
+            total, unsettled = total - _firm(gone), unsettled - _unsettled(gone)
+        if entry.until is None and entry.amount is not None:
+            total += entry.amount
+        else:
+            unsettled += 1
         older = () if first else self.buckets  # where an entry has left, so has everything before it
-        buckets = older and tuple([b for b in older if (b[0] + 1) * _bucket_ms(spec) > start])
-        gone, come = self.entries[:first], kept[-1:]
-        total = self.total - _firm(gone) + _firm(come)
-        unsettled = self.unsettled - _unsettled(gone) + _unsettled(come)
+        buckets = older and _reaching(older, start, _bucket_ms(spec))
         return _bounded(spec, Totals(kept, buckets, self.since, total, unsettled, max(start, self.left)))
 
     def inserted(self, spec: Spec, entry: Entry, match: Match) -> Totals:
@@ -79,21 +85,30 @@ class Totals(NamedTuple):
         buckets = ((i, firm - amount, held + maybe) if i == at else (i, firm, held) for i, firm, held in self.buckets)
         return self._replace(buckets=tuple(buckets))
 
-    def seen(self, spec: Spec, t: int) -> Seen:
+    def interval(self, spec: Spec, t: int) -> Interval:
         """The total at chain time t."""
         start = t - spec.timespan_ms
         first = _first(self.entries, start)
-        inside: Sequence[Entry] = self.entries[first:]
-        lo, above, unclear = self.total - _firm(self.entries[:first]), 0, self.since is not None and self.since >= start
+        lo = self.total - _firm(self.entries[:first]) if first else self.total
+        above, unclear = 0, self.since is not None and self.since >= start
         if self.unsettled:
-            inside = [e for e in inside if spec.counts(e, t)]
+            inside = self._inside(spec, t)
             lo = sum(e.amount or 0 for e in inside)
             unclear = unclear or any(e.amount is None for e in inside)
         if self.buckets and not first:  # as above
             sure, above = _in_buckets(self.buckets, start, _bucket_ms(spec))
             lo += sure
+        return lo, None if unclear else lo + above
+
+    def seen(self, spec: Spec, t: int) -> Seen:
+        """The same, and the newest events."""
+        (lo, hi), inside = self.interval(spec, t), self._inside(spec, t)
         evidence = tuple([e.id for e in inside[-limits.EVIDENCE_MAX :]])
-        return Seen(lo, None if unclear else lo + above, evidence, lo if spec.field is None else len(inside))
+        return Seen(lo, hi, evidence, lo if spec.field is None else len(inside))
+
+    def _inside(self, spec: Spec, t: int) -> list[Entry]:
+        first = _first(self.entries, t - spec.timespan_ms)
+        return [e for e in self.entries[first:] if spec.counts(e, t)]
 
     def to_json(self) -> list[Any]:
         """Plain data; `total` and `unsettled` are derived from the entries."""
@@ -116,12 +131,13 @@ def _bounded(spec: Spec, state: Totals) -> Totals:
     """At most 512 entries: the oldest goes into its bucket."""
     if len(state.entries) <= limits.WINDOW_EXACT_MAX:
         return state
-    oldest = state.entries[0]
-    kept = _changed(state, (oldest,), ())._replace(entries=state.entries[1:])
+    oldest, buckets, since = state.entries[0], state.buckets, state.since
     if oldest.amount is None:
-        return kept._replace(since=later(state.since, oldest.t))
-    buckets = _with(state.buckets, _index(spec, oldest), oldest.amount, pending=oldest.until is not None)
-    return kept._replace(buckets=buckets)
+        since = later(since, oldest.t)
+    else:
+        buckets = _with(buckets, _index(spec, oldest), oldest.amount, pending=oldest.until is not None)
+    total, unsettled = state.total - _firm((oldest,)), state.unsettled - _unsettled((oldest,))
+    return Totals(state.entries[1:], buckets, since, total, unsettled, state.left)
 
 
 def _short(entry: Entry) -> tuple[Any, ...]:
@@ -139,35 +155,41 @@ def _index(spec: Spec, entry: Entry) -> int:
     return entry.t // _bucket_ms(spec)
 
 
-def _in_buckets(buckets: Sequence[Bucket], start: int, width: int) -> tuple[int, int]:
+def _in_buckets(buckets: tuple[Bucket, ...], start: int, width: int) -> tuple[int, int]:
     """What is inside for sure, and what may be inside as well."""
-    whole = [b for b in buckets if b[0] * width >= start]
-    split = [b for b in buckets if b[0] * width < start < (b[0] + 1) * width]
-    above = sum(held for _, _, held in whole) + sum(firm + held for _, firm, held in split)
-    return sum(firm for _, firm, _ in whole), above
+    inside = _reaching(buckets, start, width)
+    sure, above = sum([firm for _, firm, _ in inside]), sum([held for _, _, held in inside])
+    split = inside[0][1] if inside and inside[0][0] * width < start else 0  # only the oldest can be
+    return sure - split, above + split
+
+
+def _reaching(buckets: tuple[Bucket, ...], start: int, width: int) -> tuple[Bucket, ...]:
+    """Those that reach beyond `start`."""
+    first = start // width
+    return buckets if not buckets or buckets[0][0] >= first else buckets[bisect_left(buckets, (first,)) :]
 
 
 def _first(entries: tuple[Entry, ...], start: int) -> int:
     if not entries or entries[0].t >= start:
         return 0
-    return bisect_left(entries, start, key=lambda e: e.t)
+    return bisect_left(entries, (start,))
 
 
 def _firm(entries: Sequence[Entry]) -> int:
     if not entries:
         return 0
-    return sum([e.amount for e in entries if e.until is None and e.amount is not None])
+    return sum([amount for _, _, until, amount in entries if until is None and amount is not None])
 
 
 def _unsettled(entries: Sequence[Entry]) -> int:
     if not entries:
         return 0
-    return sum([e.until is not None or e.amount is None for e in entries])
+    return sum([until is not None or amount is None for _, _, until, amount in entries])
 
 
 def _with(buckets: tuple[Bucket, ...], index: int, amount: int, *, pending: bool) -> tuple[Bucket, ...]:
-    at = bisect_left(buckets, index, key=lambda b: b[0])
+    at = bisect_left(buckets, (index,))
     there = at < len(buckets) and buckets[at][0] == index
     _, firm, held = buckets[at] if there else (index, 0, 0)
     added = (index, firm, held + amount) if pending else (index, firm + amount, held)
-    return (*buckets[:at], added, *buckets[at + there :])
+    return buckets[:at] + (added,) + buckets[at + there :]  # noqa: RUF005  unpacking copies twice

@@ -33,7 +33,7 @@ def interval(spec: Spec, state, t: int) -> tuple[int, int | None]:
 
 
 def holds(spec: Spec, state, t: int) -> bool | None:
-    return window.evaluate(state.seen(spec, t), window.condition_of("gte", 1)).holds
+    return window.condition_of("gte", 1)(*state.interval(spec, t))
 
 
 ALL = Match(0b11, values=("x",))
@@ -415,10 +415,10 @@ class TestOrdered:
 class TestAbsent:
     def test_nothing_may_have_matched(self):
         nothing = window.condition_of("eq", 0)
-        assert window.evaluate(window.empty(NONE, None).seen(NONE, 5), nothing).holds is True
-        assert window.evaluate(window.empty(NONE, since=5).seen(NONE, 5), nothing).holds is None
+        assert nothing(*window.empty(NONE, None).interval(NONE, 5)) is True
+        assert nothing(*window.empty(NONE, since=5).interval(NONE, 5)) is None
         state = seen(NONE, Entry(5, "a"), match=Match(0b10))
-        assert [window.evaluate(state.seen(NONE, t), nothing).holds for t in (5 + T, 6 + T)] == [False, True]
+        assert [nothing(*state.interval(NONE, t)) for t in (5 + T, 6 + T)] == [False, True]
 
 
 class TestReleased:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness_stream.core.rules import masks
 from harness_stream.core.rules.cel import outcome
 from harness_stream.core.rules.check import check
 from harness_stream.core.rules.compile import Program, Selected, load
@@ -248,9 +249,51 @@ def test_one_error_is_that_rules_alone_wherever_it_stands(at, mode):
 def test_an_error_makes_only_what_may_hold_be_asked_alone():
     conditions = ["chain.events == 0", "risk.score > 0.5", *["chain.events == 1"] * 40]
     program, checked, _ = loaded([(condition, "enforce") for condition in conditions])
-    (mask,) = program._rules._all[0]._met("crm.read")
+    _, (mask,) = program._rules._all[0]._met("crm.read")
     activation = checked.runtime.activation(values_of())
     assert [term.bit for term in mask._suspects(activation)] == [0, 1]
+
+
+def test_what_says_no_more_than_the_action_is_not_asked():
+    rules = [("s0", "enforce"), ("s1", "enforce"), ("intent.action.startsWith('crm.') // any", "enforce")]
+    program, checked, _ = loaded(rules, ["event.action == 'crm.read'", "event.action in ['crm.read', 'crm']"])
+    assert [program.evaluations(action) for action in ("crm.read", "crm", "x")] == [0, 0, 0]
+    for action in ("crm.read", "crm", "crm.export", "x"):
+        values = values_of(view=view_of(action=action))
+        assert together(program, program.judge(values)) == each(checked, values)
+
+
+def test_a_second_set_of_actions_is_asked_though_the_first_is_met():
+    """Only what the action was looked up by is certain."""
+    rules = [("intent.action in ['a', 'b'] && intent.action in ['b', 'c', 'd']", "enforce")] * 2
+    program, _, _ = loaded(rules)
+    said = [program.judge(values_of(view=view_of(action=action))).mask for action in "abcd"]
+    assert said == [0b00, 0b11, 0b00, 0b00]
+
+
+def test_without_a_readable_action_every_condition_is_asked_whole():
+    """All are for one action, so that its masks hold the same conditions as those for none."""
+    program, checked, _ = loaded([("intent.action == 'a'", "enforce"), ("intent.action == 'a' && s0", "enforce")], ["true"])
+    for action in (5, None):
+        values = values_of(view=view_of(action=action))
+        assert together(program, program.judge(values)) == each(checked, values) == [False, False]
+
+
+@pytest.mark.parametrize("purpose", ["a", "b"])
+@pytest.mark.parametrize("attested", [True, False, 5, None])
+def test_conditions_that_begin_alike_say_what_each_says(purpose, attested):
+    """The guard holds, does not, is no truth value, cannot be read; what follows it errs in one of them."""
+    guard = "intent.purpose == 'a' && infrastructure.attested"
+    ends = ["", " && chain.events == 0", " && chain.events == 1", " && risk.score > 0.5", " && s0", " // so"]
+    program, checked, _ = loaded([(guard + end, "enforce") for end in ends] * 3, ["event.purpose == 'a'"])
+    row = ABSENT if attested is None else {"present": True, "attested": attested}
+    values = values_of(view=view_of(purpose=purpose), infrastructure=row)
+    assert together(program, program.judge(values)) == each(checked, values)
+
+
+def test_what_conditions_begin_with_stands_in_their_mask_once():
+    text = masks._together([(("a", "b", "c"), 1), (("a", "b"), 2), (("a", "d"), 4), (("e",), 8)])
+    assert {part: text.count(f"({part}\n)") for part in "abcde"} == dict.fromkeys("abcde", 1)
 
 
 def test_a_comment_ends_with_its_condition():

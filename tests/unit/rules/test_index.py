@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from harness_stream.core.rules.cel import Parser
 from harness_stream.core.rules.cost import Cost
 from harness_stream.core.rules.expression import Expression
-from harness_stream.core.rules.index import ActionIndex, Actions, actions_of, constantly_true
+from harness_stream.core.rules.index import ActionIndex, Actions, actions_of, asks_action_only, constantly_true
 
 PARSER = Parser()
 
@@ -92,6 +92,22 @@ def test_these_are_certainly_false_for_other_actions(condition, actions):
 )
 def test_these_may_hold_or_err_for_any_action(condition):
     assert actions_of(PARSER.tree(condition), SELECTIONS) is None
+
+
+@pytest.mark.parametrize(
+    ("condition", "only"),
+    [
+        ('"a" == event.action', True),
+        ('intent.action in ["a"] || intent.action.startsWith("b")', True),
+        ('intent.action == "a" || intent.action == "b" && risk.present', False),
+        ('intent.action == "a" && intent.action == "a"', False),
+        ('intent.action == "a" || risk.present', False),
+        ("false", False),
+        ('intent.purpose == "a"', False),
+    ],
+)
+def test_these_ask_for_the_action_and_for_nothing_else(condition, only):
+    assert asks_action_only(PARSER.tree(condition)) is only
 
 
 @pytest.mark.parametrize(
