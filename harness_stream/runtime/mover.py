@@ -147,7 +147,7 @@ class Mover:
         return self._stored is not None and self._refill is None and not waiting
 
     def flush(self, place: Place, state: State, now_ms: int, *, hurry: bool = False) -> bool:
-        """One step towards `place`, when it is due or there is a hurry; after a failure not before RETRY_MS have passed.
+        """One step towards `place` when it is due, or in a hurry; after a failure not before RETRY_MS have passed.
 
         Returns:
             False if the store lost what memory does not hold: the partition must be loaded again.
