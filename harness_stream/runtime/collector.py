@@ -8,6 +8,7 @@ count: no input and no fault leaves parts that refer to each other (`tests/simul
 from __future__ import annotations
 
 import gc
+import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -18,9 +19,10 @@ YOUNG_MAX: Final = 2_000
 # For one long turn, which nothing interrupts: loading a partition takes two thirds of the time that it takes with
 # Python's own thresholds (`benchmarks/takeover.py`), since whatever it makes stays.
 THRESHOLDS: Final = (100_000, 20, 20)
-# All are looked at once there are so many times as many as at the last such look, and nothing to do: a mistake of ours
-# costs memory, and not without end.
+# All are looked at once there are so many times as many as at the last such look, and nothing was to be done for so
+# long: between two intents there is always a moment. So a mistake of ours costs memory, and not without end.
 GROWTH: Final = 2
+REST_S: Final = 2.0
 
 
 def tune_collector() -> None:
@@ -39,7 +41,7 @@ class Collector:
     """
 
     def __init__(self, at_rest: Callable[[], bool]) -> None:
-        self._at_rest = at_rest
+        self._at_rest, self._busy_at = at_rest, time.monotonic()
         self._aged = 0  # objects that were young, since they were last counted
         self._look_at_all()
 
@@ -49,11 +51,18 @@ class Collector:
         if young >= YOUNG_MAX:
             gc.collect(0)
             gc.freeze()
-            self._aged += young
-        elif self._aged >= self._all and self._at_rest():
+            self._aged, self._busy_at = self._aged + young, time.monotonic()
+        elif self._aged >= self._all and self._rests():
             self._aged = 0
             if gc.get_freeze_count() >= GROWTH * self._all:
                 self._look_at_all()
+
+    def _rests(self) -> bool:
+        """Asked between all turns once there is a reason: has it been at rest at each of them for long?"""
+        now = time.monotonic()
+        if not self._at_rest():
+            self._busy_at = now
+        return now - self._busy_at >= REST_S
 
     def _look_at_all(self) -> None:
         tune_collector()
