@@ -36,6 +36,9 @@ MOVE_UNITS = 4 * limits.IN_FLIGHT_RECORDS_MAX
 # Steps follow each other at this pace: the loop waits for each, and one for every record takes a quarter of its time.
 # Who takes over folds what came meanwhile: a quarter of what a checkpoint leaves him (CHECKPOINT_INTERVAL_MS).
 MOVE_MS = 250
+# Each partition at a time of its own, so that a turn waits for one step and not for all of them; the golden ratio spreads
+# any number of them evenly.
+PHASE_MS = round(0.618 * MOVE_MS)
 # Or once so many units wait, so that no step takes longer than a micro-batch's may.
 MOVE_UNITS_SOON = limits.IN_FLIGHT_RECORDS_MAX
 # A store that is away is asked again at this pace; encoding everything that changed meanwhile costs more than asking.
@@ -92,7 +95,7 @@ class Mover:
         self._emptied = False
         self._asked: int | None = None
         self._now_ms = self._not_before_ms = 0
-        self._moved_ms = -MOVE_MS
+        self._moved_in = -1  # which period of MOVE_MS
         self._answers = True
         self._silent_since_ms: int | None = None
         self._looked_ms = 0
@@ -164,7 +167,7 @@ class Mover:
         elif place.offset >= 0 and place.offset != self._stored:  # also when no unit changed: a successor starts later
             if not (hurry or self._due()):
                 return True
-            self._moved_ms = now_ms
+            self._moved_in = self._period()
             sent, self._dirty = self._dirty, {}
             step = self._move(place.offset, place, state, sent)
             if step is not Step.DONE:
@@ -174,7 +177,10 @@ class Mover:
         return step is not Step.GONE
 
     def _due(self) -> bool:
-        return self._now_ms - self._moved_ms >= MOVE_MS or len(self._dirty) >= MOVE_UNITS_SOON
+        return self._period() != self._moved_in or len(self._dirty) >= MOVE_UNITS_SOON
+
+    def _period(self) -> int:
+        return (self._now_ms + self._partition * PHASE_MS) // MOVE_MS
 
     def _look_after(self, place: Place, state: State) -> Step:
         """At rest: does the store still hold what we left in it?"""

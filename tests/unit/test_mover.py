@@ -1,5 +1,7 @@
 """The mover and a store that takes its steps but answers too late: nothing is sent again that is known to be there."""
 
+from collections import Counter
+
 import pytest
 
 from harness_stream.adapters.memory.state import MemoryStateStore
@@ -213,3 +215,18 @@ def test_who_gives_a_partition_up_does_not_wait():
     assert partition.mover.behind
     partition.turn([], 2, hurry=True)
     assert (partition.store.head(0).verdict_offset, partition.mover.behind) == (3, False)
+
+
+def test_partitions_of_one_worker_do_not_step_in_the_same_turn():
+    turn_ms, turns = 10, Counter()
+    for number in range(8):
+        partition = Partition()
+        partition.mover = Mover(partition.store, number, PrometheusMetrics(), None)
+        for at_ms in range(0, 4 * MOVE_MS, turn_ms):
+            before = len(partition.store.sent)
+            partition.turn([MANY[0]], at_ms)
+            turns[at_ms] += len(partition.store.sent) - before
+    first = turns.pop(0)  # nothing is known to be in the store yet
+    assert first == 8
+    assert max(turns.values()) <= 2
+    assert sum(turns.values()) == pytest.approx(8 * 4, abs=8)
