@@ -12,7 +12,7 @@ _SEED: Final = 0x9747B28C
 _MASK: Final = 0xFFFFFFFF
 _POSITIVE: Final = 0x7FFFFFFF
 _SIGN: Final = 0x80000000
-# A lane's hash costs some 10 µs, and worker and client ask with every intent.
+# A lane's hash costs 1.6 µs, a look-up 0.1, and worker and client ask with every intent.
 LANES_KEPT: Final = 4_096
 
 

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 REFILL_UNITS = 200
 # One step's units: the store's own bound. A micro-batch that touches more is moved in parts.
 MOVE_UNITS = 4 * limits.IN_FLIGHT_RECORDS_MAX
-# Steps follow each other at this pace: the loop waits for each, and one for every record takes a quarter of its time.
+# Steps follow each other at this pace: the loop waits for each, and one for every record took a fifth of its time.
 # Who takes over folds what came meanwhile: a quarter of what a checkpoint leaves him (CHECKPOINT_INTERVAL_MS).
 MOVE_MS = 250
 # Each partition at a time of its own, so that a turn waits for one step and not for all; the golden ratio spreads

@@ -31,7 +31,7 @@ PLACE_KEY = ("place",)
 # What one turn of the loop may write: 16 units of at most ~150 KiB take about 3 ms to encode.
 UNITS_PER_TURN = 16
 # A cycle takes this part of the time between two, however few its units: all partitions of a worker begin theirs at
-# about the same time, and at one go 8 of them with 1,000 agents took half of its time for four seconds.
+# about the same time, and at one go those of 8 with 1,000 agents made turns of 100 ms last up to 250 for four seconds.
 SPREAD_SHARE = 2
 # Records of a cycle on their way at once: at most 128 MiB in pieces of 512 KiB, and far less in ordinary units.
 OPEN_MAX = 256

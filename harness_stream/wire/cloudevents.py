@@ -56,7 +56,7 @@ HEADER_BYTES_MAX: Final = 4096
 # Some clients add headers of their own; beyond this nobody reads on.
 HEADERS_MAX: Final = 64
 
-# Records are written now, so it is the same second nearly always; spelling one out costs as much as all other headers.
+# Records are written now, so it is the same second nearly always; spelling one out costs more than all other headers.
 SECONDS_KEPT: Final = 4
 
 # W3C Trace Context: version, trace id, parent id, flags; all zero ids are invalid there and useless here.
