@@ -26,10 +26,10 @@ from figures import Spread, ratios, spread_text, table
 from mixed import ACTIONS
 from realm import available_bytes, public_key, resident_bytes
 
-from harness_stream.cli.worker import tune_collector
 from harness_stream.client.ids import Ids
 from harness_stream.core.names import agent_unit
 from harness_stream.core.units import decode_unit, encode_unit
+from harness_stream.runtime.collector import tune_collector
 
 if TYPE_CHECKING:
     from collections.abc import Callable

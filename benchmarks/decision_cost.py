@@ -36,7 +36,6 @@ from harness_stream.adapters.signing.certificate import certify
 from harness_stream.adapters.signing.decisions import SignedDecisions
 from harness_stream.adapters.signing.framing import Bound
 from harness_stream.adapters.signing.keys import public_of
-from harness_stream.cli.worker import tune_collector
 from harness_stream.client.ids import Ids
 from harness_stream.core.fold import genesis
 from harness_stream.core.intake import Intake
@@ -47,6 +46,7 @@ from harness_stream.core.state import State
 from harness_stream.core.units import forgotten
 from harness_stream.ports import LogRecord
 from harness_stream.runtime.batch import Batch, Handling, Taken
+from harness_stream.runtime.collector import tune_collector
 from harness_stream.wire.codec import decode_input
 
 if TYPE_CHECKING:

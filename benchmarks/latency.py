@@ -4,18 +4,20 @@
 
 Rule of this file: a latency counts from the scheduled time, not from the send, so that a stall shows in every request
 that it delayed (no coordinated omission). What never came is counted, never left out in silence: a quantile that falls
-among it is none. `echo` is a process that consumes and produces records of the same sizes, heard by a raw client;
-`harness` is one worker, heard by the product's own enforcer, which folds and verifies the decision log. Both clients
-live in this process and take turns.
+among it is none. What was answered is let go, as an agent's process would: kept, a garbage collector looks at all of it
+in the middle of a round. `echo` is a process that consumes and produces records of the same sizes, heard by a raw
+client; `harness` is one worker, heard by the product's own enforcer, which folds and verifies the decision log. Both
+clients live in this process and take turns.
 """
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,7 +33,6 @@ from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka import settings as client_settings
 from harness_stream.adapters.kafka.admin import incarnation
 from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
-from harness_stream.cli.worker import tune_collector
 from harness_stream.client.enforcer import Enforcer
 from harness_stream.client.request import Request
 from harness_stream.client.wiring import ClientRealm, Wiring
@@ -40,7 +41,6 @@ from harness_stream.errors import HarnessError, Overloaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
 
     from realm import BenchRealm, Servers
 
@@ -205,7 +205,11 @@ class HarnessClient:
 
     def measure(self, rate: float, duration_s: float) -> Round:
         """One round."""
-        found, futures = Round(), list[Any]()
+        found, waiting = Round(), set[Future[Any]]()
+
+        def answered(future: Future[Any], due: float) -> None:
+            _note(found, future, due)
+            waiting.discard(future)
 
         def send(_: int, due: float) -> None:
             found.late_ms.append((time.perf_counter() - due) * 1000)
@@ -214,11 +218,11 @@ class HarnessClient:
             except Overloaded:
                 found.note("Overloaded: not sent")
                 return
-            future.add_done_callback(lambda answered: _note(found, answered, due))
-            futures.append(future)
+            waiting.add(future)
+            future.add_done_callback(lambda future: answered(future, due))
 
         found.offered = open_loop(rate, duration_s, send)
-        wait(futures, 2 * DEADLINE_MS / 1000)
+        wait(list(waiting), 2 * DEADLINE_MS / 1000)
         found.missing = found.offered - len(found.latencies_ms)
         found.settled = self._settle()
         return found
@@ -319,7 +323,8 @@ def measure(
         closing(HarnessClient(made, sizes.agents)) as harness,
         closing(EchoClient(made, harness.intent_bytes)) as echo,
     ):
-        tune_collector()
+        gc.collect()
+        gc.freeze()  # what is imported by now; beyond that a client's process has Python's own collector
         for client in (echo, harness):
             client.measure(WARM_RATE, WARM_S)
         for number in range(sizes.rounds):

@@ -31,7 +31,7 @@ from realm import PARTITIONS
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.memory.clock import ManualClock
 from harness_stream.adapters.memory.state import MemoryStateStore
-from harness_stream.cli.worker import tune_collector
+from harness_stream.runtime.collector import tune_collector
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:

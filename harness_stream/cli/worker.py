@@ -8,7 +8,6 @@ ends at once. SIGTERM gives exit code 0 in both cases, since a stop that was ask
 from __future__ import annotations
 
 import faulthandler
-import gc
 import json as json_format
 import logging
 import os
@@ -23,6 +22,7 @@ from harness_stream.__main__ import EXIT_INTERRUPTED
 from harness_stream.cli.flags import takes
 from harness_stream.config import Settings
 from harness_stream.core import limits
+from harness_stream.runtime.collector import Collector
 
 if TYPE_CHECKING:
     from harness_stream.runtime.worker import Worker
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 # A loop that has not turned for this long is stuck: 50 times the longest turn allowed (LOOP_WAIT_MS_MAX).
 ALIVE_MS_MAX = 1_000
 READY_LINE = "ready"
-# The youngest are looked at after 100,000 more objects (some 500 decisions), not 700: loading a partition then takes
-# two thirds of the time (`benchmarks/takeover.py`), since whatever it makes stays.
-GC_THRESHOLDS = (100_000, 20, 20)
 
 SETTINGS_READ = tuple(field.name for field in fields(Settings) if not field.name.startswith("risk_"))
 """Every setting but those of the risk topology; secrets have no flag."""
@@ -80,23 +77,12 @@ def run(settings: Settings, stop: Stop) -> None:
         server.close()
 
 
-def tune_collector() -> None:
-    """Look for garbage as a worker does.
-
-    Rows, rules and units live long: a look at all of them costs milliseconds in the middle of a turn, and nothing of
-    theirs is ever found. What is garbage is freed by its count, but for a few cycles a turn.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-
-
 def loop(built: Worker, stop: Stop) -> None:
     """Turn until a signal comes, then drain."""
-    tune_collector()
-    announced = ""
+    collector, announced = Collector(built.at_rest), ""
     while not stop.asked:
         built.step()
+        collector.step()
         announced = _announce(built, announced)
     log.info("stopping: draining for at most %d ms", limits.DRAIN_MS_MAX)
     built.stop()

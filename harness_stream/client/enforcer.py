@@ -20,6 +20,7 @@ from harness_stream.client.following import Following, Phase
 from harness_stream.client.forks import Forks
 from harness_stream.client.head import Effective, SkippedRange, named_by, skipped_by
 from harness_stream.client.misuse import unpublished, watch
+from harness_stream.client.pace import IDLE_PAUSE_S, WAITING_PAUSE_S, Pace
 from harness_stream.client.request import Request, Waiting
 from harness_stream.client.running import Running
 from harness_stream.client.silence import no_answer, not_confirmed, not_published
@@ -40,14 +41,8 @@ WAITING_MAX: Final = 10_000
 ENDS_MAX: Final = 4 * WAITING_MAX
 # One turn: 1,000 records fold in about 20 ms, well within ANSWER_GRACE_MS.
 POLL_RECORDS_MAX: Final = 1_000
-# While a fresh intent waits: a quarter of a bare echo's 0.8 ms; a turn costs about 10 µs, so 4 % of a core.
-FRESH_PAUSE_S: Final = 0.000_25
 # An intent is fresh for this long; nearly all verdicts arrive within it.
 FRESH_MS: Final = 200
-# While something waits longer, or runs and may have to be stopped: a tenth of ANSWER_GRACE_MS.
-WAITING_PAUSE_S: Final = 0.005
-# While nothing waits the fold only has to keep up; a request wakes the thread at once.
-IDLE_PAUSE_S: Final = 0.05
 # What was handed over shall land when a program ends, but its end must not take longer than a worker's clean stop.
 CLOSE_MS_MAX: Final = limits.DRAIN_MS_MAX
 _JOIN_S_MAX: Final = 2 * CLOSE_MS_MAX / 1_000
@@ -84,6 +79,7 @@ class Enforcer:
         self._by_offset: dict[tuple[int, int], Waiting] = {}
         self._ends: list[tuple[int, int, str]] = []
         self._running = Running()
+        self._pace = Pace()
         self._tokens = 0
         self._fresh_until_ms = -1
         self._taken = 0  # requests accepted and not yet answered, by `submit` and the thread
@@ -182,9 +178,11 @@ class Enforcer:
         for ends in self._wiring.reader.ends():
             self._bounds(ends)
         taken = self._read()
+        now_ms = self._clock.elapsed_ms()
         for following in self._following.values():
-            following.step(self._clock.elapsed_ms())
-            self._opened(following)
+            following.step(now_ms)
+            if self._opening:
+                self._opened(following)
         self._publish()
         for delivery in self._wiring.writer.deliveries():
             self._delivered(delivery)
@@ -342,6 +340,8 @@ class Enforcer:
         if any(body.get(name) != value for name, value in ours.items()) or not readable(body):
             waiting.foreign = True
             return
+        if waiting.hold is None and waiting.published_ms is not None:
+            self._pace.answered(read_ms - waiting.published_ms)
         answer = Answer(body, effective.digest, effective.offset, effective.record)
         if answer.decision == "approve":
             self._approved(waiting, answer, read_ms)
@@ -476,7 +476,7 @@ class Enforcer:
             return 0.0
         if not self._waiting and not self._by_token and not self._opening:
             return WAITING_PAUSE_S if self._running else IDLE_PAUSE_S
-        return FRESH_PAUSE_S if self._clock.elapsed_ms() < self._fresh_until_ms else WAITING_PAUSE_S
+        return self._pace.pause_s() if self._clock.elapsed_ms() < self._fresh_until_ms else WAITING_PAUSE_S
 
 
 def _mandates_end_ms(waiting: Waiting, answer: Answer, read_ms: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 # MurmurHash2, 32 bit, with the seed Apache Kafka uses.
@@ -11,6 +12,8 @@ _SEED: Final = 0x9747B28C
 _MASK: Final = 0xFFFFFFFF
 _POSITIVE: Final = 0x7FFFFFFF
 _SIGN: Final = 0x80000000
+# A lane's hash costs 1.6 µs, a look-up 0.1, and worker and client ask with every intent.
+LANES_KEPT: Final = 4_096
 
 
 def murmur2(data: bytes) -> int:
@@ -34,6 +37,7 @@ def murmur2(data: bytes) -> int:
     return h - (h & _SIGN) * 2
 
 
+@lru_cache(LANES_KEPT)
 def partition_of(lane: str, partitions: int) -> int:
     """The partition of a lane: (murmur2(utf8(lane)) & 0x7fffffff) mod partitions.
 

@@ -156,10 +156,11 @@ class Deciding:
         return self._next_offset
 
     def close(self) -> None:
-        """Stop reading."""
+        """Stop reading, and let go of who refers back here: a partition's state goes at once, not when it is found."""
         self._fetching.close()
         for task in self._background:
             task.close()
+        del self._fetching
 
     def offer(self, record: LogRecord) -> None:
         """The next input record."""
@@ -232,7 +233,9 @@ class Deciding:
         if self._state.deferred:
             if leisure:
                 self._fetching.catch_up()
-        elif not self._mover.flush(self._folded.place, self._state, self._ports.clock.elapsed_ms()):
+        elif not self._mover.flush(
+            self._folded.place, self._state, self._ports.clock.elapsed_ms(), hurry=self._released
+        ):
             self.fail(Signal.STATE_GONE, "the store lost state that is not in memory")
 
     def _took_in(self, units: frozenset[str]) -> None:
@@ -303,7 +306,8 @@ class Deciding:
                 try:
                     taken.event = admit(taken.record, self._realm.name, self._ports.verifier, self._tables)
                 except GarbageRecord as garbage:
-                    taken.garbage = garbage
+                    # Not the one that was raised: it refers to this very frame, and whoever sends garbage fills memory.
+                    taken.garbage = GarbageRecord(garbage.reason, garbage.detail)
                     self._bury(taken.record, garbage)
 
     def _bury(self, record: LogRecord, garbage: GarbageRecord) -> None:

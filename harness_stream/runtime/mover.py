@@ -1,8 +1,8 @@
-"""Moves confirmed state to the store, one atomic step per micro-batch (PROTOCOL §6).
+"""Moves confirmed state to the store in atomic steps, at most one per micro-batch (PROTOCOL §6).
 
-Rule of this file: the store is a cache. A step that fails costs time: what changed since the last step that is known to
-have worked is sent again, and a delta that arrives twice counts once. A store that turns out to be another one than we
-left is filled anew if memory holds everything, else the partition is loaded again.
+Rule of this file: the store is a cache, so it may be a moment behind. A step that fails costs time: what changed since
+the last step that is known to have worked is sent again, and a delta that arrives twice counts once. A store that turns
+out to be another one than we left is filled anew if memory holds everything, else the partition is loaded again.
 """
 
 from __future__ import annotations
@@ -33,6 +33,14 @@ log = logging.getLogger(__name__)
 REFILL_UNITS = 200
 # One step's units: the store's own bound. A micro-batch that touches more is moved in parts.
 MOVE_UNITS = 4 * limits.IN_FLIGHT_RECORDS_MAX
+# Steps follow each other at this pace: the loop waits for each, and one for every record took a fifth of its time.
+# Who takes over folds what came meanwhile: a quarter of what a checkpoint leaves him (CHECKPOINT_INTERVAL_MS).
+MOVE_MS = 250
+# Each partition at a time of its own, so that a turn waits for one step and not for all; the golden ratio spreads
+# any number of them evenly.
+PHASE_MS = round(0.618 * MOVE_MS)
+# Or once so many units wait, so that no step takes longer than a micro-batch's may.
+MOVE_UNITS_SOON = limits.IN_FLIGHT_RECORDS_MAX
 # A store that is away is asked again at this pace; encoding everything that changed meanwhile costs more than asking.
 RETRY_MS = 250
 # How often a partition at rest looks whether its store was emptied; anybody who reads the store sees that meanwhile.
@@ -87,6 +95,7 @@ class Mover:
         self._emptied = False
         self._asked: int | None = None
         self._now_ms = self._not_before_ms = 0
+        self._moved_in = -1  # which period of MOVE_MS
         self._answers = True
         self._silent_since_ms: int | None = None
         self._looked_ms = 0
@@ -140,8 +149,8 @@ class Mover:
         waiting = unit in self._dirty or unit in self._unknown
         return self._stored is not None and self._refill is None and not waiting
 
-    def flush(self, place: Place, state: State, now_ms: int) -> bool:
-        """One step towards `place`; after a failure not before RETRY_MS have passed.
+    def flush(self, place: Place, state: State, now_ms: int, *, hurry: bool = False) -> bool:
+        """One step towards `place` when it is due, or in a hurry; after a failure not before RETRY_MS have passed.
 
         Returns:
             False if the store lost what memory does not hold: the partition must be loaded again.
@@ -156,6 +165,9 @@ class Mover:
         elif len(self._dirty) > MOVE_UNITS:
             step = self._catch_up(place, state)
         elif place.offset >= 0 and place.offset != self._stored:  # also when no unit changed: a successor starts later
+            if not (hurry or self._due()):
+                return True
+            self._moved_in = self._period()
             sent, self._dirty = self._dirty, {}
             step = self._move(place.offset, place, state, sent)
             if step is not Step.DONE:
@@ -163,6 +175,12 @@ class Mover:
         else:
             step = self._look_after(place, state)
         return step is not Step.GONE
+
+    def _due(self) -> bool:
+        return self._period() != self._moved_in or len(self._dirty) >= MOVE_UNITS_SOON
+
+    def _period(self) -> int:
+        return (self._now_ms + self._partition * PHASE_MS) // MOVE_MS
 
     def _look_after(self, place: Place, state: State) -> Step:
         """At rest: does the store still hold what we left in it?"""

@@ -139,6 +139,10 @@ class Worker:
         self._ports.incarnations.close()
         self._ports.store.close()
 
+    def at_rest(self) -> bool:
+        """Is there nothing to do but to wait for input?"""
+        return self._wait_ms() == WAIT_IDLE_MS
+
     def _wait_ms(self) -> int:
         if any(owner.ready_to_decide for owner in self.owners.values()):
             return 0

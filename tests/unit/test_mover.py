@@ -1,5 +1,7 @@
 """The mover and a store that takes its steps but answers too late: nothing is sent again that is known to be there."""
 
+from collections import Counter
+
 import pytest
 
 from harness_stream.adapters.memory.state import MemoryStateStore
@@ -8,7 +10,16 @@ from harness_stream.core.limits import STORE_PATIENCE_MS
 from harness_stream.core.state import State
 from harness_stream.core.units import decode_unit
 from harness_stream.errors import StateUnavailable
-from harness_stream.runtime.mover import FILLING, LOOK_MS, MOVE_UNITS, REFILL_UNITS, RETRY_MS, Mover
+from harness_stream.runtime.mover import (
+    FILLING,
+    LOOK_MS,
+    MOVE_MS,
+    MOVE_UNITS,
+    MOVE_UNITS_SOON,
+    REFILL_UNITS,
+    RETRY_MS,
+    Mover,
+)
 from harness_stream.runtime.telemetry import PrometheusMetrics
 
 QUICK_UNITS = 10
@@ -37,13 +48,14 @@ class Partition:
         self.store, self.state, self.offset = SlowStore(), State(), 0
         self.mover = Mover(self.store, 0, PrometheusMetrics(), None)
 
-    def turn(self, units):
+    def turn(self, units, at_ms=None, *, hurry=False):
         self.offset += 1
         for unit in units:
             self.state.put(unit, ("since", "w", 1), self.offset)
         self.mover.changed(frozenset(units), ())
         place = Place.genesis("i", 0)._replace(offset=self.offset)
-        assert self.mover.flush(place, self.state, self.offset * RETRY_MS)
+        now_ms = self.offset * RETRY_MS if at_ms is None else at_ms
+        assert self.mover.flush(place, self.state, now_ms, hurry=hurry)
 
 
 def test_a_step_that_was_taken_is_not_sent_again_though_its_answer_came_too_late():
@@ -169,3 +181,52 @@ def test_what_changes_while_a_part_is_under_way_is_not_taken_for_sent():
         partition.turn([MANY[0]])
     stored = partition.store.load(0, [MANY[0]])[MANY[0]]
     assert decode_unit(stored.base)[0][("since", "w", 1)] == partition.offset
+
+
+def test_steps_follow_each_other_at_a_pace():
+    partition = Partition()
+    for at_ms in range(0, 2 * MOVE_MS + 1, 10):
+        partition.turn([MANY[at_ms // 10 % 3]], at_ms)
+    assert partition.store.sent == [1, 3, 3]
+    assert partition.store.head(0).verdict_offset == partition.offset
+
+
+def test_what_changed_between_two_steps_is_all_in_the_next():
+    partition = Partition()
+    for at_ms in (0, 1, 2, MOVE_MS):
+        partition.turn([f"u{at_ms}"], at_ms)
+    assert partition.store.units(0) >= {"u0", "u1", "u2", f"u{MOVE_MS}"}
+    assert not partition.mover.behind
+
+
+def test_many_units_do_not_wait():
+    partition = Partition()
+    partition.store = MemoryStateStore()
+    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), None)
+    partition.turn(["first"], 0)
+    partition.turn([f"u{n}" for n in range(MOVE_UNITS_SOON)], 1)
+    assert partition.store.head(0).verdict_offset == 2
+
+
+def test_who_gives_a_partition_up_does_not_wait():
+    partition = Partition()
+    partition.turn(["first"], 0)
+    partition.turn(["second"], 1)
+    assert partition.mover.behind
+    partition.turn([], 2, hurry=True)
+    assert (partition.store.head(0).verdict_offset, partition.mover.behind) == (3, False)
+
+
+def test_partitions_of_one_worker_do_not_step_in_the_same_turn():
+    turn_ms, turns = 10, Counter()
+    for number in range(8):
+        partition = Partition()
+        partition.mover = Mover(partition.store, number, PrometheusMetrics(), None)
+        for at_ms in range(0, 4 * MOVE_MS, turn_ms):
+            before = len(partition.store.sent)
+            partition.turn([MANY[0]], at_ms)
+            turns[at_ms] += len(partition.store.sent) - before
+    first = turns.pop(0)  # nothing is known to be in the store yet
+    assert first == 8
+    assert max(turns.values()) <= 2
+    assert sum(turns.values()) == pytest.approx(8 * 4, abs=8)

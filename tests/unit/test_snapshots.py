@@ -1,5 +1,7 @@
 """When a unit's newest snapshot may be relied on."""
 
+from itertools import pairwise
+
 import pytest
 
 from harness_stream.adapters.memory.clock import ManualClock
@@ -11,7 +13,7 @@ from harness_stream.core.reigns import REIGNS_KEPT, REIGNS_KEY, begun
 from harness_stream.core.state import PARTITION_UNIT, State
 from harness_stream.core.units import VERSION, decode_parts, encode_parts, encode_unit
 from harness_stream.ports import LogRecord
-from harness_stream.runtime.snapshots import Gathered, Key, Snapshots, key_of
+from harness_stream.runtime.snapshots import SPREAD_SHARE, Gathered, Key, Snapshots, key_of
 from harness_stream.runtime.telemetry import NullMetrics
 
 UNIT = "a:agent-1"
@@ -238,3 +240,24 @@ class TestWhoWrote:
         for epoch in range(1, 2_000):
             reigns = begun(reigns, epoch, 10 * epoch)
         assert (len(reigns), reigns[-1]) == (REIGNS_KEPT, (1_999, 19_990))
+
+
+def test_a_cycle_is_spread_over_its_part_of_the_time_between_two():
+    cycles, interval_ms, units = Cycles(), 1_000, 100
+    tokens = iter(range(1, 1_000))
+    cycles.snapshots = Snapshots("chains", 0, cycles.writer, tokens.__next__, interval_ms, NullMetrics(), -1)
+    names = frozenset(f"a:agent-{n}" for n in range(units))
+    cycles.snapshots.changed(names)
+    written = []
+    for _ in range(2 * interval_ms // 10):
+        cycles.turn()
+        cycles.reports()
+        written.append(len(cycles.snapshots.offsets))
+    begun = interval_ms // 10
+    assert written[begun] == 0
+    ends = begun + interval_ms // SPREAD_SHARE // 10
+    share = [written[begun + (ends - begun) * n // 4] / units for n in (1, 2, 3)]
+    assert share == pytest.approx([0.25, 0.5, 0.75], abs=0.05)
+    assert written[ends + 1] >= units  # and the one that seals them
+    assert max(after - before for before, after in pairwise(written)) <= 3
+    assert cycles.snapshots.cut == 7

@@ -9,6 +9,7 @@ from scripted_worker import HOME, INCARNATION, LANE, TOPICS, Script, World, sha
 
 from harness_stream.adapters.memory.log import Fate
 from harness_stream.client import enforcer as enforcer_module
+from harness_stream.client.pace import FRESH_PAUSE_S, PAUSE_SHARE
 from harness_stream.core.limits import ANSWER_GRACE_MS
 from harness_stream.errors import CallerError, Denied, Held, Overloaded, TimedOut, Unreachable
 
@@ -586,3 +587,18 @@ class TestBounds:
                 os._exit(7)
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+class TestPace:
+    def test_it_looks_as_often_as_answers_are_quick(self, world):
+        world.ask()
+        assert world.enforcer.step() == FRESH_PAUSE_S
+
+    def test_where_answers_take_long_it_leaves_the_machine_to_whoever_gives_them(self, world):
+        for _ in range(50):
+            world.ask()
+            world.clock.advance(16)
+            world.script.verdict(world.last_input())
+            world.run()
+        world.ask()
+        assert world.enforcer.step() == pytest.approx(0.016 / PAUSE_SHARE, rel=0.05)

@@ -1,0 +1,143 @@
+"""Whatever arrives and whatever goes wrong: garbage is freed by its count, since nobody looks at old objects again."""
+
+from __future__ import annotations
+
+import gc
+import time
+import weakref
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness_stream.runtime.collector import REST_S, YOUNG_MAX, Collector
+from tests.simulation.faults import FAULTS
+from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TURNS = 150
+# Ends a process, or takes away what its world keeps of it: not what a worker lives through.
+OTHERS = {"crash", "clean stop"}
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    gc.collect()
+    gc.freeze()  # what is no part of this world
+    made = World(5, workers=1)
+    turns(made)
+    gc.collect()
+    gc.disable()
+    yield made
+    gc.enable()
+    gc.unfreeze()
+
+
+def turns(world: World) -> None:
+    for _ in range(TURNS):
+        world.send()
+        world.turn()
+
+
+def found() -> dict[str, int]:
+    """What only a search finds, by its type."""
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        gc.collect()
+        return Counter(type(each).__name__ for each in gc.garbage)
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.collect()
+
+
+def test_a_search_finds_what_refers_to_itself(world: World) -> None:
+    loop: list[object] = []
+    loop.append(loop)
+    del loop
+    assert found() == {"list": 1}
+
+
+def test_nothing_that_is_sent_leaves_anything_to_a_search(world: World) -> None:
+    turns(world)
+    for value in (b"no json", b'{"v":1}', b"\xff", b"[" * 100, b""):
+        world.publish("agent-1", value)
+        world.turn()
+    turns(world)
+    assert found() == {}
+
+
+@pytest.mark.parametrize("kind", sorted(FAULTS.keys() - OTHERS))
+def test_no_fault_leaves_anything_to_a_search(world: World, kind: str) -> None:
+    FAULTS[kind](world)
+    turns(world)
+    world.heal()
+    turns(world)
+    assert found() == {}
+
+
+def test_a_partition_that_is_given_up_leaves_memory_at_once(world: World) -> None:
+    worker = world.members[0].worker
+    deciding = [weakref.ref(owner._deciding) for owner in worker.owners.values()]
+    assert all(each() is not None for each in deciding)
+    for partition in list(worker.owners):
+        worker._drop(partition)
+    assert [each() for each in deciding] == [None] * len(deciding)
+    assert found() == {}
+
+
+@pytest.fixture
+def made() -> Iterator[list[object]]:
+    """What a test makes; then all is as Python has it."""
+    before = gc.get_threshold()
+    yield []
+    gc.set_threshold(*before)
+    gc.unfreeze()
+
+
+def young() -> int:
+    return gc.get_count()[0]
+
+
+def test_few_young_objects_wait(made: list[object]) -> None:
+    own = Collector(lambda: True)
+    made += [[] for _ in range(YOUNG_MAX // 2)]
+    own.step()
+    assert young() >= YOUNG_MAX // 2
+
+
+def test_what_a_look_has_left_is_not_looked_at_again(made: list[object]) -> None:
+    own = Collector(lambda: False)
+    for _ in range(5):
+        made += [[] for _ in range(2 * YOUNG_MAX)]
+        own.step()
+        assert young() < YOUNG_MAX
+        assert len(gc.get_objects()) < YOUNG_MAX  # of all generations
+
+
+def test_all_are_looked_at_once_they_are_twice_as_many_and_there_is_nothing_to_do(
+    made: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resting: list[bool] = []
+    own, loop = Collector(lambda: bool(resting)), Loop()
+    monkeypatch.setattr(own, "_all", YOUNG_MAX)
+    while own._aged < YOUNG_MAX:
+        made += [[] for _ in range(2 * YOUNG_MAX)]
+        own.step()
+    left, now = weakref.ref(loop), time.monotonic()
+    del loop
+    for rests, at_s, is_there in ((0, 100, 1), (1, 101, 1), (0, 102, 1), (1, 102 + 0.9 * REST_S, 1), (1, 103 + REST_S, 0)):
+        resting[:] = [True] * rests
+        monkeypatch.setattr(time, "monotonic", lambda at_s=at_s: now + at_s)
+        own.step()
+        assert (left() is not None) is bool(is_there)
+    assert own._all > YOUNG_MAX
+
+
+class Loop:
+    """Refers to itself."""
+
+    def __init__(self) -> None:
+        self.own = self
