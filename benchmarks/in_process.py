@@ -98,8 +98,10 @@ def fill(broker: MemoryBroker, agents: int, count: int) -> None:
         broker.append(TOPICS.intents, partition_of(lane, PARTITIONS), lane.encode(), value, UNSIGNED_HEADERS)
 
 
-def turn_until(worker: Worker, clock: Clock, done: Callable[[], bool]) -> None:
-    """Let the worker's loop turn, a millisecond each if time is virtual.
+def turn_until(
+    worker: Worker, clock: Clock, done: Callable[[], bool], between: Callable[[], None] | None = None
+) -> None:
+    """Let the worker's loop turn, a millisecond each if time is virtual, and do what comes between turns.
 
     Raises:
         SystemExit: it came to no end.
@@ -108,6 +110,8 @@ def turn_until(worker: Worker, clock: Clock, done: Callable[[], bool]) -> None:
         if done():
             return
         worker.step(0)
+        if between is not None:
+            between()
         if isinstance(clock, ManualClock):
             clock.advance(1)
     raise SystemExit("the worker came to no end")

@@ -21,7 +21,7 @@ from decision_cost import EVENTS_WITH_RULES, RULES_WITH_EVENTS, Scenario
 from figures import table
 from stages import LIBRARY, ORDER, PACKAGE, Stages
 
-from harness_stream.cli.worker import tune_collector
+from harness_stream.runtime.collector import tune_collector
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

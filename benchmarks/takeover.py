@@ -31,7 +31,7 @@ from realm import PARTITIONS
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.memory.clock import ManualClock
 from harness_stream.adapters.memory.state import MemoryStateStore
-from harness_stream.runtime.collector import tune_collector
+from harness_stream.runtime.collector import Collector
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
@@ -67,7 +67,6 @@ class Sizes:
 
 def measure(sizes: Sizes, say: Callable[[str], None]) -> dict[str, Any]:
     """So many rounds, each on logs of its own."""
-    tune_collector()
     rounds = []
     for number in range(sizes.rounds):
         say(f"round {number + 1} of {sizes.rounds}: {sizes.records:,} records")
@@ -148,7 +147,8 @@ def _round(agents: int, records: int) -> dict[str, Read]:
     turns = iter(range(SNAPSHOT_TURNS))
     turn_until(first, clock, lambda: next(turns, None) is None)
     behind = store.snapshot()
-    second = _started(broker, clock, behind, "b" * 32)
+    second = _made(broker, clock, behind, "b" * 32)
+    turn_until(second, clock, lambda: second.readiness().ready)
     fill(broker, agents, records)
     turn_until(second, clock, lambda: covered(second) >= agents + records)
     snapshots = sum(len(broker.read(TOPICS.chains, p, 0, STEPS_MAX)) for p in range(PARTITIONS))
@@ -160,20 +160,24 @@ def _round(agents: int, records: int) -> dict[str, Read]:
     }
 
 
-def _started(broker: MemoryBroker, clock: Clock, stored: Dump, name: str) -> Worker:
+def _made(broker: MemoryBroker, clock: Clock, stored: Dump, name: str) -> Worker:
     store = MemoryStateStore()
     store.restore(stored)
-    made = worker(broker, clock, store, name, SELDOM_MS)
-    turn_until(made, clock, lambda: made.readiness().ready)
-    return made
+    return worker(broker, clock, store, name, SELDOM_MS)
 
 
 def _start(name: str, broker: MemoryBroker, stored: Dump, writer: str, read: int) -> dict[str, Read]:
-    """On the real clock: what a turn may take is bounded by time."""
-    clock, began = SystemClock(), time.process_time()
-    made = _started(broker, clock, stored, writer)
+    """On the real clock, as what a turn may take is bounded by time, and with the worker's own collector.
+
+    The collector's first look is at all that the rounds before left in this process; a worker's finds nothing.
+    """
+    clock = SystemClock()
+    made = _made(broker, clock, stored, writer)
+    collector = Collector(made.at_rest)
+    began = time.process_time()
+    turn_until(made, clock, lambda: made.readiness().ready, collector.step)
     ready = time.process_time()
-    turn_until(made, clock, lambda: not any(owner.state.deferred for owner in made.owners.values()))
+    turn_until(made, clock, lambda: not any(o.state.deferred for o in made.owners.values()), collector.step)
     return {name: Read(read, ready - began), f"{name}: all taken in": Read(read, time.process_time() - began)}
 
 

@@ -181,6 +181,8 @@ class Enforcer:
         now_ms = self._clock.elapsed_ms()
         for following in self._following.values():
             following.step(now_ms)
+            if following.phase is Phase.BROKEN:
+                self._running.unheard(following.partition)
             if self._opening:
                 self._opened(following)
         self._publish()
@@ -242,8 +244,6 @@ class Enforcer:
     def _opened(self, following: Following) -> None:
         if following.phase not in {Phase.READY, Phase.BROKEN}:
             return
-        if not following.ready:
-            self._running.unheard(following.partition)
         with self._lock:
             futures = self._opening.pop(following.partition, [])
         for future in futures:
