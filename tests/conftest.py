@@ -64,15 +64,25 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Lanes:
     return Lanes(config, log)
 
 
+SAID_AS_IT_IS = ("faults on real servers", "mutants")
+"""Names of properties that tests record for the end of the output."""
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the simulation's runs went through, so that a reader sees that the faults happen."""
+    """What tests have to say beside that they passed: which faults there were, which mutant each one killed."""
     reports = [r for reports in terminalreporter.stats.values() for r in reports if getattr(r, "when", None) == "call"]
-    told = [value for r in reports for name, value in getattr(r, "user_properties", ()) if name == "simulation"]
-    if told:
+    told: dict[str, list[str]] = {}
+    for name, value in (each for report in reports for each in getattr(report, "user_properties", ())):
+        told.setdefault(name, []).append(value)
+    for name in SAID_AS_IT_IS:
+        if name in told:
+            terminalreporter.section(name)
+            terminalreporter.write_line("\n".join(told[name]))
+    if "simulation" in told:
         from tests.simulation.tally import Tally
 
         tally = Tally()
-        for text in told:
+        for text in told["simulation"]:
             tally.add(Tally.from_json(text))
         terminalreporter.section("simulation")
         for line in tally.lines():

@@ -151,12 +151,12 @@ def check_store(report: Report, store: StateStore, partition: int, *, whole: boo
     assert report.windows is not None
     head = store.head(partition)
     if head is None:
-        assert report.place.header.next_input == 0
+        assert report.place.header.next_input == 0, "the store is empty, and the log is not"
         return
     t, live = report.place.header.t, counting.live_windows(report.state, report.windows)
     names = store.units(partition)
     folded = {name for name in report.state.units() if report.state.confirmed(name)}
-    assert folded <= set(names)
+    assert folded <= set(names), f"the store has no {sorted(folded - set(names))}"
     base = store.load(partition, ["p"])["p"]
     if "p" in names and (base is None or base.base is None):
         return  # without the partition's own unit nobody starts from this store
@@ -164,7 +164,7 @@ def check_store(report: Report, store: StateStore, partition: int, *, whole: boo
     for name in sorted(folded - {"p"}):
         stored = store.load(partition, [name])[name]
         if stored is None or stored.base is None:
-            assert not whole, name
+            assert not whole, f"the store has no {name}"
             continue  # the server lost it, and whoever loads it notices
         values = replay_unit(name, stored.base, stored.deltas, partition_values, report.windows)
         alone = State()
@@ -173,7 +173,14 @@ def check_store(report: Report, store: StateStore, partition: int, *, whole: boo
         alone.warmed = report.state.warmed
         for state in (alone, report.state):
             take_over(state, report.windows, name)
-        assert _seen(alone.confirmed(name), live, t) == _seen(report.state.confirmed(name), live, t), name
+        wrong = _different(_seen(alone.confirmed(name), live, t), _seen(report.state.confirmed(name), live, t))
+        assert not wrong, f"{name}: {wrong}"
+
+
+def _different(stored: list[str], folded: list[str]) -> str:
+    """What is in one of them only."""
+    more, less = [each for each in stored if each not in folded], [each for each in folded if each not in stored]
+    return f"the store has {more or 'nothing'} where the log says {less or 'nothing'}" if more or less else ""
 
 
 def _seen(values: Any, live: frozenset[tuple[str, int]], t: int) -> list[str]:

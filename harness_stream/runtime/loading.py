@@ -390,7 +390,7 @@ class Loader:
             if warmed_at is not None:  # the stretch it was counted from was read in between
                 self._reading.follow(verdicts, self._partition, warmed_at + 1, self._tail)
                 done = False
-            progress.at(folded.read + 1)
+            progress.at(max(folded.read, folded.place.offset) + 1)
             if not done:
                 yield
         self._compare(folded, end, "", expected)

@@ -5,6 +5,7 @@ import statistics
 from collections import Counter
 from dataclasses import asdict, replace
 
+from tests.faults.run import Options
 from tests.faults.scene import CLIENTS
 
 # Issue 5, point 4: within so many seconds, measured to the first answer of the slowest partition.
@@ -35,8 +36,18 @@ def _head(result):
         f"on: {options.workers} workers, {options.partitions} partitions, 1 broker, 1 Redis",
         f"load: {CLIENTS} clients at {options.rate} intents/s each; {result.lives} lives of the realm",
         f"with: {where}",
-        f"again: python -m tests.faults --faults {options.faults} --seed {options.seed}",
+        f"again: python -m tests.faults {_again(options)}",
     ]
+
+
+def _again(options):
+    """The words that make the same run."""
+    standard = Options()
+    numbers = ("faults", "seed", "workers", "partitions", "rate", "transaction_s")
+    always = ("faults", "seed")
+    changed = [n for n in numbers if n in always or getattr(options, n) != getattr(standard, n)]
+    words = [f"--{name.replace('_', '-')} {getattr(options, name)}" for name in changed]
+    return " ".join([*words, *([] if options.kinds == standard.kinds else [f'--only "{k}"' for k in options.kinds])])
 
 
 def _kinds(result):

@@ -44,14 +44,16 @@ def real_verdicts(request, real_stack):
 
 
 @pytest.mark.parametrize("mutant", ALONE, ids=lambda m: m.name)
-def test_it_is_killed(mutant, verdicts):
+def test_it_is_killed(mutant, verdicts, record_property):
     assert verdicts[mutant.name] == runs.KILLED
+    record_property("mutants", f"{mutant.name} → {mutant.breaks} → {mutant.killed_by}")
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("mutant", REAL, ids=lambda m: m.name)
-def test_it_is_killed_on_real_servers(mutant, real_verdicts):
+def test_it_is_killed_on_real_servers(mutant, real_verdicts, record_property):
     assert real_verdicts[mutant.name] == runs.KILLED
+    record_property("mutants", f"{mutant.name} → {mutant.breaks} → {mutant.killed_by}")
 
 
 def test_every_mutant_of_the_protocol_is_in_the_table():

@@ -28,10 +28,12 @@ def _servers_of_its_own():
         unavailable(error.message)
 
 
-def test_one_fault_of_each_kind_loses_nothing_doubles_nothing_and_leaves_no_intent_without_an_end(tmp_path):
+def test_one_fault_of_each_kind_loses_nothing_doubles_nothing_and_leaves_no_intent_without_an_end(
+    tmp_path, record_property
+):
     options = Options(faults=len(KINDS), seed=SEED, workers=2, rate=20, transaction_s=5.0)
     result = run(options, tmp_path)
     report = as_text(result)
-    print(report)
+    record_property("faults on real servers", report)
     assert {told.kind for told in result.told} == set(KINDS), report
     assert not result.wrong, report

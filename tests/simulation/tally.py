@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
+# In every record of the kind; what is counted so meets the faults, and is no fault itself.
+ALSO = {
+    "verdicts": lambda value: b'"kind":"verdict"' in value,
+    "holds": lambda value: b'"decision":"hold"' in value,
+    "answers of people": lambda value: b'"declassify":' in value,
+    "new rules": lambda value: b'"kind":"switch"' in value and b'"revision":1' not in value,
+}
+
+
 class Tally:
     """Counts of many runs.
 
@@ -35,7 +44,8 @@ class Tally:
         self.seeds.append(seed)
         self.happened.update(world.happened)
         records = [record.value or b"" for p in range(PARTITIONS) for record in world.everything(TOPICS.verdicts, p)]
-        self.happened["verdicts"] += sum(b'"kind":"verdict"' in value for value in records)
+        for name, has in ALSO.items():
+            self.happened[name] += sum(map(has, records))
 
     def add(self, other: Tally) -> None:
         """All of another one's runs."""
@@ -45,8 +55,8 @@ class Tally:
 
     @property
     def missing(self) -> list[str]:
-        """Kinds of faults that never happened."""
-        return [kind for kind in FAULTS if not self.happened[kind]]
+        """Kinds of faults that never happened, and of what is to meet them."""
+        return [kind for kind in (*FAULTS, *ALSO) if not self.happened[kind]]
 
     def to_json(self) -> str:
         """For a report."""
@@ -65,6 +75,7 @@ class Tally:
         faults = ", ".join(f"{kind} {self.happened[kind]}" for kind in FAULTS)
         others = ", ".join(f"{kind} {count}" for kind, count in sorted(self.happened.items()) if kind not in FAULTS)
         rate = f"{len(self.seeds) / self.seconds:.1f} a second of one process" if self.seconds else "rate unknown"
+        rate += f" ({self.seconds / 2:.0f} s on two)"
         return (
             f"seeds: {len(self.seeds)} from {min(self.seeds)} to {max(self.seeds)}{self._holes()}, {rate}",
             f"faults: {faults}",
