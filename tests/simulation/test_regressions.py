@@ -510,3 +510,16 @@ def test_input_that_is_lost_before_the_first_rules_waits_for_them():
     world.heal()
     kinds = [orjson.loads(record.value)["kind"] for record in world.everything(TOPICS.verdicts, HOME)]
     assert [kind for kind in kinds if kind != "checkpoint"] == ["claim", "switch", "skip"]
+
+
+def test_progress_of_a_loading_that_is_given_nothing_says_so(caplog):
+    """Where the log cannot be read for a while: it once told of less than nothing."""
+    world = quiet()
+    act(world, 3)
+    world.crash(0)
+    world.members[0].reader.stalled[TOPICS.verdicts] = True
+    with caplog.at_level("INFO", logger="harness_stream.runtime.progress"):
+        turns(world, 6_000)
+    told = [record.message for record in caplog.records if "records of the decision log" in record.message]
+    assert told
+    assert all(message.startswith(f"partition {message[10]}: loading, 0 of ") for message in told), told
