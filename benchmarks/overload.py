@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -29,6 +30,7 @@ from harness_stream.core.rate import Rate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from collapse import Variant
     from realm import Servers
     from throughput import Drained
 
@@ -60,9 +62,9 @@ def main(words: Sequence[str] | None = None) -> None:
     """Measure, print, and write what was asked for."""
     asked = _arguments().parse_args(words)
     with servers() as where:
-        drained = [_round(where, asked.agents, asked.drain) for _ in range(asked.rounds)]
+        drained = [_round(where, asked.agents, asked.drain, number) for number in range(1, asked.rounds + 1)]
         capacity = asked.capacity or statistics.median(found[EVALUATED.said].per_s for found in drained)
-        runs = [collapse(where, asked.agents, v, capacity, asked.seconds) for v in VARIANTS] if asked.seconds else []
+        runs = [_overloaded(where, asked, v, capacity) for v in VARIANTS] if asked.seconds else []
     late_path = {kind.said: [asdict(found[kind.said]) for found in drained] for kind in KINDS}
     found = {"settings": vars(asked), "late_path": late_path, "ratio": _ratios(drained), "overload": runs}
     print("\n".join(_late_path(found) + [line for run in runs for line in as_text(run)]))
@@ -70,7 +72,17 @@ def main(words: Sequence[str] | None = None) -> None:
         Path(asked.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def _round(where: Servers, agents: int, count: int) -> dict[str, Drained]:
+def _overloaded(where: Servers, asked: argparse.Namespace, variant: Variant, capacity: float) -> dict[str, Any]:
+    _say(f"overload, {variant.name}: {capacity:,.0f}/s is the capacity; three times of it for {asked.seconds:.0f} s")
+    return collapse(where, asked.agents, variant, capacity, asked.seconds)
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+def _round(where: Servers, agents: int, count: int, number: int) -> dict[str, Drained]:
+    _say(f"late path, round {number}: {len(KINDS)} logs of {count:,} intents")
     return {kind.said: _drained(where, agents, count, kind) for kind in KINDS}
 
 

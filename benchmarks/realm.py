@@ -57,6 +57,10 @@ UNBOUNDED: Final = Rate(LANE_RATE_MAX, LANE_RATE_MAX)
 _CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
+# Its processes run where no `harness.toml` of the user's says anything else.
+NOWHERE: Final = tempfile.gettempdir()
+
+
 @dataclass(frozen=True, slots=True)
 class Servers:
     """Where Kafka and Redis are."""
@@ -135,7 +139,7 @@ class BenchRealm:
     def worker(self) -> Iterator[int]:
         """A worker process that is ready; its process id."""
         with tempfile.TemporaryFile() as log:
-            process = subprocess.Popen(self._worker_command(), env=self._environment(), stderr=log)
+            process = subprocess.Popen(self._worker_command(), env=self._environment(), cwd=NOWHERE, stderr=log)
             try:
                 _wait_until_ready(process, log.fileno())
                 yield process.pid
@@ -150,7 +154,8 @@ class BenchRealm:
             stages: it notes there where its CPU time goes; signed realms only.
         """
         words = ["patient", *([] if stages is None else [str(stages)])]
-        process = subprocess.Popen(self._worker_command(*words), env=self._environment(), stderr=subprocess.DEVNULL)
+        command, own = self._worker_command(*words), self._environment()
+        process = subprocess.Popen(command, env=own, cwd=NOWHERE, stderr=subprocess.DEVNULL)
         try:
             yield process.pid
         finally:
@@ -173,6 +178,7 @@ class BenchRealm:
         done = subprocess.run(
             _command(*words),
             env=self._environment(),
+            cwd=NOWHERE,
             capture_output=True,
             text=True,
             timeout=COMMAND_S_MAX,
