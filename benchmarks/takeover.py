@@ -104,10 +104,10 @@ def text(found: dict[str, Any]) -> list[str]:
 
 
 def goals(found: dict[str, Any]) -> list[Goal]:
-    """What DESIGN §9 asks of a start."""
-    rounds, all_in = found["rounds"], f"{FROM_LOG}: all taken in"
+    """What DESIGN §9 asks of a start; it does not say of which moment, so both ends of a rebuild are told."""
+    rounds, ends = found["rounds"], {"it decides": FROM_LOG, "all is taken in": f"{FROM_LOG}: all taken in"}
     seconds = Spread.of([max(one[FROM_STORE]["seconds"], one[FROM_LOG]["seconds"]) for one in rounds])
-    rate = Spread.of([one[all_in]["rate"] for one in rounds])
+    rates = {until: Spread.of([one[row]["rate"] for one in rounds]) for until, row in ends.items()}
     asked = found["sizes"]["records"] == TAKEOVER_RECORDS
     return [
         Goal(
@@ -117,7 +117,10 @@ def goals(found: dict[str, Any]) -> list[Goal]:
             "s",
             why_not="not measured at that size",
         ),
-        Goal("rebuild per core", 50_000, rate and rate.median, "records/s", at_least=True),
+        *(
+            Goal(f"rebuild per core, until {until}", 50_000, rate and rate.median, "records/s", at_least=True)
+            for until, rate in rates.items()
+        ),
     ]
 
 
