@@ -492,7 +492,8 @@ def test_a_record_whose_free_parts_are_of_another_version_halts_its_partition_an
     def of_another_version(*change):
         raise KeyError("chains")
 
-    monkeypatch.setattr("harness_stream.runtime.taking.apply_within", of_another_version)
+    for name in ("apply", "apply_within"):
+        monkeypatch.setattr(f"harness_stream.runtime.taking.{name}", of_another_version)
     found = restarted(world)
     assert found.phase is Phase.HALTED
     assert "cannot be read: KeyError: 'chains'" in found.why

@@ -319,9 +319,9 @@ def test_snapshots_that_stand_on_what_was_lost_halt_a_worker_and_can_be_resumed_
 
 def with_a_lost_snapshot():
     """Retention took what was before the seal; a former owner's snapshot stands behind its successor's claim."""
-    world = quiet(snapshot_interval_ms=6_000)
+    world = quiet(snapshot_interval_ms=8_000)
     act(world, 3)
-    turns(world, 1_500)
+    turns(world, 2_600)  # one cycle, which takes half of its interval, and no other
     former, sealed = owner(world).place.header.epoch, snapshotted(source(world), HOME).place.offset
     world.realm = replace(world.realm, snapshot_interval_ms=10**9)
     claim = restarted(world).place.offset
@@ -357,9 +357,9 @@ def test_a_snapshot_of_a_record_that_was_cut_off_and_whose_offset_is_a_hole_now_
 
 def with_a_broken_snapshot(damage):
     """One agent's newest snapshot is damaged, and Redis is empty."""
-    world = quiet(snapshot_interval_ms=6_000)
+    world = quiet(snapshot_interval_ms=8_000)
     act(world, 3)
-    turns(world, 1_500)
+    turns(world, 2_600)  # one cycle, which takes half of its interval, and no other
     act(world)
     turns(world, 600)  # a checkpoint vouches for the snapshots
     mine = [r for r in world.everything(TOPICS.chains, HOME) if f"/a:{AGENT}@".encode() in r.key]
@@ -402,9 +402,9 @@ def test_nobody_decides_for_a_snapshot_that_cannot_be_read_and_it_is_said():
 
 
 def test_a_store_that_stands_makes_a_snapshot_that_cannot_be_read_nobodys_trouble():
-    world = quiet(snapshot_interval_ms=6_000)
+    world = quiet(snapshot_interval_ms=8_000)
     act(world, 3)
-    turns(world, 1_500)
+    turns(world, 2_600)  # one cycle, which takes half of its interval, and no other
     newest = world.everything(TOPICS.chains, HOME)[-1]
     world.broker.append(TOPICS.chains, HOME, newest.key, newest.value[:-5])
     with pytest.raises(CallerError, match="can be continued by any worker"):
@@ -594,9 +594,9 @@ def test_snapshots_that_stand_on_what_was_lost_are_gone():
 
 def cut_behind_snapshots():
     """The log holds what came after the sealed snapshots, but for its last two verdicts; the store is empty."""
-    world = quiet(snapshot_interval_ms=6_000)
+    world = quiet(snapshot_interval_ms=8_000)
     act(world, 3)
-    turns(world, 1_500)
+    turns(world, 2_600)  # one cycle, which takes half of its interval, and no other
     sealed = snapshotted(source(world), HOME).place.offset
     act(world, 3)
     world.broker.truncate_before(TOPICS.verdicts, HOME, sealed + 1)
