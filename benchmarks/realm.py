@@ -162,7 +162,7 @@ class BenchRealm:
             _end(process)
 
     def _worker_command(self, *words: str) -> list[str]:
-        if self.settings.dev:
+        if self.settings.dev and not words:
             return _command("worker", "--metrics-port", "0")
         return [sys.executable, str(Path(__file__).with_name("signed_worker.py")), *words]
 

@@ -1,4 +1,4 @@
-"""The product's worker on a signed realm, whatever its replicas; asked to, it notes where its CPU time goes.
+"""The product's worker, also on a signed realm of one replica; asked to, it notes where its CPU time goes.
 
     python signed_worker.py                      settings from HARNESS_*, as `harness worker` reads them
     python signed_worker.py patient              for a log that was filled before: nothing is denied with `overload`
