@@ -611,6 +611,37 @@ def test_an_altered_claim_is_named_too(logs: Logs, change: Body) -> None:
     assert audit.place == logs.place_before(len(logs.decisions))
 
 
+def test_after_an_altered_claim_the_next_one_has_the_right_epoch(logs: Logs) -> None:
+    offset = logs.first(kind("claim"))
+    place = logs.place_before(len(logs.decisions))
+    claim = logs.body(offset) | {"epoch": place.header.epoch + 1, "writer": "e" * 32}
+    lied = altered(logs, offset, logs.body(offset) | {"epoch": 7})
+    lied.append(claim)
+    assert {f.offset for f in lied.findings(lied.audit(full=False))} == {offset}
+
+
+def test_a_former_owner_that_vouches_for_its_own_void_records_is_not_followed(logs: Logs) -> None:
+    offset = logs.first(approved)
+    log = Logs(list(logs.inputs), list(logs.decisions[: offset + 1]))
+    old = log.place_before(offset + 1)
+    link = {"prev": old.header.head, "covers": [old.header.next_input] * 2, "t": old.header.t}
+    log.append(logs.body(logs.first(kind("claim"))) | {"epoch": old.header.epoch + 1, "writer": "e" * 32})
+    mine = log.place_before(offset + 2).header
+    reject = logs.body(logs.first(kind("reject"))) | link
+    log.append(reject | {"epoch": mine.epoch, "writer": mine.writer, "prev": mine.head})
+    end = log.place_before(offset + 3)
+    log.append(reject | {"epoch": old.header.epoch, "writer": old.header.writer})
+    void = record_of(log.decisions[-1], VERIFIER)
+    stated = old.after(*void[:3])
+    assert stated is not None
+    checkpoint = logs.body(logs.first(kind("checkpoint"))) | stated.to_json()
+    log.append(checkpoint)
+    audit = log.audit(full=False)
+    (found,) = log.findings(audit)
+    assert (found.kind, found.offset) == (Kind.CHECKPOINT, offset + 4)
+    assert audit.place == end
+
+
 def test_where_nothing_behind_a_break_is_as_it_was_written_it_is_one_finding_all_the_same(logs: Logs) -> None:
     offset, log = logs.first(approved), logs
     for record in logs.decisions[offset:]:

@@ -106,6 +106,7 @@ class LogAudit:
         self.astray = 0
         self.stuck: tuple[int, int] | None = None
         self._broken = Broken()
+        self._claimed = False  # the newest record that counts is a claim
         self._doubted: list[tuple[int, Place, str]] = []  # checkpoints that differ from the fold as it is, not yet said
         self._strayed: Finding | None = None  # the first one that names what does not count behind a break, the same
 
@@ -193,7 +194,8 @@ class LogAudit:
 
     def _counts(self, record: Record) -> None:
         self._broken.counts(record)
-        if record.body["kind"] != "claim":  # which has no link, so it mends none
+        self._claimed = record.body["kind"] == "claim"
+        if not self._claimed:  # a claim has no link, so it mends none
             self.stuck = None
 
     # --- behind a break ---
@@ -207,6 +209,8 @@ class LogAudit:
     def _go_on(self, restart: Restart) -> Step:
         """Fold on behind a break, with what was void because of it."""
         before, self.place = self.place, restart.place
+        if before.header.epoch != restart.place.header.epoch:  # it was a claim that is not as it was written
+            self._epoch_seen = restart.place.header.epoch
         again = tuple(self._broken.since(restart.first))
         for record in again:
             self._forget_void(before, record)
@@ -219,6 +223,11 @@ class LogAudit:
         lost = f"the chain of links breaks at {restart.altered}" if restart.lost else ""
         found = self._finding(Kind.LINK, restart.altered, restart.text)
         return Step(before, (found,), again=again, lost=lost)
+
+    def _may_follow(self, stated: Place) -> bool:
+        """A former owner's word, or a stranger's, is no reason to leave the fold of one whose records count."""
+        said, known = stated.header, self.place.header
+        return self._claimed or said.epoch > known.epoch or (said.epoch, said.writer) == (known.epoch, known.writer)
 
     def _forget_void(self, before: Place, record: Record) -> None:
         why = why_void(before.header, record.body) if record.authentic else Void.NOT_AUTHENTIC
@@ -234,7 +243,7 @@ class LogAudit:
     def _doubt_confirmed(self, record: Record) -> Step | None:
         """A checkpoint differs from the fold, and the owner's next record goes on from what the checkpoint says."""
         stated = next((stated for _, stated, _ in self._doubted if stated.after(*record[:3]) is not None), None)
-        if stated is None or self._broken.first is not None:
+        if stated is None or self._broken.first is not None or not self._may_follow(stated):
             return None
         at = next(at for at, place, _ in self._doubted if place is stated)
         known = self.place.offset == stated.offset
@@ -299,7 +308,7 @@ class LogAudit:
             return Step(before, ())
         if stated.offset in self._places:
             return Step(before, self._doubt(record.offset, stated, text))
-        restart = self._broken.restart(before, stated, record.offset)
+        restart = self._broken.restart(before, stated, record.offset) if self._may_follow(stated) else None
         return Step(before, self._strays(record.offset, stated, text)) if restart is None else self._go_on(restart)
 
     def _doubt(self, at: int, stated: Place, text: str) -> tuple[Finding, ...]:
