@@ -13,6 +13,7 @@ import pytest
 from harness_stream.adapters.signing import UnsignedVerifier
 from harness_stream.core import limits
 from harness_stream.core.audit import Audit, Kind
+from harness_stream.core.audit.void import Void
 from harness_stream.core.fold import Place
 from harness_stream.core.ids import id_time_ms
 from harness_stream.runtime.audit_read import input_of, record_of
@@ -597,6 +598,19 @@ def test_whichever_record_is_altered_it_is_the_one_that_is_named_and_the_rest_is
         assert audit.log.breaks == [(offset, None)]
 
 
+@pytest.mark.parametrize("change", [{"decision": "deny"}, {}], ids=["its value", "its signature"])
+def test_a_record_whose_signature_no_longer_fits_is_the_one_that_is_named(logs: Logs, change: Body) -> None:
+    """In a signed realm an altered record is not authentic, so it does not count at all."""
+    offset = logs.first(approved)
+    lied = altered(logs, offset, logs.body(offset) | change) if change else logs
+    audit = lied.audit(full=False)
+    records = [record_of(record, VERIFIER) for record in lied.decisions]
+    found = [f for r in records for f in audit.take(r._replace(authentic=r.offset != offset))]
+    assert [(f.kind, f.offset) for f in found] == [(Kind.LINK, offset)]
+    assert audit.log.void == {Void.NOT_AUTHENTIC: 1}
+    assert audit.place == logs.place_before(len(logs.decisions))
+
+
 UNLINKED = frozenset({"checkpoint", "claim", "notice"})
 
 
@@ -609,6 +623,21 @@ def test_an_altered_claim_is_named_too(logs: Logs, change: Body) -> None:
     assert (Kind.LINK, offset) in {(f.kind, f.offset) for f in found}
     assert {f.offset for f in found} == {offset}
     assert audit.place == logs.place_before(len(logs.decisions))
+
+
+def test_what_stands_between_an_altered_claim_and_the_first_checkpoint_is_not_proven_and_that_is_said(
+    logs: Logs,
+) -> None:
+    first, second = (r.offset for r in logs.decisions[:12] if logs.body(r.offset)["kind"] == "checkpoint")
+    log = altered(logs, logs.first(kind("claim")), logs.body(0) | {"kind": "nothing"})
+    log = Logs(log.inputs, altered(log, first, {"kind": "nothing"}).decisions[: second + 1])
+    stated = Place.from_json(logs.body(second))
+    log.append(logs.body(second))  # a partition at rest says it again
+    audit = log.audit(full=False)
+    (found,) = log.findings(audit)
+    assert (found.kind, found.offset) == (Kind.LINK, 0)
+    assert audit.log.breaks == [(0, (1, stated.offset))]
+    assert (audit.place, audit.log.astray) == (stated, 0)
 
 
 def test_after_an_altered_claim_the_next_one_has_the_right_epoch(logs: Logs) -> None:
