@@ -63,6 +63,10 @@ def verify(
     topic) says what the fold says. Records that do not count are no finding:
     they are counted, by why, with the offsets of the first 16.
 
+    An altered record breaks the chain of links. That is one finding, at that
+    record; the audit goes on behind it from what a checkpoint states, and the
+    checkpoints that differ because of it are counted.
+
     --full also reads the inputs and decides each one again, on the history
     before it, by the rules in force and on the facts that the verdict
     recorded: every field must come out the same.
@@ -76,7 +80,7 @@ def verify(
     so inputs that were skipped as not authentic are unproven, too.
 
     --from begins at a checkpoint instead: a file with the body of one, or
-    its place in the log. A log that was truncated or replaced since does not
+    with its line of `log export`, or its place in the log. A log that was truncated or replaced since does not
     go on from it. History before it is not known then, so --full compares
     answers with their inputs and recomputes none; the same holds where
     retention has taken the log's beginning.
@@ -118,6 +122,7 @@ def _followed(run: AuditRun) -> Iterator[Finding]:
     with closing(Progress()) as progress:
         for finding in run.findings():
             if finding is not None:
+                progress.close()  # the finding is shown where that line stands
                 yield finding
             progress.show(run.records, f"records of partition {run.partition}", run.share)
 
@@ -242,14 +247,23 @@ def _in_file(file: Path) -> Place:
     from harness_stream.core.records import Checkpoint  # noqa: PLC0415  same
 
     try:
-        return Place.from_json(Checkpoint.model_validate(orjson.loads(file.read_bytes())).model_dump())
+        return Place.from_json(Checkpoint.model_validate(_body_in(orjson.loads(file.read_bytes()))).model_dump())
     except OSError as error:
         raise CallerError(f"{file}: {error.strerror}", hint="give a file, or a place as in 0/1200") from None
     except (ValueError, TypeError) as error:  # both orjson's and pydantic's are the first
         why = str(error).splitlines()[0]
         raise CallerError(
-            f"{file} holds no checkpoint's body: {why}", hint="see schemas/record-checkpoint.json"
+            f"{file} holds no checkpoint's body: {why}",
+            hint="one line of `harness log export` with the status `checkpoint` will do; see "
+            "schemas/record-checkpoint.json",
         ) from None
+
+
+def _body_in(document: object) -> object:
+    """A record's body, also if the whole line is given that `log export` prints of it."""
+    if isinstance(document, dict) and "status" in document and "body" in document:
+        return document["body"]
+    return document
 
 
 def _from(given: Place, log: DecisionLog) -> Start:
@@ -310,6 +324,7 @@ def _as_text(told: dict[str, Any]) -> str:
     checkpoints = told["checkpoints"]
     old = f", {checkpoints['too_old']:,} name too old a place" if checkpoints["too_old"] else ""
     lines.append(f"  checkpoints: {checkpoints['compared']:,} compared{old}")
+    lines += _broken_texts(told)
     if told.get("notices"):
         lines.append(f"  notices of stopped agents: {told['notices']:,}")
     if "witness" in told:
@@ -319,6 +334,22 @@ def _as_text(told: dict[str, Any]) -> str:
         lines.append(f"  recomputed: {again}")
         lines += [f"  unproven: {n:,} {why}" for why, n in told["unproven"].items()]
     return "\n".join(lines)
+
+
+def _broken_texts(told: dict[str, Any]) -> list[str]:
+    """Where the links break, what is not proven because of it, and how to see what comes behind."""
+    lines = []
+    for broken in told.get("broken", ()):
+        unproven = broken["unproven"]
+        gap = "what comes behind was audited" if unproven is None else "{} to {} are not proven".format(*unproven)
+        lines.append(f"  broken: at {broken['at']}; {gap}")
+    if told.get("stuck"):
+        number, start = told["partition"], told["stuck"]["checkpoint"]
+        again = f"`harness log verify --partition {number} --from {number}/{start}` shows what comes behind"
+        lines.append(f"  broken: from {told['stuck']['from']} on nothing is proven; {again}")
+    if told.get("astray"):
+        lines.append(f"  broken: {told['astray']:,} more checkpoints differ because of it")
+    return lines
 
 
 def _offsets(shown: Sequence[int], count: int) -> str:

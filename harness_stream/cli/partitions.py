@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from harness_stream.cli.flags import takes
+from harness_stream.core import limits
 from harness_stream.errors import CallerError
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def partitions(
     cannot be read.
 
     Lag is input end less next_input. Void records lost against others; they
-    are counted from the newest checkpoint on.
+    are counted among the newest 2,000 records, from the first checkpoint
+    among those on. A rate that no takeover explains is said below the table.
 
     Exit code 1 while a partition is halted.
 
@@ -219,7 +221,7 @@ def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
     for row, line in zip(rows, cells[1:], strict=True):
         shown = _line(line, widths)
         lines.append(typer.style(shown, fg=_COLOURS[row["activity"]]) if row["activity"] in _COLOURS else shown)
-    return "\n".join([*lines, *(note for row in rows for note in _notes(row))])
+    return "\n".join([*lines, *_notes(rows)])
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -239,18 +241,58 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (str(row["partition"]), row["activity"], owner, epoch, first, end, lag, decision_end, age, shown, void)
 
 
-def _notes(row: Mapping[str, Any]) -> list[str]:
-    number, activity, why = row["partition"], row["activity"], row["concluded_from"]
-    hint = {
-        "halted": f"bring it back, or see `harness partitions resume --help`: resume {number}",
+def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What needs somebody, said once of all partitions of which it is the same."""
+    yield from _standing_notes(rows)
+    silent = [row["partition"] for row in rows if row["store"] == "unavailable"]
+    if silent:
+        yield f"{_named(silent)}: Redis does not answer, so whether history is reached is not known"
+    for row in rows:
+        if _is_void_too_often(row):
+            number, void, records = row["partition"], row["void"], row["records"]
+            most = limits.IN_FLIGHT_RECORDS_MAX
+            yield f"partition {number}: {void:,} of its newest {records:,} records do not count; takeovers leave {most}"
+            yield (
+                "  → if it stays, a record was altered or two workers write: "
+                f"see `harness log verify --partition {number}`"
+            )
+
+
+def _standing_notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    alike: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if _hint(row) is not None:
+            alike.setdefault((row["activity"], row["concluded_from"]), []).append(row)
+    for (activity, why), same in alike.items():
+        yield f"{_named([row['partition'] for row in same])} {'is' if len(same) == 1 else 'are'} {activity}: {why}"
+        yield from (f"  → {hint}" for hint in dict.fromkeys(map(_hint, same)))
+
+
+def _hint(row: Mapping[str, Any]) -> str | None:
+    """What to do about it, None if nothing."""
+    hints = {
+        "halted": _halted_hint(row),
         "claimed and silent": "does a worker run? `harness worker`; its log says what it waits for",
         "never claimed": "(re)start a worker: `harness worker`; it needs a rule set (`harness rules push`)",
         "released": "start a worker: `harness worker`",
-    }.get(activity)
-    notes = [] if hint is None else [f"partition {number} is {activity}: {why}", f"  → {hint}"]
-    if row["store"] == "unavailable":
-        notes.append(f"partition {number}: Redis does not answer, so whether its history is reached is not known")
-    return notes
+    }
+    return hints.get(row["activity"])
+
+
+def _halted_hint(row: Mapping[str, Any]) -> str:
+    return (
+        "bring the log back if you can, and workers go on by themselves; if not, "
+        f"`harness partitions resume {row['partition']} --reason TEXT` shows what is lost, and asks"
+    )
+
+
+def _named(numbers: Sequence[int]) -> str:
+    return f"partition{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers))}"
+
+
+def _is_void_too_often(row: Mapping[str, Any]) -> bool:
+    """More than a takeover leaves, or more than counts: what the owner writes does not go into the history."""
+    return bool(row["void"] > limits.IN_FLIGHT_RECORDS_MAX or 2 * row["void"] > row["records"])
 
 
 def duration_text(duration_ms: int) -> str:

@@ -178,7 +178,7 @@ class Progress:
 
         Args:
             count: how many were done since this began.
-            what: they are.
+            what: they are, the plural first, as in `records of partition 3`.
             share: of the whole, 0 to 1; None if nobody knows the whole.
         """
         now_s = time.monotonic()
@@ -186,12 +186,19 @@ class Progress:
             return
         self._shown_s = now_s
         rate = count / (now_s - self._began_s)
-        text = f"{count:,} {what}, {rate:,.0f}/s" + ("" if share is None else f", {share:.0%}")
+        text = f"{count:,} {_counted(count, what)}, {rate:,.0f}/s" + ("" if share is None else f", {share:.0%}")
         shown = f"\r{text:<{self._width}}" if self._over else text
         self._width = len(text)
         typer.echo(shown, err=True, nl=not self._over)
 
     def close(self) -> None:
-        """End the line it wrote over."""
+        """Take away the line it wrote over: what was done is done, and the result says so."""
         if self._over and self._width:
-            typer.echo(err=True)
+            typer.echo(f"\r{'':<{self._width}}\r", err=True, nl=False)
+            self._width = 0
+
+
+def _counted(count: int, what: str) -> str:
+    """`what` begins with a plural."""
+    first, *rest = what.split(" ")
+    return " ".join([first.removesuffix("s") if count == 1 else first, *rest])

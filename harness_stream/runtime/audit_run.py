@@ -137,9 +137,13 @@ class AuditRun:
             "void": {str(why): n for why, n in log.void.items()},
             "void_at": {str(why): offsets for why, offsets in log.void_at.items()},
             "checkpoints": {"compared": log.records["checkpoint"] - log.unchecked, "too_old": log.unchecked},
+            "broken": [{"at": b.at, "unproven": None if b.passed is None else list(b.passed)} for b in log.breaks],
+            "stuck": None if log.stuck is None else {"from": log.stuck[0], "checkpoint": log.stuck[1]},
+            "astray": log.astray,
             "notices": log.records[NOTICE],
             "inputs": {"first": self._start.header.next_input, "next": header.next_input, "end": self._inputs.end},
-            "undecided": max(0, self._inputs.end - header.next_input),
+            # Behind a break nobody can tell which ones are decided.
+            "undecided": None if log.stuck else max(0, self._inputs.end - header.next_input),
         }
         if answers is not None:
             told["recomputed"], told["unproven"] = dict(answers.recomputed), dict(answers.unproven)

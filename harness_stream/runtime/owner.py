@@ -82,6 +82,7 @@ class Owner:
         next_token: Callable[[], int],
     ) -> None:
         self.partition, self.phase, self.why = partition, Phase.LOADING, JUST_ASSIGNED
+        self.halted = False
         self._realm, self._ports, self._tables, self._rules = realm, ports, tables, rules
         self._next_token = next_token
         self._reading, self._tail = reading, Tail()
@@ -248,6 +249,7 @@ class Owner:
 
     def _enter(self, signal: Signal, why: str) -> None:
         before, self.phase, self.why = self.phase, after(self.phase, signal), why
+        self.halted = self.phase is Phase.HALTED or (self.halted and self.phase is Phase.LOADING)  # it only looks again
         self._tell(f"partition {self.partition}: {before} → {self.phase} ({why})", signal)
         self._show_phase()
         if signal in {Signal.STATE_GONE, Signal.RETRY}:

@@ -28,6 +28,7 @@ class Readiness:
             and rules that read them deny.
         recreated: the log topics are of another incarnation than this worker; it can do nothing but end.
         rules_problem: why the newest set that was pushed does not load; empty if it does, or none was.
+        halted: those of the assigned partitions that no worker can go on with.
     """
 
     tables_behind: frozenset[str] | None = None
@@ -36,6 +37,7 @@ class Readiness:
     tables_stale: frozenset[str] = frozenset()
     recreated: bool = False
     rules_problem: str = ""
+    halted: frozenset[int] = frozenset()
 
     @property
     def ready(self) -> bool:
@@ -56,8 +58,14 @@ class Readiness:
         if not self.rules_verified:
             why = self.rules_problem or "has one been pushed with `harness rules push`?"
             waiting.append(f"the active rule set is not verified; {why}")
+        if self.halted:
+            waiting.append(f"halted: partitions {_numbers(self.halted)}; `harness partitions` says why and what to do")
         if self.claims_unread is None:
             waiting.append("no partition assignment yet")
-        elif self.claims_unread:
-            waiting.append(f"claims not read back: partitions {', '.join(map(str, sorted(self.claims_unread)))}")
+        elif unread := self.claims_unread - self.halted:
+            waiting.append(f"claims not read back: partitions {_numbers(unread)}")
         return waiting
+
+
+def _numbers(partitions: frozenset[int]) -> str:
+    return ", ".join(map(str, sorted(partitions)))

@@ -111,7 +111,9 @@ class Worker:
         stale = frozenset(name for name, table in self.tables.items() if table.fresh_as_of < oldest) - behind
         unread = frozenset(p for p, owner in self.owners.items() if owner.phase is not Phase.DECIDING)
         claims = unread if self._assigned else None
-        return Readiness(behind, self._rules_verified(unread), claims, stale, self._recreated, self.rules.problem)
+        halted = frozenset(p for p, owner in self.owners.items() if owner.halted)
+        verified = self._rules_verified(unread)
+        return Readiness(behind, verified, claims, stale, self._recreated, self.rules.problem, halted)
 
     def _rules_verified(self, unread: frozenset[int]) -> bool:
         """With a newest set that does not load, the one that the log names stays in force, after a restart as well."""

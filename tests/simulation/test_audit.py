@@ -531,19 +531,159 @@ def test_what_cannot_even_be_a_record_is_void(logs: Logs, name: str, junk: objec
 # --- The log itself ---
 
 
-def test_a_replaced_record_is_found_by_the_next_checkpoint_and_everything_after_it_is_void(logs: Logs) -> None:
+def altered(logs: Logs, offset: int, body: Body | None) -> Logs:
+    """The whole log, in which one record is another one, or gone."""
+    decisions = list(logs.decisions)
+    if body is None:
+        del decisions[offset]
+    else:
+        decisions[offset] = decisions[offset]._replace(value=orjson.dumps(body))
+    return Logs(logs.inputs, decisions)
+
+
+def test_a_replaced_record_is_one_finding_and_all_that_comes_behind_it_counts(logs: Logs) -> None:
     offset = logs.first(approved)
-    replaced = list(logs.decisions)
-    body = logs.body(offset) | {"shadow": [{"code": "rule", "rule": "r"}]}
-    replaced[offset] = replaced[offset]._replace(value=orjson.dumps(body))
-    lied = Logs(logs.inputs, replaced)
+    lied = altered(logs, offset, logs.body(offset) | {"shadow": [{"code": "rule", "rule": "r"}]})
+    audit = lied.audit(full=False)
+    (found,) = lied.findings(audit)
+    assert (found.kind, found.offset) == (Kind.LINK, offset)
+    here, linked = (record_of(log.decisions[offset], VERIFIER).digest[:12] for log in (lied, logs))
+    following = next(r.offset for r in logs.decisions[offset + 1 :] if logs.body(r.offset)["kind"] != "checkpoint")
+    assert f"at {following}, links to {linked}, and after the record at {offset} the head is {here}" in found.text
+    assert f"the record at {offset} was altered" in found.text
+    assert not audit.log.void
+    assert audit.log.breaks == [(offset, None)]
+    assert audit.place == logs.place_before(len(logs.decisions))
+
+
+def test_what_comes_behind_a_replaced_record_recomputes_and_a_second_lie_is_found_there(logs: Logs) -> None:
+    first = logs.first(approved)
+    second = next(r.offset for r in logs.decisions[first + 20 :] if approved(logs.body(r.offset)))
+    lied = altered(logs, first, changed(logs.body(first), ["event", "resources", "0", "uri"], lambda _: "crm://7"))
+    lied = altered(lied, second, logs.body(second) | {"decision": "deny"})
+    audit = lied.audit()
+    found = lied.findings(audit)
+    kinds = {(Kind.VERDICT, first), (Kind.LINK, first), (Kind.VERDICT, second), (Kind.LINK, second)}
+    assert kinds <= {(f.kind, f.offset) for f in found}
+    assert audit.answers is not None
+    assert not audit.answers.unproven
+
+
+ALTERATIONS: dict[str, Callable[[Body], Body | None]] = {
+    "its value": lambda body: body | {"x": 1},
+    "prev": lambda body: body | {"prev": "0" * 64},
+    "covers more": lambda body: changed(body, ["covers", "1"], lambda n: n + 1),
+    "covers later": lambda body: body | {"covers": [n + 1 for n in body["covers"]]},
+    "epoch": lambda body: body | {"epoch": body["epoch"] + 1},
+    "writer": lambda body: body | {"writer": "f" * 32},
+    "kind": lambda body: body | {"kind": "nothing"},
+    "later": lambda body: body | {"t": body.get("t", 0) + 100_000},
+    "gone": lambda _: None,
+}
+
+
+@pytest.mark.parametrize("how", ALTERATIONS)
+def test_whichever_record_is_altered_it_is_the_one_that_is_named_and_the_rest_is_audited(logs: Logs, how: str) -> None:
+    """Up to the last but one checkpoint: of what nobody has linked to yet, a checkpoint's word is all there is."""
+    checkpoints = [r.offset for r in logs.decisions if logs.body(r.offset)["kind"] == "checkpoint"]
+    linked = [r.offset for r in logs.decisions[: checkpoints[-2] - 1] if logs.body(r.offset)["kind"] not in UNLINKED]
+    for offset in linked:
+        lied = altered(logs, offset, ALTERATIONS[how](logs.body(offset)))
+        audit = lied.audit(full=False)
+        found = [f for record in lied.decisions for f in audit.take(record_of(record, VERIFIER))]
+        found += audit.end(len(logs.decisions), len(logs.inputs))
+        assert {f.offset for f in found} == {offset}, (offset, found)
+        assert [f.offset for f in found if f.kind is Kind.LINK] == [offset]
+        assert audit.place == logs.place_before(len(logs.decisions))
+        assert audit.log.breaks == [(offset, None)]
+
+
+@pytest.mark.parametrize("change", [{"decision": "deny"}, {}], ids=["its value", "its signature"])
+def test_a_record_whose_signature_no_longer_fits_is_the_one_that_is_named(logs: Logs, change: Body) -> None:
+    """In a signed realm an altered record is not authentic, so it does not count at all."""
+    offset = logs.first(approved)
+    lied = altered(logs, offset, logs.body(offset) | change) if change else logs
+    audit = lied.audit(full=False)
+    records = [record_of(record, VERIFIER) for record in lied.decisions]
+    found = [f for r in records for f in audit.take(r._replace(authentic=r.offset != offset))]
+    assert [(f.kind, f.offset) for f in found] == [(Kind.LINK, offset)]
+    assert audit.log.void == {Void.NOT_AUTHENTIC: 1}
+    assert audit.place == logs.place_before(len(logs.decisions))
+
+
+UNLINKED = frozenset({"checkpoint", "claim", "notice"})
+
+
+@pytest.mark.parametrize("change", [{"writer": "f" * 32}, {"epoch": 7}, {"kind": "nothing"}, {"x": 1}], ids=repr)
+def test_an_altered_claim_is_named_too(logs: Logs, change: Body) -> None:
+    offset = logs.first(kind("claim"))
+    lied = altered(logs, offset, logs.body(offset) | change)
     audit = lied.audit(full=False)
     found = lied.findings(audit)
+    assert (Kind.LINK, offset) in {(f.kind, f.offset) for f in found}
+    assert {f.offset for f in found} == {offset}
+    assert audit.place == logs.place_before(len(logs.decisions))
+
+
+def test_what_stands_between_an_altered_claim_and_the_first_checkpoint_is_not_proven_and_that_is_said(
+    logs: Logs,
+) -> None:
+    first, second = (r.offset for r in logs.decisions[:12] if logs.body(r.offset)["kind"] == "checkpoint")
+    log = altered(logs, logs.first(kind("claim")), logs.body(0) | {"kind": "nothing"})
+    log = Logs(log.inputs, altered(log, first, {"kind": "nothing"}).decisions[: second + 1])
+    stated = Place.from_json(logs.body(second))
+    log.append(logs.body(second))  # a partition at rest says it again
+    audit = log.audit(full=False)
+    (found,) = log.findings(audit)
+    assert (found.kind, found.offset) == (Kind.LINK, 0)
+    assert audit.log.breaks == [(0, (1, stated.offset))]
+    assert (audit.place, audit.log.astray) == (stated, 0)
+
+
+def test_after_an_altered_claim_the_next_one_has_the_right_epoch(logs: Logs) -> None:
+    offset = logs.first(kind("claim"))
+    place = logs.place_before(len(logs.decisions))
+    claim = logs.body(offset) | {"epoch": place.header.epoch + 1, "writer": "e" * 32}
+    lied = altered(logs, offset, logs.body(offset) | {"epoch": 7})
+    lied.append(claim)
+    assert {f.offset for f in lied.findings(lied.audit(full=False))} == {offset}
+
+
+def test_a_former_owner_that_vouches_for_its_own_void_records_is_not_followed(logs: Logs) -> None:
+    offset = logs.first(approved)
+    log = Logs(list(logs.inputs), list(logs.decisions[: offset + 1]))
+    old = log.place_before(offset + 1)
+    link = {"prev": old.header.head, "covers": [old.header.next_input] * 2, "t": old.header.t}
+    log.append(logs.body(logs.first(kind("claim"))) | {"epoch": old.header.epoch + 1, "writer": "e" * 32})
+    mine = log.place_before(offset + 2).header
+    reject = logs.body(logs.first(kind("reject"))) | link
+    log.append(reject | {"epoch": mine.epoch, "writer": mine.writer, "prev": mine.head})
+    end = log.place_before(offset + 3)
+    log.append(reject | {"epoch": old.header.epoch, "writer": old.header.writer})
+    void = record_of(log.decisions[-1], VERIFIER)
+    stated = old.after(*void[:3])
+    assert stated is not None
+    checkpoint = logs.body(logs.first(kind("checkpoint"))) | stated.to_json()
+    log.append(checkpoint)
+    audit = log.audit(full=False)
+    (found,) = log.findings(audit)
+    assert (found.kind, found.offset) == (Kind.CHECKPOINT, offset + 4)
+    assert audit.place == end
+
+
+def test_where_nothing_behind_a_break_is_as_it_was_written_it_is_one_finding_all_the_same(logs: Logs) -> None:
+    offset, log = logs.first(approved), logs
+    for record in logs.decisions[offset:]:
+        if logs.body(record.offset)["kind"] not in UNLINKED:
+            log = altered(log, record.offset, logs.body(record.offset) | {"x": 1})
+    audit = log.audit(full=False)
+    schema, found = log.findings(audit)
+    assert (schema.kind, schema.offset) == (Kind.SCHEMA, offset)
+    assert (found.kind, found.offset) == (Kind.CHECKPOINT, offset)
     checkpoints = [r.offset for r in logs.decisions[offset:] if logs.body(r.offset)["kind"] == "checkpoint"]
-    assert [(f.kind, f.offset) for f in found] == [(Kind.CHECKPOINT, o) for o in checkpoints]
-    linked = next(r.offset for r in logs.decisions[offset + 1 :] if logs.body(r.offset)["kind"] != "checkpoint")
-    assert f"from {linked} on the owner's records do not link to the record at {offset}" in found[0].text
-    assert set(audit.log.void) == {Void.WRONG_PREV}
+    assert audit.log.astray == len(checkpoints) - 1
+    following = next(r.offset for r in logs.decisions[offset + 1 :] if logs.body(r.offset)["kind"] not in UNLINKED)
+    assert audit.log.stuck == (following, checkpoints[-1])
 
 
 def test_a_log_that_ends_before_a_checkpoint_that_somebody_held(logs: Logs) -> None:

@@ -78,6 +78,41 @@ def test_void_records_are_no_finding_and_counted_by_why() -> None:
     assert audit.told()["void"]["wrong prev"] > 0
 
 
+def test_an_altered_record_is_one_finding_and_of_what_comes_behind_nothing_is_called_undecided() -> None:
+    world = a_world()
+    offset = next(at for at, body in bodies(world).items() if body["kind"] == "verdict" and at > 10)
+    replace(world, offset, {**bodies(world)[offset], "shadow": [{"code": "rule", "rule": "r"}]})
+    audit = begun(world, full=False)
+    assert [(f.kind, f.offset) for f in found(audit)] == [(Kind.LINK, offset)]
+    told, written = audit.told(), kinds(world)
+    assert (told["broken"], told["stuck"], told["undecided"]) == ([{"at": offset, "unproven": None}], None, 0)
+    assert (told["void"], told["effective"]["verdict"]) == ({}, written.count("verdict"))
+    assert audit.records == len(written)
+
+
+def test_where_nothing_behind_a_break_can_be_folded_it_is_said_where_to_begin_again() -> None:
+    world = a_world()
+    first = next(at for at, body in bodies(world).items() if body["kind"] == "verdict" and at > 10)
+    last = next(at for at, body in bodies(world).items() if body["kind"] == "checkpoint" and at > 40)
+    for at, body in bodies(world).items():
+        if body["kind"] not in {"checkpoint", "claim"} and first <= at < last:
+            replace(world, at, {**body, "t": body.get("t", 0) + 1})
+    world.broker.truncate_from(TOPICS.verdicts, PARTITION, last + 1)
+    audit = begun(world, full=False)
+    [broken] = [f for f in found(audit) if f.kind is Kind.CHECKPOINT]
+    told = audit.told()
+    assert broken.offset == first
+    assert (told["undecided"], told["stuck"]["checkpoint"]) == (None, last)
+    assert told["astray"] > 0
+    assert log_of(world).stated_at(PARTITION, told["stuck"]["checkpoint"]) is not None
+
+
+def replace(world: World, offset: int, body: dict[str, Any]) -> None:
+    records = world.broker._partitions[TOPICS.verdicts, PARTITION].records
+    (index,) = (n for n, record in enumerate(records) if record.offset == offset)
+    records[index] = records[index]._replace(value=orjson.dumps(body))
+
+
 def test_what_is_written_meanwhile_is_left_for_the_next_time() -> None:
     world = a_world()
     audit = begun(world)

@@ -226,6 +226,25 @@ def test_a_halted_partition_says_nothing_until_an_operator_resumes_it():
     assert events(world) == 4
 
 
+def test_a_worker_says_that_a_partition_is_halted_also_while_it_looks_again():
+    world = quiet()
+    act(world, 3)
+    world.broker.truncate_from(TOPICS.intents, HOME, 1)
+    turns(world, 400)
+    worker, phases, said = world.members[0].worker, set(), set()
+    for _ in range(4_000):
+        world.turn()
+        phases.add(owner(world).phase)
+        said.update(worker.readiness().waiting_for)
+    assert phases == {Phase.HALTED, Phase.LOADING}
+    assert said == {f"halted: partitions {HOME}; `harness partitions` says why and what to do"}
+    while owner(world).phase is not Phase.HALTED:
+        world.turn()
+    world.resume_halted()
+    turns(world, 4_000)
+    assert worker.readiness().ready
+
+
 def test_an_end_of_the_input_log_that_is_answered_late_halts_nobody(monkeypatch):
     world = quiet()
     reader, under_way = world.members[0].worker._reading._reader, []

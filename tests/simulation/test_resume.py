@@ -169,7 +169,7 @@ def test_the_table_says_what_is_wrong_and_what_to_do():
     text = as_text([told(look(world), world.clock.now_ms())])
     assert "halted" in text
     assert f"the log ends at {end(world)}, before checkpoint" in text
-    assert "`harness partitions resume --help`" in text
+    assert f"`harness partitions resume {HOME} --reason TEXT` shows what is lost, and asks" in text
 
 
 # --- The input log is too short ---

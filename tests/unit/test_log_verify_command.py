@@ -1,13 +1,18 @@
 """What `harness log verify` shows of what it found."""
 
+import io
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
 
-from harness_stream.cli.log_verify import FINDINGS_SHOWN, _as_text, _show, _verdict
+from harness_stream.cli import replay_output
+from harness_stream.cli.log_verify import FINDINGS_SHOWN, _as_text, _in_file, _show, _verdict
 from harness_stream.cli.main import app
+from harness_stream.cli.replay_output import Progress
 from harness_stream.core.audit import Finding, Kind
+from harness_stream.core.fold import Place
 from harness_stream.errors import CallerError
 
 TOLD = {
@@ -47,6 +52,53 @@ def test_a_file_to_begin_from_is_looked_at_before_any_broker_is_asked(tmp_path, 
     asked = CliRunner().invoke(app, ["log", "verify", "--dev", "--from", str(file)])
     assert isinstance(asked.exception, CallerError)
     assert told in asked.exception.message
+
+
+def test_a_line_of_an_export_is_a_place_to_begin_from(tmp_path):
+    place = Place.genesis("i1", 3)
+    place = place._replace(header=place.header._replace(epoch=1, writer="a" * 32))
+    stated = place.to_json() | {"kind": "checkpoint", "snapshot_cut": -1, "dev": True}
+    line = {"partition": 3, "offset": 70, "append_ms": 1, "digest": "0" * 64, "status": "checkpoint", "body": stated}
+    for number, document in enumerate((stated, line)):
+        file = tmp_path / f"{number}.json"
+        file.write_text(json.dumps(document))
+        assert _in_file(file) == place
+
+
+def test_a_break_is_told_with_what_is_not_proven_and_how_many_checkpoints_follow_it():
+    broken = {"broken": [{"at": 69, "unproven": None}, {"at": 90, "unproven": [91, 99]}], "astray": 2}
+    lines = _as_text({**TOLD, **broken}).splitlines()
+    assert "  broken: at 69; what comes behind was audited" in lines
+    assert "  broken: at 90; 91 to 99 are not proven" in lines
+    assert "  broken: 2 more checkpoints differ because of it" in lines
+
+
+def test_behind_a_break_that_cannot_be_gone_behind_nothing_is_called_undecided():
+    lines = _as_text({**TOLD, "undecided": None, "stuck": {"from": 70, "checkpoint": 112}}).splitlines()
+    assert "undecided" not in lines[0]
+    assert "not decided" not in lines[0]
+    again = "`harness log verify --partition 3 --from 3/112` shows what comes behind"
+    assert f"  broken: from 70 on nothing is proven; {again}" in lines
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("count", "text"), [(1, "1 record of partition 0, "), (2, "2 records of partition 0, ")])
+def test_how_far_it_is_does_not_stay_on_the_screen(monkeypatch, count, text):
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(replay_output, "PROGRESS_S", 0)
+    progress = Progress()
+    progress.show(count, "records of partition 0")
+    shown = screen.getvalue()
+    assert shown.startswith(f"\r{text}")
+    progress.close()
+    assert screen.getvalue().removeprefix(shown) == "\r" + " " * len(shown.strip("\r")) + "\r"
+    progress.close()
+    assert screen.getvalue().count("\r") == 3
 
 
 def test_an_empty_partition_is_told_too():

@@ -7,6 +7,8 @@ from typer.testing import CliRunner
 
 from harness_stream.cli.main import app
 from harness_stream.cli.partitions import as_text, duration_text
+from harness_stream.core import limits
+from harness_stream.runtime.standing import SAMPLE_RECORDS
 
 ROW = {
     "partition": 3,
@@ -53,7 +55,7 @@ def test_what_nobody_knows_is_a_dash():
 @pytest.mark.parametrize(
     ("activity", "hint"),
     [
-        ("halted", "harness partitions resume --help"),
+        ("halted", "`harness partitions resume 3 --reason TEXT` shows what is lost, and asks"),
         ("claimed and silent", "harness worker"),
         ("never claimed", "harness rules push"),
         ("released", "harness worker"),
@@ -63,6 +65,34 @@ def test_what_needs_attention_is_said_below_with_what_to_do(activity, hint):
     _, _, said, todo = table(activity=activity, concluded_from="because")
     assert said == f"partition 3 is {activity}: because"
     assert hint in todo
+
+
+def test_what_is_the_same_of_several_partitions_is_said_once():
+    new = ROW | {"activity": "never claimed", "concluded_from": "there is no claim"}
+    rows = [new | {"partition": number} for number in (0, 1)]
+    halted = [ROW | {"partition": number, "activity": "halted", "concluded_from": "cut"} for number in (2, 5)]
+    said = as_text([*rows, ROW, *halted]).splitlines()[6:]
+    assert said[0] == "partitions 0, 1 are never claimed: there is no claim"
+    assert said[1].startswith("  → (re)start a worker")
+    assert said[2] == "partitions 2, 5 are halted: cut"
+    assert ["resume 2 " in said[3], "resume 5 " in said[4], len(said)] == [True, True, 5]
+
+
+@pytest.mark.parametrize(("void", "records"), [(1_036, 1_101), (300, 2_000), (8, 9)])
+@pytest.mark.parametrize("activity", ["deciding", "at rest"])
+def test_a_void_rate_that_no_takeover_explains_is_said_with_what_shows_why(activity, void, records):
+    _, _, said, todo = table(activity=activity, void=void, records=records)
+    assert said.startswith(f"partition 3: {void:,} of its newest {records:,} records do not count")
+    assert "`harness log verify --partition 3`" in todo
+
+
+def test_a_takeovers_void_records_are_not_worth_a_word():
+    assert len(table(void=limits.IN_FLIGHT_RECORDS_MAX, records=SAMPLE_RECORDS)) == 2
+
+
+def test_the_help_says_among_which_records_void_ones_are_counted():
+    told = " ".join(CliRunner().invoke(app, ["partitions", "--help"]).output.replace("│", " ").split())
+    assert f"among the newest {SAMPLE_RECORDS:,} records, from the first checkpoint among those on" in told
 
 
 @pytest.mark.parametrize("activity", ["deciding", "at rest"])

@@ -114,6 +114,7 @@ def reasons_not_to_be_ready():
         "tables_stale": (frozenset(), frozenset(TABLES)),
         "recreated": (False, True),
         "rules_problem": ("", "bundle 0123 is not in the rules topic"),
+        "halted": (frozenset(), frozenset({3}), frozenset({4})),
     }
     assert set(values) == {field.name for field in fields(Readiness)}
     cases = (Readiness(**dict(zip(values, row, strict=True))) for row in product(*values.values()))

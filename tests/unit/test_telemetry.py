@@ -181,6 +181,8 @@ def test_port_0_is_off_and_a_closed_server_frees_its_port():
         (Readiness(frozenset(), True, None), ["no partition assignment"]),
         (Readiness(frozenset(), True, frozenset({10, 2})), ["partitions 2, 10"]),
         (Readiness(frozenset(), True, frozenset(), recreated=True), ["log topics recreated"]),
+        (Readiness(frozenset(), True, frozenset({1}), halted=frozenset({1})), ["halted: partitions 1"]),
+        (Readiness(frozenset(), True, frozenset({1, 2}), halted=frozenset({1})), ["halted: partitions 1", "partitions 2"]),
         (Readiness(frozenset({"risk"}), False, frozenset({1})), ["risk", "rules push", "partitions 1"]),
         (replace(READY, tables_stale=frozenset({"risk", "identity"})), ["fresh for 1000 ms: identity, risk;"]),
         (READY, []),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from harness_stream.core.audit.findings import Finding, Input, Record
+    from harness_stream.core.audit.log import Step
     from harness_stream.core.fold import Place
     from harness_stream.core.rules.windows import Windows
 
@@ -60,6 +61,13 @@ class Audit:
     def take(self, record: Record) -> list[Finding]:
         """What is wrong with the next record of the decision log."""
         step = self.log.take(record)
+        found = self._answered(step, record)
+        if step.lost and self.answers is not None:
+            self.answers.lose(step.lost)
+            self._covered(self.place.header.next_input)  # what was answered between belongs to no later record
+        return found + [wrong for again in step.again for wrong in self.take(again)]
+
+    def _answered(self, step: Step, record: Record) -> list[Finding]:
         found = list(step.findings)
         if self.answers is None or not step.effective:
             return found

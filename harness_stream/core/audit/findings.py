@@ -63,6 +63,8 @@ class Kind(StrEnum):
     """A second terminal verdict for one intent (V2)."""
     CHECKPOINT = "checkpoint"
     """A checkpoint says something else than the fold: one of the two is not what was written."""
+    LINK = "link"
+    """What counts after it does not link to it, and a checkpoint says that this counts: it is not as it was written."""
     TRUNCATED = "truncated"
     """The log ends before a checkpoint of it (V5)."""
     WITNESS = "witness"

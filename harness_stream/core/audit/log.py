@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from pydantic import ValidationError
 
 from harness_stream.core import limits
+from harness_stream.core.audit.broken import Broken, Restart
 from harness_stream.core.audit.findings import Finding, Kind
 from harness_stream.core.audit.settled import Settled
 from harness_stream.core.audit.void import Void, why_void
-from harness_stream.core.fold import NOTICE, STATEMENTS, Place, is_own
+from harness_stream.core.fold import NOTICE, STATEMENTS, Place
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.records import RECORDS, Checkpoint
+from harness_stream.core.witness import DIGITS_SHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 PLACES_KEPT: Final = 16_384
 # As many as a skip names of what it skipped: enough to look at, and bounded.
 VOID_SHOWN: Final = limits.SKIP_OFFSETS_MAX
+# Checkpoints of one place that wait for the next record: a day of one an hour, which is a partition at rest.
+DOUBTED_MAX: Final = 24
 
 
 class Step(NamedTuple):
@@ -39,12 +43,28 @@ class Step(NamedTuple):
         before: the fold before it.
         effective: it counts.
         sound: it counts, and says what a record of its kind must.
+        again: records that are to be taken once more: the fold goes on behind a break.
+        lost: why history is not whole from here on, empty if it is.
     """
 
     before: Place
     findings: tuple[Finding, ...]
     effective: bool = False
     sound: bool = False
+    again: tuple[Record, ...] = ()
+    lost: str = ""
+
+
+class Break(NamedTuple):
+    """Where a chain of links broke.
+
+    Attributes:
+        at: the record that is not as it was written.
+        passed: (first, last) of what nothing proves behind it, None if all of that was audited.
+    """
+
+    at: int
+    passed: tuple[int, int] | None
 
 
 class LogAudit:
@@ -62,6 +82,9 @@ class LogAudit:
         void: records that do not count, by why.
         void_at: offsets of the first VOID_SHOWN of them, by why.
         unchecked: checkpoints that name a place before those kept.
+        breaks: where the links broke, and the fold went on behind that.
+        astray: checkpoints that differ because of a break that was said, and are no findings of their own.
+        stuck: (first record behind it, last checkpoint there) of a break behind which it could not go on; else None.
     """
 
     def __init__(
@@ -79,30 +102,39 @@ class LogAudit:
             self._held.setdefault(stated.offset, []).append(stated)
         self._epoch_seen = start.header.epoch
         self._settled = Settled()
-        self._unlinked: int | None = None  # the first of the owner's own since the last effective record
+        self.breaks: list[Break] = []
+        self.astray = 0
+        self.stuck: tuple[int, int] | None = None
+        self._broken = Broken()
+        self._claimed = False  # the newest record that counts is a claim
+        self._doubted: list[tuple[int, Place, str]] = []  # checkpoints that differ from the fold as it is, not yet said
+        self._strayed: Finding | None = None  # the first one that names what does not count behind a break, the same
 
     def take(self, record: Record) -> Step:
         """The next record, in the order of offsets."""
         before = self.place
+        self._broken.saw(record.offset)
         if record.offset <= before.offset:
             return Step(before, self._known(record))
         if not record.authentic:
             self._is_void(Void.NOT_AUTHENTIC, record)
             return Step(before, ())
         if record.body.get("kind") in STATEMENTS:
-            return Step(before, self._statement(record))
+            return self._stated(record)
         place = before.after(*record[:3])
         if place is None:
-            return Step(before, self._void(record))
-        self.place, self._unlinked = place, None
+            restarted = self._doubt_confirmed(record)
+            return restarted or Step(before, self._void(record))
+        self.place = place
+        self._counts(record)
         self._keep(place)
-        found = self._effective(record, before)
-        sound = not any(finding.kind is Kind.SCHEMA for finding in found)
+        found = [*self.held_back(), *self._effective(record, before)]
+        sound = not any(f.kind is Kind.SCHEMA and f.offset == record.offset for f in found)
         return Step(before, (*found, *self._held_at(record.offset)), effective=True, sound=sound)
 
     def end(self, end: int, input_end: int) -> tuple[Finding, ...]:
         """Everything was read, up to the logs' ends as of the start: what must be there and is not."""
-        found = list(self._held_at(self._start.offset))
+        found = [*self.held_back(), *self._held_at(self._start.offset)]
         if self.place.header.next_input > input_end:
             text = f"inputs are covered up to {self.place.header.next_input - 1}, and the input log ends at {input_end}"
             found.append(self._finding(Kind.COVERAGE, self.place.offset, text))
@@ -113,8 +145,10 @@ class LogAudit:
             if offset >= end:
                 text = f"the log ends at {end}, and a checkpoint (epoch {places[0].header.epoch}) names offset {offset}"
                 found.append(self._finding(Kind.TRUNCATED, end, text))
+            elif self._is_passed(offset) or (offset >= self._start.offset and self.stuck is not None):
+                self.astray += len(places)
             elif offset >= self._start.offset:
-                text = f"a checkpoint outside of the log names this record, which does not count here{self._broken()}"
+                text = f"a checkpoint outside of the log names this record, which does not count here{self._unlinked()}"
                 found.append(self._finding(Kind.CHECKPOINT, offset, text))
         return tuple(found)
 
@@ -136,7 +170,8 @@ class LogAudit:
 
     # --- void ---
 
-    def _is_void(self, why: Void, record: Record) -> None:
+    def _is_void(self, why: Void, record: Record, *, unlinked: bool = False) -> None:
+        self._broken.is_void(record, self.place, unlinked=unlinked)
         self.void[why] += 1
         shown = self.void_at.setdefault(why, [])
         if len(shown) < VOID_SHOWN:
@@ -145,11 +180,9 @@ class LogAudit:
     def _void(self, record: Record) -> tuple[Finding, ...]:
         header, body = self.place.header, record.body
         why = why_void(header, body)
-        self._is_void(why, record)
+        self._is_void(why, record, unlinked=why is Void.WRONG_PREV)
         if str(body.get("kind")) in {"claim", "resume"} and type(body.get("epoch")) is int:
             self._epoch_seen = max(self._epoch_seen, body["epoch"])
-        if why is Void.WRONG_PREV and self._unlinked is None and is_own(header, body):
-            self._unlinked = record.offset
         if why is Void.WRONG_COVERS:
             text = f"covers {body.get('covers')} by the owner itself, and the next input is {header.next_input}"
             return (self._finding(Kind.COVERAGE, record.offset, f"void: {text}"),)
@@ -159,11 +192,78 @@ class LogAudit:
             return (self._finding(Kind.RULES, record.offset, text),)
         return ()
 
-    def _broken(self) -> str:
-        if self._unlinked is None:
+    def _counts(self, record: Record) -> None:
+        self._broken.counts(record)
+        self._claimed = record.body["kind"] == "claim"
+        if not self._claimed:  # a claim has no link, so it mends none
+            self.stuck = None
+
+    # --- behind a break ---
+
+    def _unlinked(self) -> str:
+        first = self._broken.first
+        if first is None:
             return ""
-        at = self.place.offset
-        return f"; from {self._unlinked} on the owner's records do not link to the record at {at}: was it replaced?"
+        return f"; {self._broken.unlinked_text()}: was one of the two altered, or one between them?"
+
+    def _go_on(self, restart: Restart) -> Step:
+        """Fold on behind a break, with what was void because of it."""
+        before, self.place = self.place, restart.place
+        if before.header.epoch != restart.place.header.epoch:  # it was a claim that is not as it was written
+            self._epoch_seen = restart.place.header.epoch
+        again = tuple(self._broken.since(restart.first))
+        for record in again:
+            self._forget_void(before, record)
+        self.breaks.append(Break(restart.altered, restart.passed))
+        self._broken.went_on()
+        self.astray += len(self._doubted) + (self._strayed is not None)
+        self._strayed = self.stuck = None
+        self._doubted.clear()
+        self._keep(restart.place)
+        lost = f"the chain of links breaks at {restart.altered}" if restart.lost else ""
+        found = self._finding(Kind.LINK, restart.altered, restart.text)
+        return Step(before, (found,), again=again, lost=lost)
+
+    def _may_follow(self, stated: Place) -> bool:
+        """A former owner's word, or a stranger's, is no reason to leave the fold of one whose records count."""
+        said, known = stated.header, self.place.header
+        return self._claimed or said.epoch > known.epoch or (said.epoch, said.writer) == (known.epoch, known.writer)
+
+    def _forget_void(self, before: Place, record: Record) -> None:
+        why = why_void(before.header, record.body) if record.authentic else Void.NOT_AUTHENTIC
+        self.void[why] -= 1
+        self.void_at[why] = [offset for offset in self.void_at[why] if offset != record.offset]
+        if not self.void[why]:
+            del self.void[why], self.void_at[why]
+
+    def _is_passed(self, offset: int) -> bool:
+        """Nothing proves this one, and that was said."""
+        return any(b.passed is not None and b.passed[0] <= offset <= b.passed[1] for b in self.breaks)
+
+    def _doubt_confirmed(self, record: Record) -> Step | None:
+        """A checkpoint differs from the fold, and the owner's next record goes on from what the checkpoint says."""
+        stated = next((stated for _, stated, _ in self._doubted if stated.after(*record[:3]) is not None), None)
+        if stated is None or self._broken.first is not None or not self._may_follow(stated):
+            return None
+        at = next(at for at, place, _ in self._doubted if place is stated)
+        known = self.place.offset == stated.offset
+        here = f"and {self.place.digest[:DIGITS_SHOWN]} stands here" if known else "and none that counts stands here"
+        text = (
+            f"the checkpoint at {at} names a record of digest {stated.digest[:DIGITS_SHOWN]} here, and the "
+            f"owner's next record, at {record.offset}, links to that, {here}: it was altered"
+        )
+        self._is_void(why_void(self.place.header, record.body), record)  # until it is taken once more
+        lost = stated.header.next_input != self.place.header.next_input
+        return self._go_on(_restart_at(stated, record, text, lost=lost))
+
+    def held_back(self) -> tuple[Finding, ...]:
+        """Once the log goes on from the fold, or ends: what was held back is no break that can be gone behind."""
+        found = [self._finding(Kind.CHECKPOINT, at, text) for at, _, text in self._doubted]
+        if self._strayed is not None:
+            found.append(self._strayed)
+        self._strayed = None
+        self._doubted.clear()
+        return tuple(found)
 
     # --- effective ---
 
@@ -199,7 +299,41 @@ class LogAudit:
 
     # --- checkpoints and notices ---
 
-    def _statement(self, record: Record) -> tuple[Finding, ...]:
+    def _stated(self, record: Record) -> Step:
+        before, stated = self.place, self._statement(record)
+        if not isinstance(stated, Place):
+            return Step(before, stated)
+        text = self._differing(stated)
+        if text is None:
+            return Step(before, ())
+        if stated.offset in self._places:
+            return Step(before, self._doubt(record.offset, stated, text))
+        restart = self._broken.restart(before, stated, record.offset) if self._may_follow(stated) else None
+        return Step(before, self._strays(record.offset, stated, text)) if restart is None else self._go_on(restart)
+
+    def _doubt(self, at: int, stated: Place, text: str) -> tuple[Finding, ...]:
+        """It says otherwise of a record; of the newest that counts or should, the next shows which of them is wrong."""
+        if self.place.offset <= stated.offset < at and len(self._doubted) < DOUBTED_MAX:
+            self._doubted.append((at, stated, text))
+            return ()
+        return (self._finding(Kind.CHECKPOINT, at, text),)
+
+    def _strays(self, at: int, stated: Place, text: str) -> tuple[Finding, ...]:
+        """It names a record that does not count; of those behind one break only the first is a finding."""
+        first = self._broken.first
+        if self._is_passed(stated.offset):
+            self.astray += 1
+            return ()
+        if first is None:
+            return self._doubt(at, stated, text)
+        if self.stuck is None:
+            self._strayed = self._finding(Kind.CHECKPOINT, max(0, first.place.offset), f"at {at}, {text}")
+        else:
+            self.astray += 1
+        self.stuck = (first.record.offset, at)
+        return ()
+
+    def _statement(self, record: Record) -> tuple[Finding, ...] | Place:
         """What changes nothing; of a notice nothing is known but its form, since no log holds the identity table."""
         body, kind = record.body, record.body["kind"]
         if body.get("incarnation") != self._start.header.incarnation:
@@ -215,8 +349,7 @@ class LogAudit:
         if stated.offset < next(iter(self._places)):
             self.unchecked += 1
             return ()
-        differing = self._differing(stated)
-        return () if differing is None else (self._finding(Kind.CHECKPOINT, record.offset, differing),)
+        return stated
 
     def _held_at(self, offset: int) -> tuple[Finding, ...]:
         texts = [self._differing(stated) for stated in self._held.pop(offset, ())]
@@ -226,10 +359,20 @@ class LogAudit:
         """In what a checkpoint differs from the fold, None if in nothing."""
         known = self._places.get(stated.offset)
         if known is None:
-            return f"a checkpoint names the record at {stated.offset}, which does not count here{self._broken()}"
-        said, folded = stated.to_json(), known.to_json()
-        wrong = [f"{name} {said[name]}, the fold has {folded[name]}" for name in folded if said[name] != folded[name]]
-        return f"a checkpoint says of offset {stated.offset}: {'; '.join(wrong)}" if wrong else None
+            return f"a checkpoint names the record at {stated.offset}, which does not count here{self._unlinked()}"
+        wrong = _differences(stated, known)
+        return f"a checkpoint says of offset {stated.offset}: {wrong}" if wrong else None
+
+
+def _differences(stated: Place, known: Place) -> str:
+    said, folded = stated.to_json(), known.to_json()
+    return "; ".join(
+        f"{name} {said[name]}, the fold has {folded[name]}" for name in folded if said[name] != folded[name]
+    )
+
+
+def _restart_at(stated: Place, record: Record, text: str, *, lost: bool) -> Restart:
+    return Restart(stated, record.offset, stated.offset, text, lost, None)
 
 
 def _schema_mistake(body: Body) -> str | None:
