@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from harness_stream.cli.flags import takes
-from harness_stream.errors import CallerError
+from harness_stream.errors import CallerError, LogDamaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -54,8 +54,8 @@ def partitions(
     worker stopped cleanly, nobody has claimed it since. never claimed: no
     worker was there yet. halted: no worker can go on, because the decision
     log contradicts its newest checkpoint, inputs that were answered are gone,
-    nothing reaches the history before the log's first record, or a snapshot
-    cannot be read.
+    nothing reaches the history before the log's first record, a snapshot
+    cannot be read, or what is stored of a log is damaged.
 
     Lag is input end less next_input. Void records lost against others; they
     are counted from the newest checkpoint on.
@@ -114,6 +114,9 @@ def resume(
     Then it waits up to 15 s for a worker's claim. Agents' processes that saw
     the log contradict itself must be started again. `harness log verify`
     goes on showing the place. Exit code 3 if no worker has claimed.
+
+    It cannot go on behind a damaged record of the decision log; behind one
+    of the input log it can, and what is in between is never answered.
 
     If both log topics or one of them were recreated, restart the workers
     first: another topic is another incarnation, which begins with nothing.
@@ -242,7 +245,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _notes(row: Mapping[str, Any]) -> list[str]:
     number, activity, why = row["partition"], row["activity"], row["concluded_from"]
     hint = {
-        "halted": f"bring it back, or see `harness partitions resume --help`: resume {number}",
+        "halted": _halted_hint(row),
         "claimed and silent": "does a worker run? `harness worker`; its log says what it waits for",
         "never claimed": "(re)start a worker: `harness worker`; it needs a rule set (`harness rules push`)",
         "released": "start a worker: `harness worker`",
@@ -251,6 +254,12 @@ def _notes(row: Mapping[str, Any]) -> list[str]:
     if row["store"] == "unavailable":
         notes.append(f"partition {number}: Redis does not answer, so whether its history is reached is not known")
     return notes
+
+
+def _halted_hint(row: Mapping[str, Any]) -> str:
+    if "damaged" in row["troubles"]:
+        return LogDamaged.restore
+    return f"bring it back, or see `harness partitions resume --help`: resume {row['partition']}"
 
 
 def duration_text(duration_ms: int) -> str:

@@ -65,6 +65,8 @@ class Kind(StrEnum):
     """A checkpoint says something else than the fold: one of the two is not what was written."""
     TRUNCATED = "truncated"
     """The log ends before a checkpoint of it (V5)."""
+    DAMAGED = "damaged"
+    """What is stored cannot be read; nothing behind it can be folded."""
     WITNESS = "witness"
     """A checkpoint that is held elsewhere names another record than stands there, or another fold (V5)."""
     RECREATED = "recreated"
