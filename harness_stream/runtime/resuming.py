@@ -131,7 +131,7 @@ def _require_readable(found: Standing) -> None:
     if Trouble.DAMAGED in (found.troubles or {}):
         raise CallerError(
             f"partition {found.partition} is not resumed: {(found.troubles or {})[Trouble.DAMAGED]}",
-            hint=f"{LogDamaged.restore}, also what is left if there is no other copy",
+            hint=f"{LogDamaged.restore} says how, and what is left if there is no other copy",
         )
 
 

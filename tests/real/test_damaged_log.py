@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from confluent_kafka import TopicPartition
 from damaged_disk import turn_bit
 from own_realm import OwnRealm, wait_until
 
+from harness_stream.adapters.kafka.admin import KafkaAdmin
 from harness_stream.core.lanes import partition_of
 from tests.rule_texts import ALLOWED, budget, rule_set
 
@@ -110,8 +112,14 @@ def test_whoever_asks_is_told_that_the_log_is_damaged(own_stack, realm):
         assert decided(realm, "good-1", LANE) == "approve"
     topic = realm.topics.verdicts
     effective = max(o for o, body in realm.bodies(topic, HURT).items() if body["kind"] == "verdict")
-    first, _ = turn_bit(own_stack.brokers[0].data, topic, HURT, effective)
+    first, last = turn_bit(own_stack.brokers[0].data, topic, HURT, effective)
     sent = ("intents", "send", "--agent", "good-1", "--action", "crm.read")
     told = realm.harness(*sent, exit_code=3)
     assert f"the record at {first} of `{topic}`/{HURT} cannot be read" in told
     assert "no connection" not in told
+    # Without another copy: what is damaged is deleted, and Redis still has the history.
+    admin = KafkaAdmin(realm.settings.bootstrap)  # dropped, it would answer nothing
+    [deleted] = admin.client.delete_records([TopicPartition(topic, HURT, last + 1)]).values()
+    deleted.result(10)
+    with realm.worker():
+        assert "approve" in realm.harness(*sent)
