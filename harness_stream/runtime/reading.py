@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from harness_stream.core import limits
-from harness_stream.core.partition import Signal
 from harness_stream.errors import LogDamaged
-from harness_stream.runtime.taking import CannotLoadError
+from harness_stream.runtime.taking import CannotReadError
 
 if TYPE_CHECKING:
     from harness_stream.ports import Ends, LogReader, LogRecord
@@ -62,11 +61,11 @@ class Reading:
         """Next offset the partition's follower will be given.
 
         Raises:
-            CannotLoadError: UNEXTENDABLE, what is stored there cannot be read.
+            CannotReadError: what is stored there cannot be read.
         """
         damaged = self._reader.damaged(topic, partition)
         if damaged is not None:
-            raise CannotLoadError(Signal.UNEXTENDABLE, LogDamaged(topic, partition, damaged).message)
+            raise CannotReadError(LogDamaged(topic, partition, damaged))
         return self._reader.position(topic, partition) or 0
 
     def ask(self, topic: str, partition: int, elapsed_ms: int) -> None:
