@@ -16,6 +16,8 @@ class Alarm(StrEnum):
 
     HALTED = "halted"
     """A partition cannot go on without an operator."""
+    LOG_DAMAGED = "log_damaged"
+    """What is stored of a topic cannot be read, however often it is asked for."""
     INPUT_LOST = "input_lost"
     """Retention deleted inputs before anybody answered them."""
     QUARANTINED = "quarantined"
@@ -43,7 +45,10 @@ class Alarm(StrEnum):
 
 
 _ERRORS: Final = frozenset(
-    {Alarm.HALTED, Alarm.INPUT_LOST, Alarm.QUARANTINED, Alarm.BUNDLE_UNUSABLE, Alarm.ACCESS_REFUSED}
+    {
+        *(Alarm.HALTED, Alarm.LOG_DAMAGED, Alarm.INPUT_LOST, Alarm.QUARANTINED),
+        *(Alarm.BUNDLE_UNUSABLE, Alarm.ACCESS_REFUSED),
+    }
 )
 """Those that do not mend themselves; all others are warnings."""
 

@@ -202,6 +202,22 @@ class ProtocolError(HarnessError):
     exit_code = 4
 
 
+class LogDamaged(ProtocolError):  # noqa: N818  reads as what it is
+    """What is stored of a topic cannot be read, however often it is asked for: nobody can go on behind it.
+
+    Attributes:
+        offset: the first one that cannot be read; what it is a batch with cannot, either.
+    """
+
+    restore = "bring that partition's directory back from another replica or a backup: docs/runbook.md, `halted`"
+
+    def __init__(self, topic: str, partition: int, offset: int) -> None:
+        # Up to the colon it is the cause that metrics name.
+        what = f"a log is damaged: the record at {offset} of `{topic}`/{partition} cannot be read"
+        super().__init__(f"{what}, its checksum does not match", hint=self.restore)
+        self.topic, self.partition, self.offset = topic, partition, offset
+
+
 class GarbageRecord(ProtocolError):  # noqa: N818  reads as what it is
     """An input record that must not be judged (PROTOCOL §3 `skip: garbage`).
 

@@ -97,6 +97,13 @@ class LogReader(Protocol):
         Offsets without a record (transaction markers, compaction) count as delivered once the adapter knows of them.
         """
 
+    def damaged(self, topic: str, partition: int) -> int | None:
+        """The offset that a followed partition stands at because what is stored there cannot be read; else None.
+
+        It was asked for several times over some seconds, and still is: once it can be read, this is None again. What
+        is at fault is a batch; more offsets behind this one may be in it.
+        """
+
     def ask_ends(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
         """Start an end-offset query; `now_ms` comes back as `asked_at_ms`. Never waits."""
 
@@ -169,6 +176,9 @@ class InputConsumer(Protocol):
 
     def lost_ranges(self) -> list[tuple[int, int]]:
         """(partition, first kept offset) for positions that retention has overtaken, since the last call."""
+
+    def damaged(self) -> Mapping[int, int]:
+        """Partition → offset that it stands at, of started ones whose next batch cannot be read (see `LogReader`)."""
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Publish next_input per partition as group offsets, asynchronously; they only show lag."""

@@ -7,8 +7,10 @@ import time
 import uuid
 from contextlib import ExitStack, closing
 
+import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from damaged_disk import turn_bit
 
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka.group import KafkaInputConsumer
@@ -113,10 +115,17 @@ class MemoryLane(Lane):
     def truncate_before(self, partition, offset):
         self.broker.truncate_before(self.topic, partition, offset)
 
+    def damage(self, partition, offset):
+        self.broker.damage(self.topic, partition, offset)
+
+    def mend(self, partition, _offset):
+        self.broker.damage(self.topic, partition, None)
+
 
 class KafkaLane(Lane):
-    def __init__(self, bootstrap, **configs):
+    def __init__(self, bootstrap, data=None, **configs):
         super().__init__()
+        self.data = data  # the broker's folder, if it is at hand
         self.bootstrap = bootstrap
         self.group = f"group-{self.topic}"
         self.admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
@@ -136,3 +145,10 @@ class KafkaLane(Lane):
     def truncate_before(self, partition, offset):
         [deleted] = self.admin.delete_records([TopicPartition(self.topic, partition, offset)]).values()
         deleted.result(PATIENCE_S)
+
+    def damage(self, partition, offset):
+        if self.data is None:
+            pytest.skip("the broker's disk is not at hand")
+        turn_bit(self.data, self.topic, partition, offset)
+
+    mend = damage

@@ -36,11 +36,13 @@ class RealStack:
         bootstrap: Kafka bootstrap servers.
         redis_url: Redis URL.
         source: `environment`, `containers` or `local`.
+        data: the broker's folder, if it is on this machine.
     """
 
     bootstrap: str
     redis_url: str
     source: str
+    data: Path | None = None
 
 
 @contextmanager
@@ -102,7 +104,7 @@ def _from_local_java() -> Iterator[RealStack]:
             stack.up()
         except HarnessError as error:
             raise NotHereError(f"local Java: {error.message}") from error
-        yield RealStack(stack.bootstrap, stack.redis_url, "local")
+        yield RealStack(stack.bootstrap, stack.redis_url, "local", stack.brokers[0].data)
 
 
 @contextmanager

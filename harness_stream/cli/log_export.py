@@ -15,6 +15,7 @@ import typer
 
 from harness_stream.cli.flags import takes
 from harness_stream.cli.replay_output import Progress
+from harness_stream.errors import LogDamaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +42,8 @@ def export(
     `why` of a void one, and the whole `body`. A record that is void lost against
     another one and changed nothing. Where retention has taken a partition's
     beginning, records that come before the place it can be folded from are
-    left out; that is said on standard error.
+    left out; that is said on standard error. So is where a partition ends
+    early because what is stored is damaged; the exit code is then 4.
 
     With `--inputs` a verdict, ack or reject has `input`: offset, append_ms,
     value, what vouches for it (headers), and `signature`: right, wrong or
@@ -66,19 +68,26 @@ def export(
     with closing(KafkaReader(settings.kafka)) as reader, closing(Progress()) as progress:
         log = DecisionLog(reader, topics, realm_id, verifier, SystemClock())
         behind = inputs_of(settings, topics, verifier) if inputs else None
-        shown = 0
+        shown = exit_code = 0
         for number in numbers_of(partition or [], partitions(settings, topics.verdicts)):
             start = log.oldest(number)
             if start.cut:
                 typer.echo(f"partition {number}: shown from after offset {start.place.offset}, retention", err=True)
             asked = None if behind is None else behind(number)
-            for line in lines(reader, topics.verdicts, start, verifier):
-                if asked is not None and line["status"] == "effective":
-                    line["input"] = asked.behind(line["body"])
-                if not effective or line["status"] == "effective":
-                    sys.stdout.write(orjson.dumps(line).decode() + "\n")
-                    shown += 1
-                progress.show(shown, "records")
+            try:
+                for line in lines(reader, topics.verdicts, start, verifier):
+                    if asked is not None and line["status"] == "effective":
+                        line["input"] = asked.behind(line["body"])
+                    if not effective or line["status"] == "effective":
+                        sys.stdout.write(orjson.dumps(line).decode() + "\n")
+                        shown += 1
+                    progress.show(shown, "records")
+            except LogDamaged as damage:
+                exit_code = damage.exit_code
+                reader.unfollow(damage.topic, damage.partition)
+                typer.echo(f"partition {number} ends early: {damage.message}\n  → {damage.hint}", err=True)
+    if exit_code:
+        raise typer.Exit(exit_code)
 
 
 def inputs_of(settings: Settings, topics: Topics, verifier: Verifier) -> Callable[[int], Inputs]:

@@ -93,6 +93,9 @@ def verify(
     with the time of the newest such: older than your retention is right.
     Where the fold begins later than what is held, records alone are compared.
 
+    Where what is stored is damaged, the audit of that partition ends with a
+    finding that names the first record it could not check.
+
     Memory grows with agents, not with records. Exit code 1 if anything is
     wrong.
 
@@ -315,8 +318,9 @@ def _as_text(told: dict[str, Any]) -> str:
     answered = f"inputs {inputs['first']} to {inputs['next'] - 1} are answered"
     answered = answered if inputs["next"] > inputs["first"] else "no input is answered"
     undecided = f", {told['undecided']:,} are not decided yet" if told["undecided"] else ""
+    damaged = "" if told.get("damaged") is None else ", not to its end: damaged"
     lines = [
-        f"partition {told['partition']}: from {where} to {told['end']}; {answered}{undecided}",
+        f"partition {told['partition']}: from {where} to {told['end']}{damaged}; {answered}{undecided}",
         f"  count: {counted}",
     ]
     if told["void"]:

@@ -15,7 +15,7 @@ import typer
 
 from harness_stream.cli.flags import takes
 from harness_stream.core import limits
-from harness_stream.errors import CallerError
+from harness_stream.errors import CallerError, LogDamaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -55,8 +55,8 @@ def partitions(
     worker stopped cleanly, nobody has claimed it since. never claimed: no
     worker was there yet. halted: no worker can go on, because the decision
     log contradicts its newest checkpoint, inputs that were answered are gone,
-    nothing reaches the history before the log's first record, or a snapshot
-    cannot be read.
+    nothing reaches the history before the log's first record, a snapshot
+    cannot be read, or what is stored of a log is damaged.
 
     Lag is input end less next_input. Void records lost against others; they
     are counted among the newest 2,000 records, from the first checkpoint
@@ -116,6 +116,9 @@ def resume(
     Then it waits up to 15 s for a worker's claim. Agents' processes that saw
     the log contradict itself must be started again. `harness log verify`
     goes on showing the place. Exit code 3 if no worker has claimed.
+
+    It cannot go on behind a damaged record of the decision log; behind one
+    of the input log it can, and what is in between is never answered.
 
     If both log topics or one of them were recreated, restart the workers
     first: another topic is another incarnation, which begins with nothing.
@@ -280,6 +283,8 @@ def _hint(row: Mapping[str, Any]) -> str | None:
 
 
 def _halted_hint(row: Mapping[str, Any]) -> str:
+    if "damaged" in row["troubles"]:
+        return LogDamaged.restore
     return (
         "bring the log back if you can, and workers go on by themselves; if not, "
         f"`harness partitions resume {row['partition']} --reason TEXT` shows what is lost, and asks"

@@ -142,6 +142,7 @@ class Tailing:
         Raises:
             BrokerUnavailable: the broker does not answer any more.
             ProtocolError: retention has overtaken the reader and no checkpoint reaches what is left.
+            LogDamaged: a partition cannot be read on.
         """
         self._follow_all()
         watched_s = time.monotonic()
@@ -161,8 +162,12 @@ class Tailing:
         return any((self._reader.position(self._topic, p) or 0) < end for p, end in self._ends.items())
 
     def _watch(self) -> None:
-        """Is the broker there, and is what comes next still kept?"""
+        """Is the broker there, and is what comes next still kept, and readable?"""
+        from harness_stream.runtime.to_end import require_readable  # noqa: PLC0415  slow to load, `--help` is not
+
         lows = {partition: self._log.ends(partition).low for partition in self._places}
+        for partition in self._places:
+            require_readable(self._reader, self._topic, partition)
         gone = [p for p, low in lows.items() if (self._reader.position(self._topic, p) or 0) < low]
         if gone:
             for partition in self._places:  # the reader is needed alone while the checkpoint is looked up

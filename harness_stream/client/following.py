@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from harness_stream.client.head import Effective, Head, SkippedRange, place_of, skipped_by
 from harness_stream.core import limits
 from harness_stream.core.fold import Place
+from harness_stream.errors import LogDamaged
 from harness_stream.wire.decisions import digest_of
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Following:
     def step(self, now_ms: int) -> None:
         """Ask for bounds when due, and notice that a phase is over. `now_ms` is elapsed time."""
         self._ask(now_ms)
+        self._look_for_damage()
         if self.phase is Phase.CHECKPOINT:
             self._look_for_checkpoint(now_ms)
         elif self.phase is Phase.FOLDING and self._position(self._topics.verdicts) >= self._end:
@@ -185,6 +187,13 @@ class Following:
             self._break(f"it ends at {ends.end}, before the record {read} that was read")
         elif position is None or position < ends.low:
             self.reopen()
+
+    def _look_for_damage(self) -> None:
+        topic = self._topics.heads if self.phase is Phase.CHECKPOINT else self._topics.verdicts
+        offset = self._reader.damaged(topic, self.partition)
+        if offset is not None:
+            self._reader.unfollow(topic, self.partition)
+            self._break(LogDamaged(topic, self.partition, offset).message)
 
     def _break(self, why: str) -> None:
         self.phase, self.broken = Phase.BROKEN, f"partition {self.partition} of the decision log: {why}"

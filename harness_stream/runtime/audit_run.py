@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness_stream.core.audit import Audit
+from harness_stream.core.audit.findings import Finding, Kind
 from harness_stream.core.audit.witnessed import Witnessed
 from harness_stream.core.fold import NOTICE, STATEMENTS, Place
+from harness_stream.errors import LogDamaged
 from harness_stream.runtime.audit_read import input_of, record_of
 from harness_stream.runtime.replay_feed import Feed
 from harness_stream.runtime.to_end import ends_of, read_to_end
@@ -19,7 +21,7 @@ from harness_stream.runtime.to_end import ends_of, read_to_end
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from harness_stream.core.audit import Finding, Input, Record
+    from harness_stream.core.audit import Input, Record
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.witness import Held
     from harness_stream.ports import Clock, Ends, LogReader, Verifier
@@ -68,6 +70,7 @@ class AuditRun:
     Attributes:
         partition: which.
         share: how much of the logs was read, 0 to 1.
+        damaged: why it ended early, None if it did not.
     """
 
     def __init__(
@@ -83,10 +86,12 @@ class AuditRun:
     ) -> None:
         self.partition = start.header.partition
         self.share = 0.0
+        self.damaged: LogDamaged | None = None
         self._ports, self._realm, self._start, self._ends = ports, realm, start, ends
         self._inputs = ends_of(ports.reader, realm.topics.intents, self.partition, ports.clock)
         self._audit = Audit(start, realm.partitions, ports.rules, (p for p in held if p.offset >= start.offset))
         self._full = full
+        self._read_to = 0  # of the decision log
         now_ms = ports.clock.now_ms()
         self._witnessed = None if witness is None else Witnessed(witness, start, ends.low, now_ms)
 
@@ -102,6 +107,22 @@ class AuditRun:
             BrokerUnavailable: the broker does not answer any more.
             ProtocolError: retention has overtaken the audit.
         """
+        try:
+            yield from self._findings()
+        except LogDamaged as damage:
+            for topic in (self._realm.topics.verdicts, self._realm.topics.intents):
+                self._ports.reader.unfollow(topic, self.partition)
+            self.damaged = damage
+            yield from self._audit.log.held_back()
+            yield self._not_checked(damage)
+
+    def _not_checked(self, damage: LogDamaged) -> Finding:
+        """Told at the first record of the decision log that was not checked, whichever log is damaged."""
+        at = max(self._first(), self._read_to)
+        left = f"records {at} to {self._ends.end - 1} are not checked"
+        return Finding(Kind.DAMAGED, self.partition, at, f"{damage.message}; {left}")
+
+    def _findings(self) -> Iterator[Finding | None]:
         topics = self._realm.topics
         decisions, intents = (topics.verdicts, self.partition), (topics.intents, self.partition)
         ranges = {decisions: (self._first(), self._ends.end)}
@@ -116,6 +137,7 @@ class AuditRun:
             self._audit.with_inputs(self._events(feed), self._inputs.low, self._again)
         while (record := feed.peek(*decisions)) is not None:
             feed.pop(*decisions)
+            self._read_to = record.offset + 1
             taken = record_of(record, self._ports.verifier)
             yield from self._audit.take(taken)
             yield from witnessed.take(taken, self._audit.place)
@@ -133,6 +155,7 @@ class AuditRun:
             "partition": self.partition,
             "from": "genesis" if self._start.offset < 0 else self._start.offset,
             "end": self._ends.end,
+            "damaged": None if self.damaged is None else {"topic": self.damaged.topic, "offset": self.damaged.offset},
             "effective": {kind: n for kind, n in log.records.items() if kind not in STATEMENTS},
             "void": {str(why): n for why, n in log.void.items()},
             "void_at": {str(why): offsets for why, offsets in log.void_at.items()},

@@ -18,7 +18,7 @@ from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.core.units import as_of, decode_unit, encode_change, is_of_another_version, replay_unit, stands_at
 from harness_stream.runtime.history import Readback, Tail
 from harness_stream.runtime.snapshots import PLACE_KEY, Key, key_of
-from harness_stream.runtime.taking import UNREADABLE
+from harness_stream.runtime.taking import UNREADABLE, CannotReadError
 from harness_stream.wire.decisions import body_of
 
 if TYPE_CHECKING:
@@ -83,8 +83,11 @@ class Cold:
         if self._snapshots.unscanned is None:
             return
         first, last = self._snapshots.unscanned
-        lost = yield from self._find_snapshots()
-        units = yield from self._changed_between(first, last)
+        try:
+            lost = yield from self._find_snapshots()
+            units = yield from self._changed_between(first, last)
+        except CannotReadError:  # what is old cannot be read: nobody who decides needs it
+            units = None
         if units is None:
             self._snapshots.scanned(all_units(), None)
         else:

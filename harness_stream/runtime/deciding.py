@@ -140,6 +140,11 @@ class Deciding:
         return len(self._inbox) > 0 and not self._released and self._state.in_flight < limits.IN_FLIGHT_BATCHES_MAX
 
     @property
+    def at_rest(self) -> bool:
+        """Is every input answered that has arrived, and nothing of our own under way?"""
+        return not len(self._inbox) and not len(self._outbox)
+
+    @property
     def finished(self) -> bool:
         """After `release`: the final checkpoint is in the log, and the store holds everything."""
         behind = self._mover.behind and not self._state.deferred  # what waits, a successor reads from the log

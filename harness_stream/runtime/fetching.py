@@ -15,7 +15,7 @@ from harness_stream.core.partition import Signal
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.history import STEP_MS_MAX
 from harness_stream.runtime.mover import RETRY_MS
-from harness_stream.runtime.taking import CannotLoadError, take_in, take_in_oldest
+from harness_stream.runtime.taking import CannotLoadError, CannotReadError, take_in, take_in_oldest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -117,6 +117,10 @@ class Fetching:
         except StopIteration as end:
             self._reading = None
             self._failed.update(dict.fromkeys(end.value, now_ms))
+            return
+        except CannotReadError:  # what is stored of them cannot be read: only the store brings them
+            self._reading = None
+            self._failed.update(dict.fromkeys(self._wanted, now_ms))
             return
         if now_ms - self._began_ms > limits.STORE_PATIENCE_MS:
             missing = self._elsewhere(self._wanted)

@@ -15,7 +15,7 @@ from harness_stream.core import limits
 from harness_stream.core.fold import Place
 from harness_stream.core.partition import Phase, Signal, after
 from harness_stream.core.state import State
-from harness_stream.errors import StateUnavailable
+from harness_stream.errors import LogDamaged, StateUnavailable
 from harness_stream.runtime.deciding import Deciding
 from harness_stream.runtime.folded import Folded
 from harness_stream.runtime.history import Readback, Tail
@@ -99,6 +99,7 @@ class Owner:
         self._patient = True  # a record that cannot be read is to be found while loading, once it halted us
         self._input_ends: Ends | None = None
         self._shortage, self._cut = Shortage(ports.clock), Shortage(ports.clock)
+        self._input_damaged = False  # we halted for it
         self._known_end = 0  # of the decision log
         self._show_phase()
         reading.watch(realm.topics.verdicts, partition, self)
@@ -145,6 +146,13 @@ class Owner:
         """Retention overtook the input position."""
         if self._deciding is not None:
             self._deciding.input_lost(low)
+
+    def input_damaged(self, offset: int) -> None:
+        """The input log cannot be read on; halts once everything before `offset` is answered."""
+        if self._deciding is not None and self._deciding.at_rest:
+            self._input_damaged = True
+            damage = LogDamaged(self._realm.topics.intents, self.partition, offset)
+            self._deciding.fail(Signal.UNEXTENDABLE, damage.message)
 
     def take(self, record: LogRecord) -> None:
         """A decision-log record that was asked for."""
@@ -320,6 +328,8 @@ class Owner:
         self._trust_store = True
         self._folded.foreign.clear()  # met by every load until the next checkpoint, as void ones are
         yield from self._input_reaches(self.place.header.next_input)
+        if self._input_damaged:
+            yield from self._input_readable(self.place.header.next_input)
         if self._after == "crash" and self._stopped_cleanly():
             self._after = "clean"
         while self.place.header.rules is None and self._rules.active is None:
@@ -339,6 +349,15 @@ class Owner:
             yield
         if self._input_ends.end < next_input:
             raise CannotLoadError(Signal.UNEXTENDABLE, too_short(self._input_ends, next_input))
+
+    def _input_readable(self, next_input: int) -> Generator[None, None, None]:
+        """Before a claim, of which each look of a halted partition would write another one."""
+        if self._input_ends is not None and next_input < self._input_ends.end:
+            yield from self._intents().any_between(next_input, self._input_ends.end)
+        self._input_damaged = False
+
+    def _intents(self) -> Readback:
+        return Readback(self._realm.topics.intents, self.partition, self._ports, self._reading, Tail())
 
     def _same_incarnation(self) -> Generator[None, None, None]:
         """Ask whether the log topics are still those this process was started for.
@@ -391,8 +410,8 @@ class Owner:
         next_input = self.place.header.next_input
         if self._input_ends is None or self._input_ends.end <= next_input or self._after != "crash":
             return self._input_ends is None or self._input_ends.end > next_input
-        intents = Readback(self._realm.topics.intents, self.partition, self._ports, self._reading, Tail())
-        looking, start_ms = intents.any_between(next_input, self._input_ends.end), self._ports.clock.elapsed_ms()
+        looking = self._intents().any_between(next_input, self._input_ends.end)
+        start_ms = self._ports.clock.elapsed_ms()
         try:
             while self._ports.clock.elapsed_ms() - start_ms < PENDING_MS_MAX:
                 next(looking)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from harness_stream.core import limits
+from harness_stream.errors import LogDamaged
+from harness_stream.runtime.taking import CannotReadError
 
 if TYPE_CHECKING:
     from harness_stream.ports import Ends, LogReader, LogRecord
@@ -56,7 +58,14 @@ class Reading:
         self._watchers.pop((topic, partition), None)
 
     def position(self, topic: str, partition: int) -> int:
-        """Next offset the partition's follower will be given."""
+        """Next offset the partition's follower will be given.
+
+        Raises:
+            CannotReadError: what is stored there cannot be read.
+        """
+        damaged = self._reader.damaged(topic, partition)
+        if damaged is not None:
+            raise CannotReadError(LogDamaged(topic, partition, damaged))
         return self._reader.position(topic, partition) or 0
 
     def ask(self, topic: str, partition: int, elapsed_ms: int) -> None:

@@ -16,7 +16,7 @@ from harness_stream.core import limits
 from harness_stream.core.fold import STATEMENTS, Place
 from harness_stream.errors import ProtocolError
 from harness_stream.runtime.replay_log import Answered, Known
-from harness_stream.runtime.to_end import POLL_RECORDS, ends_of, wait_or_give_up
+from harness_stream.runtime.to_end import POLL_RECORDS, ends_of, require_readable, wait_or_give_up
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ class Feed:
         Raises:
             BrokerUnavailable: the broker does not answer any more.
             ProtocolError: retention has taken it.
+            LogDamaged: it cannot be read.
         """
         name, source = (topic, partition), self._sources[topic, partition]
         heard_ms = watched_ms = self._clock.elapsed_ms()
@@ -107,6 +108,7 @@ class Feed:
                 self._require_kept(name, source)
                 watched_ms = self._clock.elapsed_ms()
             else:
+                require_readable(self._reader, topic, partition)
                 wait_or_give_up(topic, self._clock, heard_ms)
         if not source.buffer:
             source.next = source.end

@@ -15,7 +15,14 @@ from harness_stream.core import limits
 from harness_stream.core.fold import Place
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.core.units import encode_parts
-from harness_stream.errors import BrokerUnavailable, CallerError, ConfigError, ProtocolError, StateUnavailable
+from harness_stream.errors import (
+    BrokerUnavailable,
+    CallerError,
+    ConfigError,
+    LogDamaged,
+    ProtocolError,
+    StateUnavailable,
+)
 from harness_stream.runtime.readiness import CERTIFY
 from harness_stream.runtime.snapshots import PLACE_KEY, Key
 from harness_stream.runtime.snapshots_seen import snapshotted
@@ -91,19 +98,23 @@ def planned(source: Source, found: Standing, next_input: int | None = None, *, f
         forget: the operator allows that chains are forgotten, if nothing reaches them.
 
     Raises:
-        CallerError: it is not halted (for all that can be seen), next_input is beyond the input log, or chains would
-            have to be forgotten.
+        CallerError: it is not halted (for all that can be seen), its log is damaged, next_input is beyond the input log
+            or before what cannot be read of it, or chains would have to be forgotten.
         StateUnavailable: whether they would depends on the store, which does not answer.
         BrokerUnavailable: the broker does not answer.
     """
     if not found.troubles:
         found = replace(found, troubles=of_snapshots(source, found) or _untold(source, found, forget=forget))
+    _require_readable(found)
     if found.ends.low > 0 and not found.store_answers:
         raise StateUnavailable("Redis does not answer, and it may hold the history", hint="bring it back, or name it")
     first = found.input_ends.end if next_input is None else next_input
     if not 0 <= first <= found.input_ends.end:
         hint = f"between 0 and {found.input_ends.end}, where it ends"
         raise CallerError(f"the input log has no place {first} to go on at", hint=hint)
+    if found.input_damaged is not None and first <= found.input_damaged:
+        hint = f"leave out --next-input, or name an offset behind the batch that begins at {found.input_damaged}"
+        raise CallerError(f"inputs from {found.input_damaged} on cannot be read", hint=hint)
     snapshots, kept = _snapshots(source, found)
     whole = found.ends.low == 0 and Trouble.UNTOLD not in (found.troubles or {})
     forgets = not (kept or whole or stands(found.stored, found))
@@ -113,6 +124,15 @@ def planned(source: Source, found: Standing, next_input: int | None = None, *, f
             hint="bring one back; or add --forget-history: chains, labels, counts and open holds then begin anew",
         )
     return _resumption(found, first, snapshots, kept=kept, forgets=forgets)
+
+
+def _require_readable(found: Standing) -> None:
+    """What stands behind a record that cannot be read was decided on a history that nobody knows."""
+    if Trouble.DAMAGED in (found.troubles or {}):
+        raise CallerError(
+            f"partition {found.partition} is not resumed: {(found.troubles or {})[Trouble.DAMAGED]}",
+            hint=f"{LogDamaged.restore} says how, and what is left if there is no other copy",
+        )
 
 
 def _resumption(found: Standing, first: int, snapshots: Snapshotted, *, kept: bool, forgets: bool) -> Resumption:

@@ -14,7 +14,7 @@ import orjson
 
 from harness_stream.core import limits
 from harness_stream.core.fold import STATEMENTS, Place, is_own
-from harness_stream.errors import StateUnavailable
+from harness_stream.errors import LogDamaged, StateUnavailable
 from harness_stream.runtime.deciding import CHECKPOINT_IDLE_MS
 from harness_stream.runtime.history import any_checkpoint_in
 from harness_stream.runtime.mover import FILLING
@@ -44,6 +44,8 @@ class Trouble(StrEnum):
     INPUT_SHORT = "inputs that were answered are gone"
     HISTORY_GONE = "nothing says what agents did before the log's first record"
     SNAPSHOT_UNREADABLE = "a snapshot cannot be read"
+    DAMAGED = "what a worker reads to load cannot be read"
+    INPUT_DAMAGED = "the next input cannot be read"
     UNTOLD = "only the worker's log says why"
     """Never found here: what an operator takes it for who lets a silent partition go on without its history."""
 
@@ -183,6 +185,7 @@ class Standing:
         store_answers: the store was asked and answered.
         waiting_ms: for how long the first unanswered input has been in the log, None if all are answered.
         troubles: what halts it, with details.
+        input_damaged: the first input offset that cannot be read, if it is the next one to be answered.
     """
 
     incarnation: str
@@ -197,6 +200,7 @@ class Standing:
     store_answers: bool = True
     waiting_ms: int | None = None
     troubles: Mapping[Trouble, str] | None = None
+    input_damaged: int | None = None
 
     @property
     def halted(self) -> bool:
@@ -258,6 +262,27 @@ def standing(source: Source, partition: int) -> Standing:
     Raises:
         BrokerUnavailable: the broker does not answer.
     """
+    try:
+        return _standing(source, partition)
+    except LogDamaged as damage:
+        return _damaged(source, partition, damage)
+
+
+def _damaged(source: Source, partition: int, damage: LogDamaged) -> Standing:
+    """No worker can read it either, so that only the newest checkpoint tells of it."""
+    source.reader.unfollow(damage.topic, damage.partition)
+    checkpoint, former = None, 0
+    if damage.topic != source.topics.heads:
+        checkpoint, former = _newest_checkpoint(source, partition)
+    ends = ends_of(source.reader, source.topics.verdicts, partition, source.clock)
+    input_ends = ends_of(source.reader, source.topics.intents, partition, source.clock)
+    heard = Heard(source, partition, None if checkpoint is None else checkpoint.place, ends.low, frozenset())
+    stored, answers = _stored(source, partition)
+    found = Standing(source.incarnation, partition, checkpoint, former, ends, input_ends, heard)
+    return replace(found, stored=stored, store_answers=answers, troubles={Trouble.DAMAGED: damage.message})
+
+
+def _standing(source: Source, partition: int) -> Standing:
     checkpoint, former = _newest_checkpoint(source, partition)
     stored, answers = _stored(source, partition)
     ends = ends_of(source.reader, source.topics.verdicts, partition, source.clock)
@@ -272,7 +297,13 @@ def standing(source: Source, partition: int) -> Standing:
         troubles[Trouble.INPUT_SHORT] = f"the input log ends at {end}, but inputs up to {last} were answered"
     if not troubles and answers and not reached(source, found):
         troubles[Trouble.HISTORY_GONE] = f"the log begins at {ends.low} and neither store nor snapshots reach it"
-    found = replace(found, troubles=troubles, waiting_ms=_waiting_ms(source, found))
+    try:
+        found = replace(found, waiting_ms=_waiting_ms(source, found))
+    except LogDamaged as damage:
+        source.reader.unfollow(damage.topic, damage.partition)
+        troubles[Trouble.INPUT_DAMAGED] = damage.message
+        found = replace(found, input_damaged=damage.offset)
+    found = replace(found, troubles=troubles)
     if found.activity(source.clock.now_ms())[0] is Activity.SILENT:  # is it for what only a load from snapshots meets?
         found = replace(found, troubles=of_snapshots(source, found))
     return found
@@ -289,6 +320,7 @@ def of_snapshots(source: Source, found: Standing) -> Mapping[Trouble, str]:
 
     Raises:
         BrokerUnavailable: the broker does not answer.
+        LogDamaged: a worker cannot read what it would have to.
     """
     topic, partition = source.topics.verdicts, found.partition
     seen = snapshotted(source, partition)
@@ -299,8 +331,14 @@ def of_snapshots(source: Source, found: Standing) -> Mapping[Trouble, str]:
     place = seen.place
     if place is not None and place.offset >= ends.low and digest_at(source, partition, place.offset) != place.digest:
         return {Trouble.CONTRADICTED: f"the record at {place.offset} is not the one the snapshots stand on"}
-    unit = None if stands(found.stored, found) or _cut_of(found) < 0 else unreadable(seen)
-    return {} if unit is None else {Trouble.SNAPSHOT_UNREADABLE: f"a snapshot cannot be read: {unit}"}
+    if stands(found.stored, found):
+        return {}
+    unit = None if _cut_of(found) < 0 else unreadable(seen)
+    if unit is not None:
+        return {Trouble.SNAPSHOT_UNREADABLE: f"a snapshot cannot be read: {unit}"}
+    for _ in read_to_end(source.reader, topic, partition, source.clock, 0 if place is None else place.offset):
+        pass  # a worker reads it, too
+    return {}
 
 
 def _cut_of(found: Standing) -> int:
@@ -390,10 +428,14 @@ def _fold(source: Source, partition: int, start: Place | None, ends: Ends, store
     return heard
 
 
-def _sampled(source: Source, partition: int, ends: Ends) -> Heard:
+def _sampled(source: Source, partition: int, ends: Ends) -> Heard | None:
     first = max(ends.low, ends.end - SAMPLE_RECORDS)
     start = Place.genesis(source.incarnation, partition) if first == 0 else None
-    return _fold(source, partition, start, ends._replace(low=first), None)
+    try:
+        return _fold(source, partition, start, ends._replace(low=first), None)
+    except LogDamaged as damage:  # no worker reads so far back
+        source.reader.unfollow(damage.topic, damage.partition)
+        return None
 
 
 def reached(source: Source, found: Standing) -> bool:

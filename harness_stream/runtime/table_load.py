@@ -14,7 +14,7 @@ from harness_stream.core import limits
 from harness_stream.core.join import Table
 from harness_stream.core.tables import IdentityRow, Row, lane_of
 from harness_stream.errors import BrokerUnavailable, Unavailable
-from harness_stream.runtime.to_end import read_to_end
+from harness_stream.runtime.to_end import read_to_end, require_readable
 from harness_stream.wire.cloudevents import read_headers
 from harness_stream.wire.codec import encode
 
@@ -125,6 +125,7 @@ def read_tables(
 
     Raises:
         BrokerUnavailable: nothing arrived for `SILENCE_MS_MAX`, or a topic does not exist.
+        LogDamaged: a topic cannot be read to its end.
     """
     ends = _ask_ends(reader, topics, clock, wait)
     views = {name: TableView(Table(name)) for name in topics}
@@ -138,6 +139,8 @@ def read_tables(
         for record in records:
             by_topic[record.topic].take(record)
         behind = {topic for topic in behind if (reader.position(topic, PARTITION) or 0) < ends[topic].end}
+        for topic in behind:
+            require_readable(reader, topic, PARTITION)
         heard_ms = _patience(clock, wait, heard_ms, sorted(behind), heard=bool(records))
     for topic in ends:
         reader.unfollow(topic, PARTITION)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from harness_stream.core.deferred import Deferred, Told
     from harness_stream.core.rules.windows import Windows
+    from harness_stream.errors import LogDamaged
 
 UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 """What free parts that no schema checks raise, of a version that writes others."""
@@ -34,6 +35,13 @@ class CannotLoadError(Exception):
     def __init__(self, signal: Signal, why: str) -> None:
         super().__init__(why)
         self.signal, self.why = signal, why
+
+
+class CannotReadError(CannotLoadError):
+    """What is stored of a log cannot be read; who can do without it goes on."""
+
+    def __init__(self, damage: LogDamaged) -> None:
+        super().__init__(Signal.UNEXTENDABLE, damage.message)
 
 
 def unreadable(offset: int, error: Exception) -> CannotLoadError:

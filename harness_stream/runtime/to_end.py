@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from harness_stream.errors import BrokerUnavailable
+from harness_stream.errors import BrokerUnavailable, LogDamaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,7 @@ def read_to_end(reader: LogReader, topic: str, partition: int, clock: Clock, fir
 
     Raises:
         BrokerUnavailable: nothing was heard for SILENCE_MS_MAX.
+        LogDamaged: it cannot be read on; all before that was given.
     """
     bounds = ends_of(reader, topic, partition, clock)
     reader.follow(topic, partition, max(bounds.low, first))
@@ -37,6 +38,7 @@ def read_to_end(reader: LogReader, topic: str, partition: int, clock: Clock, fir
             heard_ms = clock.elapsed_ms()
             yield from (r for r in records if r.offset < bounds.end)
         else:
+            require_readable(reader, topic, partition)
             wait_or_give_up(topic, clock, heard_ms)
     reader.unfollow(topic, partition)
 
@@ -52,6 +54,13 @@ def ends_of(reader: LogReader, topic: str, partition: int, clock: Clock) -> Ends
             if (ends.topic, ends.partition) == (topic, partition):
                 return ends
         wait_or_give_up(topic, clock, started_ms)
+
+
+def require_readable(reader: LogReader, topic: str, partition: int) -> None:
+    """Raise LogDamaged if this followed partition stands at a record that cannot be read."""
+    offset = reader.damaged(topic, partition)
+    if offset is not None:
+        raise LogDamaged(topic, partition, offset)
 
 
 def wait_or_give_up(topic: str, clock: Clock, heard_ms: int) -> None:

@@ -14,7 +14,7 @@ from harness_stream.core.audit.findings import Finding, Kind
 from harness_stream.core.fold import Place
 from harness_stream.core.witness import DIGITS_SHOWN, Contradiction, Held, contradiction, described
 from harness_stream.runtime.history import any_checkpoint_in
-from harness_stream.runtime.to_end import ends_of, read_to_end
+from harness_stream.runtime.to_end import ends_of, read_to_end, require_readable
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
@@ -121,9 +121,11 @@ class Witness:
 
     @property
     def behind(self) -> bool:
-        """Not everything that was there when it began has been read."""
-        position, topic = self._ports.reader.position, self._ports.topics.heads
-        return any((position(topic, number) or 0) < end for number, end in self._ends.items())
+        """Not everything that was there when it began has been read (raises LogDamaged: it cannot be)."""
+        reader, topic = self._ports.reader, self._ports.topics.heads
+        for number in self._ends:
+            require_readable(reader, topic, number)
+        return any((reader.position(topic, number) or 0) < end for number, end in self._ends.items())
 
     def step(self) -> Iterator[Finding]:
         """Take what has arrived, and hold what is due.

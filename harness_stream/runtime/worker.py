@@ -78,7 +78,7 @@ class Worker:
                 owner.offer(record)
         for assignment in self._ports.consumer.assignments():
             self._assign(assignment)
-        self._lost_input()
+        self._missed_input()
         self._deliver()
         self._read()
         leisure = self._has_leisure()
@@ -187,10 +187,13 @@ class Worker:
         if done:
             self._ports.consumer.finish_revoke(done)
 
-    def _lost_input(self) -> None:
+    def _missed_input(self) -> None:
         for partition, low in self._ports.consumer.lost_ranges():
             if partition in self.owners:
                 self.owners[partition].input_lost(low)
+        for partition, offset in self._ports.consumer.damaged().items():
+            if partition in self.owners:
+                self.owners[partition].input_damaged(offset)
 
     def _deliver(self) -> None:
         for delivery in self._ports.writer.deliveries():

@@ -11,9 +11,13 @@ EVERY = tuple(range(PARTITIONS))
 @pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.real)])
 def lane(request):
     kafka = request.param == "kafka"
-    lane = KafkaLane(request.getfixturevalue("real_stack").bootstrap) if kafka else MemoryLane()
+    lane = kafka_lane(request.getfixturevalue("real_stack")) if kafka else MemoryLane()
     with lane.opened:
         yield lane
+
+
+def kafka_lane(stack):
+    return KafkaLane(stack.bootstrap, stack.data)
 
 
 def values(records):
@@ -166,6 +170,34 @@ class TestReader:
         assert silent(reader)
         reader.follow(lane.topic, 0, 3)
         assert [r.offset for r in read(reader, 12)] == list(range(3, 15))
+
+    def test_what_cannot_be_read_is_told_where_it_is_and_others_go_on(self, lane):
+        for n in range(4):
+            lane.fill(0, [b"%d" % n])  # a batch each
+        lane.fill(1, [b"other"])
+        lane.damage(0, 2)
+        reader = lane.reader()
+        for partition in (0, 1):
+            reader.follow(lane.topic, partition, 0)
+        assert sorted((r.partition, r.offset) for r in read(reader, 3)) == [(0, 0), (0, 1), (1, 0)]
+        eventually(lambda: reader.poll(10) or reader.damaged(lane.topic, 0) is not None)
+        assert [reader.damaged(lane.topic, p) for p in EVERY] == [2, None, None, None]
+        assert reader.position(lane.topic, 0) == 2
+        reader.follow(lane.topic, 0, 3)
+        assert [r.offset for r in read(reader, 1)] == [3]
+        assert reader.damaged(lane.topic, 0) is None
+
+    def test_what_can_be_read_again_is_delivered_and_no_longer_told_of(self, lane):
+        for n in range(3):
+            lane.fill(0, [b"%d" % n])
+        lane.damage(0, 1)
+        reader = lane.reader()
+        reader.follow(lane.topic, 0, 0)
+        assert [r.offset for r in read(reader, 1)] == [0]
+        eventually(lambda: reader.poll(10) or reader.damaged(lane.topic, 0) == 1)
+        lane.mend(0, 1)
+        assert [r.offset for r in read(reader, 2)] == [1, 2]
+        assert reader.damaged(lane.topic, 0) is None
 
     def test_nothing_comes_after_close(self, lane):
         lane.fill(0, [b"x"])
@@ -347,6 +379,19 @@ class TestInputConsumer:
         lost = []
         eventually(lambda: lost.extend(member.lost_ranges()) or lost or member.poll(10, 5))
         assert lost == [(0, 0)]
+
+    def test_a_position_before_what_cannot_be_read_is_told_until_it_is_started_elsewhere(self, lane):
+        for n in range(3):
+            lane.fill(0, [b"%d" % n])
+        lane.damage(0, 1)
+        member = alone(lane).member
+        member.start(0, 0)
+        assert [r.offset for r in read(member, 1)] == [0]
+        eventually(lambda: member.poll(10, 5) or member.damaged())
+        assert (member.damaged(), member.lost_ranges()) == ({0: 1}, [])
+        member.start(0, 2)
+        assert member.damaged() == {}
+        assert [r.offset for r in read(member, 1)] == [2]
 
     def test_starting_what_is_not_owned_does_nothing(self, lane):
         member = lane.member("a")

@@ -136,6 +136,20 @@ def test_a_unit_that_was_cold_since_the_load_is_served_from_snapshot_and_log(aft
     recomputed(world)
 
 
+def test_a_snapshot_that_cannot_be_read_off_the_disk_is_a_reject_and_halts_nobody() -> None:
+    world = world_with()
+    for _ in range(5):
+        read(world)
+    snapshot(world)
+    restart(world)
+    world.store.down = True
+    world.broker.damage(TOPICS.chains, HOME, owner(world)._snapshots.offsets[UNIT])
+    assert read(world)["reason"] == "state_unavailable"
+    assert owner(world).phase is Phase.DECIDING
+    world.broker.damage(TOPICS.chains, HOME, None)
+    recomputed(world)
+
+
 def test_without_any_snapshot_the_log_alone_serves() -> None:
     world = world_with()
     for _ in range(5):

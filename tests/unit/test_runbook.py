@@ -93,13 +93,13 @@ FETCHED = {"the store lost a unit", "the store holds no unit", "the store is old
 
 
 def test_all_causes_of_a_resync_are_explained():
-    """Beside what deciding finds itself: a fetch from a store that is not what was left, an input log too short."""
+    """Beside what deciding finds itself: a fetch from a store that is not what was left, a log too short or damaged."""
     told = set(column(chapter(PAGE, "Void records and resyncs")))
-    assert told == {*causes(), *FETCHED, "input log too short"}
+    assert told == {*causes(), *FETCHED, "input log too short", "a log is damaged"}
 
 
 def test_why_a_partition_halts_is_quoted_as_it_is_said():
-    source = "".join(path.read_text("utf-8") for path in RUNTIME.glob("*.py"))
+    source = "".join(path.read_text("utf-8") for path in [*RUNTIME.glob("*.py"), RUNTIME.parent / "errors.py"])
     quoted = {piece.strip() for words in column(chapter(PAGE, "`halted`"), 1) for piece in words.split("…")}
     assert quoted
     assert {piece for piece in quoted if piece not in source} == set()

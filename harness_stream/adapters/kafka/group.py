@@ -69,7 +69,7 @@ class KafkaInputConsumer:
         self._clock = clock or SystemClock()
         self._refusals = Refusals(kafka_at(where))
         self._consumer = self._member()
-        self._positions = Positions(self._consumer, self._refused)
+        self._positions = Positions(self._consumer, self._refused, self._clock)
         self._standstill, self._looked_ms = Standstill(), self._clock.elapsed_ms()
         self._joining: Wait | None = self._join()  # until the group has answered
         self._queries = EndsQueries(where)
@@ -131,6 +131,10 @@ class KafkaInputConsumer:
         """(partition, first kept offset) of positions outside of the log; such a partition stands until `start`."""
         lost, self._lost = self._lost, []
         return lost
+
+    def damaged(self) -> Mapping[int, int]:
+        """Partition → offset that it stands at because its batch cannot be read."""
+        return {partition: offset for (_, partition), offset in self._positions.damaged().items()}
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Publish next_input as group offsets, asynchronously; only of owned partitions, failures are counted."""

@@ -53,7 +53,7 @@ class KafkaReader:
         self._consumer = self._made()
         for topic in topics:
             self._learn(topic)
-        self._positions = Positions(self._consumer, self._refused)
+        self._positions = Positions(self._consumer, self._refused, self._clock)
         self._standstill = Standstill()
         self._queries = EndsQueries(where)
         self._closed = False
@@ -84,6 +84,10 @@ class KafkaReader:
         """Next offset to be delivered, offsets without a record at the end of the log passed over."""
         return self._positions.position(topic, partition)
 
+    def damaged(self, topic: str, partition: int) -> int | None:
+        """The offset that a followed partition stands at because its batch cannot be read; None if it goes on."""
+        return self._positions.damaged().get((topic, partition))
+
     def ask_ends(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
         """Start an end-offset query; partitions that do not exist get no answer."""
         self._queries.ask(partitions, now_ms)
@@ -93,7 +97,7 @@ class KafkaReader:
         if self._closed:
             return []
         answers, now_ms = self._queries.collect(), self._clock.elapsed_ms()
-        noticed = [e for e in answers if self._standstill.noticed(e, self.position(e.topic, e.partition), now_ms)]
+        noticed = [e for e in answers if self._standstill.noticed(e, self._awaited(e.topic, e.partition), now_ms)]
         if noticed:
             self._renew(noticed[0], now_ms)
         return answers
@@ -109,6 +113,10 @@ class KafkaReader:
         """A reader is in no group, so that it does not matter whether it may see one."""
         if error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
             self._refusals.alarm(error, topic, acls.READ)
+
+    def _awaited(self, topic: str, partition: int) -> int | None:
+        """The position, unless nothing can come there."""
+        return None if self.damaged(topic, partition) is not None else self.position(topic, partition)
 
     def _made(self) -> Consumer:
         return Consumer(settings.reader(self._where) | {"error_cb": self._refusals.alarm})

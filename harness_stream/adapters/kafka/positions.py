@@ -2,25 +2,29 @@
 
 Rule: moving a partition is always taking it out of the assignment and putting it back at the new offset. Both calls
 raise librdkafka's version of the partition, so what was fetched before never comes through; `seek` does not work after
-an out-of-range position. What still arrives below the expected offset is dropped.
+an out-of-range position. What still arrives below the expected offset is dropped. A batch that cannot be read is asked
+for again, and told of if it stays so (damage.py).
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from harness_stream.adapters.kafka.damage import UNREADABLE, Damage, PlaceName
 from harness_stream.adapters.kafka.record import to_record
+from harness_stream.alarms import Alarm, sound
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
-    from harness_stream.ports import LogRecord
+    from harness_stream.ports import Clock, LogRecord
 
-PlaceName = tuple[str, int]  # topic, partition
+log = logging.getLogger(__name__)
 
 # What librdkafka says when the wanted offset is not in the log (with `auto.offset.reset=error`).
 _OUTSIDE: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE})  # noqa: SLF001  public names of librdkafka's local errors
@@ -41,13 +45,14 @@ class Positions:
     Args:
         consumer: used by nobody else for assignment and reading.
         alarm: told of each error, with the topic that it is about.
+        clock: tells when to ask again for what could not be read.
 
     Attributes:
         errors: librdkafka's error name → how often; transient ones are only counted.
     """
 
-    def __init__(self, consumer: Consumer, alarm: Callable[[KafkaError, str], None]) -> None:
-        self._alarm = alarm
+    def __init__(self, consumer: Consumer, alarm: Callable[[KafkaError, str], None], clock: Clock) -> None:
+        self._alarm, self._clock, self._damage = alarm, clock, Damage()
         self.errors: Counter[str] = Counter()
         self._consumer = consumer
         self._places: dict[PlaceName, _Place] = {}
@@ -58,6 +63,7 @@ class Positions:
     def place(self, topic: str, partition: int, offset: int) -> None:
         """Deliver from `offset` on; while frozen, as soon as thawed."""
         self._unpause((topic, partition))
+        self._damage.forget((topic, partition))
         self._places[topic, partition] = _Place(offset, waiting=True)
         self._settle((topic, partition))
 
@@ -73,6 +79,7 @@ class Positions:
         """Deliver nothing of these any more, without touching librdkafka's assignment."""
         for name in names:
             self._unpause(name)
+            self._damage.forget(name)
             self._places.pop(name, None)
 
     def expected(self, topic: str, partition: int) -> int | None:
@@ -87,7 +94,12 @@ class Positions:
 
     def reading(self) -> dict[PlaceName, int]:
         """The next offset of every partition whose records may come at any time."""
-        return {n: place.offset for n, place in self._places.items() if not place.paused and not place.waiting}
+        places, damaged = self._places.items(), self.damaged()
+        return {n: at.offset for n, at in places if not at.paused and not at.waiting and n not in damaged}
+
+    def damaged(self) -> Mapping[PlaceName, int]:
+        """The first offset that cannot be read, of each partition that stands before one for good."""
+        return self._damage.certain()
 
     def assigned(self) -> frozenset[PlaceName]:
         """What librdkafka fetches."""
@@ -133,6 +145,8 @@ class Positions:
 
     def take(self, records_max: int, wait_ms: int = 0) -> list[LogRecord]:
         """At most `records_max` records; waits up to `wait_ms` only while nothing is there. Serves callbacks."""
+        if self._damage.suspects and not self._frozen:
+            self._ask_again()
         return [r for message in self._messages(records_max, wait_ms) if (r := self._accept(message)) is not None]
 
     def outside(self) -> list[PlaceName]:
@@ -183,6 +197,8 @@ class Positions:
             place.dropped = True
             return None
         place.offset = record.offset + 1
+        if self._damage.suspects:
+            self._damage.forget((record.topic, record.partition))
         return record
 
     def _note(self, error: KafkaError, message: Message) -> None:
@@ -194,8 +210,23 @@ class Positions:
             return
         self.count(error)
         self._alarm(error, message.topic() or "")
-        if error.code() in _OUTSIDE and place is not None and not place.waiting:
+        if place is None or place.waiting:
+            return
+        if error.code() in UNREADABLE:
+            self._suspect(name, max(place.offset, message.offset() or 0), error)
+        elif error.code() in _OUTSIDE and name not in self._damage.suspects:
             self._outside[name] = None
+
+    def _suspect(self, name: PlaceName, offset: int, error: KafkaError) -> None:
+        if self._damage.seen(name, offset, self._clock.elapsed_ms()):
+            topic, partition = name
+            what = f"the batch at {offset} of `{topic}`/{partition} cannot be read: {error.str()}"
+            sound(log, Alarm.LOG_DAMAGED, what)
+
+    def _ask_again(self) -> None:
+        for name in self._damage.due(self._clock.elapsed_ms()):
+            if not self._places[name].waiting:
+                self._settle(name)
 
     def count(self, error: KafkaError) -> None:
         """Count an error that is not worth an exception."""

@@ -82,6 +82,7 @@ class _Partition:
     low: int = 0
     end: int = 0
     last_append_ms: int = 0
+    damaged: int | None = None
 
 
 def _offset(record: LogRecord) -> int:
@@ -158,9 +159,26 @@ class MemoryBroker:
         """Up to `records_max` records from `offset` on; whoever calls checks `bounds` first."""
         with self.lock:
             self.advance()
-            records = self._at(topic, partition).records
-            first = bisect_left(records, offset, key=_offset)
-            return records[first : first + records_max]
+            log = self._at(topic, partition)
+            first = bisect_left(log.records, offset, key=_offset)
+            found = log.records[first : first + records_max]
+            if log.damaged is None or offset > log.damaged:
+                return found
+            return [record for record in found if record.offset < log.damaged]
+
+    def unreadable(self, topic: str, partition: int, offset: int) -> int | None:
+        """The damaged record's offset, if it is the next one from `offset` on."""
+        with self.lock:
+            self.advance()
+            log = self._at(topic, partition)
+            stands = log.damaged is not None and offset <= log.damaged and not self.read(topic, partition, offset, 1)
+            return log.damaged if stands else None
+
+    def damage(self, topic: str, partition: int, offset: int | None) -> None:
+        """Fault: what is stored at `offset` cannot be read; None mends it."""
+        with self.lock:
+            self.advance()
+            self._at(topic, partition).damaged = offset
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """(first kept offset, next offset to be written)."""

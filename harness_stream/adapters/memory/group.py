@@ -204,6 +204,16 @@ class MemoryInputConsumer:
         lost, self._lost = self._lost, []
         return lost
 
+    def damaged(self) -> Mapping[int, int]:
+        """Partition → offset that it stands at because what is stored there cannot be read."""
+        topic, places = self._group.topic, self._places.items()
+        found = {
+            p: self._broker.unreadable(topic, p, place.offset)
+            for p, place in places
+            if place.offset is not None and not place.paused
+        }
+        return {partition: offset for partition, offset in found.items() if offset is not None}
+
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Note next_input per partition in the group; only of owned partitions."""
         with self._broker.lock:

@@ -64,8 +64,17 @@ class MemoryReader:
             return offset
         with self._broker.lock:
             _, end = self._broker.bounds(topic, partition)
-            more = offset < end and self._broker.read(topic, partition, offset, 1)
-            return offset if more else max(offset, end)
+            stands = offset < end and (
+                self._broker.read(topic, partition, offset, 1)
+                or self._broker.unreadable(topic, partition, offset) is not None
+            )
+            return offset if stands else max(offset, end)
+
+    def damaged(self, topic: str, partition: int) -> int | None:
+        """The offset that a followed partition stands at because what is stored there cannot be read."""
+        offset = self._positions.get((topic, partition))
+        known = offset is not None and self._broker.has(topic, partition)
+        return self._broker.unreadable(topic, partition, offset) if known and offset is not None else None
 
     def ask_ends(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
         """Note the bounds as of now; partitions that do not exist get no answer."""

@@ -67,6 +67,8 @@ class Kind(StrEnum):
     """What counts after it does not link to it, and a checkpoint says that this counts: it is not as it was written."""
     TRUNCATED = "truncated"
     """The log ends before a checkpoint of it (V5)."""
+    DAMAGED = "damaged"
+    """What is stored cannot be read; nothing behind it can be folded."""
     WITNESS = "witness"
     """A checkpoint that is held elsewhere names another record than stands there, or another fold (V5)."""
     RECREATED = "recreated"

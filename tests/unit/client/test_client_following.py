@@ -66,6 +66,32 @@ def test_reading_starts_at_the_checkpoint_and_not_at_the_first_record_seen(world
     assert isinstance(future.exception(0), Denied)
 
 
+@pytest.mark.parametrize("topic", [TOPICS.verdicts, TOPICS.heads])
+def test_a_log_that_cannot_be_read_on_is_named_as_that(world, topic):
+    script = world.script.begin()
+    history(script, 3)
+    script.checkpoint()
+    at = world.broker.bounds(topic, HOME)[1] - 1
+    world.broker.damage(topic, HOME, at)
+    with pytest.raises(Unreachable, match=f"the record at {at} of `{topic}`/{HOME} cannot be read") as caught:
+        opened(world).result(0)
+    assert caught.value.reasons[0].code == "log_contradicts"
+    assert "damaged" in caught.value.hint
+
+
+def test_what_is_asked_for_on_a_log_that_becomes_unreadable_ends_and_nothing_more_is_published(world):
+    script = world.script.begin()
+    opened(world).result(0)
+    future = world.ask()
+    world.broker.damage(TOPICS.verdicts, HOME, script.verdict(world.last_input()))
+    world.run()
+    world.wait(10_000)
+    with pytest.raises(TimedOut, match="a log is damaged"):
+        future.result(0)
+    with pytest.raises(Unreachable, match="not published"):
+        world.ask().result(0)
+
+
 def test_without_a_checkpoint_a_log_whose_beginning_is_gone_is_not_believed(world):
     history(world.script.begin(), 5)
     world.broker.truncate_before(TOPICS.verdicts, HOME, 3)
