@@ -20,9 +20,12 @@ YOUNG_MAX: Final = 2_000
 # Python's own thresholds (`benchmarks/takeover.py`), since whatever it makes stays.
 THRESHOLDS: Final = (100_000, 20, 20)
 # All are looked at once there are so many times as many as at the last such look, and nothing was to be done for so
-# long: between two intents there is always a moment. So a mistake of ours costs memory, and not without end.
+# long: between two intents there is always a moment.
 GROWTH: Final = 2
 REST_S: Final = 2.0
+# At 0.8 s a million this look stands still for half of what a liveness probe waits for (`cli.worker.ALIVE_MS_MAX`). A
+# worker that holds more never looks again: a mistake of ours then costs memory, and the process's size shows it.
+WHOLE_MAX: Final = 600_000
 
 
 def tune_collector() -> None:
@@ -54,7 +57,7 @@ class Collector:
             self._aged, self._busy_at = self._aged + young, time.monotonic()
         elif self._aged >= self._all and self._rests():
             self._aged = 0
-            if gc.get_freeze_count() >= GROWTH * self._all:
+            if WHOLE_MAX >= gc.get_freeze_count() >= GROWTH * self._all:
                 self._look_at_all()
 
     def _rests(self) -> bool:

@@ -166,6 +166,7 @@ class Deciding:
         for task in self._background:
             task.close()
         del self._fetching
+        self._warming = None
 
     def offer(self, record: LogRecord) -> None:
         """The next input record."""
@@ -203,7 +204,12 @@ class Deciding:
         self.fault = self.fault or (signal, why)
 
     def step(self, *, leisure: bool = True) -> None:
-        """One turn; with `leisure` units may take in what nobody asks for."""
+        """One turn; with `leisure` units may take in what nobody asks for.
+
+        Nothing is done once a fault is known: what this fold holds may be of records that are lost.
+        """
+        if self.fault is not None:
+            return
         try:
             self._work()
         except BufferError:

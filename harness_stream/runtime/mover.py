@@ -37,7 +37,7 @@ MOVE_UNITS = 4 * limits.IN_FLIGHT_RECORDS_MAX
 # Who takes over folds what came meanwhile: a quarter of what a checkpoint leaves him (CHECKPOINT_INTERVAL_MS).
 MOVE_MS = 250
 # Each partition at a time of its own, so that a turn waits for one step and not for all; the golden ratio spreads
-# any number of them evenly.
+# neighbours evenly, which is how partitions are dealt among few workers.
 PHASE_MS = round(0.618 * MOVE_MS)
 # Or once so many units wait, so that no step takes longer than a micro-batch's may.
 MOVE_UNITS_SOON = limits.IN_FLIGHT_RECORDS_MAX

@@ -34,6 +34,8 @@ COMMIT_INTERVAL_MS = 1_000  # group offsets only show lag
 GAUGE_INTERVAL_MS = 1_000
 # As long as a takeover may last (DESIGN §9); what loads longer may be waiting for a broker, and others go on.
 LOADING_FIRST_MS = 2_000
+# Before that they have a turn now and then, some milliseconds each: a partition that comes and goes starves nobody.
+LEISURE_MS = 100
 _BEFORE_DECIDING = frozenset({Phase.LOADING, Phase.CLAIMING})
 
 
@@ -59,6 +61,7 @@ class Worker:
         self._committed_ms = self._gauged_ms = ports.clock.elapsed_ms()
         self.turned_ms = ports.clock.elapsed_ms()
         self._loading_since_ms: int | None = None
+        self._leisure_ms = ports.clock.elapsed_ms()
         self._views = {name: TableView(table) for name, table in self.tables.items()}
         for name, view in self._views.items():
             self._reading.follow(realm.topics.table(name), 0, 0, view)
@@ -91,12 +94,16 @@ class Worker:
     def _has_leisure(self) -> bool:
         """May owners do what nobody waits for? Not while another partition is loaded, for which all its agents wait."""
         now_ms = self._ports.clock.elapsed_ms()
-        if not any(owner.phase in _BEFORE_DECIDING for owner in self.owners.values()):
+        loading = any(owner.phase in _BEFORE_DECIDING for owner in self.owners.values())
+        if not loading:
             self._loading_since_ms = None
-            return True
-        if self._loading_since_ms is None:
+        elif self._loading_since_ms is None:
             self._loading_since_ms = now_ms
-        return now_ms - self._loading_since_ms > LOADING_FIRST_MS
+        lasting = self._loading_since_ms is not None and now_ms - self._loading_since_ms > LOADING_FIRST_MS
+        if loading and not lasting and now_ms - self._leisure_ms < LEISURE_MS:
+            return False
+        self._leisure_ms = now_ms
+        return True
 
     def _read(self) -> None:
         clock = self._ports.clock

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness_stream.core.rules.compile import from_bundle
+from harness_stream.core.rules.windows import Windows
 from harness_stream.runtime.collector import REST_S, YOUNG_MAX, Collector
 from tests.simulation.faults import FAULTS
-from tests.simulation.world import World
+from tests.simulation.world import NEW_RULES, RULES, World, bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,6 +90,31 @@ def test_a_partition_that_is_given_up_leaves_memory_at_once(world: World) -> Non
     assert found() == {}
 
 
+def test_so_does_one_that_is_given_up_while_new_rules_are_warmed(world: World) -> None:
+    worker = world.members[0].worker
+    world.push_rules(9, NEW_RULES)
+    while not (warming := [o._deciding for o in worker.owners.values() if o._deciding and o._deciding._warming]):
+        world.turn()
+    left = [weakref.ref(each) for each in warming]
+    warming.clear()
+    for partition in list(worker.owners):
+        worker._drop(partition)
+    assert [each() for each in left] == [None] * len(left)
+    assert found() == {}
+
+
+def test_rules_that_are_out_of_force_leave_memory_at_once(world: World) -> None:
+    """After they were asked: what they remember holds nobody."""
+    windows = Windows(from_bundle(bundle(RULES)))
+    view = {"action": "crm.read", "agent_id": "agent-1", "resource": {"uri": "crm://a"}}
+    windows.program.select(view)
+    windows.program.judge({"event": view, "intent": view})
+    left = weakref.ref(windows.program)
+    del windows
+    assert left() is None
+    assert found() == {}
+
+
 @pytest.fixture
 def made() -> Iterator[list[object]]:
     """What a test makes; then all is as Python has it."""
@@ -134,6 +161,21 @@ def test_all_are_looked_at_once_they_are_twice_as_many_and_there_is_nothing_to_d
         own.step()
         assert (left() is not None) is bool(is_there)
     assert own._all > YOUNG_MAX
+
+
+def test_a_look_that_would_take_too_long_is_not_taken(made: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+    own, looked = Collector(lambda: True), []
+    monkeypatch.setattr(own, "_all", 1)
+    monkeypatch.setattr(own, "_aged", 2)
+    monkeypatch.setattr(own, "_busy_at", time.monotonic() - 2 * REST_S)
+    monkeypatch.setattr(own, "_look_at_all", lambda: looked.append(True))
+    monkeypatch.setattr("harness_stream.runtime.collector.WHOLE_MAX", gc.get_freeze_count() - 1)
+    own.step()
+    assert not looked
+    monkeypatch.setattr("harness_stream.runtime.collector.WHOLE_MAX", 2 * gc.get_freeze_count())
+    monkeypatch.setattr(own, "_aged", 2)
+    own.step()
+    assert looked
 
 
 class Loop:

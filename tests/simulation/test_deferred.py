@@ -17,7 +17,7 @@ from harness_stream.core.units import decode_unit, encode_unit
 from harness_stream.runtime import fetching, loading, progress, taking
 from harness_stream.runtime.deciding import Deciding
 from harness_stream.runtime.fetching import Fetching
-from harness_stream.runtime.worker import LOADING_FIRST_MS
+from harness_stream.runtime.worker import LEISURE_MS, LOADING_FIRST_MS
 from tests.simulation.test_cold import (
     AGENT,
     HOME,
@@ -285,8 +285,22 @@ def test_nobody_has_leisure_while_a_partition_is_loaded_but_not_for_ever(world: 
     assert worker._has_leisure()
     owner(world).phase = Phase.LOADING
     assert not worker._has_leisure()
+    world.clock.advance(LEISURE_MS)
+    assert [worker._has_leisure(), worker._has_leisure()] == [True, False], "a turn now and then"
     world.clock.advance(LOADING_FIRST_MS + 1)
     assert worker._has_leisure()
+
+
+def test_a_partition_that_comes_and_goes_starves_nobody(world: World) -> None:
+    worker, given = world.members[0].worker, 0
+    turns(world, 50)
+    for _ in range(20):
+        for phase, span_ms in ((Phase.LOADING, LOADING_FIRST_MS - 100), (Phase.DECIDING, 0)):
+            owner(world).phase = phase
+            for _ in range(span_ms // 10):
+                world.clock.advance(10)
+                given += worker._has_leisure()
+    assert given >= 20 * (LOADING_FIRST_MS - 100) // LEISURE_MS - 20
 
 
 def test_no_snapshot_is_begun_while_units_wait(world: World) -> None:

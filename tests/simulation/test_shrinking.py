@@ -10,7 +10,7 @@ from tests.mutants import made
 from tests.simulation.faults import FAULTS
 from tests.simulation.script import script
 from tests.simulation.shrink import chosen, failure, named, proven, shrunk, told
-from tests.simulation.tally import ALSO, Tally
+from tests.simulation.tally import ALWAYS, Tally
 
 # Under each mistake the first seeds that notice it, and as few steps as are enough.
 SMALL = 8
@@ -52,7 +52,7 @@ def test_a_tally_says_which_seeds_ran_and_which_faults_never_happened():
     for seed in (1, 2, 4):
         (tally if seed < 4 else other).take(seed, proven(seed, []))
     tally.add(Tally.from_json(other.to_json()))
-    assert tally.missing == [*FAULTS, *ALSO]
+    assert tally.missing == [*FAULTS, *ALWAYS]
     assert tally.lines()[0].startswith("seeds: 3 from 1 to 4 (all of them up to 2)")
     assert tally.happened["claim clean"] > 0
 

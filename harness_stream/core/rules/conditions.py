@@ -8,13 +8,14 @@ These masks do not ask for the action again; what says no more than the action h
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from harness_stream.core.limits import ROW_ACTIONS_MAX
 from harness_stream.core.rules.index import ActionIndex, Actions
 from harness_stream.core.rules.language import TREE_NODES_MAX
 from harness_stream.core.rules.masks import Mask, Term, masks_of
+from harness_stream.core.rules.memory import remembered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -55,7 +56,7 @@ class Conditions:
         self._own: dict[Positions, tuple[int, tuple[Mask, ...]]] = {(): (0, ())}
         if not self._compile_own():
             self._common  # noqa: B018  compiled now, not while an intent waits
-        self._met = lru_cache(ACTIONS_REMEMBERED_MAX)(self._masks_met)
+        self._met: dict[str | None, tuple[int, tuple[Mask, ...]]] = {}
 
     def ask(self, activation: cel.Activation, action: str | None, errors: dict[int, str]) -> int:
         """The bits of the conditions that hold; the error of each that errs is put into `errors`. Never raises.
@@ -65,14 +66,17 @@ class Conditions:
             action: the view's action; None if it has no readable one, then every condition is asked.
             errors: by bit.
         """
-        found, masks = self._met(action)
+        found, masks = self._masks(action)
         for mask in masks:
             found |= mask.ask(activation, errors)
         return found
 
     def evaluations(self, action: str) -> int:
         """How often CEL is called for an action if nothing errs."""
-        return sum(mask.evaluations for mask in self._met(action)[1])
+        return sum(mask.evaluations for mask in self._masks(action)[1])
+
+    def _masks(self, action: str | None) -> tuple[int, tuple[Mask, ...]]:
+        return remembered(self._met, action, self._masks_met, ACTIONS_REMEMBERED_MAX)
 
     def _masks_met(self, action: str | None) -> tuple[int, tuple[Mask, ...]]:
         """The bits that hold unasked, and the masks to ask."""

@@ -13,11 +13,11 @@ That takes the place of a bisection, which would cost an evaluation a level and 
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness_stream.core.rules.cel import may_hold, outcome, whole_number
 from harness_stream.core.rules.language import LOOP_STEPS_MAX
+from harness_stream.core.rules.memory import remembered
 from harness_stream.core.rules.parts import bracketed
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Mask:
         self._plain = plain
         self._bits = tuple(1 << term.bit for term in terms)
         self.bits = sum(self._bits)
-        self._found = lru_cache(VALUES_REMEMBERED_MAX)(self._bits_of)
+        self._found: dict[int, int] = {}
         self._cautious: cel.Expression | tuple[Complaint, ...] | None = None
 
     @property
@@ -98,7 +98,7 @@ class Mask:
         value = whole_number(self._plain, activation)
         if value is None:
             return _one_by_one(self._suspects(activation), activation, errors)
-        return self._found(value)
+        return remembered(self._found, value, self._bits_of, VALUES_REMEMBERED_MAX)
 
     def _bits_of(self, value: int) -> int:
         return sum(bit for number, bit in enumerate(self._bits) if value >> number & 1)

@@ -14,6 +14,7 @@ from harness_stream.core.rules.cel import Parser, short
 from harness_stream.core.rules.conditions import Questions, bits_of
 from harness_stream.core.rules.index import actions_of, asks_action_only, constantly_true
 from harness_stream.core.rules.masks import Term
+from harness_stream.core.rules.memory import remembered
 from harness_stream.core.rules.parts import parts_of
 from harness_stream.core.rules.reads import Cut, fields_read, tables_read
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from harness_stream.core.rules.mistakes import Mistake
     from harness_stream.core.rules.parse import Correlation, Draft, Rule, RuleSet
 
-# Answers that are remembered of events that look alike to selections; beyond that they are asked anew.
+# Answers that are remembered of events that look alike to selections, the newest.
 SELECTED_MAX: Final = 4_096
 _NOTHING: Final[Mapping[int, str]] = MappingProxyType({})
 
@@ -140,13 +141,10 @@ class Program:
         """
         cut = self._cut_event(event_view)
         texts = None if cut is event_view else _texts(cut)
-        known = None if texts is None else self._selected.get(texts)
-        if known is not None:
-            return known
-        found = self._select(cut, _action(event_view), first)
-        if texts is not None and len(self._selected) < SELECTED_MAX:
-            self._selected[texts] = found
-        return found
+        action = _action(event_view)
+        if texts is None:
+            return self._select(cut, action, first)
+        return remembered(self._selected, texts, lambda _: self._select(cut, action, first), SELECTED_MAX)
 
     def _select(self, cut: Mapping[str, Any], action: str | None, first: Selected | None) -> Selected:
         activation = self._activation(cut)

@@ -249,7 +249,7 @@ def test_one_error_is_that_rules_alone_wherever_it_stands(at, mode):
 def test_an_error_makes_only_what_may_hold_be_asked_alone():
     conditions = ["chain.events == 0", "risk.score > 0.5", *["chain.events == 1"] * 40]
     program, checked, _ = loaded([(condition, "enforce") for condition in conditions])
-    _, (mask,) = program._rules._all[0]._met("crm.read")
+    _, (mask,) = program._rules._all[0]._masks("crm.read")
     activation = checked.runtime.activation(values_of())
     assert [term.bit for term in mask._suspects(activation)] == [0, 1]
 

@@ -26,9 +26,11 @@ def test_events_that_look_alike_are_asked_about_once():
 def test_no_more_than_so_many_answers_are_kept(monkeypatch):
     monkeypatch.setattr(programs, "SELECTED_MAX", 1)
     program = load(TEXT)
-    program.select({"action": "crm.write"})
-    assert program.select({"action": "crm.read"}) is not program.select({"action": "crm.read"})
+    former = program.select({"action": "crm.write"})
+    newest = program.select({"action": "crm.read"})
+    assert program.select({"action": "crm.read"}) is newest
     assert len(program._selected) == 1
+    assert program.select({"action": "crm.write"}) is not former
 
 
 def test_what_is_no_text_is_asked_about_anew():
