@@ -543,3 +543,16 @@ def test_progress_of_a_loading_that_is_given_nothing_says_so(caplog):
     told = [record.message for record in caplog.records if "records of the decision log" in record.message]
     assert told
     assert all(message.startswith(f"partition {message[10]}: loading, 0 of ") for message in told), told
+
+
+def test_who_gives_a_partition_up_leaves_the_store_at_its_end(monkeypatch):
+    """However long the next step of the store is off: a successor folds only what is behind it."""
+    world = quiet()
+    monkeypatch.setattr("harness_stream.runtime.mover.MOVE_MS", 10**9)
+    act(world, 3)
+    given_up = owner(world)
+    assert world.store.head(HOME).verdict_offset < given_up.place.offset
+    given_up.release()
+    turns(world, 200)
+    assert given_up.finished
+    assert world.store.head(HOME).verdict_offset == given_up.place.offset
