@@ -17,7 +17,7 @@ from harness_stream.core import limits
 from harness_stream.core.apply import Change, change_of
 from harness_stream.core.fold import Place
 from harness_stream.core.records import Checkpoint
-from harness_stream.wire.decisions import read_body
+from harness_stream.wire.decisions import digest_of, read_body
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -34,6 +34,8 @@ PIECE_RECORDS: Final = 2_000
 PIECE_BYTES: Final = 2 * limits.MIB
 # A search by time stops when so little is left: reading it costs less than another look.
 SEARCH_RECORDS: Final = 1_000
+# A checkpoint names a record of at most 3 s before (the producer's delivery time-out): so many at 5,000 a second.
+NAMED_RECORDS_MAX: Final = 16_384
 
 
 class Tail:
@@ -237,17 +239,22 @@ class History(Readback):
             t_ms: epoch ms.
             end: how far the log may be read.
         """
-        first = yield from self._offset_before(t_ms, (yield from self.bounds()).low, end)
+        low = (yield from self.bounds()).low
+        first = yield from self._offset_before(t_ms, low, end)
         if first <= 0:
             return Place.genesis(self._realm.incarnation, self._partition)
-        for record in self.records(first, end):
+        seen = deque[tuple[int, str]](maxlen=NAMED_RECORDS_MAX)
+        for record in self.records(max(low, first - 1), end):
             if record is None:
                 yield
                 continue
             body = checkpoint_in(record, self._realm, self._partition, self._ports.verifier)
-            # One that landed after the log was cut may name a record that is no longer in it.
+            # One that landed after the log was cut names a record that is no longer in it, or another one by now.
             if body is not None and first - 1 <= body["verdict_offset"] < record.offset:
-                return Place.from_json(body)
+                place = Place.from_json(body)
+                if place.offset < low or (place.offset, place.digest) in seen:
+                    return place
+            seen.append((record.offset, digest_of(record.value or b"")))
         return None
 
     def _offset_before(self, t_ms: int, low: int, end: int) -> Generator[None, None, int]:
