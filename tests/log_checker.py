@@ -134,7 +134,8 @@ def take_over(state: State, windows: Windows, unit: str) -> None:
 
 def check_coverage(report: Report, end: int) -> None:
     """V5: every input offset is covered by exactly one effective record."""
-    assert not miscovered(report.effective, end)
+    wrong = miscovered(report.effective, end)
+    assert not wrong, wrong
 
 
 def check_terminal(reports: list[Report], sent: set[str]) -> None:

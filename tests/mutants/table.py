@@ -212,7 +212,7 @@ MUTANTS = (
         "a snapshot of lost records is believed",
         "V1",
         made.snapshot_of_lost_records,
-        "tests/simulation/test_simulation.py::test_what_a_long_run_once_found_is_mended[9669]",
+        "tests/simulation/test_simulation.py::test_what_a_long_run_once_found_is_mended[940]",
     ),
     Mutant(
         "what was answered before is forgotten",

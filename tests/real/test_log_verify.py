@@ -68,6 +68,10 @@ class Kept:
     def said(self, *words, exit_code=0):
         return self.realm.harness("log", *words, exit_code=exit_code)
 
+    def exported(self, *words):
+        """Its lines; how far it is goes to the other channel, and is said where that takes long."""
+        return [json.loads(line) for line in self.said("export", *words).splitlines() if line.startswith("{")]
+
     def decisions(self):
         return self.realm.records(self.realm.topics.verdicts, self.partition)
 
@@ -109,11 +113,11 @@ def test_a_log_that_a_killed_worker_left_is_right_and_recomputes(kept):
 
 
 def test_the_export_holds_every_record_and_what_became_of_it(kept):
-    lines = [json.loads(line) for line in kept.said("export", "--partition", str(kept.partition)).splitlines()]
+    lines = kept.exported("--partition", str(kept.partition))
     assert [(line["offset"], line["append_ms"]) for line in lines] == [
         (r.offset, r.timestamp_ms) for r in kept.decisions()
     ]
-    counting = [json.loads(line) for line in kept.said("export", "--effective").splitlines()]
+    counting = kept.exported("--effective")
     assert {line["status"] for line in counting} == {"effective"}
     assert [b["body"] for b in counting if b["partition"] == kept.partition] == kept.realm.effective(kept.partition)
 

@@ -132,7 +132,7 @@ def test_few_young_objects_wait(made: list[object]) -> None:
     own = Collector(lambda: True)
     made += [[] for _ in range(YOUNG_MAX // 2)]
     own.step()
-    assert young() >= YOUNG_MAX // 2
+    assert young() >= YOUNG_MAX // 4
 
 
 def test_what_a_look_has_left_is_not_looked_at_again(made: list[object]) -> None:
