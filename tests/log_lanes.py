@@ -7,10 +7,10 @@ import time
 import uuid
 from contextlib import ExitStack, closing
 
-import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from damaged_disk import turn_bit
+from real_servers import unavailable
 
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka.group import KafkaInputConsumer
@@ -148,7 +148,7 @@ class KafkaLane(Lane):
 
     def damage(self, partition, offset):
         if self.data is None:
-            pytest.skip("the broker's disk is not at hand")
+            unavailable("this one's disk is not at hand, so no batch of it can be damaged")
         turn_bit(self.data, self.topic, partition, offset)
 
     mend = damage

@@ -87,18 +87,7 @@ def take_in_oldest(state: State, windows: Windows, enough: Callable[[], bool]) -
     """Fold what waits in the order of the log, each record once for all units that wait for it.
 
     It ends when nothing waits any longer, when it is `enough`, or before a record of units that are not in memory.
-    What `take_in` does for one group comes to the same, but reads a record anew for each.
-
-    Args:
-        state: the partition's.
-        windows: of the bundle in force, which all of these records were decided by.
-        enough: asked after each record.
-
-    Returns:
-        Units that changed.
-
-    Raises:
-        CannotLoadError: UNEXTENDABLE, a record cannot be read.
+    What `take_in` does for one group comes to the same, but reads a record anew for each; the rest is as there.
     """
     deferred, beneath, one_by_one = state.deferred, state.beneath(), set[str]()
     while (waiting := deferred.oldest()) is not None:
