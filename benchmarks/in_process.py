@@ -61,7 +61,12 @@ def rows_and_rules(broker: MemoryBroker, agents: int) -> None:
 
 
 def worker(
-    broker: MemoryBroker, clock: Clock, store: StateStore, name: str = "a" * 32, snapshot_ms: int = SNAPSHOT_MS
+    broker: MemoryBroker,
+    clock: Clock,
+    store: StateStore,
+    name: str = "a" * 32,
+    snapshot_ms: int = SNAPSHOT_MS,
+    lane_rate: Rate = NO_BOUND,
 ) -> Worker:
     """One that is alone in its group, hence takes every partition."""
     ports = Ports(
@@ -85,14 +90,14 @@ def worker(
         dev=True,
         snapshot_interval_ms=snapshot_ms,
         hot_units_max=100_000,
-        lane_rate=NO_BOUND,
+        lane_rate=lane_rate,
     )
     return Worker(realm, ports, name)
 
 
-def fill(broker: MemoryBroker, agents: int, count: int) -> None:
+def fill(broker: MemoryBroker, agents: int, count: int, deadline_ms: int = limits.DEADLINE_MS_MAX) -> None:
     """So many intents."""
-    intents = Intents("profile", agents, limits.DEADLINE_MS_MAX, "0" * 32)
+    intents = Intents("profile", agents, deadline_ms, "0" * 32)
     for number in range(count):
         lane, (_, _, _, value) = lane_of(number, agents), intents.make(number)
         broker.append(TOPICS.intents, partition_of(lane, PARTITIONS), lane.encode(), value, UNSIGNED_HEADERS)

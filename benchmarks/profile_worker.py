@@ -1,6 +1,7 @@
 """Where a worker's time goes: its loop under cProfile, in one process, on the memory log and a virtual clock.
 
     python benchmarks/profile_worker.py --intents 5000 --top 25
+    python benchmarks/profile_worker.py --refused late       of intents that come too late (rate: beyond their lane's)
 
 Drains as many intents twice: first bare, for the CPU each costs; then under the profiler, which makes calls dearer,
 small ones most, so read its list as shares. Kafka and Redis cost nothing here.
@@ -16,16 +17,20 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import orjson
-from in_process import STEPS_MAX, TOPICS, broker_with, covered, fill, turn_until, worker
+from in_process import NO_BOUND, STEPS_MAX, TOPICS, broker_with, covered, fill, turn_until, worker
 from realm import PARTITIONS
 
 from harness_stream.adapters.memory.clock import ManualClock
 from harness_stream.adapters.memory.state import MemoryStateStore
+from harness_stream.core import limits
+from harness_stream.core.rate import Rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness_stream.adapters.memory.log import MemoryBroker
+
+LATE_MS = 100
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -33,13 +38,13 @@ def main(words: Sequence[str] | None = None) -> None:
     asked = _arguments().parse_args(words)
     clock = ManualClock(time.time_ns() // 1_000_000)
     broker = broker_with(clock, asked.agents)
-    made = worker(broker, clock, MemoryStateStore())
+    made = worker(broker, clock, MemoryStateStore(), lane_rate=Rate(1, 1) if asked.refused == "rate" else NO_BOUND)
     turn_until(made, clock, lambda: made.readiness().ready)
-    fill(broker, asked.agents, asked.intents)
+    _fill(broker, clock, asked)
     cpu = time.process_time()
     turn_until(made, clock, lambda: covered(made) >= asked.intents)
     cpu = time.process_time() - cpu
-    fill(broker, asked.agents, asked.intents)
+    _fill(broker, clock, asked)
     profiler = cProfile.Profile(time.process_time)  # CPU time: what else the machine does is not in it
     profiler.enable()
     turn_until(made, clock, lambda: covered(made) >= 2 * asked.intents)
@@ -47,6 +52,12 @@ def main(words: Sequence[str] | None = None) -> None:
     print(f"2 x {asked.intents:,} intents: {dict(_decisions(broker))}")
     print(f"without the profiler: {cpu / asked.intents * 1e6:.0f} µs of CPU each")
     pstats.Stats(profiler).sort_stats(asked.sort).print_stats(asked.top)
+
+
+def _fill(broker: MemoryBroker, clock: ManualClock, asked: argparse.Namespace) -> None:
+    late = asked.refused == "late"
+    fill(broker, asked.agents, asked.intents, 1 if late else limits.DEADLINE_MS_MAX)
+    clock.advance(LATE_MS if late else 0)
 
 
 def _decisions(broker: MemoryBroker) -> Counter[str]:
@@ -62,6 +73,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--intents", type=int, default=5_000)
     parser.add_argument("--agents", type=int, default=500)
+    parser.add_argument("--refused", choices=("late", "rate"), help="drain intents that are not even judged")
     parser.add_argument("--top", type=int, default=25)
     parser.add_argument("--sort", default="tottime")
     return parser
