@@ -21,7 +21,7 @@ from harness_stream.core.model import Approval, IdentityRow
 from harness_stream.core.refusals import refusals
 from harness_stream.errors import BrokerUnavailable, CallerError, InvalidInput
 from harness_stream.runtime.to_end import PAUSE_S, POLL_RECORDS, SILENCE_MS_MAX
-from harness_stream.wire.cloudevents import HS_ALG, build_headers, source_of
+from harness_stream.wire.cloudevents import envelope, source_of
 from harness_stream.wire.codec import encode
 
 if TYPE_CHECKING:
@@ -186,8 +186,7 @@ def publish(voice: Voice, source: HoldsSource, found: Found, approval: Approval)
     """
     topic, lane, value = source.topics.intents, str(found.hold.event["lane"]), encode(approval)
     by, now_ms = source_of(voice.realm, approval.by), source.clock.now_ms()
-    headers = build_headers(event_id=approval.approval_id, source=by, event_type="approval", time_ms=now_ms)
-    own = [header for header in headers if header[0] != HS_ALG]  # what vouches for it is the signer's to say
+    own = envelope(event_id=approval.approval_id, source=by, event_type="approval", time_ms=now_ms)
     seal = voice.signer.seal_input(topic, lane, value, "approval", approval.by)
     voice.writer.append(topic, found.book.partition, lane.encode(), value, [*own, *seal], token=1)
     voice.writer.flush(SILENCE_MS_MAX)

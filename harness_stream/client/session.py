@@ -26,7 +26,7 @@ from harness_stream.core.model import Intent, Mandate, Outcome
 from harness_stream.core.reasons import Misuse
 from harness_stream.core.refusals import refusals
 from harness_stream.errors import CallerError, GarbageRecord, HarnessError, InvalidInput
-from harness_stream.wire.cloudevents import HS_ALG, build_headers, source_of
+from harness_stream.wire.cloudevents import envelope, source_of
 from harness_stream.wire.codec import decode_input, encode
 
 if TYPE_CHECKING:
@@ -306,8 +306,7 @@ class Session:
 
     def _headers(self, kind: Kind, own_id: str) -> Headers:
         source = source_of(self._realm, self.credentials.agent_id)
-        headers = build_headers(event_id=own_id, source=source, event_type=kind, time_ms=self._clock.now_ms())
-        return [header for header in headers if header[0] != HS_ALG]  # what vouches for it is the signer's to say
+        return envelope(event_id=own_id, source=source, event_type=kind, time_ms=self._clock.now_ms())
 
 
 def _no_tokens(credentials: Credentials) -> CallerError:

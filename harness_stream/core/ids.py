@@ -7,6 +7,7 @@ leaves nothing behind, and what has aged out goes when its place in the ring is 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ SLOT_MS: Final = 10_000
 SLOTS: Final = 24
 # At 10,000 intents a second a slot holds 100,000 ids of about 250 bytes: 3,125 a unit, below 1 MiB.
 SHARDS: Final = 32
+# An id is asked for some six times between its arrival and its confirmation: those of an inbox and in flight.
+IDS_KEPT: Final = 1_024
 _TIME_DIGITS: Final = 12  # a UUIDv7's first 48 bits are its Unix time in ms (RFC 9562 §5.7)
 _SHARD_DIGITS: Final = 2  # of its random tail; the sender may choose it, and then only fills one unit
 
@@ -73,14 +76,16 @@ class Remembered(NamedTuple):
     lineage: Lineage | None = None
 
 
+@lru_cache(IDS_KEPT)
 def id_time_ms(uuid: str) -> int:
     """The time inside a UUIDv7, epoch ms."""
     return int(uuid.replace("-", "")[:_TIME_DIGITS], 16)
 
 
+@lru_cache(IDS_KEPT)
 def ids_unit(intent_id: str) -> str:
     """Name of the unit that remembers an intent id."""
-    slot = int(intent_id.replace("-", "")[:_TIME_DIGITS], 16) // SLOT_MS % SLOTS
+    slot = id_time_ms(intent_id) // SLOT_MS % SLOTS
     return f"{UNIT_PREFIX}{slot}.{int(intent_id[-_SHARD_DIGITS:], 16) % SHARDS}"
 
 

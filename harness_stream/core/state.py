@@ -1,7 +1,8 @@
 """Versions of one partition's state: a confirmed base and, over it, one layer per micro-batch in flight (PROTOCOL §5).
 
 Rule of this file: values are immutable, so a layer costs only what it changed, confirming is moving references and
-rolling back is dropping them. A *unit* (an agent, a lane, the partition) is what is stored, fetched and evicted as a
+rolling back is dropping them. Reading is what happens most, so it asks for the newest value in one place, not layer by
+layer. A *unit* (an agent, a lane, the partition) is what is stored, fetched and evicted as a
 whole.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from copy import copy
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 from harness_stream.core.deferred import Deferred
 from harness_stream.core.names import lane_shards
@@ -19,6 +20,8 @@ Key = Hashable
 Unit = dict[Key, Any]
 
 
+_ABSENT: Final = object()
+_NOTHING: Final[Mapping[Key, Any]] = {}
 PARTITION_UNIT = "p"
 """Holds what belongs to the partition: since when each window is known, and the place of a snapshot."""
 
@@ -44,6 +47,7 @@ class State:
         self._packed: dict[str, bytes] = {}
         self._decode = decode
         self._layers: list[dict[str, Unit]] = []
+        self._newest: dict[str, Unit] = {}  # all layers in one
         self._elsewhere = set(elsewhere)
         self._touched = set[str]()
         self.deferred = Deferred()
@@ -63,11 +67,11 @@ class State:
 
     def get(self, unit: str, key: Key, default: Any = None) -> Any:
         """The newest value of `key` in `unit`."""
-        if self._layers:
-            for layer in reversed(self._layers):
-                changed = layer.get(unit)
-                if changed is not None and key in changed:
-                    return changed[key]
+        changed = self._newest.get(unit)
+        if changed is not None:
+            value = changed.get(key, _ABSENT)
+            if value is not _ABSENT:
+                return value
         values = self._base.get(unit)
         return (self._open(unit) if values is None else values).get(key, default)
 
@@ -75,6 +79,7 @@ class State:
         """Set `key` in the newest layer (in the base if nothing is in flight)."""
         if self._layers:
             self._layers[-1].setdefault(unit, {})[key] = value
+            self._newest.setdefault(unit, {})[key] = value
         else:
             values = self._base.get(unit)
             if values is None:
@@ -85,7 +90,7 @@ class State:
     def beneath(self) -> State:
         """What is confirmed, as the same objects, under whatever is in flight: what is put there is confirmed."""
         under = copy(self)
-        under._layers, under._touched = [], set()  # noqa: SLF001  it is one of us
+        under._layers, under._newest, under._touched = [], {}, set()  # noqa: SLF001  it is one of us
         return under
 
     def touched(self) -> frozenset[str]:
@@ -117,15 +122,28 @@ class State:
             self._base.pop(unit, None)
             values.update(changed)
             self._base[unit] = values
+        self._merge(layer)
         return frozenset(layer)
 
     def pop(self) -> None:
         """Drop the newest layer: nothing came of its micro-batch."""
-        self._layers.pop()
+        self._merge(self._layers.pop())
 
     def rollback(self) -> None:
         """Drop everything that is not confirmed."""
         self._layers.clear()
+        self._newest.clear()
+
+    def _merge(self, units: Iterable[str]) -> None:
+        """A layer that changed these units is not one any more."""
+        for unit in units:
+            merged: Unit = {}
+            for layer in self._layers:
+                merged.update(layer.get(unit, _NOTHING))
+            if merged:
+                self._newest[unit] = merged
+            else:
+                del self._newest[unit]
 
     @property
     def in_flight(self) -> int:
@@ -199,7 +217,7 @@ class State:
 
     def is_open(self, unit: str) -> bool:
         """Has a layer in flight changed it?"""
-        return any(unit in layer for layer in self._layers)
+        return unit in self._newest
 
     def __len__(self) -> int:
         return len(self._packed) + len(self._base)

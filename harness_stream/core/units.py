@@ -167,9 +167,20 @@ def is_of_another_version(data: bytes) -> bool:
     return said is not None and int(said[1]) != VERSION
 
 
-def encode_change(change: Change, offset: int, unit: str) -> bytes:
-    """A delta: what of the change the unit needs, and the decision-log offset it came from."""
-    return orjson.dumps([offset, told(change) if unit.startswith(UNIT_PREFIX) else change])
+class Delta:
+    """What units need of a change to be replayed, and the decision-log offset it came from."""
+
+    __slots__ = ("_change", "_offset", "_whole")
+
+    def __init__(self, change: Change, offset: int) -> None:
+        self._change, self._offset, self._whole = change, offset, b""
+
+    def encoded(self, unit: str) -> bytes:
+        """As a unit is told of it: all units but those of ids need all of it."""
+        if unit.startswith(UNIT_PREFIX):
+            return orjson.dumps([self._offset, told(self._change)])
+        self._whole = self._whole or orjson.dumps([self._offset, self._change])
+        return self._whole
 
 
 def replay_unit(

@@ -51,7 +51,8 @@ def admit(record: LogRecord, realm: str, verifier: Verifier, tables: Tables | No
 def sender_of(event: Input, tables: Tables | None) -> Sender:
     """Who must have written an event. The lane is its agent's by the table, never what key or partition say."""
     identities = None if tables is None else tables["identity"]
-    about, speaks = _row(identities, event.agent_id), _row(identities, event.by)
+    about = _row(identities, event.agent_id)
+    speaks = about if event.by == event.agent_id else _row(identities, event.by)
     lane = event.agent_id if about is None else lane_of(about)
     keys = () if speaks is None else speaks.keys
     return Sender(event.type, lane, keys, nonrepudiable=isinstance(event, Intent) and _nonrepudiable(event, tables))

@@ -15,7 +15,7 @@ from harness_stream.core.counting import WARMUPS_KEY
 from harness_stream.core.fold import Place
 from harness_stream.core.reigns import outlived
 from harness_stream.core.state import PARTITION_UNIT
-from harness_stream.core.units import as_of, decode_unit, encode_change, is_of_another_version, replay_unit, stands_at
+from harness_stream.core.units import Delta, as_of, decode_unit, is_of_another_version, replay_unit, stands_at
 from harness_stream.runtime.history import Readback, Tail
 from harness_stream.runtime.snapshots import PLACE_KEY, Key, key_of
 from harness_stream.runtime.taking import UNREADABLE, CannotReadError
@@ -249,7 +249,7 @@ class Cold:
             place = step.place
             if step.change is not None:
                 for unit in behind.keys() & set(units_of(step.change)):
-                    behind[unit].deltas.append(encode_change(step.change, place.offset, unit))
+                    behind[unit].deltas.append(Delta(step.change, place.offset).encoded(unit))
                 _bound(behind)
         return place.offset >= stored
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.alarms import Alarm, sound
@@ -540,25 +540,37 @@ def _count(metrics: Metrics, batch: Batch, took_ms: int) -> None:
         return
     metrics.observe("harness_batch_size", len(batch.records))
     metrics.observe("harness_decide_seconds", took_ms / 1000 / len(batch.records))
+    verdicts = Counter(_said(linked.body) for linked in batch.records if linked.body["kind"] == "verdict")
+    others = (_counts(linked.body) for linked in batch.records if linked.body["kind"] != "verdict")
     totals = Counter[tuple[str, str, str]]()
-    for linked in batch.records:
-        for name, amount, label, value in _counts(linked.body):
-            totals[name, label, value] += amount
+    for name, amount, label, value in chain(_counts_of_verdicts(verdicts), *others):
+        totals[name, label, value] += amount
     for (name, label, value), amount in totals.items():
         metrics.count(name, amount, **({label: value} if label else {}))
 
 
+def _said(body: Mapping[str, Any]) -> tuple[str, str, bool]:
+    """Decision, code of its first reason, and whether a window was not known."""
+    decision, reasons = body["decision"], body["reasons"]
+    unknown = any(reason.get("unknown") for reason in reasons)
+    return decision, reasons[0]["code"] if decision == "deny" else "", unknown
+
+
+def _counts_of_verdicts(said: Mapping[tuple[str, str, bool], int]) -> Iterator[tuple[str, int, str, str]]:
+    """As `_counts`, of many that say the same: nearly all do."""
+    for (decision, code, unknown), amount in said.items():
+        yield "harness_inputs_total", amount, "kind", "intent"
+        yield "harness_verdicts_total", amount, "decision", decision
+        if unknown:
+            yield "harness_unknown_total", amount, "", ""
+        if code:
+            yield "harness_denies_total", amount, "reason", code
+
+
 def _counts(body: Mapping[str, Any]) -> Iterator[tuple[str, int, str, str]]:
-    """What a record adds: counter, amount, and its label with a value, if it has one."""
+    """What a record that is no verdict adds: counter, amount, and its label with a value, if it has one."""
     kind = body["kind"]
-    if kind == "verdict":
-        yield "harness_inputs_total", 1, "kind", "intent"
-        yield "harness_verdicts_total", 1, "decision", body["decision"]
-        if any(reason.get("unknown") for reason in body["reasons"]):
-            yield "harness_unknown_total", 1, "", ""
-        if body["decision"] == "deny":
-            yield "harness_denies_total", 1, "reason", body["reasons"][0]["code"]
-    elif kind == "reject":
+    if kind == "reject":
         yield "harness_rejects_total", 1, "reason", body["reason"]
         yield from _security(body["reason"])
     elif kind == "skip":

@@ -16,7 +16,7 @@ import orjson
 
 from harness_stream.alarms import Alarm, sound
 from harness_stream.core import limits
-from harness_stream.core.units import encode_change, encode_unit, forgotten
+from harness_stream.core.units import Delta, encode_unit, forgotten
 from harness_stream.errors import StateUnavailable
 from harness_stream.ports import Metrics, Move, StateStore, StoredHead
 
@@ -109,9 +109,10 @@ class Mover:
         """
         explained: set[str] = set()
         for change, offset, units in changes:
+            delta = Delta(change, offset)
             for unit in units & touched:
                 explained.add(unit)
-                self._append(unit, encode_change(change, offset, unit))
+                self._append(unit, delta)
         for unit in (touched - explained) | whole:
             self._dirty[unit] = None
 
@@ -238,14 +239,15 @@ class Mover:
             self._dirty[unit] = None if deltas is None or later is None else [*deltas, *later]
         return True
 
-    def _append(self, unit: str, delta: bytes) -> None:
+    def _append(self, unit: str, delta: Delta) -> None:
         count = self._deltas.get(unit, limits.DELTAS_BEFORE_REBASE) + 1
         queued = self._dirty.get(unit, [])
         if queued is None or count > limits.DELTAS_BEFORE_REBASE:
             self._dirty[unit] = None
         else:
             self._deltas[unit] = count
-            self._dirty[unit] = [*queued, delta]
+            queued.append(delta.encoded(unit))
+            self._dirty[unit] = queued
 
     def _move(self, offset: int, place: Place, state: State, dirty: Mapping[str, list[bytes] | None]) -> Step:
         header = orjson.dumps(place.to_json()) if offset == place.offset else FILLING

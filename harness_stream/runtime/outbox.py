@@ -60,6 +60,7 @@ class Outbox:
         self.writer_id = writer_id
         self.size = 0
         self._partition, self._realm, self._ports, self._next_token = partition, realm, ports, next_token
+        self._topic = realm.topics.verdicts
         self._flight: deque[Sent] = deque()
 
     def __len__(self) -> int:
@@ -79,16 +80,20 @@ class Outbox:
         value = encode_body(body)
         digest = digest_of(value)
         seal = self._ports.signer.seal_batch(self._partition, [digest])[0]
-        self._append(Sent(0, body, digest, header, None, frozenset(), closes_layer, len(value), 0), value, seal, None)
+        place = self._next_token(), body, digest, header
+        sent = Sent(*place, None, frozenset(), closes_layer, len(value), self._ports.clock.elapsed_ms())
+        self._append(sent, value, seal, None, self._ports.clock.now_ms())
 
     def send_batch(self, records: Sequence[Linked]) -> None:
         """Send one micro-batch under one seal; the last record closes its layer (raises as `send`)."""
         seals = self._ports.signer.seal_batch(self._partition, [linked.digest for linked in records])
+        sent_ms, now_ms, last = self._ports.clock.elapsed_ms(), self._ports.clock.now_ms(), records[-1]
         for linked, seal in zip(records, seals, strict=True):
-            last = linked is records[-1]
-            head, size = (0, linked.body, linked.digest, linked.header), len(linked.value)
-            sent = Sent(*head, linked.change, linked.units, last, size, 0)
-            self._append(sent, linked.value, seal, linked.source)
+            body, value, digest, header, change, units, source = linked
+            sent = Sent(
+                self._next_token(), body, digest, header, change, units, linked is last, len(value), sent_ms
+            )
+            self._append(sent, value, seal, source, now_ms)
 
     def take(self, delivery: Delivery) -> Sent | None:
         """The record a fate belongs to; None if it was given up before, or sent by a former owner object."""
@@ -108,19 +113,17 @@ class Outbox:
     def copy_to_heads(self, checkpoint: Sent) -> None:
         """Put a checkpoint that is in the log where readers look for it."""
         seal = self._ports.signer.seal_batch(self._partition, [checkpoint.digest])[0]
-        headers = [*self._envelope("checkpoint", checkpoint.digest, None), *seal]
+        headers = [*self._envelope("checkpoint", checkpoint.digest, None, self._ports.clock.now_ms()), *seal]
         key, value = str(self._partition).encode(), encode_body(checkpoint.body)
         self._ports.writer.append(self._realm.topics.heads, self._partition, key, value, headers)
 
-    def _append(self, sent: Sent, value: bytes, seal: Headers, source: LogRecord | None) -> None:
-        sent = sent._replace(token=self._next_token(), sent_ms=self._ports.clock.elapsed_ms())
-        headers = [*self._envelope(sent.body["kind"], sent.digest, source), *seal]
+    def _append(self, sent: Sent, value: bytes, seal: Headers, source: LogRecord | None, now_ms: int) -> None:
+        headers = [*self._envelope(sent.body["kind"], sent.digest, source, now_ms), *seal]
         key = None if source is None else source.key
-        topic = self._realm.topics.verdicts
-        self._ports.writer.append(topic, self._partition, key, value, headers, token=sent.token)
+        self._ports.writer.append(self._topic, self._partition, key, value, headers, token=sent.token)
         self._flight.append(sent)
         self.size += sent.size
 
-    def _envelope(self, kind: str, digest: str, source: LogRecord | None) -> list[tuple[str, bytes]]:
+    def _envelope(self, kind: str, digest: str, source: LogRecord | None, now_ms: int) -> list[tuple[str, bytes]]:
         trace = None if source is None else traceparent_of(source.headers or ())
-        return decision_headers(self._realm.name, self.writer_id, kind, digest, self._ports.clock.now_ms(), trace)
+        return decision_headers(self._realm.name, self.writer_id, kind, digest, now_ms, trace)

@@ -7,7 +7,6 @@ Phases that wait are generators, each returning the signal that ends it, so that
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from harness_stream.alarms import Alarm, sound
@@ -28,7 +27,7 @@ from harness_stream.runtime.snapshots import Snapshots
 from harness_stream.runtime.taking import CannotLoadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from harness_stream.core.join import Tables
     from harness_stream.ports import Delivery, Ends, LogRecord
@@ -190,8 +189,10 @@ class Owner:
         if sent is None:
             return
         if self._deciding is not None:
-            with self._unpacking(self._deciding):
+            try:
                 self._deciding.delivered(sent, delivery)
+            except CannotLoadError as error:
+                self._deciding.fail(error.signal, error.why)
         elif sent.body["kind"] == "claim" and delivery.offset is None:
             self._fault = (Signal.FAULT, f"the claim's fate is unknown: {delivery.error}")
 
@@ -224,22 +225,16 @@ class Owner:
     def step(self, *, leisure: bool = True) -> None:
         """Do what the phase asks for, and with `leisure` what nobody waits for; never waits."""
         if self._deciding is not None:
-            with self._unpacking(self._deciding):
+            try:
                 self._deciding.step(leisure=leisure)
+            except CannotLoadError as error:  # a unit that was brought as bytes is none
+                self._deciding.fail(error.signal, error.why)
             self._fault = self._deciding.fault
         elif self._fault is None:
             self._go_on()
         if self._fault is not None:
             (signal, why), self._fault = self._fault, None
             self._enter(signal, why)
-
-    @contextmanager
-    def _unpacking(self, deciding: Deciding) -> Iterator[None]:
-        """Whoever looks into a unit that was brought as bytes may find that it is none."""
-        try:
-            yield
-        except CannotLoadError as error:
-            deciding.fail(error.signal, error.why)
 
     def _go_on(self) -> None:
         if self._task is None:

@@ -51,6 +51,7 @@ class Worker:
 
     def __init__(self, realm: Realm, ports: Ports, writer_id: str, rules: RulesView | None = None) -> None:
         self._realm, self._ports, self._writer_id = realm, ports, writer_id
+        self._decisions, self._chains = realm.topics.verdicts, realm.topics.chains
         self._tokens = itertools.count(1)
         self._reading = Reading(ports.reader)
         self.tables: Mapping[str, Table] = empty_tables()
@@ -209,9 +210,9 @@ class Worker:
                 self._hand(owner, delivery)
 
     def _hand(self, owner: Owner, delivery: Delivery) -> None:
-        if delivery.topic == self._realm.topics.verdicts:
+        if delivery.topic == self._decisions:
             owner.delivered(delivery)
-        elif delivery.topic == self._realm.topics.chains:
+        elif delivery.topic == self._chains:
             owner.snapshot_delivered(delivery)
 
     def _report(self) -> None:

@@ -58,6 +58,8 @@ HEADERS_MAX: Final = 64
 
 # Records are written now, so it is the same second nearly always; spelling one out costs more than all other headers.
 SECONDS_KEPT: Final = 4
+# A micro-batch is written within a millisecond or two, by one writer.
+MOMENTS_KEPT: Final = 16
 
 # W3C Trace Context: version, trace id, parent id, flags; all zero ids are invalid there and useless here.
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
@@ -131,18 +133,32 @@ def build_headers(
         signature: default unsigned.
         traceparent: passed through if well-formed, else left out.
     """
-    headers = [
-        (CE_ID, event_id.encode()),
+    headers = envelope(event_id=event_id, source=source, event_type=event_type, time_ms=time_ms)
+    headers += signature_headers(signature)
+    return headers if traceparent is None else [*headers, *_trace(traceparent)]
+
+
+def envelope(
+    *, event_id: str, source: str, event_type: str, time_ms: int, traceparent: str | None = None
+) -> list[Header]:
+    """The same without what vouches for it, which is the signer's to say."""
+    headers = [(CE_ID, event_id.encode()), *_common(source, event_type, time_ms)]
+    return headers if traceparent is None else [*headers, *_trace(traceparent)]
+
+
+@lru_cache(MOMENTS_KEPT)
+def _common(source: str, event_type: str, time_ms: int) -> tuple[Header, ...]:
+    return (
         (CE_SOURCE, source.encode()),
         (CE_TYPE, f"{TYPE_PREFIX}{event_type}".encode()),
         (CE_SPECVERSION, SPECVERSION.encode()),
         (CE_TIME, rfc3339(time_ms).encode()),
         (CONTENT_TYPE, JSON_CONTENT_TYPE.encode()),
-        *signature_headers(signature),
-    ]
-    if traceparent is not None and is_traceparent(traceparent):
-        headers.append((TRACEPARENT, traceparent.encode()))
-    return headers
+    )
+
+
+def _trace(traceparent: str) -> list[Header]:
+    return [(TRACEPARENT, traceparent.encode())] if is_traceparent(traceparent) else []
 
 
 def read_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> Headers:
@@ -162,7 +178,8 @@ def read_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> Headers:
 
 def traceparent_of(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
     """As in `read_headers`, without reading the others: a worker asks for it with every record."""
-    found = _texts(header for header in islice(headers, HEADERS_MAX) if header[0] == TRACEPARENT).get(TRACEPARENT)
+    said = [header for header in islice(headers, HEADERS_MAX) if header[0] == TRACEPARENT]
+    found = _texts(said).get(TRACEPARENT) if said else None
     return found if found is not None and is_traceparent(found) else None
 
 

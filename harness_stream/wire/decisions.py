@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from harness_stream.core import limits
-from harness_stream.wire.cloudevents import HS_ALG, build_headers, source_of
+from harness_stream.wire.cloudevents import envelope, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,5 +59,4 @@ def decision_headers(
         traceparent: of the input that it answers.
     """
     source = source_of(realm, writer)
-    headers = build_headers(event_id=digest, source=source, event_type=kind, time_ms=time_ms, traceparent=traceparent)
-    return [header for header in headers if header[0] != HS_ALG]
+    return envelope(event_id=digest, source=source, event_type=kind, time_ms=time_ms, traceparent=traceparent)

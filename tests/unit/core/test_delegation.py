@@ -285,7 +285,7 @@ def test_every_unit_replays_alone():
     deltas: dict[str, list[bytes]] = {}
     for offset, change in enumerate(changes):
         for unit in units_of(change):
-            deltas.setdefault(unit, []).append(units.encode_change(change, offset, unit))
+            deltas.setdefault(unit, []).append(units.Delta(change, offset).encoded(unit))
     state = tree.story.state
     partition = state.confirmed(PARTITION_UNIT)
     for unit in state.units():

@@ -161,7 +161,7 @@ def _replayed(run: Run, bases: dict[str, bytes], cut: int) -> State:
     for offset, change in enumerate(run.changes):
         if offset >= cut - 1:
             for name in units_of(change):
-                deltas.setdefault(name, []).extend([units.encode_change(change, offset, name)] * (1 + offset % 2))
+                deltas.setdefault(name, []).extend([units.Delta(change, offset).encoded(name)] * (1 + offset % 2))
     state = State()
     for name in {*bases, *deltas}:
         partition = run.state.confirmed(PARTITION_UNIT)

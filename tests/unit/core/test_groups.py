@@ -158,7 +158,7 @@ def test_a_windows_room_does_not_depend_on_the_bundle_that_replays_it(monkeypatc
         story.act(make.NOW + n, purpose=f"p{n}")
     base = units.encode_unit(story.state.confirmed(unit), 1, make.NOW + 2)
     story.act(make.NOW + 10, purpose="new")
-    deltas = [units.encode_change(story.changes[-1], 5, unit)]
+    deltas = [units.Delta(story.changes[-1], 5).encoded(unit)]
     story.switch(after, make.NOW + 20)
     replayed = units.replay_unit(unit, base, deltas, story.state.confirmed("p"), story.windows)
     spec = story.windows.specs[0]

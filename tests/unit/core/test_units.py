@@ -82,7 +82,7 @@ def test_a_base_and_the_deltas_after_it_are_the_unit(story: make.Story, cut: int
         make.apply(partial, change, story.windows)
     for name in (UNIT, lane_unit("tenant-1"), *ids_units(story)):
         base = units.encode_unit(partial.confirmed(name), cut - 1, NOW) if cut else None
-        deltas = [units.encode_change(c, n, name) for n, c in enumerate(story.changes) if name in units_of(c)]
+        deltas = [units.Delta(c, n).encoded(name) for n, c in enumerate(story.changes) if name in units_of(c)]
         partition = partial.confirmed(PARTITION_UNIT)
         assert units.replay_unit(name, base, deltas, partition, story.windows) == story.state.confirmed(name)
 
@@ -101,7 +101,7 @@ def test_deltas_from_before_a_switch_are_replayed_as_they_were(cut: int, group: 
             story.switch(counting, t=NOW + n)
         story.act(t=NOW + n)
     for name in (UNIT, lane_unit("tenant-1")):
-        deltas = [units.encode_change(c, n, name) for n, c in enumerate(story.changes)]
+        deltas = [units.Delta(c, n).encoded(name) for n, c in enumerate(story.changes)]
         partition = story.state.confirmed(PARTITION_UNIT)
         replayed = units.replay_unit(name, bases[name], deltas, partition, story.windows)
         assert replayed == story.state.confirmed(name)
