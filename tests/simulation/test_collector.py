@@ -12,7 +12,7 @@ import pytest
 
 from harness_stream.core.rules.compile import from_bundle
 from harness_stream.core.rules.windows import Windows
-from harness_stream.runtime.collector import REST_S, YOUNG_MAX, Collector
+from harness_stream.runtime.collector import BACKLOG_MIN, REST_S, YOUNG_MAX, Collector
 from tests.simulation.faults import FAULTS
 from tests.simulation.world import NEW_RULES, RULES, World, bundle
 
@@ -142,6 +142,23 @@ def test_what_a_look_has_left_is_not_looked_at_again(made: list[object]) -> None
         own.step()
         assert young() < YOUNG_MAX
         assert len(gc.get_objects()) < YOUNG_MAX  # of all generations
+
+
+@pytest.mark.parametrize(("number", "is_there"), [(2 * YOUNG_MAX, False), (2 * BACKLOG_MIN, True)])
+def test_a_loop_among_many_young_ones_is_found_and_with_a_backlog_waits_for_rest(
+    made: list[object], number: int, is_there: bool
+) -> None:
+    own, loop = Collector(lambda: False), Loop()
+    left = weakref.ref(loop)
+    del loop
+    made += [[] for _ in range(number)]
+    own.step()
+    assert (left() is not None) is is_there
+    assert young() < YOUNG_MAX
+    assert own._aged >= number  # so that a look at all comes
+    gc.unfreeze()
+    gc.collect()
+    assert left() is None
 
 
 def test_all_are_looked_at_once_they_are_twice_as_many_and_there_is_nothing_to_do(
