@@ -1,13 +1,20 @@
-"""A realm in one process: the worker's loop on the memory log and a virtual clock, without Kafka and Redis."""
+"""A realm in one process: the worker's loop on the memory log and a virtual clock, without Kafka and Redis.
+
+It is unsigned and has the rules of `workload.few_rules` unless it is told otherwise.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Self
 
 import orjson
-from realm import PARTITIONS
-from workload import Intents, lane_of, rules_yaml, tables
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from realm import PARTITIONS, public_keys, speakers_of
+from workload import Intents, few_rules, tables
 
 from harness_stream.adapters.memory.clock import ManualClock
 from harness_stream.adapters.memory.incarnation import MemoryIncarnations
@@ -18,7 +25,14 @@ from harness_stream.adapters.memory.log import (
     MemoryReader,
     MemoryWriter,
 )
-from harness_stream.adapters.signing import UNSIGNED_HEADERS, UnsignedSigner, UnsignedVerifier
+from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier
+from harness_stream.adapters.signing.certificate import RULES, certify
+from harness_stream.adapters.signing.decisions import SignedDecisions
+from harness_stream.adapters.signing.framing import Bound
+from harness_stream.adapters.signing.inputs import SignedInputs
+from harness_stream.adapters.signing.keys import public_of
+from harness_stream.adapters.signing.rules import SignedRules
+from harness_stream.adapters.signing.verifier import SignedVerifier
 from harness_stream.core import limits
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.rate import Rate
@@ -29,35 +43,107 @@ from harness_stream.runtime.worker import Worker
 from harness_stream.wire.topics import Topics, topic_specs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from harness_stream.ports import Clock, StateStore
+    from workload import Mix
+
+    from harness_stream.adapters.signing.inputs import Speaker
+    from harness_stream.ports import Clock, DecisionSigner, InputSigner, RulesSigner, StateStore, Verifier
 
 TOPICS: Final = Topics("profile")
 STEPS_MAX: Final = 1_000_000
 SNAPSHOT_MS: Final = 60_000
 # What is measured is judging, not refusing.
 NO_BOUND: Final = Rate(1_000_000, 1_000_000)
+BOUND: Final = Bound("profile", "i1")
 
 
-def broker_with(clock: ManualClock, agents: int) -> MemoryBroker:
+@dataclass(frozen=True, slots=True)
+class Unsigned:
+    """Nobody vouches for anything."""
+
+    speakers: Mapping[str, Speaker] = field(default_factory=dict)
+
+    def decisions(self) -> DecisionSigner:
+        """What a worker signs with."""
+        return UnsignedSigner()
+
+    def inputs(self) -> InputSigner:
+        """What agents sign with."""
+        return UnsignedSigner()
+
+    def rules(self) -> RulesSigner:
+        """What whoever pushes rules signs with."""
+        return UnsignedSigner()
+
+    def verifier(self) -> Verifier:
+        """Whom a worker believes."""
+        return UnsignedVerifier()
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A signed realm's keys, made for this process.
+
+    Attributes:
+        root: certifies workers and who pushes rules.
+        pdp: what agents' MACs are for.
+        speakers: agent → its keys.
+    """
+
+    root: Ed25519PrivateKey
+    pdp: X25519PrivateKey
+    speakers: Mapping[str, Speaker]
+
+    @classmethod
+    def of(cls, agents: int) -> Self:
+        """With so many agents."""
+        return cls(Ed25519PrivateKey.generate(), X25519PrivateKey.generate(), speakers_of(agents))
+
+    def decisions(self) -> DecisionSigner:
+        """What a worker signs with; each has a key of its own."""
+        worker = Ed25519PrivateKey.generate()
+        return SignedDecisions(BOUND, worker, certify(self.root, BOUND, public_of(worker)))
+
+    def inputs(self) -> InputSigner:
+        """What agents sign with."""
+        return SignedInputs(BOUND, public_of(self.pdp), self.speakers)
+
+    def rules(self) -> RulesSigner:
+        """What whoever pushes rules signs with."""
+        pusher = Ed25519PrivateKey.generate()
+        return SignedRules(BOUND, pusher, certify(self.root, BOUND, public_of(pusher), role=RULES))
+
+    def verifier(self) -> Verifier:
+        """Whom a worker believes; it remembers nothing yet."""
+        return SignedVerifier(BOUND, public_of(self.root), self.pdp)
+
+
+UNSIGNED: Final = Unsigned()
+
+
+def broker_with(
+    clock: ManualClock, agents: int, mix: Mix | None = None, keys: Unsigned | Signed = UNSIGNED
+) -> MemoryBroker:
     """The realm's topics with the workload's rows and rules."""
     specs = topic_specs("profile", PARTITIONS, SNAPSHOT_MS, 1)
     broker = MemoryBroker({spec.name: spec.partitions for spec in specs}, clock.now_ms)
-    rows_and_rules(broker, agents)
+    rows_and_rules(broker, agents, mix or few_rules(), keys)
     return broker
 
 
-def rows_and_rules(broker: MemoryBroker, agents: int) -> None:
+def rows_and_rules(broker: MemoryBroker, agents: int, mix: Mix, keys: Unsigned | Signed) -> None:
     """The workload's."""
-    for name, rows in tables(agents).items():
+    for name, rows in tables(agents, mix.actions).items():
         for row in rows:
             key = row.get("agent_id") or row.get("workload_id") or row["subject"]
-            broker.append(TOPICS.table(name), 0, key.encode(), orjson.dumps(row))
-    bundle = load(rules_yaml()).bundle
+            own = {"keys": public_keys(keys.speakers[key])} if name == "identity" and keys.speakers else {}
+            broker.append(TOPICS.table(name), 0, key.encode(), orjson.dumps(row | own))
+    bundle, signer = load(mix.rules).bundle, keys.rules()
     digest = hashlib.sha256(bundle).hexdigest()
-    broker.append(TOPICS.rules, 0, f"bundle/{digest}".encode(), bundle)
-    broker.append(TOPICS.rules, 0, b"active/production", orjson.dumps({"digest": digest, "revision": 1}))
+    active = orjson.dumps({"digest": digest, "revision": 1})
+    for key, value in ((f"bundle/{digest}".encode(), bundle), (b"active/production", active)):
+        broker.append(TOPICS.rules, 0, key, value, signer.seal_rules(TOPICS.rules, key, value))
 
 
 def worker(
@@ -67,6 +153,7 @@ def worker(
     name: str = "a" * 32,
     snapshot_ms: int = SNAPSHOT_MS,
     lane_rate: Rate = NO_BOUND,
+    keys: Unsigned | Signed = UNSIGNED,
 ) -> Worker:
     """One that is alone in its group, hence takes every partition."""
     ports = Ports(
@@ -76,8 +163,8 @@ def worker(
         incarnations=MemoryIncarnations("i1"),
         store=store,
         clock=clock,
-        signer=UnsignedSigner(),
-        verifier=UnsignedVerifier(),
+        signer=keys.decisions(),
+        verifier=keys.verifier(),
         metrics=PrometheusMetrics(),
         jitter=lambda: 0.0,
     )
@@ -87,7 +174,7 @@ def worker(
         PARTITIONS,
         TOPICS,
         "production",
-        dev=True,
+        dev=keys is UNSIGNED,
         snapshot_interval_ms=snapshot_ms,
         hot_units_max=100_000,
         lane_rate=lane_rate,
@@ -95,12 +182,21 @@ def worker(
     return Worker(realm, ports, name)
 
 
-def fill(broker: MemoryBroker, agents: int, count: int, deadline_ms: int = limits.DEADLINE_MS_MAX) -> None:
-    """So many intents."""
-    intents = Intents("profile", agents, deadline_ms, "0" * 32)
+def fill(
+    broker: MemoryBroker,
+    agents: int,
+    count: int,
+    deadline_ms: int = limits.DEADLINE_MS_MAX,
+    mix: Mix | None = None,
+    keys: Unsigned | Signed = UNSIGNED,
+    clock: Clock | None = None,
+) -> None:
+    """So many intents; their ids are of the clock's time, by default of now."""
+    intents, signer = Intents("profile", agents, deadline_ms, "0" * 32, mix, clock), keys.inputs()
     for number in range(count):
-        lane, (_, _, _, value) = lane_of(number, agents), intents.make(number)
-        broker.append(TOPICS.intents, partition_of(lane, PARTITIONS), lane.encode(), value, UNSIGNED_HEADERS)
+        _, agent, lane, value = intents.make(number)
+        headers = signer.seal_input(TOPICS.intents, lane, value, "intent", agent)
+        broker.append(TOPICS.intents, partition_of(lane, PARTITIONS), lane.encode(), value, headers)
 
 
 def turn_until(
@@ -125,3 +221,14 @@ def turn_until(
 def covered(worker: Worker) -> int:
     """How many inputs its partitions have answered."""
     return sum(owner.place.header.next_input for owner in worker.owners.values())
+
+
+def decisions(broker: MemoryBroker) -> Counter[str]:
+    """How its intents were decided."""
+    values = [
+        record.value or b"{}"
+        for partition in range(PARTITIONS)
+        for record in broker.read(TOPICS.verdicts, partition, 0, STEPS_MAX)
+    ]
+    bodies = map(orjson.loads, values)
+    return Counter(body["decision"] for body in bodies if body["kind"] == "verdict")

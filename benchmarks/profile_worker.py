@@ -13,12 +13,9 @@ import argparse
 import cProfile
 import pstats
 import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
-import orjson
-from in_process import NO_BOUND, STEPS_MAX, TOPICS, broker_with, covered, fill, turn_until, worker
-from realm import PARTITIONS
+from in_process import NO_BOUND, broker_with, covered, decisions, fill, turn_until, worker
 
 from harness_stream.adapters.memory.clock import ManualClock
 from harness_stream.adapters.memory.state import MemoryStateStore
@@ -49,7 +46,7 @@ def main(words: Sequence[str] | None = None) -> None:
     profiler.enable()
     turn_until(made, clock, lambda: covered(made) >= 2 * asked.intents)
     profiler.disable()
-    print(f"2 x {asked.intents:,} intents: {dict(_decisions(broker))}")
+    print(f"2 x {asked.intents:,} intents: {dict(decisions(broker))}")
     print(f"without the profiler: {cpu / asked.intents * 1e6:.0f} µs of CPU each")
     pstats.Stats(profiler).sort_stats(asked.sort).print_stats(asked.top)
 
@@ -58,15 +55,6 @@ def _fill(broker: MemoryBroker, clock: ManualClock, asked: argparse.Namespace) -
     late = asked.refused == "late"
     fill(broker, asked.agents, asked.intents, 1 if late else limits.DEADLINE_MS_MAX)
     clock.advance(LATE_MS if late else 0)
-
-
-def _decisions(broker: MemoryBroker) -> Counter[str]:
-    bodies = [
-        orjson.loads(record.value or b"{}")
-        for p in range(PARTITIONS)
-        for record in broker.read(TOPICS.verdicts, p, 0, STEPS_MAX)
-    ]
-    return Counter(body["decision"] for body in bodies if body["kind"] == "verdict")
 
 
 def _arguments() -> argparse.ArgumentParser:

@@ -246,10 +246,13 @@ def realm(
 def _with_keys(made: BenchRealm, folder: Path, agents: int) -> BenchRealm:
     """The same realm signed: the keys of `harness keys init`, and of each agent those that its enrolment makes."""
     keyring.create(folder, Bound(made.settings.realm, incarnation(made.settings)))
-    speakers = {
-        agent_of(n): Speaker(X25519PrivateKey.generate(), Ed25519PrivateKey.generate()) for n in range(agents)
-    }
-    return replace(made, settings=replace(made.settings, dev=False, keys=str(folder)), speakers=speakers)
+    signed = replace(made.settings, dev=False, keys=str(folder))
+    return replace(made, settings=signed, speakers=speakers_of(agents))
+
+
+def speakers_of(agents: int) -> dict[str, Speaker]:
+    """New keys of so many agents."""
+    return {agent_of(n): Speaker(X25519PrivateKey.generate(), Ed25519PrivateKey.generate()) for n in range(agents)}
 
 
 def public_keys(speaker: Speaker) -> list[dict[str, str]]:

@@ -16,6 +16,8 @@ from harness_stream.client.ids import Ids
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from harness_stream.ports import Clock
+
 TENANTS: Final = 20  # lanes; they spread over all partitions
 WORKLOAD: Final = "wl-bench"
 ACTIONS: Final = ("crm.read", "crm.export", "email.send", "search.query")
@@ -124,10 +126,13 @@ class Intents:
         deadline_ms: of each.
         nonce: of the enforcer that asks.
         mix: what they do.
+        clock: their ids' time.
     """
 
-    def __init__(self, realm: str, agents: int, deadline_ms: int, nonce: str, mix: Mix | None = None) -> None:
-        self._agents, self._ids, self._mix = agents, Ids(SystemClock()), mix or few_rules()
+    def __init__(
+        self, realm: str, agents: int, deadline_ms: int, nonce: str, mix: Mix | None = None, clock: Clock | None = None
+    ) -> None:
+        self._agents, self._ids, self._mix = agents, Ids(clock or SystemClock()), mix or few_rules()
         self._same = {
             "v": 1,
             "type": "intent",
