@@ -2,6 +2,7 @@
 
     python benchmarks/calls.py              prints the cost per verdict, by module, beside the committed figure
     python benchmarks/calls.py --update     commits what it counts now, after a change that is worth its price
+    python benchmarks/calls.py --update --also python3.12 python3.13     same, with those as well
 
 The trace is fixed: a worker on the memory log and a virtual clock, signed, with the 100 rules of which 30 have windows
 that the goals speak of; intents without arguments, mandate or delegation, all approved. Four things are counted:
@@ -15,8 +16,8 @@ So a loop shows in the first, what calls or copies in all, and what C does alone
 (`sorted`). What C does with what is there already shows in none: a long `x in list`, a slow pattern, more to hash.
 Not counted are the memory log, which stands for a broker, and this folder.
 
-`calls.json` has a figure for each version of Python that it was made with, since each compiles differently: run
-`--update` with it. `tests/unit/test_calls.py` fails if a figure leaves its tolerance, downwards as well: then it is to
+`calls.json` has a figure for each version of Python that it was made with, since each compiles differently. `--also`
+names others that have what the harness needs; figures that are not made anew stay. `tests/unit/test_calls.py` fails if a figure leaves its tolerance, downwards as well: then it is to
 be updated, so that the next one who makes a verdict dearer is told. By another version it only tells what is far off.
 """
 
@@ -25,6 +26,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import subprocess
 import sys
 import tracemalloc
 from collections import Counter
@@ -129,11 +131,14 @@ def count_instructions(work: Callable[[], None], found: Counter[str]) -> None:
         frame.f_trace_lines, frame.f_trace_opcodes = False, True
         return each
 
+    here = sys._getframe()  # noqa: SLF001  3.12 sends instructions only if a frame asked for them before
+    here.f_trace_opcodes = True
     sys.settrace(entered)
     try:
         work()
     finally:
         sys.settrace(None)
+        here.f_trace_opcodes = False
 
 
 def count_calls_and_bytes(work: Callable[[], None], found: Mapping[str, Counter[str]]) -> None:
@@ -248,13 +253,24 @@ def main(words: Sequence[str] | None = None) -> None:
     """Count, and print or update."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--update", action="store_true", help="write the figure that the test compares with")
+    parser.add_argument("--also", nargs="+", default=[], metavar="PYTHON", help="do the same with these")
     asked = parser.parse_args(words)
     counted, before = count(), committed()
     print("\n".join(text(counted, before)))
     if asked.update:
-        made = {**before, VERSION: counted}
-        ordered = {version: made[version] for version in sorted(made, key=_minor)}
-        FIGURE.write_text(json.dumps(ordered, indent=1) + "\n", "utf-8")
+        FIGURE.write_text(written({**before, VERSION: counted}), "utf-8")
+    for python in asked.also:
+        subprocess.run([python, __file__, *["--update"][: asked.update]], check=True)
+
+
+def written(figures: Mapping[str, Any]) -> str:
+    """As JSON, a line a module: a diff shows what moved."""
+    each = []
+    for version in sorted(figures, key=_minor):
+        modules = [f"   {json.dumps(m)}: {json.dumps(kinds)}" for m, kinds in figures[version]["by_module"].items()]
+        sums = f'  "per_verdict": {json.dumps(figures[version]["per_verdict"])}'
+        each.append("\n".join([f' "{version}": {{', f"{sums},", '  "by_module": {', ",\n".join(modules), "  }", " }"]))
+    return "\n".join(["{", ",\n".join(each), "}", ""])
 
 
 def text(counted: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
