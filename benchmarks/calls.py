@@ -17,8 +17,9 @@ So a loop shows in the first, what calls or copies in all, and what C does alone
 Not counted are the memory log, which stands for a broker, and this folder.
 
 `calls.json` has a figure for each version of Python that it was made with, since each compiles differently. `--also`
-names others that have what the harness needs; figures that are not made anew stay. `tests/unit/test_calls.py` fails if a figure leaves its tolerance, downwards as well: then it is to
-be updated, so that the next one who makes a verdict dearer is told. By another version it only tells what is far off.
+names others that have what the harness needs; figures that are not made anew stay. `tests/unit/test_calls.py` fails if
+a figure leaves its tolerance, downwards as well: then it is to be updated, so that the next one who makes a verdict
+dearer is told. By a version of Python without a figure it only tells what is far off, and says so.
 """
 
 from __future__ import annotations
