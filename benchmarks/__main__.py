@@ -1,50 +1,52 @@
 """Everything that is measured, in one run on one machine, beside the goals: a table, JSON and a plot.
 
-    python benchmarks                                 about half an hour; starts its own Kafka and Redis
-    python benchmarks --quick                         three minutes: small sizes, which say that it works, not how fast
-    python benchmarks --only drain latency            parts of it, in this order
+    python benchmarks                                 half an hour to an hour; starts its own Kafka and Redis
+    python benchmarks --quick                         minutes: small sizes, which say that it works, not how fast
+    python benchmarks --only drain latency            parts of it, in the order given
+    python benchmarks --only latency --rates 200,2000 --saturation 4000
     python benchmarks --json out.json --plot out.svg  also written: every round, and latency by rate
 
 Parts: `drain` CPU of a verdict and where it goes, by one worker and by two; `latency` intent to verified verdict beside
-a bare echo; `cost` a decision by rules, history and batch; `agents` the same by known and active agents, and their
-memory; `start` a worker that knows a million agents; `takeover` a worker's start from store, snapshots and log.
+a bare echo; `cost` a decision by rules, history and batch, in the core; `agents` the same by known and active agents,
+and their memory; `start` a worker that knows a million agents; `takeover` a worker's start on what another one left:
+CPU from store, snapshots and log in memory, and the time of a real one on Kafka and Redis, with and without the group.
 
-HARNESS_BOOTSTRAP and HARNESS_REDIS_URL name a broker and a Redis that run. Linux only: CPU times are read from /proc.
-Realms are signed, with 100 rules of which 30 have windows. Run it alone on the machine: the head of the output names
-that and the versions, and the figures belong to them; ratios travel further. Ctrl-C ends it, removes what it made and
-prints the parts that are done.
+HARNESS_BOOTSTRAP and HARNESS_REDIS_URL name a broker and a Redis that run, both or none. Realms are signed, with 100
+rules of which 30 have windows. Linux only: CPU times are read from /proc. Run it alone on the machine: the head of the
+output names that and the versions, and the figures belong to them; ratios travel further. Ctrl-C or SIGTERM ends it,
+removes what it made and prints the parts that are done. The exit code is 0 if all was measured, goals met or not, 1 if
+a part or a size FAILED. docs/benchmarks.md says how to read all this and how much memory it needs.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import agents
+import command
 import decision_cost
 import latency
+import machine
 import plot
 import start
 import takeover
 import throughput
 from figures import Goal, goals_text
-from machine import machine
 from realm import servers
 
+from harness_stream.errors import HarnessError
+
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Sequence
 
     from realm import Servers
-
-EXIT_INTERRUPTED: Final = 130
-EXIT_FAILED: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +60,14 @@ class Sizes:
     start: start.Sizes = field(default_factory=start.Sizes)
     takeover: takeover.Sizes = field(default_factory=takeover.Sizes)
 
-    def changed(self, rounds: int | None, seconds: float | None) -> Sizes:
-        """With other rounds in every part, and other seconds in those of latency."""
+    def changed(self, rounds: int | None, seconds: float | None, rates: tuple[float, ...] | None = None) -> Sizes:
+        """With other rounds in every part, and other seconds and rates in latency."""
         made = self
         if rounds is not None:
             parts = {name: replace(getattr(self, name), rounds=rounds) for name in PARTS}
             made = replace(made, **parts)
-        if seconds is not None:
-            made = replace(made, latency=replace(made.latency, seconds=seconds))
-        return made
+        others = {name: value for name, value in (("seconds", seconds), ("rates", rates)) if value is not None}
+        return replace(made, latency=replace(made.latency, **others))
 
 
 QUICK: Final = Sizes(
@@ -86,13 +87,21 @@ class Run:
     """One run: how much of what, and what was found.
 
     Attributes:
+        saturation: verdicts a second of one worker; None: what `drain` finds.
+        quick: the sizes are too small to judge by.
+        on: what it is measured on, as of its begin.
         found: part → what it measured.
-        failed: part → why it came to no end.
+        failed: part, or part and size → why it came to no end.
+        ended: somebody ended it.
     """
 
     sizes: Sizes
+    saturation: float | None = None
+    quick: bool = False
+    on: dict[str, str] = field(default_factory=machine.measured_on)
     found: dict[str, Any] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    ended: bool = False
     began: float = field(default_factory=time.monotonic)
     open: ExitStack = field(default_factory=ExitStack)
     _where: Servers | None = None
@@ -102,6 +111,7 @@ class Run:
         """Broker and Redis, started when the first part needs them."""
         if self._where is None:
             self._where = self.open.enter_context(servers())
+            self.on |= self._where.versions
         return self._where
 
     def say(self, part: str) -> Callable[[str], None]:
@@ -126,15 +136,19 @@ def _drain(run: Run, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _latency(run: Run, say: Callable[[str], None]) -> dict[str, Any]:
-    drained = run.found.get("drain")
-    if drained is not None:
-        size = drained["rounds"]["workers 1"][0]["value_bytes"]
-        return latency.measure(run.where, run.sizes.latency, throughput.saturation(drained), size, say)
-    say("how much one worker does")
+    return latency.measure(run.where, run.sizes.latency, _saturation(run, say), say)
+
+
+def _saturation(run: Run, say: Callable[[str], None]) -> float:
+    """As it was given, as `drain` found it, or of one drain."""
+    if run.saturation is not None:
+        return run.saturation
+    if "drain" in run.found:
+        return throughput.saturation(run.found["drain"])
+    say("how much one worker does; `--saturation` saves this")
     sizes = replace(run.sizes.drain, agents=run.sizes.latency.agents, rules=run.sizes.latency.rules)
     with throughput.signed_realm(run.where, sizes) as made:
-        once = throughput.drain_by_workers(made, throughput.Log(sizes.agents, sizes.drain))
-    return latency.measure(run.where, run.sizes.latency, once.per_s, once.value_bytes, say)
+        return throughput.drain_by_workers(made, throughput.Log(sizes.agents, sizes.drain)).per_s
 
 
 PARTS: Final = {
@@ -143,30 +157,38 @@ PARTS: Final = {
     "cost": Part(lambda run, say: decision_cost.measure(run.sizes.cost, say), decision_cost.text, decision_cost.goals),
     "agents": Part(lambda run, say: agents.measure(run.sizes.agents, say), agents.text),
     "start": Part(lambda run, say: start.measure(run.where, run.sizes.start, say), start.text, start.goals),
-    "takeover": Part(lambda run, say: takeover.measure(run.sizes.takeover, say), takeover.text, takeover.goals),
+    "takeover": Part(
+        lambda run, say: takeover.measure(run.sizes.takeover, say, run.where), takeover.text, takeover.goals
+    ),
 }
-"""In the order in which they run: `latency` asks at half of what `drain` found."""
+"""In the order in which they run unless another is asked for: `latency` asks at half of what `drain` found."""
+
+
+NEED_SERVERS: Final = frozenset({"drain", "latency", "start", "takeover"})
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Measure, print, and write what was asked for; the exit code."""
-    asked = _arguments().parse_args(words)
-    plot.require(asked.plot)
-    sizes = (QUICK if asked.quick else Sizes()).changed(asked.rounds, asked.seconds)
-    run, where = Run(sizes), machine()
-    interrupted = False
+    asked = _asked(words)
+    sizes = (QUICK if asked.quick else Sizes()).changed(asked.rounds, asked.seconds, asked.rates)
+    run, code = Run(sizes, asked.saturation, asked.quick), 0
+    print("\n".join(machine.lines(run.on)), file=sys.stderr)
     try:
         with run.open:
+            if NEED_SERVERS & set(asked.only):
+                run.where  # noqa: B018  who cannot be measured on is known before anything is
             for name in asked.only:
                 _measure(run, name)
-                _write(run, where, asked)
-    except KeyboardInterrupt:
-        interrupted = True
-        print("ended by Ctrl-C", file=sys.stderr)
-    print("\n".join(report(run, where, quick=asked.quick)))
+                _write(run, asked)
+    except (KeyboardInterrupt, command.Terminated) as how:
+        run.ended = True
+        code = command.EXIT_INTERRUPTED if isinstance(how, KeyboardInterrupt) else command.EXIT_TERMINATED
+        print("ended by Ctrl-C" if isinstance(how, KeyboardInterrupt) else "ended by SIGTERM", file=sys.stderr)
+    _write(run, asked)
+    print("\n".join(report(run)))
     if asked.plot is not None and "latency" in run.found:
-        plot.draw(run.found["latency"], asked.plot)
-    return EXIT_INTERRUPTED if interrupted else EXIT_FAILED if run.failed else 0
+        plot.draw(run.found["latency"], asked.plot, run.on)
+    return code or (command.EXIT_FAILED if run.failed else 0)
 
 
 def _measure(run: Run, name: str) -> None:
@@ -175,53 +197,63 @@ def _measure(run: Run, name: str) -> None:
     say("begins")
     try:
         run.found[name] = PARTS[name].measure(run, say)
-    except SystemExit as failed:
-        if isinstance(failed.code, int):
-            raise  # somebody ends us
-        run.failed[name] = str(failed.code)
+    except command.Terminated:
+        raise
+    except (SystemExit, HarnessError) as failed:
+        run.failed[name] = str(failed)
     except Exception:  # noqa: BLE001  whatever it was, it belongs into the report, beside what the others found
         run.failed[name] = traceback.format_exc()
     if name in run.failed:
         say(f"FAILED: {run.failed[name]}")
+    for size, why in run.found.get(name, {}).get("failed", {}).items():
+        run.failed[f"{name}, {size}"] = why
 
 
-def report(run: Run, where: dict[str, str], *, quick: bool) -> list[str]:
+def report(run: Run) -> list[str]:
     """The head, a table or more of each part, and the goals."""
     lines = [f"benchmarks: {', '.join(run.found) or 'nothing'} in {(time.monotonic() - run.began) / 60:.1f} minutes"]
-    lines += [f"on: {', '.join(f'{name} {value}' for name, value in where.items())}"]
-    if quick:
-        lines.append("quick: small sizes and few rounds; no figure of this is worth quoting")
+    lines += machine.lines(run.on)
+    if run.quick:
+        lines.append("quick: small sizes and few rounds; no figure is worth quoting, and no goal is judged by it")
+    if run.ended:
+        lines.append("ENDED before all was measured")
     for name, found in run.found.items():
         lines += ["", *PARTS[name].text(found)]
-    lines += [f"{name} FAILED: {why}" for name, why in run.failed.items()]
+    lines += [f"FAILED: {name}: {why}" for name, why in run.failed.items()]
     return [*lines, "", *goals_text(_goals(run))]
 
 
 def _goals(run: Run) -> list[Goal]:
-    return [goal for name, found in run.found.items() for goal in PARTS[name].goals(found)]
+    goals = [goal for name, found in run.found.items() for goal in PARTS[name].goals(found)]
+    return [goal._replace(judged=not run.quick) for goal in goals]
 
 
-def _write(run: Run, where: dict[str, str], asked: argparse.Namespace) -> None:
+def _write(run: Run, asked: argparse.Namespace) -> None:
     """After each part: a run that breaks off has written what it found."""
     if asked.json is None:
         return
     goals = [goal.to_json() for goal in _goals(run)]
-    settings = {"quick": asked.quick, "rounds": asked.rounds, "seconds": asked.seconds, "only": asked.only}
-    told = {"machine": where, "settings": settings, "goals": goals, "failed": run.failed, **run.found}
-    asked.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    settings = {name: getattr(asked, name) for name in ("quick", "rounds", "seconds", "rates", "saturation", "only")}
+    told = {"machine": run.on, "settings": settings, "goals": goals, "failed": run.failed, "ended": run.ended}
+    asked.json.write_text(json.dumps(told | run.found, indent=1) + "\n", encoding="utf-8")
 
 
-def _arguments() -> argparse.ArgumentParser:
-    plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python benchmarks", description=__doc__, formatter_class=plain)
+def _asked(words: Sequence[str] | None) -> argparse.Namespace:
+    """What was asked for, if all of it can be done."""
+    parser = command.parser(__doc__, "python benchmarks")
     parser.add_argument("--quick", action="store_true", help="small sizes, few rounds")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--rounds", type=int, help="of every part; default: each its own, 7 of latency")
-    parser.add_argument("--seconds", type=float, help="of each round of latency; default 20")
-    parser.add_argument("--json", type=Path, help="also write every round to this file, after each part")
-    parser.add_argument("--plot", type=Path, help="also draw latency by rate: .svg, .png or .pdf; needs matplotlib")
-    return parser
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help="these parts")
+    parser.add_argument("--rounds", type=command.count, help="of every part; else each has its own, 7 of latency")
+    parser.add_argument("--seconds", type=command.amount, help="of each round of latency; else 20")
+    parser.add_argument("--rates", type=command.amounts, help="of latency, comma-separated; else 100,1000,5000")
+    parser.add_argument("--saturation", type=command.amount, help="verdicts/s of one worker; else `drain` finds it")
+    parser.add_argument("--json", type=command.output, help="also write every round to this file, after each part")
+    parser.add_argument("--plot", type=plot.output, help="also draw latency: .svg, .png or .pdf; needs matplotlib")
+    asked = parser.parse_args(words)
+    if asked.plot is not None and "latency" not in asked.only:
+        parser.error("`--plot` draws latency, which `--only` leaves out")
+    return asked
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.ended(main))

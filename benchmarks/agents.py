@@ -5,7 +5,8 @@
 `known` agents have an identity row with two keys and nothing else; an intent's is parsed when its agent first acts.
 `active` ones have 1 to 32 events behind them, evenly, in memory as a worker keeps those that act. Deciders are drawn at
 random, so that neither caches nor parsed rows help, and decisions are rolled back (decision_cost.py). Each size is a
-process of its own: memory is what it has resident more than before, and belongs to that size alone.
+process of its own: memory is what it has resident more than before, and belongs to that size alone. The most active
+agents need the most memory (docs/benchmarks.md); a size that does not fit, or fails otherwise, is told as FAILED.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from harness_stream.core.units import decode_unit, encode_unit
 from harness_stream.runtime.collector import tune_collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from harness_stream.runtime.batch import Taken
 
@@ -73,18 +74,31 @@ def row_of(agent: str) -> bytes:
 
 def measure(sizes: Sizes, say: Callable[[str], None]) -> dict[str, Any]:
     """One process a size, one after the other."""
-    found: dict[str, Any] = {"sizes": asdict(sizes), "known": [], "active": []}
+    found: dict[str, Any] = {"sizes": asdict(sizes), "known": [], "active": [], "failed": {}}
     for kind, counts in (("known", sizes.known), ("active", sizes.active)):
         for count in counts:
             say(f"{count:,} {kind} agents")
             words = [kind, *map(str, (count, sizes.rules, sizes.rounds, sizes.decisions))]
-            command = [sys.executable, str(Path(__file__)), *words]
-            done = subprocess.run(command, stdout=subprocess.PIPE, check=False, timeout=SIZE_S_MAX)
-            if done.returncode:
-                say(f"{count:,} {kind} agents could not be measured")
-                continue
-            found[kind].append(json.loads(done.stdout))
+            told, why = _in_own_process([sys.executable, str(Path(__file__)), *words])
+            if told is None:
+                say(f"{count:,} {kind} agents FAILED: {why}")
+                found["failed"][f"{count:,} {kind}"] = why
+            else:
+                found[kind].append(told)
     return found
+
+
+def _in_own_process(command: Sequence[str]) -> tuple[dict[str, Any] | None, str]:
+    """What one size came to, or why to nothing."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SIZE_S_MAX)
+    except subprocess.TimeoutExpired:
+        return None, f"it took more than {SIZE_S_MAX:,.0f} s"
+    if done.returncode == 0:
+        return json.loads(done.stdout), ""
+    if done.returncode < 0:
+        return None, f"it was ended by signal {-done.returncode}; is there too little memory?"
+    return None, (done.stderr.strip().splitlines() or ["it did not say why"])[-1]
 
 
 def text(found: dict[str, Any]) -> list[str]:
@@ -101,6 +115,7 @@ def text(found: dict[str, Any]) -> list[str]:
         for kind in ("known", "active")
         for row in found[kind]
     ]
+    rows += [[size, "FAILED", "", ""] for size in found["failed"]]
     lines = [f"{title}: median of {sizes['rounds']} rounds (least to most)"]
     lines += table(["agents", "µs", "of the fewest", "bytes each"], rows)
     return [*lines, f"  active: 1 to {EVENTS_MAX} events each; bytes beyond those of the row"]
@@ -165,7 +180,7 @@ def _act(scenario: Scenario, count: int, bases: list[bytes]) -> None:
         base = bases[number % len(bases)].replace(AGENT.encode(), name.encode())
         scenario.intake.state.install(agent_unit(name), decode_unit(base)[0], len(base))
         if number % LOOK_EVERY == 0 and available_bytes() < KEPT_FREE_BYTES:
-            raise SystemExit(f"memory of this machine ends at {number:,} active agents; nothing was measured")
+            raise SystemExit(f"memory of this machine ends at {number:,} active agents")
 
 
 def _next(scenario: Scenario, number: int, ids: Ids, agent: int) -> Taken:
@@ -173,5 +188,7 @@ def _next(scenario: Scenario, number: int, ids: Ids, agent: int) -> Taken:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 6:
+        raise SystemExit(__doc__)
     kind_asked, *numbers = sys.argv[1:]
     print(json.dumps(one(kind_asked, *map(int, numbers))))

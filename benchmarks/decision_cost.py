@@ -387,21 +387,20 @@ def _line(name: str, row: dict[str, Any], found: dict[str, Any], kind: str) -> l
     return [name, *(spread_text(Spread.of(rows), digits) for rows, digits in columns)]
 
 
-def ratio(found: dict[str, Any], kind: str, name: str, above: int, below: int) -> float | None:
-    """Median of the rounds' ratios of two sizes; None unless both were measured."""
+def ratio(found: dict[str, Any], kind: str, name: str, above: int, below: int) -> Spread | None:
+    """The rounds' ratios of two sizes; None unless both were measured."""
     sizes = {row[name]: row["us"] for row in found[kind]}
     if above not in sizes or below not in sizes:
         return None
-    found_spread = Spread.of(ratios(sizes[above], sizes[below]))
-    return found_spread and found_spread.median
+    return Spread.of(ratios(sizes[above], sizes[below]))
 
 
 def goals(found: dict[str, Any]) -> list[Goal]:
     """What issue 7 asks of rules and of history."""
     why = "not measured at that size"
     return [
-        Goal("cost with 1,000 rules, to 100", 2, ratio(found, "by_rules", "rules", 1_000, 100), "×", why_not=why),
-        Goal(
+        Goal.of("cost with 1,000 rules, to 100", 2, ratio(found, "by_rules", "rules", 1_000, 100), "×", why_not=why),
+        Goal.of(
             "cost after 100,000 events, to 10", 1.1, ratio(found, "by_events", "events", 100_000, 10), "×", why_not=why
         ),
     ]

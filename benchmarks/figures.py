@@ -85,6 +85,9 @@ class Goal(NamedTuple):
         at_least: the limit is a floor, not a ceiling.
         why_not: said instead of a missing value.
         missed: there is no value because what was asked for was not reached at all.
+        least: of the rounds; None if there is no value, or one.
+        most: same.
+        judged: the sizes were those that the goal speaks of.
     """
 
     name: str
@@ -94,10 +97,22 @@ class Goal(NamedTuple):
     at_least: bool = False
     why_not: str = "not measured"
     missed: bool = False
+    least: float | None = None
+    most: float | None = None
+    judged: bool = True
+
+    @classmethod
+    def of(cls, name: str, limit: float, spread: Spread | None, unit: str, **more: Any) -> Self:  # noqa: ANN401  as the fields
+        """With median and spread of the rounds."""
+        if spread is None:
+            return cls(name, limit, None, unit, **more)
+        return cls(name, limit, spread.median, unit, least=spread.least, most=spread.most, **more)
 
     @property
     def met(self) -> bool | None:
-        """None if it was not measured."""
+        """None if it was not measured, or not at sizes to judge by."""
+        if not self.judged:
+            return None
         if self.value is None:
             return False if self.missed else None
         return self.value >= self.limit if self.at_least else self.value <= self.limit
@@ -108,12 +123,14 @@ class Goal(NamedTuple):
 
 
 def goals_text(goals: Sequence[Goal]) -> list[str]:
-    """A line a goal: met, missed or not measured."""
+    """A line a goal: met, missed, not judged or not measured."""
     rows = [[_answer(goal), goal.name, _limit(goal), _value(goal)] for goal in goals]
     return table(["", "goal", "limit", "measured"], rows) if rows else []
 
 
 def _answer(goal: Goal) -> str:
+    if not goal.judged:
+        return "not judged"
     return {True: "met", False: "MISSED", None: NOTHING}[goal.met]
 
 
@@ -124,7 +141,9 @@ def _limit(goal: Goal) -> str:
 def _value(goal: Goal) -> str:
     if goal.value is None:
         return goal.why_not
-    return f"{goal.value:,.{0 if goal.value >= FEW else 2}f} {goal.unit}"
+    digits = 0 if goal.value >= FEW else 2
+    spread = "" if goal.least is None else f" ({goal.least:,.{digits}f} to {goal.most:,.{digits}f})"
+    return f"{goal.value:,.{digits}f} {goal.unit}{spread}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], indent: int = 2) -> list[str]:

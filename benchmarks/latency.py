@@ -5,9 +5,10 @@
 Rule of this file: a latency counts from the scheduled time, not from the send, so that a stall shows in every request
 that it delayed (no coordinated omission). What never came is counted, never left out in silence: a quantile that falls
 among it is none. What was answered is let go, as an agent's process would: kept, a garbage collector looks at all of it
-in the middle of a round. `echo` is a process that consumes and produces records of the same sizes, heard by a raw
-client; `harness` is one worker, heard by the product's own enforcer, which folds and verifies the decision log. Both
-clients live in this process and take turns.
+in the middle of a round. `echo` is a process that consumes and produces records of the same sizes, values and headers,
+heard by a raw client; `harness` is one worker, heard by the product's own enforcer, which folds and verifies the
+decision log. Both clients live in this process and take turns; which one begins, and whether rates rise or fall, is
+another way in each round.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import Producer, TopicPartition
-from echo import consumer
+from echo import Shape, consumer
 from figures import QUANTILES, Goal, Spread, quantile, quantiles, ratios, spread_text, table
 from realm import PARTITIONS, realm
+from throughput import shape_of
 from workload import TENANTS, Intents, many_rules
 
 from harness_stream.adapters.clock import SystemClock
@@ -40,7 +42,7 @@ from harness_stream.core import limits
 from harness_stream.errors import HarnessError, Overloaded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from realm import BenchRealm, Servers
 
@@ -54,7 +56,6 @@ SETTLE_S_MAX: Final = 30.0
 SETTLED_S: Final = 0.5
 _SETTLE_PAUSE_S: Final = 0.1
 WARM_RATE, WARM_S = 100, 2.0
-VERDICT_BYTES: Final = 1_800  # of this rule set; a drain measures it
 # Fewer answers than that: what is shown is no latency of that rate, which the machine does not carry.
 CARRIED: Final = 0.999
 P99_RATIO: Final = 1.5
@@ -121,11 +122,11 @@ class EchoClient:
 
     Args:
         realm: whose echo topics.
-        size: of a request, bytes.
+        shape: of a request.
     """
 
-    def __init__(self, realm: BenchRealm, size: int) -> None:
-        self._realm, self._filler = realm, bytes(size - 8)
+    def __init__(self, realm: BenchRealm, shape: Shape) -> None:
+        self._realm, self._filler, self._headers = realm, bytes(shape.value - 8), shape.filling()
         self._writer = Producer(client_settings.producer(realm.settings.kafka))
         self._reader = consumer(realm.settings.kafka)
         places = [TopicPartition(realm.echo_out, p) for p in range(PARTITIONS)]
@@ -159,7 +160,8 @@ class EchoClient:
         self._due[self._sent] = due
         self._round.late_ms.append((time.perf_counter() - due) * 1000)
         value = self._sent.to_bytes(8) + self._filler
-        self._writer.produce(self._realm.echo_in, value, key=b"tenant", partition=number % PARTITIONS)
+        key, partition = f"tenant-{number % TENANTS}".encode(), number % PARTITIONS
+        self._writer.produce(self._realm.echo_in, value, key=key, partition=partition, headers=list(self._headers))
         self._writer.poll(0)
 
     def _listen(self) -> None:
@@ -201,7 +203,6 @@ class HarnessClient:
         self._enforcer = enforcer(realm, [f"tenant-{tenant}" for tenant in range(TENANTS)])
         self._intents = Intents(realm.settings.realm, agents, DEADLINE_MS, self._enforcer.nonce, realm.mix)
         self._number = 0
-        self.intent_bytes = len(self._intents.make(0)[3])
 
     def measure(self, rate: float, duration_s: float) -> Round:
         """One round."""
@@ -261,9 +262,9 @@ def _note(found: Round, answered: Future[Any], due: float) -> None:
 
 
 @contextmanager
-def echo_process(realm: BenchRealm, size: int) -> Iterator[None]:
-    """The process that answers; `size` of its records, bytes."""
-    words = ["answer", realm.settings.bootstrap, realm.echo_in, realm.echo_out, str(PARTITIONS), str(size)]
+def echo_process(realm: BenchRealm, shape: Shape) -> Iterator[None]:
+    """The process that answers; the shape of its records."""
+    words = ["answer", realm.settings.bootstrap, realm.echo_in, realm.echo_out, str(PARTITIONS), shape.word]
     command = [sys.executable, str(Path(__file__).with_name("echo.py")), *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
@@ -301,16 +302,13 @@ class Sizes:
     rules: int = 100
 
 
-def measure(
-    where: Servers, sizes: Sizes, saturation: float, value_bytes: int, say: Callable[[str], None]
-) -> dict[str, Any]:
+def measure(where: Servers, sizes: Sizes, saturation: float, say: Callable[[str], None]) -> dict[str, Any]:
     """Alternating rounds at every rate and at half of saturation, each after a look that nothing is left over.
 
     Args:
         where: broker and Redis.
         sizes: how much.
         saturation: verdicts a second of one worker.
-        value_bytes: of a verdict, hence of the echo's answers.
         say: told before each round.
     """
     half = round(saturation / 2)
@@ -319,21 +317,30 @@ def measure(
     with (
         realm(where, sizes.agents, mix=many_rules(sizes.rules), signed=True) as made,
         made.worker(),
-        echo_process(made, value_bytes),
         closing(HarnessClient(made, sizes.agents)) as harness,
-        closing(EchoClient(made, harness.intent_bytes)) as echo,
     ):
-        gc.collect()
-        gc.freeze()  # what is imported by now; beyond that a client's process has Python's own collector
-        for client in (echo, harness):
-            client.measure(WARM_RATE, WARM_S)
-        for number in range(sizes.rounds):
-            for rate in rates:
-                say(f"round {number + 1} of {sizes.rounds}: {rate:,.0f}/s, twice {sizes.seconds:g} s")
-                rounds[rate]["echo"].append(echo.measure(rate, sizes.seconds).to_json())
-                rounds[rate]["harness"].append(harness.measure(rate, sizes.seconds).to_json())
+        harness.measure(WARM_RATE, WARM_S)
+        intent, verdict = shape_of(made, made.topics.intents), shape_of(made, made.topics.verdicts)
+        with echo_process(made, verdict), closing(EchoClient(made, intent)) as echo:
+            echo.measure(WARM_RATE, WARM_S)
+            gc.collect()
+            gc.freeze()  # what is imported by now; beyond that a client's process has Python's own collector
+            clients: dict[str, EchoClient | HarnessClient] = {"echo": echo, "harness": harness}
+            for number, rate, side in turns(sizes.rounds, rates):
+                say(f"round {number + 1} of {sizes.rounds}: {rate:,.0f}/s, {side}, {sizes.seconds:g} s")
+                rounds[rate][side].append(clients[side].measure(rate, sizes.seconds).to_json())
     told = [{"rate": rate, "half_of_saturation": rate == half, **found} for rate, found in rounds.items()]
-    return {"sizes": asdict(sizes), "saturation": saturation, "rates": told}
+    shapes = {"intent": intent._asdict(), "verdict": verdict._asdict()}
+    return {"sizes": asdict(sizes), "saturation": saturation, "shapes": shapes, "rates": told}
+
+
+def turns(rounds: int, rates: Sequence[float]) -> Iterator[tuple[int, float, str]]:
+    """(round, rate, side): both sides of a rate in turn, and each round in the other order than the one before."""
+    for number in range(rounds):
+        step = -1 if number % 2 else 1
+        for rate in rates[::step]:
+            for side in SIDES[::step]:
+                yield number, rate, side
 
 
 def carried(measured: dict[str, Any], side: str = "harness") -> bool:
@@ -355,9 +362,9 @@ def text(found: dict[str, Any]) -> list[str]:
     for measured in found["rates"]:
         half = f" (half of saturation, {found['saturation']:,.0f}/s)" if measured["half_of_saturation"] else ""
         lines.append(f"  {measured['rate']:,.0f}/s{half}")
-        rows = [[side, *_figures(measured[side]), _answered(measured[side])] for side in ("echo", "harness")]
-        rows.append(["ratio", *(spread_text(p_ratio(measured, name)) for name in QUANTILES), ""])
-        lines += table(["", *QUANTILES, "answered"], rows, indent=4)
+        rows = [[side, *_figures(measured[side]), *_beside(measured[side])] for side in SIDES]
+        rows.append(["ratio", *(spread_text(p_ratio(measured, name)) for name in QUANTILES), "", ""])
+        lines += table(["", *QUANTILES, "sender late, p99", "echoed or approved"], rows, indent=4)
         lines += _doubts(measured)
     return lines
 
@@ -366,8 +373,10 @@ def _figures(rounds: list[dict[str, Any]]) -> list[str]:
     return [spread_text(Spread.of([one[name] for one in rounds])) for name in QUANTILES]
 
 
-def _answered(rounds: list[dict[str, Any]]) -> str:
-    return f"{sum(one['approved'] for one in rounds):,} of {sum(one['offered'] for one in rounds):,}"
+def _beside(rounds: list[dict[str, Any]]) -> list[str]:
+    """How late the sender was, which is in both sides' latency, and how many got what they asked for."""
+    late = spread_text(Spread.of([one["sender_late_p99_ms"] for one in rounds]))
+    return [late, f"{sum(one['approved'] for one in rounds):,} of {sum(one['offered'] for one in rounds):,}"]
 
 
 def _doubts(measured: dict[str, Any]) -> list[str]:
@@ -376,7 +385,7 @@ def _doubts(measured: dict[str, Any]) -> list[str]:
     others: dict[str, int] = {}
     for one in measured["harness"]:
         others |= {said: others.get(said, 0) + n for said, n in one["decisions"].items() if said != "approve"}
-    return [*lines, f"    not approved: {others}"] if others else lines
+    return [*lines, f"    not approved: {others}; what was refused is in the quantiles"] if others else lines
 
 
 def goals(found: dict[str, Any]) -> list[Goal]:
@@ -393,5 +402,4 @@ def _goal(rate: float | None, found: dict[str, Any]) -> Goal:
         return Goal(name, P99_RATIO, None, "×", why_not="not measured at that rate")
     if not carried(measured[0]):
         return Goal(name, P99_RATIO, None, "×", why_not="the rate was not carried", missed=True)
-    ratio = p_ratio(measured[0], "p99")
-    return Goal(name, P99_RATIO, ratio and ratio.median, "×")
+    return Goal.of(name, P99_RATIO, p_ratio(measured[0], "p99"), "×")

@@ -15,21 +15,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from machine import UNKNOWN, java_version
+from redis.exceptions import RedisError
 from workload import Mix, agent_of, few_rules, tables
 
 from harness_stream.access import KAFKA_SETTINGS, REDIS_SETTINGS
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka import settings as client_settings
-from harness_stream.adapters.kafka.admin import incarnation
+from harness_stream.adapters.kafka.admin import KafkaAdmin, incarnation
 from harness_stream.adapters.redis.state import RedisStateStore
+from harness_stream.adapters.redis.state import _client as client_of
 from harness_stream.adapters.signing import UnsignedSigner, keyring
 from harness_stream.adapters.signing.framing import Bound
 from harness_stream.adapters.signing.inputs import SignedInputs, Speaker
@@ -37,6 +41,8 @@ from harness_stream.adapters.signing.keys import kid_of, public_of, text_of
 from harness_stream.adapters.signing.pairs import verifier_of
 from harness_stream.config import LANE_RATE_MAX, Settings, load_settings
 from harness_stream.core.rate import Rate
+from harness_stream.errors import BrokerUnavailable, CallerError, HarnessError, StateRefused, StateUnavailable
+from harness_stream.local.artifacts import KAFKA_VERSION
 from harness_stream.local.process import free_port
 from harness_stream.local.stack import Stack
 from harness_stream.wire.topics import Topics, topic_specs
@@ -44,6 +50,8 @@ from harness_stream.wire.topics import Topics, topic_specs
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from concurrent.futures import Future
+
+    import redis
 
     from harness_stream.ports import InputSigner, Verifier
 
@@ -55,41 +63,91 @@ ADMIN_S_MAX: Final = 15.0
 # So high that no lane meets it: the other benchmarks measure judging, not refusing.
 UNBOUNDED: Final = Rate(LANE_RATE_MAX, LANE_RATE_MAX)
 _CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
-
-
+NAMED_BY: Final = ("HARNESS_BOOTSTRAP", "HARNESS_REDIS_URL")
+_BOTH: Final = "name both, or none"
+_OWN: Final = "this starts a Kafka and a Redis of its own"
+REDIS_MS_MAX: Final = 5_000
 # Its processes run where no `harness.toml` of the user's says anything else.
 NOWHERE: Final = tempfile.gettempdir()
 
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Where Kafka and Redis are."""
+    """Where Kafka and Redis are.
+
+    Attributes:
+        bootstrap: Kafka's address.
+        redis_url: of Redis.
+        versions: of both, and of Java if we started it, for the head of an output.
+    """
 
     bootstrap: str
     redis_url: str
-
-
-def _terminated(number: int, _frame: object) -> None:
-    """Whoever ends a benchmark does not want its servers to stay."""
-    raise SystemExit(128 + number)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @contextmanager
 def servers() -> Iterator[Servers]:
-    """Those that HARNESS_BOOTSTRAP and HARNESS_REDIS_URL name, else a stack of our own until the end."""
-    bootstrap, redis_url = os.environ.get("HARNESS_BOOTSTRAP"), os.environ.get("HARNESS_REDIS_URL")
-    if bootstrap and redis_url:
-        yield Servers(bootstrap, redis_url)
+    """Those that HARNESS_BOOTSTRAP and HARNESS_REDIS_URL name, else a stack of our own until the end.
+
+    Raises:
+        HarnessError: only one of them is named, one does not answer, or what a stack needs is not there.
+    """
+    bootstrap, redis_url = (os.environ.get(name, "") for name in NAMED_BY)
+    if bool(bootstrap) != bool(redis_url):
+        named, missing = NAMED_BY if bootstrap else NAMED_BY[::-1]
+        raise CallerError(f"{named} is set, and {missing} is not", hint=f"{_BOTH}; without {named} {_OWN}")
+    if bootstrap:
+        # No protocol of Kafka's tells a broker's version.
+        yield _answering(Servers(bootstrap, redis_url), {"kafka": UNKNOWN})
         return
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         stack = Stack(Path(directory), kafka_port=free_port(), redis_port=free_port())
-        former = signal.signal(signal.SIGTERM, _terminated)
         try:
             stack.up(lambda line: print(line, file=sys.stderr))
-            yield Servers(stack.bootstrap, stack.redis_url)
+            own = {"kafka": KAFKA_VERSION, "java": java_version()}
+            yield _answering(Servers(stack.bootstrap, stack.redis_url), own)
         finally:
             stack.down()
-            signal.signal(signal.SIGTERM, former)
+
+
+def _answering(where: Servers, versions: Mapping[str, str]) -> Servers:
+    """The same with versions, once both have answered."""
+    settings = load_settings(bootstrap=where.bootstrap, redis_url=where.redis_url)
+    hint = f"{' and '.join(NAMED_BY)} name what is measured on; without them {_OWN}"
+    admin = KafkaAdmin(settings.kafka)
+    try:
+        admin.result(admin.client.describe_cluster(request_timeout=ADMIN_S_MAX))
+    except BrokerUnavailable as error:
+        raise BrokerUnavailable(error.message, hint=hint) from None
+    try:
+        RedisStateStore(settings.redis, "bench", SystemClock(), timeout_ms=REDIS_MS_MAX).head(0)
+    except StateRefused:
+        raise
+    except StateUnavailable as error:
+        raise StateUnavailable(f"{error.message} ({without_secret(where.redis_url)})", hint=hint) from None
+    return replace(where, versions={**versions, "redis server": redis_version(settings)})
+
+
+def without_secret(url: str) -> str:
+    """A URL as it may be shown."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def redis_version(settings: Settings) -> str:
+    """What the server says that it is; whoever may not ask does not know."""
+    try:
+        with closing(redis_client(settings)) as client:
+            said = client.info("server")
+    except RedisError:
+        return UNKNOWN
+    return f"Valkey {said['valkey_version']}" if "valkey_version" in said else str(said.get("redis_version", UNKNOWN))
+
+
+def redis_client(settings: Settings) -> redis.Redis:
+    """As a worker's store has one, for what a store does not do."""
+    return client_of(settings.redis, REDIS_MS_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +402,15 @@ def _create_echo_topics(made: BenchRealm) -> None:
 
 
 def _forget(made: BenchRealm) -> None:
+    """Delete its topics, group and keys; what cannot be deleted is told, and does not hide why all this ends."""
+    for what, forget in (("topics", _forget_topics), ("group", _forget_group), ("keys in Redis", _forget_keys)):
+        try:
+            forget(made)
+        except (KafkaException, HarnessError, TimeoutError) as error:
+            print(f"{what} of `{made.settings.prefix}` were left behind: {error}", file=sys.stderr)
+
+
+def _forget_topics(made: BenchRealm) -> None:
     settings = made.settings
     own = [spec.name for spec in topic_specs(settings.prefix, PARTITIONS, settings.max_timespan_ms, 1)]
     admin = AdminClient(client_settings.admin(settings.kafka))
@@ -351,10 +418,24 @@ def _forget(made: BenchRealm) -> None:
     doomed = [name for name in (*own, made.echo_in, made.echo_out) if name in there]
     if doomed:
         _settle(admin.delete_topics(doomed).values())
-    store = RedisStateStore(settings.redis, f"{settings.realm}/{settings.prefix}", SystemClock(), timeout_ms=5_000)
-    for partition in range(PARTITIONS):
-        store.clear(partition)
-    store.close()
+
+
+def _forget_group(made: BenchRealm) -> None:
+    admin = AdminClient(client_settings.admin(made.settings.kafka))
+    try:
+        _settle(admin.delete_consumer_groups([made.settings.group]).values())
+    except KafkaException as error:
+        # None is there, or a killed worker's membership runs out later; then the broker removes it by itself.
+        if error.args[0].code() not in {KafkaError.GROUP_ID_NOT_FOUND, KafkaError.NON_EMPTY_GROUP}:
+            raise
+
+
+def _forget_keys(made: BenchRealm) -> None:
+    settings = made.settings
+    realm = f"{settings.realm}/{settings.prefix}"
+    with closing(RedisStateStore(settings.redis, realm, SystemClock(), timeout_ms=REDIS_MS_MAX)) as store:
+        for partition in range(PARTITIONS):
+            store.clear(partition)
 
 
 def _settle(futures: Iterable[Future[None]]) -> None:

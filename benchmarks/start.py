@@ -111,6 +111,6 @@ def goals(found: dict[str, Any]) -> list[Goal]:
     one, each = sizes.get(GOAL_AGENTS, (None, None))
     why = "not measured at that size"
     return [
-        Goal(f"start with {GOAL_AGENTS:,} known agents", 30, one and _median(one, "ready_s"), "s", why_not=why),
+        Goal.of(f"start with {GOAL_AGENTS:,} known agents", 30, one and _spread(one, "ready_s"), "s", why_not=why),
         Goal(f"memory of an idle agent, of {GOAL_AGENTS:,}", 1_024, each, "bytes", why_not=why),
     ]

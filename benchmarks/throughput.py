@@ -19,15 +19,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from confluent_kafka import KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported silently
-from echo import SILENCE_S_MAX, consumer
+from echo import SILENCE_S_MAX, Shape, consumer
 from figures import Goal, Spread, ratios, spread_text, table
 from realm import PARTITIONS, READY_S_MAX, cpu_s, realm
 from stages import ORDER
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    from confluent_kafka import Message
     from realm import BenchRealm, Servers
 
     from harness_stream.ports import Headers
@@ -52,6 +54,7 @@ _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 QUIET_S: Final = 1.5  # no verdict for that long after enough records: it is done
 NONCE: Final = "0" * 32
 WORKERS: Final = (1, 2)
+SHAPES_READ: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,22 +205,23 @@ def _wait_until_shared(realm: BenchRealm, workers: int) -> None:
     raise SystemExit(f"{workers} workers have not shared the partitions within {READY_S_MAX:g} s")
 
 
-def drain_by_echo(realm: BenchRealm, count: int, size: int) -> Drained:
-    """The bare consume-produce loop over the same records."""
+def drain_by_echo(realm: BenchRealm, count: int) -> Drained:
+    """The bare consume-produce loop over the same records, into such as the verdicts of a drain before."""
+    shape = shape_of(realm, realm.topics.verdicts)
     words = [
         "drain",
         realm.settings.bootstrap,
         realm.topics.intents,
         realm.echo_out,
         str(PARTITIONS),
-        str(size),
+        shape.word,
         str(count),
     ]
     command = [sys.executable, str(Path(__file__).with_name("echo.py")), *words]
     done = subprocess.run(command, capture_output=True, check=True, timeout=DRAIN_S_MAX)
     found = json.loads(done.stdout)
     number = max(found["records"], 1)
-    return Drained(found["records"], found["cpu_s"] / number * 1e6, number / found["wall_s"], {}, size, number)
+    return Drained(found["records"], found["cpu_s"] / number * 1e6, number / found["wall_s"], {}, shape.value, number)
 
 
 def said_by(body: dict[str, Any]) -> str:
@@ -255,18 +259,38 @@ def _cpu_at(samples: list[tuple[float, float]], at_s: float) -> float:
 
 def verdicts(realm: BenchRealm) -> Iterator[tuple[int, dict[str, Any], int]]:
     """(append time in ms, body, bytes) of every verdict that is in the log now."""
-    reader, topic = consumer(realm.settings.kafka), realm.topics.verdicts
-    ends = {p: reader.get_watermark_offsets(TopicPartition(topic, p))[1] for p in range(PARTITIONS)}
-    reader.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
-    left, heard = sum(ends.values()), time.monotonic()
-    while left > 0 and time.monotonic() - heard < SILENCE_S_MAX:
-        for record in reader.consume(500, 0.1):
-            left, heard = left - 1, time.monotonic()
-            value = record.value() or b"{}"
-            body = orjson.loads(value)
-            if body.get("kind") == "verdict":
-                yield record.timestamp()[1], body, len(value)
-    reader.close()
+    for record in records(realm, realm.topics.verdicts):
+        value = record.value() or b"{}"
+        body = orjson.loads(value)
+        if body.get("kind") == "verdict":
+            yield record.timestamp()[1], body, len(value)
+
+
+def records(realm: BenchRealm, topic: str) -> Iterator[Message]:
+    """All that a log holds now."""
+    with closing(consumer(realm.settings.kafka)) as reader:
+        ends = {p: reader.get_watermark_offsets(TopicPartition(topic, p))[1] for p in range(PARTITIONS)}
+        reader.assign([TopicPartition(topic, p, 0) for p in range(PARTITIONS)])
+        left, heard = sum(ends.values()), time.monotonic()
+        while left > 0 and time.monotonic() - heard < SILENCE_S_MAX:
+            for record in reader.consume(500, 0.1):
+                left, heard = left - 1, time.monotonic()
+                yield record
+
+
+def shape_of(realm: BenchRealm, topic: str) -> Shape:
+    """Of the intent, or the verdict, whose value is of middle size among the first that the log holds."""
+    found = sorted(islice(_wanted(realm, topic), SHAPES_READ), key=lambda shape: shape.value)
+    if not found:
+        raise SystemExit(f"`{topic}` holds nothing to be measured by")
+    return found[len(found) // 2]
+
+
+def _wanted(realm: BenchRealm, topic: str) -> Iterator[Shape]:
+    for record in records(realm, topic):
+        body = orjson.loads(record.value() or b"{}")
+        if body.get("kind") == "verdict" or body.get("type") == "intent":
+            yield Shape.of(record)
 
 
 # --- as a part of the whole ---
@@ -283,7 +307,7 @@ def measure(where: Servers, sizes: Sizes, say: Callable[[str], None]) -> dict[st
                 drained = drain_by_workers(made, log, workers)
                 found[f"workers {workers}"].append(asdict(drained))
                 if workers == 1:
-                    found["echo"].append(asdict(drain_by_echo(made, sizes.drain, drained.value_bytes)))
+                    found["echo"].append(asdict(drain_by_echo(made, sizes.drain)))
     say("one more drain, to see where the time goes")
     return {"sizes": asdict(sizes), "rounds": found, "stages": _stages(where, sizes, log)}
 
@@ -350,9 +374,7 @@ def _stages_text(stages: dict[str, Any]) -> list[str]:
 def goals(found: dict[str, Any]) -> list[Goal]:
     """What issue 7 asks of a drain."""
     one, two = column(found, "workers 1", "cpu_us"), column(found, "workers 2", "cpu_us")
-    each = Spread.of(one)
-    both = Spread.of(ratios(two, one))
     return [
-        Goal("CPU of the worker per verdict, signed", 50, each and each.median, "µs"),
-        Goal("CPU per verdict of two workers, to that of one", 1.1, both and both.median, "×"),
+        Goal.of("CPU of the worker per verdict, signed", 50, Spread.of(one), "µs"),
+        Goal.of("CPU per verdict of two workers, to that of one", 1.1, Spread.of(ratios(two, one)), "×"),
     ]
