@@ -10,18 +10,21 @@ time of this process, medians over the rounds. The ratio travels between machine
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
+import sys
 import time
 from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import command
+import machine
 
 from harness_stream.client.fingerprints import Seal, arguments_of, dev_key
 from harness_stream.client.returned import returned
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Mapping, Sequence
 
 SEAL: Final = Seal(dev_key("benchmark"))
@@ -62,14 +65,14 @@ RESULTS: Final[Mapping[str, Any]] = {
 
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print, and write what was asked for."""
-    asked = _arguments().parse_args(words)
+    asked, on = _arguments().parse_args(words), machine.measured_on()
     found = {
         "arguments": _measured(ARGUMENTS, lambda value: arguments_of(value, {}, SEAL), asked.rounds),
         "results": _measured(RESULTS, lambda value: returned(value, SEAL), asked.rounds),
     }
-    print(_text(found))
+    print("\n".join([*machine.lines(on), _text(found)]))
     if asked.json:
-        Path(asked.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        asked.json.write_text(json.dumps({"machine": on, **found}, indent=1) + "\n", encoding="utf-8")
 
 
 def _measured(samples: Mapping[str, Any], work: Callable[[Any], object], rounds: int) -> dict[str, dict[str, float]]:
@@ -106,11 +109,11 @@ def _text(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="alternating rounds of both")
-    parser.add_argument("--json", help="also write the numbers to this file")
+    parser = command.parser(__doc__)
+    parser.add_argument("--rounds", type=command.count, default=ROUNDS, help="alternating rounds of both")
+    parser.add_argument("--json", type=command.output, help="also write the numbers to this file")
     return parser
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.ended(main))

@@ -11,6 +11,7 @@ import argparse
 import os
 import signal
 import sys
+from argparse import SUPPRESS, ArgumentTypeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Never, TypeVar
 
@@ -23,6 +24,7 @@ EXIT_FAILED: Final = 1
 EXIT_INTERRUPTED: Final = 130
 EXIT_TERMINATED: Final = 128 + signal.SIGTERM
 
+__all__ = ["SUPPRESS", "ArgumentTypeError"]
 Number = TypeVar("Number", int, float)
 
 
@@ -77,6 +79,11 @@ def amount(text: str) -> float:
     return _positive(float, text)
 
 
+def seconds(text: str) -> float:
+    """A time, which may be none."""
+    return 0.0 if text in {"0", "0.0"} else amount(text)
+
+
 def counts(text: str) -> tuple[int, ...]:
     """Whole numbers of at least one, comma-separated."""
     return tuple(count(part) for part in text.split(","))
@@ -91,7 +98,7 @@ def pair(text: str) -> tuple[int, int]:
     """Two of `counts`."""
     found = counts(text)
     if len(found) != 2:
-        raise argparse.ArgumentTypeError(f"`{text}` is not two numbers with a comma between")
+        raise ArgumentTypeError(f"`{text}` is not two numbers with a comma between")
     return found[0], found[1]
 
 
@@ -99,9 +106,9 @@ def _positive(kind: Callable[[str], Number], text: str) -> Number:
     try:
         found = kind(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"`{text}` is no number") from None
+        raise ArgumentTypeError(f"`{text}` is no number") from None
     if not 0 < found < float("inf"):
-        raise argparse.ArgumentTypeError(f"`{text}` is not above zero")
+        raise ArgumentTypeError(f"`{text}` is not above zero")
     return found
 
 
@@ -109,9 +116,9 @@ def output(text: str) -> Path:
     """A file that can be written."""
     path = Path(text)
     if path.is_dir():
-        raise argparse.ArgumentTypeError(f"`{text}` is a folder")
+        raise ArgumentTypeError(f"`{text}` is a folder")
     if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder `{path.parent}`")
+        raise ArgumentTypeError(f"there is no folder `{path.parent}`")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise argparse.ArgumentTypeError(f"`{text}` cannot be written")
+        raise ArgumentTypeError(f"`{text}` cannot be written")
     return path

@@ -1,6 +1,6 @@
 """What one decision costs in the core: by rules, by what an agent has already done, and by the size of a micro-batch.
 
-    python benchmarks/decision_cost.py                     about three minutes; needs neither Kafka nor Redis
+    python benchmarks/decision_cost.py                     minutes; needs neither Kafka nor Redis
     python benchmarks --only cost                          the same as a part of the whole
     python benchmarks/decision_cost.py --rules 10,100 --events 10,1000 --rounds 5 --json out.json
 
@@ -14,7 +14,6 @@ to the code.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import sys
@@ -22,9 +21,10 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import command
+import machine
 import orjson
 from cel_expr_python import cel
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -50,6 +50,7 @@ from harness_stream.runtime.collector import tune_collector
 from harness_stream.wire.codec import decode_input
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Mapping, Sequence
 
     from harness_stream.core.fold import Header
@@ -341,11 +342,11 @@ def measure(asked: Sizes, say: Callable[[str], None]) -> dict[str, Any]:
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print, and write what was asked for."""
     asked = vars(_arguments().parse_args(words))
-    path = asked.pop("json")
+    path, on = asked.pop("json"), machine.measured_on()
     found = measure(Sizes(**asked), lambda what: print(what, file=sys.stderr, flush=True))
-    print("\n".join(text(found)))
+    print("\n".join([*machine.lines(on), *text(found)]))
     if path:
-        Path(path).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps({"machine": on, **found}, indent=1) + "\n", encoding="utf-8")
 
 
 def _made(rules: int, events: int, decisions: int) -> Scenario:
@@ -407,19 +408,17 @@ def goals(found: dict[str, Any]) -> list[Goal]:
 
 
 def _arguments() -> argparse.ArgumentParser:
-    numbers = lambda text: tuple(int(part) for part in text.split(",") if part)  # noqa: E731  a type, used once
-    all_of = Sizes()
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rules", type=numbers, default=all_of.rules, help="how many, comma-separated")
-    parser.add_argument("--events", type=numbers, default=all_of.events, help="behind the agent, same")
-    parser.add_argument("--batches", type=numbers, default=all_of.batches, help="decisions in a micro-batch, same")
-    parser.add_argument("--events-with-rules", type=int, default=EVENTS_WITH_RULES, help="while rules vary")
-    parser.add_argument("--rules-with-events", type=int, default=RULES_WITH_EVENTS, help="while events vary")
-    parser.add_argument("--rounds", type=int, default=all_of.rounds)
-    parser.add_argument("--decisions", type=int, default=all_of.decisions, help="in each round, of each kind")
-    parser.add_argument("--json", help="also write everything to this file")
+    parser, usual = command.parser(__doc__), Sizes()
+    parser.add_argument("--rules", type=command.counts, default=usual.rules, help="how many, comma-separated")
+    parser.add_argument("--events", type=command.counts, default=usual.events, help="behind the agent, same")
+    parser.add_argument("--batches", type=command.counts, default=usual.batches, help="decisions in one, same")
+    parser.add_argument("--events-with-rules", type=command.count, default=EVENTS_WITH_RULES, help="while rules vary")
+    parser.add_argument("--rules-with-events", type=command.count, default=RULES_WITH_EVENTS, help="while events vary")
+    parser.add_argument("--rounds", type=command.count, default=usual.rounds, help="interleaved, of everything")
+    parser.add_argument("--decisions", type=command.count, default=usual.decisions, help="in each round, of each kind")
+    parser.add_argument("--json", type=command.output, help="also write everything to this file")
     return parser
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.ended(main))

@@ -2,7 +2,8 @@
 
     python flood.py BOOTSTRAP TOPIC PARTITIONS REALM AGENTS DEADLINE_MS RATE START END LANE,LANE,…
 
-RATE intents a second, over the lanes in turn, from START to END (epoch seconds); prints what became of them.
+RATE intents a second, over the lanes in turn, from START to END (epoch seconds); prints what became of them. A part of
+overload.py.
 
 Rule of this file: what is late is sent at once, never left out, so that a stall of this process is made up for; only
 ids are made while it runs, because none may be older than a minute.
@@ -84,6 +85,8 @@ def templates_of(realm: str, agents: int, deadline_ms: int, lanes: set[str]) -> 
 
 def main() -> None:
     """Flood, and say what was sent."""
+    if len(sys.argv) != 11:
+        raise SystemExit(__doc__)
     bootstrap, topic, partitions, realm, agents, deadline_ms, rate, start_s, end_s, lanes = sys.argv[1:]
     templates = templates_of(realm, int(agents), int(deadline_ms), set(lanes.split(",")))
     flood = Flood(bootstrap, topic, int(partitions), templates)

@@ -122,7 +122,7 @@ class Tail:
                 return
 
     def first(self, since_s: float) -> dict[str, float]:
-        """Seconds until the first partition has a verdict, and until all have; reads on until all questions have one."""
+        """Seconds until the first partition has a verdict, and until all have; reads all lanes' answers."""
         times: dict[int, float] = {}
         for number, (partition, at_s) in enumerate(self._heard(), 1):
             times.setdefault(partition, at_s - since_s)
@@ -189,3 +189,7 @@ def goals(found: dict[str, Any]) -> list[Goal]:
         Goal.of(f"{name}, beyond a start with nothing", 2, more if asked else None, "s", why_not=why),
         Goal.of(f"{name}, owner killed, with the group", 10, killed if asked else None, "s", why_not=why),
     ]
+
+
+if __name__ == "__main__":
+    raise SystemExit(__doc__)

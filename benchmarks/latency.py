@@ -403,3 +403,7 @@ def _goal(rate: float | None, found: dict[str, Any]) -> Goal:
     if not carried(measured[0]):
         return Goal(name, P99_RATIO, None, "×", why_not="the rate was not carried", missed=True)
     return Goal.of(name, P99_RATIO, p_ratio(measured[0], "p99"), "×")
+
+
+if __name__ == "__main__":
+    raise SystemExit(__doc__)

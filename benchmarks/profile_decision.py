@@ -10,13 +10,15 @@ and not in calls is copied, or is not in a cache.
 
 from __future__ import annotations
 
-import argparse
 import cProfile
 import pstats
+import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+import command
+import machine
 from decision_cost import EVENTS_WITH_RULES, RULES_WITH_EVENTS, Scenario
 from figures import table
 from stages import LIBRARY, ORDER, PACKAGE, Stages
@@ -24,6 +26,7 @@ from stages import LIBRARY, ORDER, PACKAGE, Stages
 from harness_stream.runtime.collector import tune_collector
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping, Sequence
 
 DECISIONS: Final = 200
@@ -35,6 +38,7 @@ CALLS_SHOWN: Final = 30
 def main(words: Sequence[str] | None = None) -> None:
     """Two sizes of each kind."""
     asked = _arguments().parse_args(words)
+    print("\n".join(machine.lines(machine.measured_on())))
     tune_collector()
     for name, pair in (("rules", asked.rules), ("events", asked.events)):
         sizes = [(n, EVENTS_WITH_RULES) if name == "rules" else (RULES_WITH_EVENTS, n) for n in pair]
@@ -85,16 +89,12 @@ def _table(
 
 
 def _arguments() -> argparse.ArgumentParser:
-    def pair(text: str) -> tuple[int, int]:
-        less, more = map(int, text.split(","))
-        return less, more
-
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rules", type=pair, default=(100, 1_000), help="two sizes, comma-separated")
-    parser.add_argument("--events", type=pair, default=(10, 100_000), help="behind the agent, same")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of looking at each size")
+    parser = command.parser(__doc__)
+    parser.add_argument("--rules", type=command.pair, default=(100, 1_000), help="two sizes, comma-separated")
+    parser.add_argument("--events", type=command.pair, default=(10, 100_000), help="behind the agent, same")
+    parser.add_argument("--seconds", type=command.amount, default=10.0, help="of looking at each size")
     return parser
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.ended(main))

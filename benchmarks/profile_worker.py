@@ -4,17 +4,20 @@
     python benchmarks/profile_worker.py --refused late       of intents that come too late (rate: beyond their lane's)
 
 Drains as many intents twice: first bare, for the CPU each costs; then under the profiler, which makes calls dearer,
-small ones most, so read its list as shares. Kafka and Redis cost nothing here.
+small ones most, so read its list as shares. Kafka and Redis cost nothing here. Unsigned, with 30 rules of which 10
+have windows.
 """
 
 from __future__ import annotations
 
-import argparse
 import cProfile
 import pstats
+import sys
 import time
 from typing import TYPE_CHECKING
 
+import command
+import machine
 from in_process import NO_BOUND, broker_with, covered, decisions, fill, turn_until, worker
 
 from harness_stream.adapters.memory.clock import ManualClock
@@ -23,6 +26,7 @@ from harness_stream.core import limits
 from harness_stream.core.rate import Rate
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from harness_stream.adapters.memory.log import MemoryBroker
@@ -33,6 +37,7 @@ LATE_MS = 100
 def main(words: Sequence[str] | None = None) -> None:
     """Fill, start, drain under the profiler, print."""
     asked = _arguments().parse_args(words)
+    print("\n".join(machine.lines(machine.measured_on())))
     clock = ManualClock(time.time_ns() // 1_000_000)
     broker = broker_with(clock, asked.agents)
     made = worker(broker, clock, MemoryStateStore(), lane_rate=Rate(1, 1) if asked.refused == "rate" else NO_BOUND)
@@ -58,14 +63,14 @@ def _fill(broker: MemoryBroker, clock: ManualClock, asked: argparse.Namespace) -
 
 
 def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--intents", type=int, default=5_000)
-    parser.add_argument("--agents", type=int, default=500)
+    parser, by = command.parser(__doc__), sorted(pstats.Stats.sort_arg_dict_default)
+    parser.add_argument("--intents", type=command.count, default=5_000, help="of each of the two drains")
+    parser.add_argument("--agents", type=command.count, default=500, help="that take turns")
     parser.add_argument("--refused", choices=("late", "rate"), help="drain intents that are not even judged")
-    parser.add_argument("--top", type=int, default=25)
-    parser.add_argument("--sort", default="tottime")
+    parser.add_argument("--top", type=command.count, default=25, help="functions shown")
+    parser.add_argument("--sort", default="tottime", choices=by, metavar="BY", help=", ".join(by))
     return parser
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.ended(main))

@@ -113,7 +113,7 @@ def servers() -> Iterator[Servers]:
 
 def _answering(where: Servers, versions: Mapping[str, str]) -> Servers:
     """The same with versions, once both have answered."""
-    settings = load_settings(bootstrap=where.bootstrap, redis_url=where.redis_url)
+    settings = replace(load_settings(), bootstrap=where.bootstrap, redis_url=where.redis_url)
     hint = f"{' and '.join(NAMED_BY)} name what is measured on; without them {_OWN}"
     admin = KafkaAdmin(settings.kafka)
     try:

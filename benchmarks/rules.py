@@ -12,13 +12,14 @@ Rounds alternate, and ratios are each round's own, so that a bad minute hits bot
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
+import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import command
+import machine
 from worst_rules import report as report_worst
 
 from harness_stream.core.rules.cel import outcome
@@ -28,6 +29,7 @@ from harness_stream.core.rules.mistakes import Findings
 from harness_stream.core.rules.parse import read
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Mapping, Sequence
 
     from harness_stream.core.rules.compile import Judged, Program
@@ -57,14 +59,15 @@ class Case(NamedTuple):
 
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print, and write what was asked for."""
-    asked = _arguments().parse_args(words)
+    asked, on = _arguments().parse_args(words), machine.measured_on()
+    print("\n".join(machine.lines(on)))
     if asked.worst:
         found: Any = report_worst()
     else:
-        found = [_at_size(int(size), asked.rounds) for size in asked.sizes]
+        found = [_at_size(size, asked.rounds) for size in asked.sizes]
         print(_text(found))
     if asked.json:
-        Path(asked.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        asked.json.write_text(json.dumps({"machine": on, "found": found}, indent=1) + "\n", encoding="utf-8")
 
 
 def _at_size(size: int, rounds: int) -> dict[str, Any]:
@@ -218,14 +221,13 @@ def _ratio(rounds: list[Mapping[str, float]], over: str, under: str) -> str:
 
 
 def _arguments() -> argparse.ArgumentParser:
-    numbers = lambda text: [int(part) for part in text.split(",") if part]  # noqa: E731  a type, used once
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--sizes", type=numbers, default=[10, 100, 1_000], help="numbers of rules, comma-separated")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser = command.parser(__doc__)
+    parser.add_argument("--sizes", type=command.counts, default=(10, 100, 1_000), help="of rule sets, comma-separated")
+    parser.add_argument("--rounds", type=command.count, default=7, help="of everything, alternating")
     parser.add_argument("--worst", action="store_true", help="measure what the limits of a rule set allow instead")
-    parser.add_argument("--json", help="also write everything to this file")
+    parser.add_argument("--json", type=command.output, help="also write everything to this file")
     return parser
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command.ended(main))

@@ -114,3 +114,7 @@ def goals(found: dict[str, Any]) -> list[Goal]:
         Goal.of(f"start with {GOAL_AGENTS:,} known agents", 30, one and _spread(one, "ready_s"), "s", why_not=why),
         Goal(f"memory of an idle agent, of {GOAL_AGENTS:,}", 1_024, each, "bytes", why_not=why),
     ]
+
+
+if __name__ == "__main__":
+    raise SystemExit(__doc__)

@@ -378,3 +378,7 @@ def goals(found: dict[str, Any]) -> list[Goal]:
         Goal.of("CPU of the worker per verdict, signed", 50, Spread.of(one), "µs"),
         Goal.of("CPU per verdict of two workers, to that of one", 1.1, Spread.of(ratios(two, one)), "×"),
     ]
+
+
+if __name__ == "__main__":
+    raise SystemExit(__doc__)

@@ -222,3 +222,7 @@ def _loading(name: str, text: str) -> dict[str, Any]:
     bundle_s = time.process_time() - start
     said = "loads" if program else f"refused: {mistakes[0].message[:80]}"
     return {"name": name, "text_s": text_s, "bundle_s": bundle_s, "said": said}
+
+
+if __name__ == "__main__":
+    raise SystemExit(__doc__)

@@ -39,7 +39,9 @@ def whole(real_stack, tmp_path, *parts):
     )
     found = json.loads((tmp_path / "out.json").read_text())
     assert found["failed"] == {}
-    assert "kafka 4" in printed.splitlines()[1]
+    assert "kafka unknown" in printed.splitlines()[1]  # nobody can ask a broker that is not ours
+    assert found["machine"]["redis server"][0] in "0123456789V"
+    assert {goal["met"] for goal in found["goals"]} <= {None}  # quick judges nothing
     return printed, found
 
 
@@ -74,12 +76,19 @@ def test_a_drain_and_latency_are_measured_beside_the_echo_and_nothing_is_lost(re
 
 
 def test_what_needs_no_broker_is_measured_as_well(real_stack, tmp_path):
-    _, found = whole(real_stack, tmp_path, "cost", "agents", "takeover")
+    _, found = whole(real_stack, tmp_path, "cost", "agents")
     assert [row["agents"] for row in found["agents"]["known"]] == [1_000, 10_000]
     assert all(row["decisions"] == {"approve": 500} for row in found["agents"]["active"])
     assert goals_of(found)["cost with 1,000 rules, to 100"]["met"] is None  # another size was measured
+
+
+def test_a_takeover_is_measured_in_memory_and_by_real_workers(real_stack, tmp_path):
+    _, found = whole(real_stack, tmp_path, "takeover")
     for until in ("it decides", "all is taken in"):
-        assert goals_of(found)[f"rebuild per core, until {until}"]["value"] > 0
+        assert goals_of(found)[f"rebuild per core, until {until}"]["value"] is None  # another size was measured
+    (memory,), (real,) = found["takeover"]["rounds"], found["takeover"]["real"]["rounds"]
+    assert all(read["rate"] > 0 for read in memory.values())
+    assert all(0 < real[kind]["first"] <= real[kind]["last"] for kind in ("nothing behind", "behind", "owner killed"))
 
 
 def test_agents_that_are_known_are_read_by_a_real_worker(real_stack, tmp_path):
@@ -116,7 +125,7 @@ def test_a_kill_is_measured_beside_the_bare_broker_under_load(real_stack, tmp_pa
     assert {name: row["n"] for name, row in found["ms"].items()} == dict.fromkeys(found["raw_ms"], kills)
     assert all(0 < row["p50"] <= row["p90"] <= row["p99"] <= row["max"] for row in found["ms"].values())
     assert found["load"]
-    assert "goal: refused within 250 ms at p99" in printed
+    assert f"goal: refused within 250 ms at p99: not judged by {kills} kills" in printed
 
 
 def test_the_profile_names_the_functions_and_approves_the_whole_workload():

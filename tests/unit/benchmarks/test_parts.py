@@ -1,10 +1,13 @@
 """What the parts make of what they measured: which moments count, what a goal is measured by, what is no answer."""
 
 import runpy
+import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from harness_stream.errors import BrokerUnavailable
 
 
 def verdict(at, writer, decision="approve"):
@@ -105,23 +108,132 @@ def the_command(script):
     return runpy.run_path(str(Path(script("figures").__file__).with_name("__main__.py")))
 
 
-def test_quick_sizes_and_rounds_reach_every_part(script):
+def test_quick_sizes_rounds_and_rates_reach_every_part(script):
     main = the_command(script)
-    sizes = main["QUICK"].changed(4, 1.5)
+    sizes = main["QUICK"].changed(4, 1.5, (7.0,))
     assert {getattr(sizes, name).rounds for name in main["PARTS"]} == {4}
-    assert sizes.latency.seconds == 1.5
+    assert (sizes.latency.seconds, sizes.latency.rates) == (1.5, (7.0,))
     assert main["Sizes"]().latency.rates == (100, 1_000, 5_000)
     assert (main["Sizes"]().latency.rounds, main["Sizes"]().latency.seconds) == (7, 20)
 
 
+def a_run(main, **parts):
+    """Of parts that find, or raise, what they are given."""
+
+    def part(found):
+        def measure(*_):
+            if isinstance(found, BaseException):
+                raise found
+            return found
+
+        return measure
+
+    run = main["Run"](main["QUICK"], on={"cpu": "1 × test"})
+    for name, found in parts.items():
+        main["PARTS"][name] = main["PARTS"][name]._replace(measure=part(found), text=lambda _: [], goals=lambda _: [])
+        main["_measure"](run, name)
+    return run
+
+
 def test_a_part_that_fails_is_told_and_the_others_go_on(script):
     main = the_command(script)
-    run = main["Run"](main["QUICK"])
-
-    def fails(*_):
-        raise SystemExit("the worker did not become ready")
-
-    main["PARTS"]["start"] = main["PARTS"]["start"]._replace(measure=fails)
-    main["_measure"](run, "start")
+    run = a_run(main, start=SystemExit("the worker did not become ready"), cost={})
     assert run.failed == {"start": "the worker did not become ready"}
-    assert "start FAILED: the worker did not become ready" in main["report"](run, {"cpu": "1 × test"}, quick=False)
+    assert "FAILED: start: the worker did not become ready" in main["report"](run)
+    assert list(run.found) == ["cost"]
+
+
+def test_what_the_harness_raises_is_told_in_its_words_without_a_traceback(script):
+    main = the_command(script)
+    run = a_run(main, start=BrokerUnavailable("Kafka does not answer at x:1", hint="start it"))
+    assert run.failed["start"] == "Kafka does not answer at x:1\n  → start it"
+
+
+def test_a_size_that_fails_is_a_failure_of_the_run(script):
+    run = a_run(the_command(script), agents={"failed": {"100,000 active": "too little memory"}})
+    assert run.failed == {"agents, 100,000 active": "too little memory"}
+
+
+def test_a_size_that_fails_has_a_row(script):
+    agents = script("agents")
+    sizes = {"rules": 100, "rounds": 1}
+    row = {"agents": 10, "us": [1.0], "bytes_each": 7.0}
+    printed = agents.text({"sizes": sizes, "known": [row], "active": [], "failed": {"100,000 active": "why"}})
+    assert [line.split() for line in printed if "FAILED" in line] == [["100,000", "active", "FAILED"]]
+
+
+def test_why_a_size_failed_is_what_its_process_said_last(script):
+    own = script("agents")._in_own_process
+    assert own([sys.executable, "-c", "raise SystemExit('too little memory')"]) == (None, "too little memory")
+    assert own([sys.executable, "-c", "print('{}')"]) == ({}, "")
+    assert "signal 9" in own([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])[1]
+
+
+def test_quick_judges_nothing(script):
+    main = the_command(script)
+    run = main["Run"](main["QUICK"], quick=True, on={})
+    run.found["start"] = {"known": [{"agents": n, "rounds": [{"bytes": n, "ready_s": 99.0}]} for n in (1, 1_000_000)]}
+    assert [goal.met for goal in main["_goals"](run)] == [None, None]
+    assert "not judged" in main["goals_text"](main["_goals"](run))[1]
+
+
+def test_a_plot_without_latency_and_impossible_words_are_told_before_anything_is_measured(script, tmp_path, capsys):
+    asked = the_command(script)["_asked"]
+    for words, said in {
+        ("--only", "cost", "--plot", str(tmp_path / "out.svg")): "draws latency",
+        ("--rounds", "0"): "above zero",
+        ("--seconds", "-1"): "above zero",
+        ("--rates", "100,x"): "no number",
+        ("--json", str(tmp_path / "none" / "out.json")): "no folder",
+        ("--json", str(tmp_path)): "is a folder",
+    }.items():
+        with pytest.raises(SystemExit) as ended:
+            asked(words)
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
+
+
+def test_sides_and_rates_come_in_another_order_in_each_round(script):
+    turns = list(script("latency").turns(2, [100, 1_000]))
+    assert turns[:4] == [(0, 100, "echo"), (0, 100, "harness"), (0, 1_000, "echo"), (0, 1_000, "harness")]
+    assert [turn[1:] for turn in turns[4:]] == [turn[1:] for turn in turns[3::-1]]
+
+
+def test_a_saturation_that_is_given_is_not_measured(script):
+    main = the_command(script)
+    assert main["_saturation"](main["Run"](main["QUICK"], saturation=4_000.0, on={}), print) == 4_000
+
+
+def test_the_echo_carries_what_the_harness_carries(script):
+    echo = script("echo")
+    shape = echo.Shape(2_000, (("ce_id", 36), ("hs-sig", 86)))
+    assert echo.Shape.read(shape.word) == shape
+    assert [(name, len(value)) for name, value in shape.filling()] == list(shape.headers)
+    assert shape.bytes == 2_000 + 5 + 36 + 6 + 86
+
+
+def taken_over(records, nothing, behind, killed):
+    one = {"nothing behind": nothing, "behind": behind, "owner killed": killed}
+    rounds = [{kind: {"first": value / 2, "last": value} for kind, value in one.items()}]
+    return {"sizes": {"records": records, "rounds": 1, "rules": 100}, "rounds": rounds}
+
+
+def test_a_real_takeover_is_judged_by_its_last_partition_beyond_a_start_with_nothing(script):
+    handover = script("handover")
+    assert [goal.value for goal in handover.goals(taken_over(10_000, 3.0, 4.5, 9.0))] == [1.5, 9.0]
+    assert [goal.met for goal in handover.goals(taken_over(2_000, 3.0, 4.5, 9.0))] == [None, None]
+    assert any("9.00" in line and "4.50" in line for line in handover.text(taken_over(10_000, 3.0, 4.5, 9.0)))
+
+
+def test_few_kills_are_not_judged(script):
+    judged = script("kill")._judged
+    assert "not judged by 5 kills" in judged({"n": 5, "p99": 10.0}, 0)
+    assert judged({"n": 100, "p99": 10.0}, 0).endswith("met (10.0 ms)")
+    assert "MISSED" in judged({"n": 100, "p99": 300.0}, 0)
+    assert "MISSED" in judged({"n": 98, "p99": 10.0}, 2)
+
+
+@pytest.mark.parametrize(("late", "rate", "said"), [(9.0, 100, "met"), (11.0, 100, "MISSED"), (9.0, 14, "not judged")])
+def test_recovery_from_overload_is_judged_where_honest_lanes_keep_within_their_bound(script, late, rate, said):
+    found = {"recovered_s": late, "recovered_in_log_s": 0.0, "lane_rate": rate}
+    assert f"goal 10 s: {said}" in script("collapse")._judged(found)[0]
