@@ -60,6 +60,7 @@ READY_S_MAX: Final = 90.0  # a worker is ready in 3 s; a machine that does much 
 STOP_S_MAX: Final = 10.0  # ten times what a clean stop may take
 COMMAND_S_MAX: Final = 120.0
 ADMIN_S_MAX: Final = 15.0
+ANSWER_S_MAX: Final = 3.0  # of a broker that is asked whether it is there
 # So high that no lane meets it: the other benchmarks measure judging, not refusing.
 UNBOUNDED: Final = Rate(LANE_RATE_MAX, LANE_RATE_MAX)
 _CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -117,7 +118,7 @@ def _answering(where: Servers, versions: Mapping[str, str]) -> Servers:
     hint = f"{' and '.join(NAMED_BY)} name what is measured on; without them {_OWN}"
     admin = KafkaAdmin(settings.kafka)
     try:
-        admin.result(admin.client.describe_cluster(request_timeout=ADMIN_S_MAX))
+        admin.result(admin.client.describe_cluster(request_timeout=ANSWER_S_MAX))
     except BrokerUnavailable as error:
         raise BrokerUnavailable(error.message, hint=hint) from None
     try:

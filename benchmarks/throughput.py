@@ -55,6 +55,7 @@ QUIET_S: Final = 1.5  # no verdict for that long after enough records: it is don
 NONCE: Final = "0" * 32
 WORKERS: Final = (1, 2)
 SHAPES_READ: Final = 500
+LOOKS_FEW: Final = 2_000  # of those, a stage of 5 % has a hundred: right to a tenth
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +368,9 @@ def _stages_text(stages: dict[str, Any]) -> list[str]:
     seconds, total = stages["seconds"], sum(stages["seconds"].values()) or 1.0
     shares = {name: seconds.get(name, 0.0) / total for name in ORDER}
     rows = [[name, f"{share * stages['cpu_us']:.1f}", f"{share:.1%}"] for name, share in shares.items()]
-    title = f"where one worker's {stages['cpu_us']:.0f} µs go ({stages['looks']:,} looks from inside, which cost some)"
+    looks = f"{stages['looks']:,} looks from inside, which cost some"
+    coarse = "; so few give a coarse picture" if stages["looks"] < LOOKS_FEW else ""
+    title = f"where one worker's {stages['cpu_us']:.0f} µs go, in a drain of its own ({looks}{coarse})"
     return [title, *table(["stage", "µs", "share"], rows)]
 
 

@@ -10,7 +10,7 @@ from pages import command_lines, understood
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("harness_stream", "topologies", "tests", "benchmarks", "examples", "docs", "deploy", "schemas")
-PAGES = ("README.md", "harness_stream/ARCHITECTURE.md", "docs/raw-client.md", "examples/agentdojo/README.md")
+PAGES = ("README.md", "harness_stream/ARCHITECTURE.md", "docs/raw-client.md", "docs/benchmarks.md", "examples/agentdojo/README.md")
 TEXTS = {page: (ROOT / page).read_text("utf-8") for page in PAGES}
 FILE = r"\w[\w./-]*\.(?:py|lua|yaml|jsonl)\b|\w[\w-]*/[\w./-]*\.md\b"
 LINES = sorted({shlex.join(line) for text in TEXTS.values() for line in command_lines(text)})
