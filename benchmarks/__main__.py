@@ -66,8 +66,9 @@ class Sizes:
         if rounds is not None:
             parts = {name: replace(getattr(self, name), rounds=rounds) for name in PARTS}
             made = replace(made, **parts)
-        others = {name: value for name, value in (("seconds", seconds), ("rates", rates)) if value is not None}
-        return replace(made, latency=replace(made.latency, **others))
+        others: dict[str, Any] = {"seconds": seconds, "rates": rates}
+        given = {name: value for name, value in others.items() if value is not None}
+        return replace(made, latency=replace(made.latency, **given))
 
 
 QUICK: Final = Sizes(

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from decision_cost import AGENT, FRESH, TENANT, WORKLOAD, Scenario
-from figures import Spread, ratios, spread_text, table
+from figures import NOTHING, Spread, ratios, spread_text, table
 from mixed import ACTIONS
 from realm import available_bytes, public_key, resident_bytes
 
@@ -115,7 +115,7 @@ def text(found: dict[str, Any]) -> list[str]:
         for kind in ("known", "active")
         for row in found[kind]
     ]
-    rows += [[size, "FAILED", "", ""] for size in found["failed"]]
+    rows += [[f"{size}: FAILED", NOTHING, NOTHING, NOTHING] for size in found["failed"]]
     lines = [f"{title}: median of {sizes['rounds']} rounds (least to most)"]
     lines += table(["agents", "µs", "of the fewest", "bytes each"], rows)
     return [*lines, f"  active: 1 to {EVENTS_MAX} events each; bytes beyond those of the row"]

@@ -44,7 +44,7 @@ class Shape(NamedTuple):
     @classmethod
     def of(cls, record: Message) -> Self:
         """That of a record."""
-        headers = tuple((name, len(value or b"")) for name, value in record.headers() or [])
+        headers = tuple((header[0], len(header[1] or b"")) for header in record.headers() or [])
         return cls(len(record.value() or b""), headers)
 
     @classmethod
@@ -57,11 +57,6 @@ class Shape(NamedTuple):
     def word(self) -> str:
         """For a command line."""
         return json.dumps(self)
-
-    @property
-    def bytes(self) -> int:
-        """Of value and headers, names included."""
-        return self.value + sum(len(name) + size for name, size in self.headers)
 
     def filling(self) -> list[tuple[str, bytes]]:
         """Headers of that shape, with nothing to say."""

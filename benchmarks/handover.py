@@ -149,7 +149,8 @@ class Tail:
 def stored(made: BenchRealm) -> dict[bytes, bytes]:
     """All that Redis holds of a realm."""
     with closing(redis_client(made.settings)) as client:
-        return {key: client.dump(key) for key in client.scan_iter(_pattern(made))}
+        dumps = {key: client.dump(key) for key in client.scan_iter(_pattern(made))}
+    return {key: value for key, value in dumps.items() if value is not None}
 
 
 def set_back(made: BenchRealm, before: dict[bytes, bytes]) -> None:

@@ -168,11 +168,11 @@ def _round(sizes: Sizes) -> dict[str, Read]:
     turn_until(second, clock, lambda: covered(second) >= agents + records)
     snapshots = sum(len(broker.read(TOPICS.chains, p, 0, STEPS_MAX)) for p in range(PARTITIONS))
     empty = MemoryStateStore().snapshot()
-    clock = SystemClock()  # what a turn may take is bounded by time
+    real = SystemClock()  # what a turn may take is bounded by time
     return {
         FLOOR: _floor(broker),
-        **_start(FROM_STORE, _made(broker, clock, behind, keys, "c" * 32), records),
-        **_start(FROM_LOG, _made(broker, clock, empty, keys, "d" * 32), snapshots + records),
+        **_start(FROM_STORE, _made(broker, real, behind, keys, "c" * 32), records),
+        **_start(FROM_LOG, _made(broker, real, empty, keys, "d" * 32), snapshots + records),
     }
 
 
