@@ -16,9 +16,8 @@ from harness_stream.runtime.batch import Taken
 if TYPE_CHECKING:
     from harness_stream.ports import InputConsumer, LogRecord
 
-# To pause throws away what librdkafka holds and asks the broker for it again. So seldom, and what is left meanwhile fills
-# both batches: paused at a quarter of this, a partition with a backlog fetched everything three times and stood still for
-# most of the time. About 2 KiB each in memory.
+# To pause throws away what librdkafka holds and asks the broker for it again, so it must be seldom (decision 102), and
+# what is left meanwhile fills several batches. About 2 KiB each in memory.
 INBOX_RECORDS_MAX: Final = 8 * limits.IN_FLIGHT_RECORDS_MAX
 # As many of them in bytes; reached first only by records far larger than everyday ones.
 INBOX_BYTES_MAX: Final = 2 * limits.IN_FLIGHT_BYTES_MAX

@@ -37,9 +37,9 @@ class Batches(NamedTuple):
 
 # The smallest limit of a topic we write is 64 KiB (intents). Each intent is awaited on its own.
 BATCHES: Final = Batches(48 * limits.KIB, 0)
-# A worker writes only topics that take 256 KiB or more. Without waiting, librdkafka sends the first record of a micro-batch
-# while the second is handed over: a fifth of the records a request, at 10 % of a verdict's CPU and as much of the broker's.
-# The longest that handing one over takes (decision 101).
+# A worker writes only topics that take 256 KiB or more. Handing a micro-batch over takes half a millisecond at most;
+# without waiting, librdkafka sends its first record while the second is handed over, and five small requests for one
+# large one cost a tenth of a verdict's CPU here and as much of the broker's (decision 101).
 DECISION_BATCHES: Final = Batches(limits.DECISION_BYTES_MAX - 16 * limits.KIB, 0.5)
 # A restarted broker serves after 5 s; ten times a second costs nothing, the default backs off to 10 s.
 RECONNECT_MS_MAX: Final = 500
