@@ -6,7 +6,7 @@ order never matters; deny wins over hold, hold over approve, and without an appr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -90,9 +90,12 @@ def decide(
     if unread is not None:
         return unread
     event = event_of(intent, arrival.t, inputs, settles=settles)
+    cold = counting.cold_homes(state, event, windows)
+    if not cold:
+        return _evaluated(intent, arrival, inputs, event, state, windows, satisfied)
     state.push()  # what is warmed here is warmed again when the verdict is applied: deciding leaves no trace
     try:
-        for home in counting.homes_of(event, windows):
+        for home in cold:
             counting.warm(state, home, windows)
         return _evaluated(intent, arrival, inputs, event, state, windows, satisfied)
     finally:
@@ -116,7 +119,7 @@ def _evaluated(
     if len({*labels, *chains.event_labels(event)}) > limits.CHAIN_LABELS_MAX:
         full = engine_reason(Deny.TOO_LARGE, f"its chain would carry more than {limits.CHAIN_LABELS_MAX} labels")
         return Decided("deny", (full,), event={**event, "decision": "deny"})
-    return _by_rules(intent, inputs, event, state, windows, satisfied)
+    return _by_rules(_Judged(intent, inputs, event, state, windows, labels), event, state, satisfied)
 
 
 def event_of(intent: Intent, t: int, inputs: Inputs, *, settles: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -220,10 +223,7 @@ def _barred(intent: Intent, t: int, inputs: Inputs, event: dict[str, Any], state
     return None if refusal is None else engine_reason(*refusal)
 
 
-def _by_rules(
-    intent: Intent, inputs: Inputs, event: dict[str, Any], state: State, windows: Windows, satisfied: frozenset[str]
-) -> Decided:
-    judged = _Judged(intent, inputs, event, state, windows)
+def _by_rules(judged: _Judged, event: dict[str, Any], state: State, satisfied: frozenset[str]) -> Decided:
     found = judged.findings()
     shadow = [f for rule, f in found if rule.mode == "shadow"]
     enforced = [f for rule, f in found if rule.mode == "enforce"]
@@ -252,11 +252,19 @@ def _holds_full(state: State, event: Mapping[str, Any]) -> bool:
 class _Judged:
     """One intent's evaluation: conditions per resource view once, windows only where a condition held."""
 
-    def __init__(self, intent: Intent, inputs: Inputs, event: dict[str, Any], state: State, windows: Windows) -> None:
+    def __init__(
+        self,
+        intent: Intent,
+        inputs: Inputs,
+        event: dict[str, Any],
+        state: State,
+        windows: Windows,
+        labels: Sequence[str],
+    ) -> None:
         self._event, self._state, self._windows = event, state, windows
         self._views, self._generation_of = counting.Views(event), generations(state)
         self._entry, self._stale = window.Entry(event["t"], event["id"]), stale_tables(inputs)
-        shared = variables_of(intent, inputs, event, state, windows)
+        shared = variables_of(intent, inputs, event, state, windows, labels)
         self._results: list[Judged] = []
         for view in self._views.all:
             first = self._results[0] if self._results else None
@@ -283,10 +291,12 @@ class _Judged:
         unread = self._stale and self._stale & self._windows.program.tables_read[index]
         if unread:
             return self._reason(index, {"detail": ", ".join(sorted(unread))}, Deny.STALE_FACTS)
-        for result in self._results:
+        held = []
+        for number, result in enumerate(self._results):
             if index in result.errors:
                 return self._reason(index, {"detail": result.errors[index]}, Deny.RULE_ERROR)
-        held = [number for number, result in enumerate(self._results) if result.mask >> index & 1]
+            if result.mask >> index & 1:
+                held.append(number)
         if not held or (len(held) < len(self._results) and self._rule(index).effect == "approve"):
             return None
         spec = self._windows.by_rule[index]

@@ -110,7 +110,8 @@ class Versions(NamedTuple):
     def inside(self, key: str, start: int) -> Entry | None:
         """The newest event of a key, if it is not before `start`."""
         last = self.get(key)
-        return None if last is None or last.known[-1].t < start else last.known[-1]
+        newest = None if last is None else last.known[-1]
+        return None if newest is None or newest.t < start else newest
 
     def count(self, start: int = 0) -> int:
         """How many keys have an event at `start` or later."""
