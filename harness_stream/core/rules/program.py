@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # Answers that are remembered of events that look alike to selections, the newest.
 SELECTED_MAX: Final = 4_096
+_TEXT: Final = frozenset({str})
 _NOTHING: Final[Mapping[int, str]] = MappingProxyType({})
 
 
@@ -172,7 +173,7 @@ def _texts(cut: Mapping[str, Any]) -> tuple[str, ...] | None:
     Equal numbers may be of different types, so those are asked about anew, and so is what is made of parts.
     """
     texts = tuple(cut.values())
-    return texts if all(type(text) is str for text in texts) else None
+    return texts if _TEXT.issuperset(map(type, texts)) else None
 
 
 # --- What is asked ----------------------------------------------------------------------------------------------------
