@@ -296,7 +296,7 @@ def unseen(state: State, revision: int, t: int) -> None:
 
 
 def cold_homes(state: State, event: Event, windows: Windows) -> list[str]:
-    """Units of an event that have to be `warm`-ed for the bundle in force; after a switch's first events there are none."""
+    """Units of an event that must be warmed for the bundle in force; once each has been, there are none."""
     switch = generation(state, LAST_SWITCH)
     return [home for home in homes_of(event, windows) if not _made_for(state, home, switch)]
 
