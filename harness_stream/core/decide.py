@@ -181,7 +181,7 @@ def _unevaluated(intent: Intent, inputs: Inputs) -> Decided | None:
         if inputs["tables"][table][0] < demanded:
             return refused(Deny.FACTS_BEHIND, f"{table} is at {inputs['tables'][table][0]}, demanded {demanded}")
     broken = inputs.get("broken", ())
-    if broken or "identity" in stale_tables(inputs):
+    if broken or inputs["tables"]["identity"][1] < _oldest(inputs):
         # What an unreadable row would have said, history could never tell afterwards.
         return refused(Deny.STALE_FACTS, f"unreadable rows in {', '.join(broken)}" if broken else "identity")
     if not inputs["identity"]["present"]:
@@ -201,9 +201,13 @@ def _may_speak(intent: Intent, inputs: Inputs) -> bool:
 
 def stale_tables(inputs: Inputs) -> frozenset[str]:
     """Tables whose view was not known to be fresh at decided_at, or held an unreadable row (V8)."""
-    oldest = inputs["decided_at"] - limits.FRESH_MS_MAX
-    old = {name for name, (_, fresh_as_of) in inputs["tables"].items() if fresh_as_of < oldest}
-    return frozenset(old | set(inputs.get("broken", ())))
+    oldest = _oldest(inputs)
+    old = [name for name, (_, fresh_as_of) in inputs["tables"].items() if fresh_as_of < oldest]
+    return frozenset((*old, *inputs.get("broken", ())))
+
+
+def _oldest(inputs: Inputs) -> int:
+    return int(inputs["decided_at"]) - limits.FRESH_MS_MAX
 
 
 def _barred(intent: Intent, t: int, inputs: Inputs, event: dict[str, Any], state: State) -> Reason | None:
@@ -226,9 +230,7 @@ def _barred(intent: Intent, t: int, inputs: Inputs, event: dict[str, Any], state
 def _by_rules(judged: _Judged, event: dict[str, Any], state: State, satisfied: frozenset[str]) -> Decided:
     found = judged.findings()
     shadow = [f for rule, f in found if rule.mode == "shadow"]
-    enforced = [f for rule, f in found if rule.mode == "enforce"]
-    enforced = [f for f in enforced if not (f["effect"] == "hold" and f["rule"] in satisfied and f["code"] == "rule")]
-    decision, reasons = combine(enforced)
+    decision, reasons = combine([f for rule, f in found if rule.mode == "enforce" and not _answered(f, satisfied)])
     if decision == "hold" and _holds_full(state, event):
         decision, reasons = "deny", (engine_reason(Deny.HOLDS_FULL), *reasons)
     approved = {f["rule"] for f in reasons} if decision == "approve" else frozenset()
@@ -241,6 +243,10 @@ def _by_rules(judged: _Judged, event: dict[str, Any], state: State, satisfied: f
         hold_until,
         {**event, "decision": decision, "hold_until": hold_until},
     )
+
+
+def _answered(finding: Reason, satisfied: frozenset[str]) -> bool:
+    return finding["rule"] in satisfied and finding["effect"] == "hold" and finding["code"] == "rule"
 
 
 def _holds_full(state: State, event: Mapping[str, Any]) -> bool:

@@ -142,17 +142,16 @@ class Program:
         """
         cut = self._cut_event(event_view)
         texts = None if cut is event_view else _texts(cut)
-        action = _action(event_view)
         if texts is None:
-            return self._select(cut, action, first)
-        return remembered(self._selected, texts, lambda _: self._select(cut, action, first), SELECTED_MAX)
+            return self._select(event_view, cut, first)
+        return remembered(self._selected, texts, lambda _: self._select(event_view, cut, first), SELECTED_MAX)
 
-    def _select(self, cut: Mapping[str, Any], action: str | None, first: Selected | None) -> Selected:
+    def _select(self, event_view: Mapping[str, Any], cut: Mapping[str, Any], first: Selected | None) -> Selected:
         activation = self._activation(cut)
         if activation is None:
             return Selected(0, (1 << len(self.selection_names)) - 1)
         before = None if first is None else (first.matched, dict.fromkeys(bits_of(first.failed), ""))
-        return _selected(*self._selections.ask(activation, action, before))
+        return _selected(*self._selections.ask(activation, _action(event_view), before))
 
     def _activation(self, cut: Mapping[str, Any]) -> cel.Activation | None:
         try:

@@ -13,6 +13,8 @@ from harness_stream.core.window.distinct import Distinct
 from harness_stream.core.window.spec import Interval, Match, Seen, Spec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from harness_stream.core.window.spec import Entry
 
 
@@ -29,19 +31,22 @@ class Marks(Distinct):
 
     def interval(self, spec: Spec, t: int) -> Interval:
         """1 if every listed selection has an event that counts at chain time t, else 0."""
-        start, complete = t - spec.timespan_ms, True
-        held = self.held(spec, t) if self.pending else ()
-        for name in _listed(spec):
-            if self.values.inside(name, start) is None and name not in held:
-                if self.perhaps.get(name, start - 1) < start:
-                    return 0, None if self.blind(start) else 0
-                complete = False
-        return (1, 1) if complete else (0, None)
+        start = t - spec.timespan_ms
+        missing = self.values.lacking(_listed(spec), start)
+        if missing and self.pending:
+            held = self.held(spec, t)
+            missing = [name for name in missing if name not in held]
+        if not missing:
+            return 1, 1
+        return 0, None if self.blind(start) or (self.perhaps and self._may_be_there(missing, start)) else 0
 
     def seen(self, spec: Spec, t: int) -> Seen:
         """The same, and the newest event of each selection."""
         found = tuple([e.id for e in self._newest(spec, t) if e is not None])
         return Seen(*self.interval(spec, t), found, len(found))
+
+    def _may_be_there(self, missing: Iterable[str], start: int) -> bool:
+        return all(self.perhaps.get(name, start - 1) >= start for name in missing)
 
     def _newest(self, spec: Spec, t: int) -> list[Entry | None]:
         start, held = t - spec.timespan_ms, self.held(spec, t)
