@@ -277,7 +277,6 @@ class _Judged:
             self._results.append(windows.program.judge({**shared, "event": view, "intent": view}, first))
         found = counting.matches(event, windows, self._views)
         self._sighted = {(sighting.spec.id, sighting.group): sighting for sighting in found}
-        self._looked: dict[tuple[str, Group], tuple[window.WindowState, window.Interval]] = {}
 
     def findings(self) -> list[tuple[Rule, Reason]]:
         """Rules that fire or err, in their order; most say nothing and are not looked at."""
@@ -317,39 +316,34 @@ class _Judged:
         return {"code": str(code), "rule": rule.id, "effect": rule.effect, **because, **more}
 
     def _correlated(self, index: int, spec: window.Spec, held: list[int]) -> Reason | None:
-        condition = self._windows.conditions[index]
+        condition, t = self._windows.conditions[index], self._entry.t
         holds: dict[Group, bool | None] = {}
-        fired: list[Group] = []
+        fired: list[tuple[bool | None, window.WindowState]] = []
         for number in held:
             group, home = self._views.place(spec, number)
             if group not in holds:
-                said = holds[group] = condition(*self._look(spec, group, home)[1])
+                after = self._after(spec, group, home)
+                said = holds[group] = condition(*after.interval(spec, t))
                 if said is not False:
-                    fired.append(group)
+                    fired.append((said, after))
         if not fired:
             return None
         if self._rule(index).effect == "approve":
             return self._reason(index) if all(holds.values()) else None
-        first = next((group for group in fired if holds[group]), fired[0])
-        unknown = {"unknown": True} if holds[first] is None else {}
-        seen = self._looked[spec.id, first][0].seen(spec, self._entry.t)
+        said, after = next((one for one in fired if one[0]), fired[0])
+        unknown = {"unknown": True} if said is None else {}
+        seen = after.seen(spec, t)
         evidence = [i for i in seen.evidence if i != self._event["id"]]
         shown = {"evidence": evidence, "evidence_count": seen.counted, **_interval(spec, seen)}
         return self._reason(index, {**unknown, **shown})
 
-    def _look(self, spec: window.Spec, group: Group, home: str) -> tuple[window.WindowState, window.Interval]:
-        """The window with the intent, and what it holds: several rules may ask, each with a condition of its own."""
-        key, t = (spec.id, group), self._entry.t
-        looked = self._looked.get(key)
-        if looked is None:
-            after = window_of(self._state, spec, self._generation_of(spec.id), home, group, t)
-            if self._event["settles"] is not None:
-                after = window.forget(after, self._entry.id)
-            sighting = self._sighted.get(key)
-            if sighting is not None:
-                after = sighting.observed(after, self._entry)
-            looked = self._looked[key] = after, after.interval(spec, t)
-        return looked
+    def _after(self, spec: window.Spec, group: Group, home: str) -> window.WindowState:
+        """The window with the intent; what its sighting made of it is remembered there, for other rules and to count."""
+        after = window_of(self._state, spec, self._generation_of(spec.id), home, group, self._entry.t)
+        if self._event["settles"] is not None:
+            after = window.forget(after, self._entry.id)
+        sighting = self._sighted.get((spec.id, group))
+        return after if sighting is None else sighting.observed(after, self._entry)
 
 
 def _interval(spec: window.Spec, seen: window.Seen) -> dict[str, Any]:
