@@ -338,7 +338,7 @@ class _Judged:
         return self._reason(index, {**unknown, **shown})
 
     def _after(self, spec: window.Spec, group: Group, home: str) -> window.WindowState:
-        """The window with the intent; what its sighting made of it is remembered there, for other rules and to count."""
+        """The window with the intent; its sighting remembers what it made of it, for other rules and for counting."""
         after = window_of(self._state, spec, self._generation_of(spec.id), home, group, self._entry.t)
         if self._event["settles"] is not None:
             after = window.forget(after, self._entry.id)

@@ -94,6 +94,9 @@ class Table:
         Raises:
             ValueError: as `row`.
         """
+        known = self._plain.get(key, {}).get(fields)
+        if known is not None:
+            return known
         row = self.row(key)
         if row is None:
             return ABSENT
