@@ -216,8 +216,10 @@ def _roles(intent: Intent, tool: ClassificationRow | None) -> dict[str, str]:
 
 def _own_values(intent: Intent, row: Row | None) -> list[str]:
     """Values of the arguments that are the principal's own addresses."""
-    own = set(row.addresses) if isinstance(row, IdentityRow) else set()
-    return sorted(own & {fp for argument in intent.arguments for fp in (*argument.values, *argument.links)})
+    if not intent.arguments or not isinstance(row, IdentityRow):
+        return []
+    named = {fp for argument in intent.arguments for fp in (*argument.values, *argument.links)}
+    return sorted(named.intersection(row.addresses))
 
 
 def _ancestor(tables: Tables, intent: Intent, agent_id: str, child: str, broken: set[str]) -> dict[str, Any]:
@@ -278,6 +280,9 @@ def _subjects(intent: Intent, tenant: str) -> Sequence[str]:
 
 def _highest_risk(tables: Tables, subjects: Sequence[str], now_ms: int, broken: set[str]) -> str | None:
     """Whose valid row has the highest score; of equal ones the first subject's, so that the answer is one."""
-    found = [(subject, _read(tables, "risk", subject, broken)) for subject in subjects]
-    scores = {key: row.score for key, row in found if isinstance(row, RiskRow) and row.valid_until >= now_ms}
-    return max(scores, key=scores.__getitem__, default=None)
+    whose, highest = None, -1.0
+    for subject in subjects:
+        row = _read(tables, "risk", subject, broken)
+        if isinstance(row, RiskRow) and row.valid_until >= now_ms and row.score > highest:
+            whose, highest = subject, row.score
+    return whose
