@@ -16,7 +16,7 @@ from harness_stream.adapters.kafka.admin import KafkaAdmin, incarnation
 from harness_stream.adapters.kafka.group import KafkaInputConsumer
 from harness_stream.adapters.kafka.incarnation import KafkaIncarnations
 from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
-from harness_stream.adapters.kafka.settings import DECISION_BATCH_BYTES
+from harness_stream.adapters.kafka.settings import DECISION_BATCHES
 from harness_stream.adapters.kafka.topics import verify
 from harness_stream.adapters.redis.state import RedisStateStore
 from harness_stream.adapters.signing.pairs import keys_of, worker_pair
@@ -72,7 +72,7 @@ def kafka_worker(settings: Settings, realm: Realm, metrics: Metrics) -> Worker:
     topics = Topics(settings.prefix)
     ports = Ports(
         consumer=KafkaInputConsumer(settings.kafka, settings.group, topics.intents, clock),
-        writer=KafkaWriter(settings.kafka, DECISION_BATCH_BYTES),
+        writer=KafkaWriter(settings.kafka, DECISION_BATCHES),
         reader=KafkaReader(settings.kafka, clock, (topics.heads, topics.verdicts, topics.chains)),
         incarnations=KafkaIncarnations(settings.kafka, (topics.intents, topics.verdicts), clock),
         store=RedisStateStore(settings.redis, f"{settings.realm}/{settings.prefix}", clock),

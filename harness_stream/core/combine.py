@@ -15,13 +15,17 @@ def combine(findings: Sequence[Reason]) -> tuple[str, tuple[dict[str, Any], ...]
     Args:
         findings: reasons of enforced rules that fired (`code` rule) or failed (any other code).
     """
-    denying = [f for f in findings if f["code"] != "rule" or f["effect"] == "deny"]
-    holding = [f for f in findings if f["effect"] == "hold"]
-    approving = [f for f in findings if f["effect"] == "approve"]
-    for decision, found in (("deny", denying), ("hold", holding), ("approve", approving)):
+    said: dict[str, list[Reason]] = {"deny": [], "hold": [], "approve": []}
+    for finding in findings:
+        said[finding["effect"] if finding["code"] == "rule" else "deny"].append(finding)
+    for decision, found in said.items():
         if found:
-            return decision, tuple(dict(f) for f in sorted(found, key=lambda f: str(f["rule"])))
+            return decision, tuple([dict(f) for f in sorted(found, key=_rule_of)])
     return "deny", ()
+
+
+def _rule_of(finding: Reason) -> str:
+    return str(finding["rule"])
 
 
 def merge_obligations(all_of: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -295,6 +295,17 @@ def unseen(state: State, revision: int, t: int) -> None:
     state.put(PARTITION_UNIT, SINCE_KEY, {window_id: list(how) for window_id, how in {**hows, **taken}.items()})
 
 
+def cold_homes(state: State, event: Event, windows: Windows) -> list[str]:
+    """Units of an event that must be warmed for the bundle in force; once each has been, there are none."""
+    switch = generation(state, LAST_SWITCH)
+    return [home for home in homes_of(event, windows) if not _made_for(state, home, switch)]
+
+
+def _made_for(state: State, unit: str, switch: int) -> bool:
+    agent: Agent | None = state.get(unit, AGENT_KEY)
+    return agent is not None and agent.windows_for is not None and agent.windows_for >= switch
+
+
 def warm(state: State, unit: str, windows: Windows, revision: int | None = None) -> None:
     """Make a unit's windows for the bundle in force, once after each switch.
 

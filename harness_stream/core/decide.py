@@ -6,7 +6,7 @@ order never matters; deny wins over hold, hold over approve, and without an appr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -90,9 +90,12 @@ def decide(
     if unread is not None:
         return unread
     event = event_of(intent, arrival.t, inputs, settles=settles)
+    cold = counting.cold_homes(state, event, windows)
+    if not cold:
+        return _evaluated(intent, arrival, inputs, event, state, windows, satisfied)
     state.push()  # what is warmed here is warmed again when the verdict is applied: deciding leaves no trace
     try:
-        for home in counting.homes_of(event, windows):
+        for home in cold:
             counting.warm(state, home, windows)
         return _evaluated(intent, arrival, inputs, event, state, windows, satisfied)
     finally:
@@ -116,7 +119,7 @@ def _evaluated(
     if len({*labels, *chains.event_labels(event)}) > limits.CHAIN_LABELS_MAX:
         full = engine_reason(Deny.TOO_LARGE, f"its chain would carry more than {limits.CHAIN_LABELS_MAX} labels")
         return Decided("deny", (full,), event={**event, "decision": "deny"})
-    return _by_rules(intent, inputs, event, state, windows, satisfied)
+    return _by_rules(_Judged(intent, inputs, event, state, windows, labels), event, state, satisfied)
 
 
 def event_of(intent: Intent, t: int, inputs: Inputs, *, settles: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -178,7 +181,7 @@ def _unevaluated(intent: Intent, inputs: Inputs) -> Decided | None:
         if inputs["tables"][table][0] < demanded:
             return refused(Deny.FACTS_BEHIND, f"{table} is at {inputs['tables'][table][0]}, demanded {demanded}")
     broken = inputs.get("broken", ())
-    if broken or "identity" in stale_tables(inputs):
+    if broken or inputs["tables"]["identity"][1] < _oldest(inputs):
         # What an unreadable row would have said, history could never tell afterwards.
         return refused(Deny.STALE_FACTS, f"unreadable rows in {', '.join(broken)}" if broken else "identity")
     if not inputs["identity"]["present"]:
@@ -198,9 +201,13 @@ def _may_speak(intent: Intent, inputs: Inputs) -> bool:
 
 def stale_tables(inputs: Inputs) -> frozenset[str]:
     """Tables whose view was not known to be fresh at decided_at, or held an unreadable row (V8)."""
-    oldest = inputs["decided_at"] - limits.FRESH_MS_MAX
-    old = {name for name, (_, fresh_as_of) in inputs["tables"].items() if fresh_as_of < oldest}
-    return frozenset(old | set(inputs.get("broken", ())))
+    oldest = _oldest(inputs)
+    old = [name for name, (_, fresh_as_of) in inputs["tables"].items() if fresh_as_of < oldest]
+    return frozenset((*old, *inputs.get("broken", ())))
+
+
+def _oldest(inputs: Inputs) -> int:
+    return int(inputs["decided_at"]) - limits.FRESH_MS_MAX
 
 
 def _barred(intent: Intent, t: int, inputs: Inputs, event: dict[str, Any], state: State) -> Reason | None:
@@ -220,15 +227,10 @@ def _barred(intent: Intent, t: int, inputs: Inputs, event: dict[str, Any], state
     return None if refusal is None else engine_reason(*refusal)
 
 
-def _by_rules(
-    intent: Intent, inputs: Inputs, event: dict[str, Any], state: State, windows: Windows, satisfied: frozenset[str]
-) -> Decided:
-    judged = _Judged(intent, inputs, event, state, windows)
+def _by_rules(judged: _Judged, event: dict[str, Any], state: State, satisfied: frozenset[str]) -> Decided:
     found = judged.findings()
     shadow = [f for rule, f in found if rule.mode == "shadow"]
-    enforced = [f for rule, f in found if rule.mode == "enforce"]
-    enforced = [f for f in enforced if not (f["effect"] == "hold" and f["rule"] in satisfied and f["code"] == "rule")]
-    decision, reasons = combine(enforced)
+    decision, reasons = combine([f for rule, f in found if rule.mode == "enforce" and not _answered(f, satisfied)])
     if decision == "hold" and _holds_full(state, event):
         decision, reasons = "deny", (engine_reason(Deny.HOLDS_FULL), *reasons)
     approved = {f["rule"] for f in reasons} if decision == "approve" else frozenset()
@@ -243,6 +245,10 @@ def _by_rules(
     )
 
 
+def _answered(finding: Reason, satisfied: frozenset[str]) -> bool:
+    return finding["rule"] in satisfied and finding["effect"] == "hold" and finding["code"] == "rule"
+
+
 def _holds_full(state: State, event: Mapping[str, Any]) -> bool:
     """A hold that is asked again keeps its place."""
     waiting = {intent_id for intent_id, _ in chains.open_holds(state, event["agent_id"], event["t"])}
@@ -252,18 +258,25 @@ def _holds_full(state: State, event: Mapping[str, Any]) -> bool:
 class _Judged:
     """One intent's evaluation: conditions per resource view once, windows only where a condition held."""
 
-    def __init__(self, intent: Intent, inputs: Inputs, event: dict[str, Any], state: State, windows: Windows) -> None:
+    def __init__(
+        self,
+        intent: Intent,
+        inputs: Inputs,
+        event: dict[str, Any],
+        state: State,
+        windows: Windows,
+        labels: Sequence[str],
+    ) -> None:
         self._event, self._state, self._windows = event, state, windows
         self._views, self._generation_of = counting.Views(event), generations(state)
         self._entry, self._stale = window.Entry(event["t"], event["id"]), stale_tables(inputs)
-        shared = variables_of(intent, inputs, event, state, windows)
+        shared = variables_of(intent, inputs, event, state, windows, labels)
         self._results: list[Judged] = []
         for view in self._views.all:
             first = self._results[0] if self._results else None
             self._results.append(windows.program.judge({**shared, "event": view, "intent": view}, first))
         found = counting.matches(event, windows, self._views)
         self._sighted = {(sighting.spec.id, sighting.group): sighting for sighting in found}
-        self._looked: dict[tuple[str, Group], tuple[window.WindowState, window.Interval]] = {}
 
     def findings(self) -> list[tuple[Rule, Reason]]:
         """Rules that fire or err, in their order; most say nothing and are not looked at."""
@@ -283,10 +296,12 @@ class _Judged:
         unread = self._stale and self._stale & self._windows.program.tables_read[index]
         if unread:
             return self._reason(index, {"detail": ", ".join(sorted(unread))}, Deny.STALE_FACTS)
-        for result in self._results:
+        held = []
+        for number, result in enumerate(self._results):
             if index in result.errors:
                 return self._reason(index, {"detail": result.errors[index]}, Deny.RULE_ERROR)
-        held = [number for number, result in enumerate(self._results) if result.mask >> index & 1]
+            if result.mask >> index & 1:
+                held.append(number)
         if not held or (len(held) < len(self._results) and self._rule(index).effect == "approve"):
             return None
         spec = self._windows.by_rule[index]
@@ -301,39 +316,34 @@ class _Judged:
         return {"code": str(code), "rule": rule.id, "effect": rule.effect, **because, **more}
 
     def _correlated(self, index: int, spec: window.Spec, held: list[int]) -> Reason | None:
-        condition = self._windows.conditions[index]
+        condition, t = self._windows.conditions[index], self._entry.t
         holds: dict[Group, bool | None] = {}
-        fired: list[Group] = []
+        fired: list[tuple[bool | None, window.WindowState]] = []
         for number in held:
             group, home = self._views.place(spec, number)
             if group not in holds:
-                said = holds[group] = condition(*self._look(spec, group, home)[1])
+                after = self._after(spec, group, home)
+                said = holds[group] = condition(*after.interval(spec, t))
                 if said is not False:
-                    fired.append(group)
+                    fired.append((said, after))
         if not fired:
             return None
         if self._rule(index).effect == "approve":
             return self._reason(index) if all(holds.values()) else None
-        first = next((group for group in fired if holds[group]), fired[0])
-        unknown = {"unknown": True} if holds[first] is None else {}
-        seen = self._looked[spec.id, first][0].seen(spec, self._entry.t)
+        said, after = next((one for one in fired if one[0]), fired[0])
+        unknown = {"unknown": True} if said is None else {}
+        seen = after.seen(spec, t)
         evidence = [i for i in seen.evidence if i != self._event["id"]]
         shown = {"evidence": evidence, "evidence_count": seen.counted, **_interval(spec, seen)}
         return self._reason(index, {**unknown, **shown})
 
-    def _look(self, spec: window.Spec, group: Group, home: str) -> tuple[window.WindowState, window.Interval]:
-        """The window with the intent, and what it holds: several rules may ask, each with a condition of its own."""
-        key, t = (spec.id, group), self._entry.t
-        looked = self._looked.get(key)
-        if looked is None:
-            after = window_of(self._state, spec, self._generation_of(spec.id), home, group, t)
-            if self._event["settles"] is not None:
-                after = window.forget(after, self._entry.id)
-            sighting = self._sighted.get(key)
-            if sighting is not None:
-                after = sighting.observed(after, self._entry)
-            looked = self._looked[key] = after, after.interval(spec, t)
-        return looked
+    def _after(self, spec: window.Spec, group: Group, home: str) -> window.WindowState:
+        """The window with the intent; its sighting remembers what it made of it, for other rules and for counting."""
+        after = window_of(self._state, spec, self._generation_of(spec.id), home, group, self._entry.t)
+        if self._event["settles"] is not None:
+            after = window.forget(after, self._entry.id)
+        sighting = self._sighted.get((spec.id, group))
+        return after if sighting is None else sighting.observed(after, self._entry)
 
 
 def _interval(spec: window.Spec, seen: window.Seen) -> dict[str, Any]:

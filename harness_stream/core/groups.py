@@ -99,7 +99,8 @@ def lives_until(timespan_ms: int, t: int) -> int:
 
 def window_of(state: State, spec: window.Spec, began: int, home: str, group: Group, t: int) -> window.WindowState:
     """One group's window at chain time t; one that does not live is empty since the unit's windows are known."""
-    return state_of(state, spec, began, home, living(state, home, window_key(spec, began, group), t))
+    kept: Kept | None = state.get(home, ("window", spec.id, began, group))
+    return kept.state if kept is not None and kept.until >= t else _untouched(state, spec, began, home)
 
 
 def window_key(spec: window.Spec, began: int, group: Group) -> tuple[Any, ...]:
@@ -115,8 +116,10 @@ def living(state: State, home: str, key: tuple[Any, ...], t: int) -> Kept | None
 
 def state_of(state: State, spec: window.Spec, began: int, home: str, kept: Kept | None) -> window.WindowState:
     """The window of a group that lives, or that does not."""
-    if kept is not None:
-        return kept.state
+    return _untouched(state, spec, began, home) if kept is None else kept.state
+
+
+def _untouched(state: State, spec: window.Spec, began: int, home: str) -> window.WindowState:
     since: int | None = state.get(home, ("since", spec.id, began))
     overflow: int | None = state.get(home, ("overflow", spec.id, began))
     known = [at for at in (since, overflow) if at is not None]

@@ -15,7 +15,7 @@ from harness_stream.core.names import agent_unit
 from harness_stream.core.provenance import Origin, ValueMap, links_of, origin_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from harness_stream.core.model import Intent
     from harness_stream.core.rules.windows import Windows
@@ -23,9 +23,14 @@ if TYPE_CHECKING:
 
 
 def variables_of(
-    intent: Intent, inputs: Mapping[str, Any], event: Mapping[str, Any], state: State, windows: Windows
+    intent: Intent,
+    inputs: Mapping[str, Any],
+    event: Mapping[str, Any],
+    state: State,
+    windows: Windows,
+    labels: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """By the names of the language; `event` and `intent` are added per resource."""
+    """By the names of the language; `event` and `intent` are added per resource. Who knows its `labels` says so."""
     family = list(_family(event, state))
     answered = _answered(intent, inputs, event, state)
     return {
@@ -33,7 +38,7 @@ def variables_of(
         "infrastructure": inputs["infrastructure"],
         "risk": inputs["risk"],
         "mandate": _mandate(family, values_of(intent), answered),
-        "chain": {"labels": labels_of(state, event), "events": family[0].events},
+        "chain": {"labels": labels_of(state, event) if labels is None else labels, "events": family[0].events},
         "args": _arguments(intent, inputs, event, state, _named_by(family) | answered) if intent.arguments else {},
         "params": dict(windows.program.rule_set.params),  # CEL takes no read-only mapping
     }

@@ -1,8 +1,9 @@
 """Looks for garbage between the worker's turns, a little at a time.
 
 Rule of this file: an object is looked at once, while it is young, and never again while there is work; with a backlog
-not even once. Chains and windows live for hours, and a look at all of them stands still for a second per million. What is garbage is freed by its
-count: no input and no fault leaves parts that refer to each other (`tests/simulation/test_collector.py`).
+not even once. Chains and windows live for hours, and a look at all of them stands still for a second per million. What
+is garbage is freed by its count: no input and no fault leaves parts that refer to each other
+(`tests/simulation/test_collector.py`).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, Producer
 from harness_stream.access import KafkaAccess, Secret, Tls
 from harness_stream.adapters.kafka import settings
 from harness_stream.core import limits
+from harness_stream.runtime.inbox import INBOX_RECORDS_MAX
 from harness_stream.wire.topics import Topics, topic_specs
 
 SERVERS = "127.0.0.1:1"
@@ -33,7 +34,7 @@ def test_a_batch_is_smaller_than_any_topics_limit():
 
 def test_a_workers_batch_is_smaller_than_the_limit_of_any_topic_it_writes():
     written = [topic_limits()[t] for t in (TOPICS.verdicts, TOPICS.heads, TOPICS.chains, TOPICS.deadletter)]
-    assert settings.producer(SERVERS, settings.DECISION_BATCH_BYTES)["batch.size"] < min(written)
+    assert settings.producer(SERVERS, settings.DECISION_BATCHES)["batch.size"] < min(written)
 
 
 def test_a_record_of_the_largest_topic_can_be_sent():
@@ -42,9 +43,19 @@ def test_a_record_of_the_largest_topic_can_be_sent():
     )
 
 
+def test_only_decisions_wait_for_others_and_far_shorter_than_a_turn():
+    assert settings.producer(SERVERS)["linger.ms"] == 0
+    assert 0 < settings.producer(SERVERS, settings.DECISION_BATCHES)["linger.ms"] < 1
+
+
+def test_inputs_are_not_fetched_far_ahead_since_a_pause_throws_them_away():
+    fetched = settings.input_consumer(SERVERS, "g")["queued.min.messages"]
+    assert fetched < INBOX_RECORDS_MAX < settings.reader(SERVERS)["queued.min.messages"]
+
+
 def test_the_writer_is_idempotent_acknowledged_by_all_and_gives_up_in_three_seconds():
     chosen = settings.producer(SERVERS)
-    assert (chosen["acks"], chosen["enable.idempotence"], chosen["linger.ms"]) == ("all", True, 0)
+    assert (chosen["acks"], chosen["enable.idempotence"]) == ("all", True)
     assert chosen["request.timeout.ms"] < chosen["delivery.timeout.ms"] == 3_000
 
 

@@ -133,7 +133,7 @@ def test_links_inside_of_the_page_lead_somewhere():
 
 
 def test_numbers_are_the_codes():
-    assert INBOX_RECORDS_MAX + limits.IN_FLIGHT_RECORDS_MAX == 768
+    assert INBOX_RECORDS_MAX + limits.IN_FLIGHT_RECORDS_MAX == 2_304
     assert limits.HOT_STORED_BYTES_MAX == 214_748_364
     assert (CHECKPOINT_IDLE_MS + SILENT_MS) // 1000 == 3_610
     assert (limits.FRESH_MS_MAX, limits.CLOCK_SKEW_MS_MAX, limits.ID_AGE_MS_MAX) == (1_000, 5_000, 60_000)

@@ -170,13 +170,13 @@ class KafkaWriter:
 
     Args:
         where: the way into Kafka.
-        batch_bytes: largest batch; a worker, which writes only large topics, takes `settings.DECISION_BATCH_BYTES`.
+        batches: how much one request holds; a worker takes `settings.DECISION_BATCHES`.
     """
 
-    def __init__(self, where: settings.Where, batch_bytes: int = settings.BATCH_BYTES) -> None:
+    def __init__(self, where: settings.Where, batches: settings.Batches = settings.BATCHES) -> None:
         self._access = kafka_at(where)
         self._refusals = Refusals(self._access)
-        self._settings = settings.producer(self._access, batch_bytes) | {"error_cb": self._count}
+        self._settings = settings.producer(self._access, batches) | {"error_cb": self._count}
         self.errors: Counter[str] = Counter()
         self._producer = Producer(self._settings)
         self._slots: dict[tuple[str, int], deque[_Slot]] = {}

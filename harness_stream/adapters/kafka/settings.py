@@ -6,7 +6,7 @@ Rule of this file: no client is built from anything but these functions, and not
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from harness_stream.access import KafkaAccess, kafka_at
 from harness_stream.core import limits
@@ -20,11 +20,27 @@ Where = KafkaAccess | str
 # Idle brokers answer a fetch after this; a newly placed partition waits for the fetch before it, so it bounds how long
 # a resync or a first position takes. 20 empty fetches a second cost 0.2 % of a core.
 FETCH_WAIT_MS: Final = 50
-# Below the smallest limit of a topic we write (64 KiB, intents), framing included: a batch never fails where each of
-# its records would pass.
-BATCH_BYTES: Final = 48 * limits.KIB
-# A worker writes only topics that take 256 KiB or more; a whole micro-batch in one request costs half the CPU a record.
-DECISION_BATCH_BYTES: Final = limits.DECISION_BYTES_MAX - 16 * limits.KIB
+
+
+class Batches(NamedTuple):
+    """How much one request of a writer holds.
+
+    Attributes:
+        bytes_max: must stay below the limit of every topic written, framing included: a batch must never fail where
+            each of its records would pass.
+        linger_ms: how long the first record of a request waits for more.
+    """
+
+    bytes_max: int
+    linger_ms: float
+
+
+# The smallest limit of a topic we write is 64 KiB (intents). Each intent is awaited on its own.
+BATCHES: Final = Batches(48 * limits.KIB, 0)
+# A worker writes only topics that take 256 KiB or more. Handing a micro-batch over takes half a millisecond at most;
+# without waiting, librdkafka sends its first record while the second is handed over, and five small requests for one
+# large one cost a tenth of a verdict's CPU here and as much of the broker's (decision 101).
+DECISION_BATCHES: Final = Batches(limits.DECISION_BYTES_MAX - 16 * limits.KIB, 0.5)
 # A restarted broker serves after 5 s; ten times a second costs nothing, the default backs off to 10 s.
 RECONNECT_MS_MAX: Final = 500
 RETRY_MS: Final = 100
@@ -39,6 +55,9 @@ QUEUE_KIB_MAX: Final = 64 * limits.KIB
 PREFETCH_KIB_MAX: Final = 16 * limits.KIB
 # The same in records, since bytes leave out what each costs the client: a second of the goal's 20,000/s.
 PREFETCH_RECORDS: Final = 20_000
+# Of inputs one answer of the broker is enough, since whatever is held when a partition is paused was fetched in vain; a
+# thousand are judged no faster than the next answer comes.
+PREFETCH_INPUTS: Final = 1_000
 # The loop polls every 20 ms; one that hangs this long (heartbeats go on in the background) must lose its partitions.
 # Not below the session, and within the 10 s a takeover may take.
 POLL_INTERVAL_MS_MAX: Final = 10_000
@@ -91,12 +110,12 @@ def admin(where: Where) -> ClientSettings:
     return common(where)
 
 
-def producer(where: Where, batch_bytes: int = BATCH_BYTES) -> ClientSettings:
+def producer(where: Where, batches: Batches = BATCHES) -> ClientSettings:
     """Settings of the writer: acknowledged by all in-sync replicas, in order, without duplicates.
 
     Args:
         where: the way into Kafka.
-        batch_bytes: largest batch; must stay below the limit of every topic written.
+        batches: how much one request holds.
     """
     return common(where) | {
         "acks": "all",
@@ -105,8 +124,8 @@ def producer(where: Where, batch_bytes: int = BATCH_BYTES) -> ClientSettings:
         "max.in.flight.requests.per.connection": 5,
         "delivery.timeout.ms": limits.DELIVERY_TIMEOUT_MS,
         "request.timeout.ms": REQUEST_TIMEOUT_MS,
-        "linger.ms": 0,
-        "batch.size": batch_bytes,
+        "linger.ms": batches.linger_ms,
+        "batch.size": batches.bytes_max,
         # One record of the largest topic must fit.
         "message.max.bytes": LARGE_BYTES_MAX,
         # The input topic is uncompressed, so the broker would only unpack it again.
@@ -150,6 +169,7 @@ def input_consumer(where: Where, group: str) -> ClientSettings:
     return reader(where) | {
         "group.id": group,
         "enable.partition.eof": False,
+        "queued.min.messages": PREFETCH_INPUTS,
         "group.protocol": "classic",
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": limits.SESSION_MS,

@@ -8,7 +8,7 @@ These masks do not ask for the action again; what says no more than the action h
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Final
 
 from harness_stream.core.limits import ROW_ACTIONS_MAX
@@ -18,7 +18,7 @@ from harness_stream.core.rules.masks import Mask, Term, masks_of
 from harness_stream.core.rules.memory import remembered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cel_expr_python import cel
 
@@ -140,12 +140,15 @@ class Questions:
         return sum(conditions.evaluations(action) for conditions in self._all)
 
 
-def bits_of(mask: int) -> Iterator[int]:
+@lru_cache(maxsize=1_024)  # intents make few rules speak, and few sets of them
+def bits_of(mask: int) -> tuple[int, ...]:
     """The numbers of the bits that are set, ascending."""
+    numbers = []
     while mask:
         lowest = mask & -mask
-        yield lowest.bit_length() - 1
+        numbers.append(lowest.bit_length() - 1)
         mask ^= lowest
+    return tuple(numbers)
 
 
 def _spelled(actions: Actions) -> tuple[list[str], list[str]]:

@@ -16,7 +16,7 @@ from harness_stream.core.rules.index import actions_of, asks_action_only, consta
 from harness_stream.core.rules.masks import Term
 from harness_stream.core.rules.memory import remembered
 from harness_stream.core.rules.parts import parts_of
-from harness_stream.core.rules.reads import Cut, fields_read, tables_read
+from harness_stream.core.rules.reads import Cut, Given, fields_read, tables_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # Answers that are remembered of events that look alike to selections, the newest.
 SELECTED_MAX: Final = 4_096
+_TEXT: Final = frozenset({str})
 _NOTHING: Final[Mapping[int, str]] = MappingProxyType({})
 
 
@@ -98,7 +99,7 @@ class Program:
             self._reading.update((table, self._reading.get(table, 0) | 1 << index) for table in tables)
         self.warnings: tuple[Mistake, ...] = draft.findings.all()
         selections = checked.selections.values()
-        self._cut_intent = Cut(path for c in checked.conditions for path in c.reads_through(checked.selections))
+        self._given = Given(path for c in checked.conditions for path in c.reads_through(checked.selections))
         self._cut_event = Cut(path for selection in selections for path in selection.reads)
         self._runtime = checked.runtime
         self._params = dict(draft.rule_set.params)
@@ -116,7 +117,7 @@ class Program:
                 asked; the others say the same again.
         """
         try:
-            activation = self._runtime.activation(self._read_variables(variables))
+            activation = self._runtime.activation(self._given(variables))
         except Exception as error:  # noqa: BLE001  whatever the binding raises, an intent must get an answer
             return Judged(0, dict.fromkeys(range(len(self.rules)), short(error)))
         return Judged(*self._rules.ask(activation, _intended_action(variables), first))
@@ -141,23 +142,16 @@ class Program:
         """
         cut = self._cut_event(event_view)
         texts = None if cut is event_view else _texts(cut)
-        action = _action(event_view)
         if texts is None:
-            return self._select(cut, action, first)
-        return remembered(self._selected, texts, lambda _: self._select(cut, action, first), SELECTED_MAX)
+            return self._select(event_view, cut, first)
+        return remembered(self._selected, texts, lambda _: self._select(event_view, cut, first), SELECTED_MAX)
 
-    def _select(self, cut: Mapping[str, Any], action: str | None, first: Selected | None) -> Selected:
+    def _select(self, event_view: Mapping[str, Any], cut: Mapping[str, Any], first: Selected | None) -> Selected:
         activation = self._activation(cut)
         if activation is None:
             return Selected(0, (1 << len(self.selection_names)) - 1)
         before = None if first is None else (first.matched, dict.fromkeys(bits_of(first.failed), ""))
-        return _selected(*self._selections.ask(activation, action, before))
-
-    def _read_variables(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:
-        try:
-            return {**variables, "intent": self._cut_intent(variables["intent"])}
-        except Exception:  # noqa: BLE001  as above
-            return variables
+        return _selected(*self._selections.ask(activation, _action(event_view), before))
 
     def _activation(self, cut: Mapping[str, Any]) -> cel.Activation | None:
         try:
@@ -172,7 +166,7 @@ def _texts(cut: Mapping[str, Any]) -> tuple[str, ...] | None:
     Equal numbers may be of different types, so those are asked about anew, and so is what is made of parts.
     """
     texts = tuple(cut.values())
-    return texts if all(type(text) is str for text in texts) else None
+    return texts if _TEXT.issuperset(map(type, texts)) else None
 
 
 # --- What is asked ----------------------------------------------------------------------------------------------------

@@ -43,6 +43,36 @@ class Cut:
         return part
 
 
+class Given:
+    """Cuts the variables of conditions down to what is read, for the same reason.
+
+    Args:
+        paths: what is read; `event` is another word for `intent`.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        paths = frozenset(paths)
+        self._view = Cut(paths)
+        fields: dict[str, set[str]] = {}
+        for root, _, field in (path.partition(".") for path in paths):
+            fields.setdefault(root, set()).add(field)
+        whole = {root for root, names in fields.items() if any(not name or "." in name for name in names)}
+        rows = {root: () if root in whole else tuple(sorted(names)) for root, names in sorted(fields.items())}
+        self._rows = tuple((root, names) for root, names in rows.items() if root not in {"event", "intent"})
+
+    def __call__(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What is read of the variables; all of them if one is not there, or is not what it should be."""
+        try:
+            given = {"intent": self._view(variables["intent"])}
+            for root, names in self._rows:
+                row = variables[root]
+                # An absent row has none of its fields: reading one is an error as it always was.
+                given[root] = {name: row[name] for name in names if name in row} if names else row
+        except Exception:  # noqa: BLE001  whatever variables are, an intent must get an answer
+            return variables
+        return given
+
+
 def fields_read(checked: Checked) -> Mapping[str, frozenset[str]]:
     """For each row a rule can name, the fields that any `when` names."""
     paths = [path.partition(".") for condition in checked.conditions for path in condition.reads]

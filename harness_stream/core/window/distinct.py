@@ -149,7 +149,7 @@ class Distinct(NamedTuple):
         for value, last in changes.items():
             perhaps.pop(value, None)
             known[value] = last if last.known else None
-            if last.older is not None and last.older > last.t:
+            if last.older is not None and (not last.known or last.older > last.known[-1].t):
                 perhaps[value] = last.older
                 known[value] = Last(last.known) if last.known else None
         return type(self)(self.values.put(known, floor), perhaps, self.pending, self.since).bounded()

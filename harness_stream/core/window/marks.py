@@ -13,7 +13,7 @@ from harness_stream.core.window.distinct import Distinct
 from harness_stream.core.window.spec import Interval, Match, Seen, Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from harness_stream.core.window.spec import Entry
 
@@ -31,29 +31,26 @@ class Marks(Distinct):
 
     def interval(self, spec: Spec, t: int) -> Interval:
         """1 if every listed selection has an event that counts at chain time t, else 0."""
-        start, listed = t - spec.timespan_ms, _listed(spec)
-        newest = self._newest(spec, t, listed)
-        if None not in newest:
+        start = t - spec.timespan_ms
+        missing = self.values.lacking(_listed(spec), start)
+        if missing and self.pending:
+            held = self.held(spec, t)
+            missing = [name for name in missing if name not in held]
+        if not missing:
             return 1, 1
-        unknown = self.blind(start) or (bool(self.perhaps) and self._may_be_complete(listed, newest, start))
-        return 0, None if unknown else 0
+        return 0, None if self.blind(start) or (self.perhaps and self._may_be_there(missing, start)) else 0
 
     def seen(self, spec: Spec, t: int) -> Seen:
         """The same, and the newest event of each selection."""
-        found = tuple([e.id for e in self._newest(spec, t, _listed(spec)) if e is not None])
+        found = tuple([e.id for e in self._newest(spec, t) if e is not None])
         return Seen(*self.interval(spec, t), found, len(found))
 
-    def _may_be_complete(self, listed: Sequence[str], newest: Sequence[Entry | None], start: int) -> bool:
-        missing = (name for name, e in zip(listed, newest, strict=True) if e is None)
+    def _may_be_there(self, missing: Iterable[str], start: int) -> bool:
         return all(self.perhaps.get(name, start - 1) >= start for name in missing)
 
-    def _newest(self, spec: Spec, t: int, listed: Sequence[str]) -> list[Entry | None]:
-        start, inside = t - spec.timespan_ms, self.values.inside
-        firm = [inside(name, start) for name in listed]
-        if not self.pending:
-            return firm
-        held = self.held(spec, t)
-        return [_newer(held.get(name), e) for name, e in zip(listed, firm, strict=True)]
+    def _newest(self, spec: Spec, t: int) -> list[Entry | None]:
+        start, held = t - spec.timespan_ms, self.held(spec, t)
+        return [_newer(held.get(name), self.values.inside(name, start)) for name in _listed(spec)]
 
 
 def _newer(hold: Entry | None, firm: Entry | None) -> Entry | None:

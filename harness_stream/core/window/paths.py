@@ -99,8 +99,9 @@ class Paths(NamedTuple):
 
     def interval(self, spec: Spec, t: int) -> Interval:
         """1 if a whole run is inside the window at chain time t, else 0."""
-        if any(p.counts(spec, t) for p in self.prefixes[-1]):
-            return 1, 1
+        for path in self.prefixes[-1]:
+            if path.counts(spec, t):
+                return 1, 1
         blind = self.since is not None and self.since >= t - spec.timespan_ms
         return 0, None if blind else 0
 

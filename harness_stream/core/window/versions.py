@@ -60,6 +60,11 @@ class _Base(NamedTuple):
     times: tuple[int, ...] = ()
     at: Mapping[str, int] = {}
 
+    def get(self, key: str) -> Last | None:
+        """What is known of a key."""
+        at = self.at.get(key)
+        return None if at is None else self.lasts[at]
+
 
 class Versions(NamedTuple):
     """A version of the map. Of equal times the key that was put later comes later. Equal is what holds the same.
@@ -100,17 +105,22 @@ class Versions(NamedTuple):
 
     def get(self, key: str) -> Last | None:
         """What is known of a key."""
-        if key in self.changed:
-            last = self.changed[key]
-        else:
-            at = self.base.at.get(key)
-            last = None if at is None else self.base.lasts[at]
+        last = self.changed[key] if key in self.changed else self.base.get(key)
         return None if last is None or last.known[-1].t < self.floor else last
 
     def inside(self, key: str, start: int) -> Entry | None:
         """The newest event of a key, if it is not before `start`."""
         last = self.get(key)
         return None if last is None or last.known[-1].t < start else last.known[-1]
+
+    def lacking(self, keys: Iterable[str], start: int) -> list[str]:
+        """Those of the keys that have no event at `start` or later."""
+        changed, start, found = self.changed, max(start, self.floor), []
+        for key in keys:
+            last = changed[key] if key in changed else self.base.get(key)
+            if last is None or last.known[-1].t < start:
+                found.append(key)
+        return found
 
     def count(self, start: int = 0) -> int:
         """How many keys have an event at `start` or later."""

@@ -4,6 +4,7 @@ import factories as make
 import pytest
 
 from harness_stream.core import limits
+from harness_stream.core.counting import cold_homes
 from harness_stream.core.decide import decide, untimely
 from harness_stream.core.delegation import ancestors
 from harness_stream.core.ids import Remembered, ids_unit
@@ -296,6 +297,15 @@ rules:
 def test_the_largest_measure_is_kept_as_it_can_be_written():
     result = decided(measures={"rows": limits.INTEGER_MAX, "amount": "0.000001", "half": "1.50"})
     assert result.event["measures"] == {"rows": limits.INTEGER_MAX, "amount": "0.000001", "half": "1.5"}
+
+
+def test_units_are_warmed_once_after_each_switch():
+    story = make.Story()
+    for t in (NOW, NOW + 2):
+        event = story.act(t)["event"]
+        assert cold_homes(story.state, event, story.windows) == []
+        story.switch(make.APPROVE_ALL.replace("rules:", f"params: {{at: {t}}}\nrules:"), t + 1)
+        assert sorted(cold_homes(story.state, event, story.windows)) == ["a:agent-1", "l:tenant-1"]
 
 
 def test_deciding_leaves_no_trace_in_the_state():

@@ -55,6 +55,39 @@ class TestRecorded:
         assert (found[1]["delegates"], found[1]["depth"], found[1]["exceeded"]) == (True, 2, False)
 
 
+class TestPlainRows:
+    """What is remembered of a row is what the row says now, as each rule set asks for it."""
+
+    def test_the_next_row_is_seen_at_once(self):
+        tables = make.tables()
+        for zone_now in ("a", "b"):
+            row = zone("resource:crm://*", zone_now)
+            tables["classification"].put("resource:crm://*", json.dumps(row).encode(), 9)
+            assert [joined(tables)["resources"][0]["zone"] for _ in range(2)] == [zone_now] * 2
+
+    def test_a_row_that_broke_is_named_though_it_was_remembered(self):
+        tables = make.tables()
+        assert joined(tables)["identity"]["present"]
+        tables["identity"].put("agent-1", b"{", 9)
+        assert (joined(tables)["identity"], joined(tables)["broken"]) == (ABSENT, ["identity"])
+
+    def test_each_rule_set_gets_the_fields_it_reads(self):
+        tables = make.tables()
+        for fields in ({"region"}, {"zone", "region"}, set(), {"region"}):
+            read = {"infrastructure": frozenset(fields)}
+            found = join(make.intent(), tables, make.NOW, read)["infrastructure"]
+            assert found.keys() == {"present", "environment", *fields}
+
+    def test_beyond_what_is_remembered_nothing_changes(self, monkeypatch: pytest.MonkeyPatch):
+        tables = make.tables(*(make.identity_row(name) for name in ("agent-1", "agent-2")))
+        known = {name: joined(tables, agent_id=name, by=name)["identity"] for name in ("agent-1", "agent-2")}
+        monkeypatch.setattr("harness_stream.core.join._PLAIN_ROWS_MAX", 1)
+        monkeypatch.setattr("harness_stream.core.join._PLAIN_WAYS_MAX", 1)
+        tables = make.tables(*(make.identity_row(name) for name in ("agent-1", "agent-2")))
+        for name in ("agent-1", "agent-2", "agent-1"):
+            assert joined(tables, agent_id=name, by=name)["identity"] == known[name]
+
+
 class TestClassification:
     def test_the_exact_row_then_the_longest_prefix(self):
         rows = {"crm://*": "short", "crm://orders/*": "long", "crm://orders/1": "exact"}

@@ -51,6 +51,10 @@ def test_every_version_says_what_a_plain_copy_would(steps):
         assert each.count(start + 20) == sum(one.t >= start + 20 for _, one in items)
         assert each.newest(start, 5) == [one.known[-1] for _, one in items][-5:]
         assert {key: each.get(key) for key in model} == {key: dict(items).get(key) for key in model}
+        for at in (start - 5, start + 20):
+            there = {key for key, one in items if one.t >= at and key in model}
+            assert each.lacking(model, at) == [key for key in model if key not in there]
+            assert {key for key in model if each.inside(key, at) is not None} == there
 
 
 def test_an_event_with_many_values_is_shown_once():
