@@ -137,7 +137,10 @@ def _drain(run: Run, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _latency(run: Run, say: Callable[[str], None]) -> dict[str, Any]:
-    return latency.measure(run.where, run.sizes.latency, _saturation(run, say), say)
+    def keep(found: dict[str, Any]) -> None:
+        run.found["latency"] = found
+
+    return latency.measure(run.where, run.sizes.latency, _saturation(run, say), say, keep)
 
 
 def _saturation(run: Run, say: Callable[[str], None]) -> float:
@@ -216,6 +219,8 @@ def report(run: Run) -> list[str]:
     lines += machine.lines(run.on)
     if run.quick:
         lines.append("quick: small sizes and few rounds; no figure is worth quoting, and no goal is judged by it")
+    if run.saturation is not None:
+        lines.append(f"saturation: {run.saturation:,.0f}/s was given, not measured here; so is what half of it means")
     if run.ended:
         lines.append("ENDED before all was measured")
     for name, found in run.found.items():

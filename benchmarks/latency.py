@@ -302,7 +302,13 @@ class Sizes:
     rules: int = 100
 
 
-def measure(where: Servers, sizes: Sizes, saturation: float, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(
+    where: Servers,
+    sizes: Sizes,
+    saturation: float,
+    say: Callable[[str], None],
+    keep: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
     """Alternating rounds at every rate and at half of saturation, each after a look that nothing is left over.
 
     Args:
@@ -310,10 +316,12 @@ def measure(where: Servers, sizes: Sizes, saturation: float, say: Callable[[str]
         sizes: how much.
         saturation: verdicts a second of one worker.
         say: told before each round.
+        keep: given all that was found after each round, which may be the last if somebody ends it.
     """
     half = round(saturation / 2)
     rates = sorted({*sizes.rates, half})
     rounds: dict[float, dict[str, list[Any]]] = {rate: {"echo": [], "harness": []} for rate in rates}
+    found: dict[str, Any] = {"sizes": asdict(sizes), "saturation": saturation}
     with (
         realm(where, sizes.agents, mix=many_rules(sizes.rules), signed=True) as made,
         made.worker(),
@@ -326,21 +334,25 @@ def measure(where: Servers, sizes: Sizes, saturation: float, say: Callable[[str]
             gc.collect()
             gc.freeze()  # what is imported by now; beyond that a client's process has Python's own collector
             clients: dict[str, EchoClient | HarnessClient] = {"echo": echo, "harness": harness}
-            for number, rate, side in turns(sizes.rounds, rates):
-                say(f"round {number + 1} of {sizes.rounds}: {rate:,.0f}/s, {side}, {sizes.seconds:g} s")
-                rounds[rate][side].append(clients[side].measure(rate, sizes.seconds).to_json())
-    told = [{"rate": rate, "half_of_saturation": rate == half, **found} for rate, found in rounds.items()]
-    shapes = {"intent": intent._asdict(), "verdict": verdict._asdict()}
-    return {"sizes": asdict(sizes), "saturation": saturation, "shapes": shapes, "rates": told}
+            found["shapes"] = {"intent": intent._asdict(), "verdict": verdict._asdict()}
+            for number in range(sizes.rounds):
+                for rate, side in turns(number, rates):
+                    say(f"round {number + 1} of {sizes.rounds}: {rate:,.0f}/s, {side}, {sizes.seconds:g} s")
+                    rounds[rate][side].append(clients[side].measure(rate, sizes.seconds).to_json())
+                found["rates"] = [
+                    {"rate": rate, "half_of_saturation": rate == half, **{side: each[side][:] for side in SIDES}}
+                    for rate, each in rounds.items()
+                ]
+                keep(found)
+    return found
 
 
-def turns(rounds: int, rates: Sequence[float]) -> Iterator[tuple[int, float, str]]:
-    """(round, rate, side): both sides of a rate in turn, and each round in the other order than the one before."""
-    for number in range(rounds):
-        step = -1 if number % 2 else 1
-        for rate in rates[::step]:
-            for side in SIDES[::step]:
-                yield number, rate, side
+def turns(number: int, rates: Sequence[float]) -> Iterator[tuple[float, str]]:
+    """(rate, side) of one round: both sides of a rate in turn, and all in the other order than in the round before."""
+    step = -1 if number % 2 else 1
+    for rate in rates[::step]:
+        for side in SIDES[::step]:
+            yield rate, side
 
 
 def carried(measured: dict[str, Any], side: str = "harness") -> bool:
@@ -358,7 +370,8 @@ def text(found: dict[str, Any]) -> list[str]:
     """A table a rate: the sides, and their ratio."""
     sizes = found["sizes"]
     title = f"intent → verified verdict, ms from the scheduled time, signed, {sizes['rules']} rules"
-    lines = [f"{title}: median of {sizes['rounds']} rounds of {sizes['seconds']:g} s (least to most)"]
+    rounds = len(found["rates"][0]["echo"])
+    lines = [f"{title}: median of {rounds} rounds of {sizes['seconds']:g} s (least to most)"]
     for measured in found["rates"]:
         half = f" (half of saturation, {found['saturation']:,.0f}/s)" if measured["half_of_saturation"] else ""
         lines.append(f"  {measured['rate']:,.0f}/s{half}")

@@ -194,9 +194,9 @@ def test_a_plot_without_latency_and_impossible_words_are_told_before_anything_is
 
 
 def test_sides_and_rates_come_in_another_order_in_each_round(script):
-    turns = list(script("latency").turns(2, [100, 1_000]))
-    assert turns[:4] == [(0, 100, "echo"), (0, 100, "harness"), (0, 1_000, "echo"), (0, 1_000, "harness")]
-    assert [turn[1:] for turn in turns[4:]] == [turn[1:] for turn in turns[3::-1]]
+    first, second = (list(script("latency").turns(number, [100, 1_000])) for number in (0, 1))
+    assert first == [(100, "echo"), (100, "harness"), (1_000, "echo"), (1_000, "harness")]
+    assert second == first[::-1]
 
 
 def test_a_saturation_that_is_given_is_not_measured(script):
@@ -236,3 +236,11 @@ def test_few_kills_are_not_judged(script):
 def test_recovery_from_overload_is_judged_where_honest_lanes_keep_within_their_bound(script, late, rate, said):
     found = {"recovered_s": late, "recovered_in_log_s": 0.0, "lane_rate": rate}
     assert f"goal 10 s: {said}" in script("collapse")._judged(found)[0]
+
+
+def test_a_saturation_that_was_given_and_a_run_that_was_ended_are_told(script):
+    main = the_command(script)
+    run = main["Run"](main["QUICK"], saturation=200.0, on={}, ended=True)
+    told = main["report"](run)
+    assert any(line.startswith("saturation: 200/s was given") for line in told)
+    assert any(line.startswith("ENDED") for line in told)
