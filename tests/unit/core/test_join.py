@@ -71,6 +71,24 @@ class TestPlainRows:
         tables["identity"].put("agent-1", b"{", 9)
         assert (joined(tables)["identity"], joined(tables)["broken"]) == (ABSENT, ["identity"])
 
+    @pytest.mark.parametrize(("table", "key"), [("identity", "agent-1"), ("infrastructure", "w-1")])
+    def test_a_row_that_was_deleted_is_absent_though_it_was_remembered(self, table: str, key: str):
+        tables = make.tables()
+        assert joined(tables)[table]["present"]
+        tables[table].put(key, None, 9)
+        assert joined(tables)[table] == ABSENT
+
+    def test_neither_is_a_deleted_speaker_or_a_deleted_prefix(self):
+        row = zone("resource:crm://*", "a")
+        tables = make.tables(make.identity_row(), make.identity_row("enforcer-1"))
+        tables["classification"].put(row["subject"], json.dumps(row).encode(), 8)
+        found = joined(tables, by="enforcer-1")
+        assert (found["speaker"]["present"], found["resources"][0]["zone"]) == (True, "a")
+        tables["identity"].put("enforcer-1", None, 9)
+        tables["classification"].put(row["subject"], None, 9)
+        found = joined(tables, by="enforcer-1")
+        assert (found["speaker"], found["resources"][0]["zone"]) == (ABSENT, "")
+
     def test_each_rule_set_gets_the_fields_it_reads(self):
         tables = make.tables()
         for fields in ({"region"}, {"zone", "region"}, set(), {"region"}):
