@@ -137,6 +137,11 @@ class TestRisk:
     def test_every_subject_of_the_intent_counts(self, subject: str):
         assert joined(make.tables(risk=(risk(subject, 0.5),)))["risk"]["score"] == 0.5
 
+    def test_of_equal_ones_the_first_subjects_row_counts(self):
+        rows = [risk(subject, 0.5) | {"level": subject} for subject in ("tenant:tenant-1", "tool:crm.read", "agent:agent-1")]
+        for order in (rows, rows[::-1]):
+            assert joined(make.tables(risk=tuple(order)))["risk"]["level"] == "agent:agent-1"
+
     def test_the_highest_valid_one_is_seen(self):
         rows = (risk("agent:agent-1", 0.2), risk("tool:crm.read", 0.7), risk("tenant:tenant-1", 0.9, make.NOW - 1))
         assert joined(make.tables(risk=rows))["risk"]["score"] == 0.7
