@@ -134,7 +134,7 @@ def event_of(intent: Intent, t: int, inputs: Inputs, *, settles: Mapping[str, An
         "agent_id": intent.agent_id,
         "owner": identity.get("owner", ""),
         "tenant": identity.get("tenant", ""),
-        "roles": identity.get("roles", []),
+        "roles": list(identity.get("roles", [])),  # the table's own is shared
         "chain_id": intent.chain,
         "parent": None if intent.parent is None else intent.parent.model_dump(mode="json"),
         "kind": "intent",

@@ -99,7 +99,7 @@ def lives_until(timespan_ms: int, t: int) -> int:
 
 def window_of(state: State, spec: window.Spec, began: int, home: str, group: Group, t: int) -> window.WindowState:
     """One group's window at chain time t; one that does not live is empty since the unit's windows are known."""
-    kept: Kept | None = state.get(home, ("window", spec.id, began, group))
+    kept: Kept | None = state.get(home, window_key(spec, began, group))
     return kept.state if kept is not None and kept.until >= t else _untouched(state, spec, began, home)
 
 

@@ -21,8 +21,9 @@ SLOT_MS: Final = 10_000
 SLOTS: Final = 24
 # At 10,000 intents a second a slot holds 100,000 ids of about 250 bytes: 3,125 a unit, below 1 MiB.
 SHARDS: Final = 32
-# An id is asked for some six times between its arrival and its confirmation: those of an inbox and in flight.
-IDS_KEPT: Final = 1_024
+# An id is asked for some six times from when its batch is looked at until it is in the log: what 16 partitions may have
+# in flight. With more it costs what it did.
+IDS_KEPT: Final = 4_096
 _TIME_DIGITS: Final = 12  # a UUIDv7's first 48 bits are its Unix time in ms (RFC 9562 §5.7)
 _SHARD_DIGITS: Final = 2  # of its random tail; the sender may choose it, and then only fills one unit
 

@@ -1,9 +1,9 @@
 """Versions of one partition's state: a confirmed base and, over it, one layer per micro-batch in flight (PROTOCOL §5).
 
-Rule of this file: values are immutable, so a layer costs only what it changed, confirming is moving references and
-rolling back is dropping them. Reading is what happens most, so it asks for the newest value in one place, not layer by
-layer. A *unit* (an agent, a lane, the partition) is what is stored, fetched and evicted as a
-whole.
+Rule of this file: values are immutable, so a layer costs only what it changed, and rolling back is dropping layers.
+Reading is what happens most, so the newest values of all layers stand in one place; whoever takes a layer away
+(`confirm`, `pop`) merges what the others say of the same units. A *unit* (an agent, a lane, the partition) is what is
+stored, fetched and evicted as a whole.
 """
 
 from __future__ import annotations

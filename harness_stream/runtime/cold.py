@@ -248,8 +248,9 @@ class Cold:
                 continue
             place = step.place
             if step.change is not None:
+                delta = Delta(step.change, place.offset)
                 for unit in behind.keys() & set(units_of(step.change)):
-                    behind[unit].deltas.append(Delta(step.change, place.offset).encoded(unit))
+                    behind[unit].deltas.append(delta.encoded(unit))
                 _bound(behind)
         return place.offset >= stored
 

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from harness_stream.ports import InputConsumer, LogRecord
 
 # To pause throws away what librdkafka holds and asks the broker for it again, so it must be seldom (decision 102), and
-# what is left meanwhile fills several batches. About 2 KiB each in memory.
+# what is left meanwhile fills several batches.
 INBOX_RECORDS_MAX: Final = 8 * limits.IN_FLIGHT_RECORDS_MAX
-# As many of them in bytes; reached first only by records far larger than everyday ones.
-INBOX_BYTES_MAX: Final = 2 * limits.IN_FLIGHT_BYTES_MAX
+# As many of 2 KiB, which everyday ones do not reach.
+INBOX_BYTES_MAX: Final = 4 * limits.IN_FLIGHT_BYTES_MAX
 # More is asked for when a quarter is left: several batches, while which the broker answers.
 _REFILL_SHARE: Final = 4
 

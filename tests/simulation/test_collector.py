@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness_stream.adapters.redis.state import RECONNECT_INTERVAL_MS, RedisStateStore
 from harness_stream.core.rules.compile import from_bundle
 from harness_stream.core.rules.windows import Windows
+from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.collector import BACKLOG_MIN, REST_S, YOUNG_MAX, Collector
 from tests.simulation.faults import FAULTS
 from tests.simulation.world import NEW_RULES, RULES, World, bundle
@@ -77,6 +79,17 @@ def test_no_fault_leaves_anything_to_a_search(world: World, kind: str) -> None:
     turns(world)
     world.heal()
     turns(world)
+    assert found() == {}
+
+
+def test_neither_does_a_store_that_does_not_answer(world: World) -> None:
+    """The client's frames refer to themselves, and to all that the turn holds which asked."""
+    store = RedisStateStore("redis://127.0.0.1:1/0", "realm", world.clock)
+    for _ in range(3):
+        with pytest.raises(StateUnavailable, match="does not answer"):
+            store.head(0)
+        world.clock.advance(RECONNECT_INTERVAL_MS)
+    store.close()
     assert found() == {}
 
 

@@ -12,6 +12,7 @@ from harness_stream.wire.cloudevents import (
     rfc3339,
     source_of,
 )
+from harness_stream.wire.decisions import decision_headers
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -44,6 +45,14 @@ def test_a_trace_is_passed_through_only_if_it_is_one():
     assert read_headers(built(traceparent=TRACE)).traceparent == TRACE
     assert "traceparent" not in dict(built(traceparent="x"))
     assert read_headers([("traceparent", b"00-x")]).traceparent is None
+
+
+def test_a_decision_has_the_trace_of_its_input_and_nothing_that_vouches_for_it():
+    headers = decision_headers("r", "w", "verdict", "d", 1_790_000_000_123, TRACE)
+    told = read_headers(headers)
+    assert (told.id, told.source, told.type, told.traceparent) == ("d", "/r/w", "harness.verdict", TRACE)
+    assert (told.time, told.signature) == ("2026-09-21T14:13:20.123Z", None)
+    assert read_headers(decision_headers("r", "w", "verdict", "d", 0)).traceparent is None
 
 
 def test_the_first_of_a_repeated_header_counts():

@@ -1,7 +1,9 @@
 """The mover and a store that takes its steps but answers too late: nothing is sent again that is known to be there."""
 
 from collections import Counter
+from random import Random
 
+import orjson
 import pytest
 
 from harness_stream.adapters.memory.state import MemoryStateStore
@@ -18,6 +20,7 @@ from harness_stream.runtime.mover import (
     MOVE_UNITS_SOON,
     REFILL_UNITS,
     RETRY_MS,
+    Moved,
     Mover,
 )
 from harness_stream.runtime.telemetry import PrometheusMetrics
@@ -65,6 +68,53 @@ def test_a_step_that_was_taken_is_not_sent_again_though_its_answer_came_too_late
         partition.turn([MANY[0]])
     assert partition.store.sent == [100, 1, 1, 1, 1, 1]
     assert not partition.mover.behind
+
+
+class FailingStore(MemoryStateStore):
+    """Fails when it is told to: before it takes a step, or after."""
+
+    def __init__(self):
+        super().__init__()
+        self.fails = None
+
+    def move(self, move):
+        fails, self.fails = self.fails, None
+        if fails == "before":
+            raise StateUnavailable("away")
+        at = super().move(move)
+        if fails == "after":
+            raise StateUnavailable("the answer was lost")
+        return at
+
+
+def outcome(number):
+    return {"kind": "outcome", "op": "outcome", "agent_id": "x", "intent_id": "i", "status": "done", "number": number}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_change_of_a_unit_is_stored_once_and_in_order_whatever_becomes_of_steps(seed):
+    random, store, state, units = Random(seed), FailingStore(), State(), ("a:x", "a:y", "i:1.2", "l:z")
+    mover, told, offset = Mover(store, 0, PrometheusMetrics(), None), {unit: [] for unit in units}, -1
+    for turn in range(60):
+        changes = []
+        for _ in range(random.randint(0, 3)):
+            offset += 1
+            touched = frozenset(random.sample(units, random.randint(1, 3)))
+            changes.append(Moved(outcome(offset), offset, touched))
+            for unit in touched:
+                state.put(unit, ("since", "w", 1), offset)
+                told[unit].append(offset)
+        mover.changed(state.touched(), changes)
+        store.fails = random.choice([None, None, "before", "after"]) if turn < 50 else None
+        place = Place.genesis("i", 0)._replace(offset=offset)
+        assert mover.flush(place, state, turn * RETRY_MS, hurry=turn >= 50)
+    assert not mover.behind
+    for unit, offsets in told.items():
+        stored = store.load(0, [unit])[unit]
+        as_of = -1 if stored.base is None else decode_unit(stored.base)[1]
+        deltas = [orjson.loads(delta) for delta in stored.deltas]
+        assert [at for at, _ in deltas if at > as_of] == [at for at in offsets if at > as_of]
+        assert all(("number" in change) != unit.startswith("i:") for _, change in deltas), "ids need only a part"
 
 
 class CountingStore(MemoryStateStore):

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +16,7 @@ from harness_stream.adapters.memory.log import MemoryReader
 from harness_stream.core import limits
 from harness_stream.core.model import TABLES
 from harness_stream.errors import ConfigError
+from harness_stream.runtime.deciding import _count
 from harness_stream.runtime.readiness import Readiness
 from harness_stream.runtime.telemetry import METRICS, NullMetrics, PrometheusMetrics, TelemetryServer
 from tests.worked import Worked
@@ -89,6 +91,39 @@ def test_an_unknown_metric_or_a_wrong_type_is_an_error(use):
 def test_other_labels_than_the_tables_are_an_error(labels):
     with pytest.raises(ValueError, match="label"):
         PrometheusMetrics().count("harness_verdicts_total", **labels)
+
+
+def said(decision: str, *reasons: dict[str, object]) -> SimpleNamespace:
+    return SimpleNamespace(body={"kind": "verdict", "decision": decision, "reasons": list(reasons)})
+
+
+def test_what_a_batch_said_is_counted_one_by_one():
+    bodies = [
+        {"kind": "reject", "reason": "duplicate"},
+        {"kind": "skip", "count": 3, "reason": "garbage", "offsets": [{"reason": "not_authentic"}, {"reason": "realm"}]},
+        {"kind": "ack", "event_type": "outcome", "reason": "bypass"},
+    ]
+    first, second = {"code": "rule", "rule": "a", "unknown": True}, {"code": "late"}
+    verdicts = [said("approve"), said("approve"), said("hold"), said("deny", first, second), said("deny", second, first)]
+    metrics = PrometheusMetrics()
+    _count(metrics, SimpleNamespace(records=[*verdicts, said("deny", first), *(SimpleNamespace(body=b) for b in bodies)]), 9)
+    shown = metrics.exposition().decode()
+    for series, amount in {
+        'inputs_total{kind="intent"}': 6,
+        'inputs_total{kind="garbage"}': 3,
+        'inputs_total{kind="outcome"}': 1,
+        'verdicts_total{decision="approve"}': 2,
+        'verdicts_total{decision="hold"}': 1,
+        'verdicts_total{decision="deny"}': 3,
+        'denies_total{reason="rule"}': 2,
+        'denies_total{reason="late"}': 1,
+        "unknown_total": 3,
+        'rejects_total{reason="duplicate"}': 1,
+        'skips_total{reason="garbage"}': 1,
+        'security_events_total{reason="not_authentic"}': 1,
+        'security_events_total{reason="bypass"}': 1,
+    }.items():
+        assert f"harness_{series} {amount}.0\n" in shown, series
 
 
 def test_two_workers_in_one_process_do_not_share_counts():

@@ -55,9 +55,11 @@ QUEUE_KIB_MAX: Final = 64 * limits.KIB
 PREFETCH_KIB_MAX: Final = 16 * limits.KIB
 # The same in records, since bytes leave out what each costs the client: a second of the goal's 20,000/s.
 PREFETCH_RECORDS: Final = 20_000
-# Of inputs one answer of the broker is enough, since whatever is held when a partition is paused was fetched in vain; a
-# thousand are judged no faster than the next answer comes.
+# Of inputs one answer of the broker is enough, since whatever is held when a partition is paused was fetched in vain.
 PREFETCH_INPUTS: Final = 1_000
+# Once so many are held, librdkafka looks this much later whether more are wanted: before a worker has judged a thousand
+# at the goal's 20,000/s. Ten times as long, and a partition with a backlog stood still between two answers.
+REFETCH_MS: Final = 10
 # The loop polls every 20 ms; one that hangs this long (heartbeats go on in the background) must lose its partitions.
 # Not below the session, and within the 10 s a takeover may take.
 POLL_INTERVAL_MS_MAX: Final = 10_000
@@ -170,6 +172,7 @@ def input_consumer(where: Where, group: str) -> ClientSettings:
         "group.id": group,
         "enable.partition.eof": False,
         "queued.min.messages": PREFETCH_INPUTS,
+        "fetch.queue.backoff.ms": REFETCH_MS,
         "group.protocol": "classic",
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": limits.SESSION_MS,

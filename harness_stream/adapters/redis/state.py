@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import traceback
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -173,15 +174,20 @@ class RedisStateStore:
         try:
             answer = question(self._client)
         except (RedisError, OSError) as error:
-            self._closed_until_ms = self._clock.elapsed_ms() + RECONNECT_INTERVAL_MS
-            raise self._failed(error) from error
+            failure = self._failed(error)
+            _let_go(error)
         except (TypeError, ValueError, IndexError, AttributeError) as error:
-            self._closed_until_ms = self._clock.elapsed_ms() + RECONNECT_INTERVAL_MS
             what = f"Redis answers what is none of ours: {error!r:.200}"
-            hint = "does anything else write under these keys, or is it no Redis?"
-            raise StateUnavailable(what, hint=hint) from error
-        self._closed_until_ms = None
-        return answer
+            failure = StateUnavailable(what, hint="does anything else write under these keys, or is it no Redis?")
+            _let_go(error)
+        else:
+            self._closed_until_ms = None
+            return answer
+        self._closed_until_ms = self._clock.elapsed_ms() + RECONNECT_INTERVAL_MS
+        try:
+            raise failure
+        finally:
+            del failure  # it refers to this very frame
 
     def _failed(self, error: Exception) -> StateUnavailable:
         """A command is told by the error and ends; whoever asks again after a refusal runs on, so it is an alarm."""
@@ -194,6 +200,16 @@ class RedisStateStore:
             self._refused_ms = now_ms
             sound(log, Alarm.ACCESS_REFUSED, f"{refused.message}; {refused.hint}")
         return refused
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Of the library's frames: they refer to themselves, and through their callers to all that a worker's turn holds.
+
+    A worker has no time to look for such loops while it has a backlog (`runtime.collector`).
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 class _Tls(SSLConnection):

@@ -71,6 +71,24 @@ class TestPlainRows:
         tables["identity"].put("agent-1", b"{", 9)
         assert (joined(tables)["identity"], joined(tables)["broken"]) == (ABSENT, ["identity"])
 
+    @pytest.mark.parametrize(("table", "key"), [("identity", "agent-1"), ("infrastructure", "w-1")])
+    def test_a_row_that_was_deleted_is_absent_though_it_was_remembered(self, table: str, key: str):
+        tables = make.tables()
+        assert joined(tables)[table]["present"]
+        tables[table].put(key, None, 9)
+        assert joined(tables)[table] == ABSENT
+
+    def test_neither_is_a_deleted_speaker_or_a_deleted_prefix(self):
+        row = zone("resource:crm://*", "a")
+        tables = make.tables(make.identity_row(), make.identity_row("enforcer-1"))
+        tables["classification"].put(row["subject"], json.dumps(row).encode(), 8)
+        found = joined(tables, by="enforcer-1")
+        assert (found["speaker"]["present"], found["resources"][0]["zone"]) == (True, "a")
+        tables["identity"].put("enforcer-1", None, 9)
+        tables["classification"].put(row["subject"], None, 9)
+        found = joined(tables, by="enforcer-1")
+        assert (found["speaker"], found["resources"][0]["zone"]) == (ABSENT, "")
+
     def test_each_rule_set_gets_the_fields_it_reads(self):
         tables = make.tables()
         for fields in ({"region"}, {"zone", "region"}, set(), {"region"}):
@@ -118,6 +136,11 @@ class TestRisk:
     )
     def test_every_subject_of_the_intent_counts(self, subject: str):
         assert joined(make.tables(risk=(risk(subject, 0.5),)))["risk"]["score"] == 0.5
+
+    def test_of_equal_ones_the_first_subjects_row_counts(self):
+        rows = [risk(subject, 0.5) | {"level": subject} for subject in ("tenant:tenant-1", "tool:crm.read", "agent:agent-1")]
+        for order in (rows, rows[::-1]):
+            assert joined(make.tables(risk=tuple(order)))["risk"]["level"] == "agent:agent-1"
 
     def test_the_highest_valid_one_is_seen(self):
         rows = (risk("agent:agent-1", 0.2), risk("tool:crm.read", 0.7), risk("tenant:tenant-1", 0.9, make.NOW - 1))
