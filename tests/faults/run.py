@@ -65,6 +65,8 @@ def run(options, folder, progress=print):
         scene.first_served()
         _play(scene, options, result, began, progress)
         scene.end_life()
+    except KeyboardInterrupt:
+        result.failed = "stopped by Ctrl-C in the middle of a fault: the logs after the last life were not read\n"
     except Exception:  # noqa: BLE001  whatever it was belongs into the report, with what came before
         result.failed = traceback.format_exc()
     finally:

@@ -5,6 +5,7 @@ import socket
 from collections import Counter
 from contextlib import closing
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.faults.heard import Heard
 from tests.faults.plan import KINDS, LEAST, planned
 from tests.faults.proxy import HOST, Lines
 from tests.faults.report import as_json, as_text
-from tests.faults.run import Options, Result
+from tests.faults.run import Options, Result, run
 
 
 def ended(kind, *, published, at, deadline=2.0, ran=False, partition=0):
@@ -136,3 +137,17 @@ class TestLines:
         with socket.create_connection((HOST, line.port)) as near, echo.accept()[0] as far:
             near.sendall(b"3")
             assert far.recv(1) == b"3"
+
+
+class TestCtrlC:
+    def test_it_ends_a_run_with_what_came_before_and_closes_everything(self, monkeypatch, tmp_path):
+        closed = []
+        site = SimpleNamespace(open=lambda: None, close=lambda: closed.append(True))
+        scene = MagicMock(total=Verified(), heard=Heard(), lives=1)
+        scene.first_served.side_effect = KeyboardInterrupt
+        monkeypatch.setattr("tests.faults.run.Site", lambda *_, **__: site)
+        monkeypatch.setattr("tests.faults.run.Scene", lambda *_: scene)
+        result = run(Options(), tmp_path)
+        assert closed
+        assert result.wrong
+        assert "stopped by Ctrl-C" in as_text(result)
