@@ -32,8 +32,7 @@ from harness_stream.access import KAFKA_SETTINGS, REDIS_SETTINGS
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka import settings as client_settings
 from harness_stream.adapters.kafka.admin import KafkaAdmin, incarnation
-from harness_stream.adapters.redis.state import RedisStateStore
-from harness_stream.adapters.redis.state import _client as client_of
+from harness_stream.adapters.redis.state import RedisStateStore, client_of
 from harness_stream.adapters.signing import UnsignedSigner, keyring
 from harness_stream.adapters.signing.framing import Bound
 from harness_stream.adapters.signing.inputs import SignedInputs, Speaker

@@ -20,13 +20,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import command
 import handover
 import machine
 from figures import Goal, Spread, ratios, spread_text, table
+from handover import GOAL_RECORDS, Sizes
 from in_process import STEPS_MAX, TOPICS, Signed, broker_with, covered, fill, turn_until, worker
 from realm import PARTITIONS
 from workload import many_rules
@@ -53,24 +54,6 @@ SELDOM_MS: Final = 86_400_000
 OFTEN_MS: Final = 200
 SNAPSHOT_TURNS: Final = 3_000
 FLOOR, FROM_STORE, FROM_LOG = "floor", "store, behind", "snapshots, and the log"
-TAKEOVER_RECORDS: Final = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """What `measure` does.
-
-    Attributes:
-        records: of the log, that the next worker has not seen.
-        agents: that act.
-        rounds: of everything.
-        rules: in force.
-    """
-
-    records: int = TAKEOVER_RECORDS
-    agents: int = 500
-    rounds: int = 3
-    rules: int = 100
 
 
 def measure(sizes: Sizes, say: Callable[[str], None], where: Servers | None = None) -> dict[str, Any]:
@@ -81,8 +64,7 @@ def measure(sizes: Sizes, say: Callable[[str], None], where: Servers | None = No
         rounds.append({name: read.to_json() for name, read in _round(sizes).items()})
     found = {"sizes": asdict(sizes), "rounds": rounds}
     if where is not None:
-        asked = handover.Sizes(sizes.records, sizes.agents, sizes.rounds, sizes.rules)
-        found["real"] = handover.measure(where, asked, say)
+        found["real"] = handover.measure(where, sizes, say)
     return found
 
 
@@ -120,11 +102,11 @@ def text(found: dict[str, Any]) -> list[str]:
 def goals(found: dict[str, Any]) -> list[Goal]:
     """What DESIGN §9 asks of a start; it does not say of which moment, so both ends of a rebuild are told."""
     rounds, ends = found["rounds"], {"it decides": FROM_LOG, "all is taken in": f"{FROM_LOG}: all taken in"}
-    why, asked = "not measured at that size", found["sizes"]["records"] == TAKEOVER_RECORDS
+    why, asked = "not measured at that size", found["sizes"]["records"] == GOAL_RECORDS
     seconds = Spread.of([max(one[FROM_STORE]["seconds"], one[FROM_LOG]["seconds"]) for one in rounds])
     rates = {until: Spread.of([one[row]["rate"] for one in rounds]) for until, row in ends.items()}
     floor = {"at_least": True, "why_not": why}
-    name = f"takeover from checkpoint + {TAKEOVER_RECORDS:,} records (CPU, in memory)"
+    name = f"takeover from checkpoint + {GOAL_RECORDS:,} records (CPU, in memory)"
     return [
         Goal.of(name, 2, seconds if asked else None, "s", why_not=why),
         *(

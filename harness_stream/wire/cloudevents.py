@@ -88,9 +88,6 @@ class Signature:
     also: bytes = b""
 
 
-UNSIGNED: Final = Signature()
-
-
 @dataclass(frozen=True, slots=True)
 class Headers:
     """Headers as read; an absent or malformed one is None.
@@ -114,36 +111,22 @@ class Headers:
     signature: Signature | None = None
 
 
-def build_headers(
-    *,
-    event_id: str,
-    source: str,
-    event_type: str,
-    time_ms: int,
-    signature: Signature = UNSIGNED,
-    traceparent: str | None = None,
+def envelope(
+    *, event_id: str, source: str, event_type: str, time_ms: int, traceparent: str | None = None
 ) -> list[Header]:
-    """Headers of one record.
+    """Headers of one record, without what vouches for it (`signature_headers`), which is the signer's to say.
 
     Args:
         event_id: unique within `source`: an event's own UUIDv7, or a decision record's digest.
         source: URI reference of the writer, see `source_of`.
         event_type: the body's `type` or `kind`; `harness.` is put before it.
         time_ms: when it happened, epoch ms.
-        signature: default unsigned.
         traceparent: passed through if well-formed, else left out.
     """
-    headers = envelope(event_id=event_id, source=source, event_type=event_type, time_ms=time_ms)
-    headers += signature_headers(signature)
-    return headers if traceparent is None else [*headers, *_trace(traceparent)]
-
-
-def envelope(
-    *, event_id: str, source: str, event_type: str, time_ms: int, traceparent: str | None = None
-) -> list[Header]:
-    """The same without what vouches for it, which is the signer's to say."""
     headers = [(CE_ID, event_id.encode()), *_common(source, event_type, time_ms)]
-    return headers if traceparent is None else [*headers, *_trace(traceparent)]
+    if traceparent is not None and is_traceparent(traceparent):
+        headers.append((TRACEPARENT, traceparent.encode()))
+    return headers
 
 
 @lru_cache(MOMENTS_KEPT)
@@ -155,10 +138,6 @@ def _common(source: str, event_type: str, time_ms: int) -> tuple[Header, ...]:
         (CE_TIME, rfc3339(time_ms).encode()),
         (CONTENT_TYPE, JSON_CONTENT_TYPE.encode()),
     )
-
-
-def _trace(traceparent: str) -> list[Header]:
-    return [(TRACEPARENT, traceparent.encode())] if is_traceparent(traceparent) else []
 
 
 def read_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> Headers:

@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 
 from harness_stream.wire.cloudevents import (
     HEADER_BYTES_MAX,
-    UNSIGNED,
     Signature,
-    build_headers,
+    envelope,
     read_headers,
     rfc3339,
+    signature_headers,
     source_of,
 )
 from harness_stream.wire.decisions import decision_headers
@@ -17,9 +17,9 @@ from harness_stream.wire.decisions import decision_headers
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def built(**changes):
+def built(signature=Signature(), **changes):  # noqa: B008  it is frozen
     event = {"event_id": "1", "source": source_of("r", "a"), "event_type": "intent", "time_ms": 1_790_000_000_123}
-    return build_headers(**(event | changes))
+    return envelope(**(event | changes)) + signature_headers(signature)
 
 
 def test_an_unsigned_event_carries_the_binding_and_says_it_is_unsigned():
@@ -67,7 +67,7 @@ def test_a_signature_has_one_spelling():
 
 def test_no_headers_are_no_signature():
     assert read_headers(None).signature is None
-    assert read_headers(built()).signature == UNSIGNED
+    assert read_headers(built()).signature == Signature()
 
 
 @given(st.lists(st.tuples(st.sampled_from(["hs-alg", "hs-sig", "traceparent", "ce_id", "x"]), st.none() | st.binary())))

@@ -6,7 +6,7 @@ import pytest
 
 from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier
 from harness_stream.ports import LogRecord, Sender
-from harness_stream.wire.cloudevents import build_headers
+from harness_stream.wire.cloudevents import envelope
 
 NONE = ("hs-alg", b"none")
 
@@ -28,7 +28,7 @@ def test_what_the_unsigned_signer_seals_the_unsigned_verifier_takes():
 
 
 def test_the_envelope_beside_it_does_not_matter():
-    assert authentic(build_headers(event_id="i", source="/r/a", event_type="intent", time_ms=0))
+    assert authentic([*envelope(event_id="i", source="/r/a", event_type="intent", time_ms=0), NONE])
     assert authentic([("traceparent", b"x"), NONE, ("x", b"")])
 
 

@@ -90,7 +90,7 @@ class RedisStateStore:
         self._realm = realm
         self._clock = clock
         self._access = redis_at(where)
-        self._client = _client(self._access, timeout_ms)
+        self._client = client_of(self._access, timeout_ms)
         self._refused_ms: int | None = None  # when a refusal was last told, by error or alarm
         self._load = _Script("load.lua")
         self._move = _Script("move.lua")
@@ -227,8 +227,14 @@ class _Tls(SSLConnection):
         return self._context.wrap_socket(sock, server_hostname=self.host)
 
 
-def _client(access: RedisAccess, timeout_ms: int) -> redis.Redis:
-    """Every option that decides how long a call may take is written out: the library's defaults retry and wait."""
+def client_of(access: RedisAccess, timeout_ms: int) -> redis.Redis:
+    """A client whose calls wait at most `timeout_ms` for an answer, and are not tried again by the library.
+
+    Every option that decides how long a call may take is written out: the library's defaults retry and wait.
+
+    Raises:
+        ConfigError: the URL is malformed.
+    """
     who = {"username": access.user or None, "password": access.password.reveal()} if access.password else {}
     try:
         client = redis.Redis.from_url(
