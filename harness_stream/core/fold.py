@@ -100,27 +100,28 @@ def _claim(state: Header, body: Body, digest: str) -> Header | None:
 
 def _linked(state: Header, body: Body, digest: str, kind: str) -> Header | None:
     """A hundred thousand of these stand between a start and the first answer, so nothing is asked twice."""
+    incarnation, partition, epoch, writer, head, next_input, rules, before, crash_claims = state
     covers = body.get("covers")
-    if body.get("prev") != state.head or not is_own(state, body):
+    if body.get("prev") != head or not is_own(state, body):
         return None
     if not isinstance(covers, list | tuple) or len(covers) != 2:  # noqa: PLR2004  first and last
         return None
     first, last = covers
-    fits = type(first) is int and first == state.next_input and type(last) is int
-    if not fits or not first - (kind == "switch") <= last <= limits.INTEGER_MAX:
+    if type(first) is not int or first != next_input or type(last) is not int:
         return None
-    rules, crash_claims = state.rules, 0
+    if not first - (kind == "switch") <= last <= limits.INTEGER_MAX:
+        return None
     if kind == "verdict":
         if rules is None or not _names(body, rules):
             return None
     elif kind == "switch":
-        rules, crash_claims = _rules_of(body), state.crash_claims
-        if last != first - 1 or rules is None or (state.rules is not None and rules[1] <= state.rules[1]):
+        named = _rules_of(body)
+        if last != first - 1 or named is None or (rules is not None and named[1] <= rules[1]):
             return None
-    t = max(state.t, whole(body.get("t")) or 0)
-    return Header(
-        state.incarnation, state.partition, state.epoch, state.writer, digest, last + 1, rules, t, crash_claims
-    )
+        rules = named
+    t = max(before, whole(body.get("t")) or 0)
+    crashes = crash_claims if kind == "switch" else 0
+    return Header(incarnation, partition, epoch, writer, digest, last + 1, rules, t, crashes)
 
 
 def _names(body: Body, rules: tuple[str, int]) -> bool:

@@ -58,6 +58,8 @@ class Folded:
         snapshots: (epoch, as of which record) of those that are newer than where the fold began.
         unmet: those of these records that were not met in the log yet.
         end: up to which the log was known to reach when they were read.
+        chained_to: place that a signed checkpoint names and the records ahead must lead to, until it is behind.
+        trusting: what leads there is believed by its hashes, without its signatures.
     """
 
     place: Place
@@ -80,6 +82,25 @@ class Folded:
     snapshots: frozenset[tuple[int, int]] = frozenset()
     unmet: set[int] = field(default_factory=set)
     end: int = -1
+    chained_to: Place | None = None
+    trusting: bool = False
+
+    def begin_chain(self, to: Place, *, trusting: bool) -> None:
+        """What comes next is to lead to this place; if it is trusted, by its hashes alone (PROTOCOL §7)."""
+        self.chained_to = to if to.offset > self.place.offset else None
+        self.trusting = trusting and self.chained_to is not None
+
+    def chain_ends(self) -> None:
+        """All up to the place that a checkpoint names was read.
+
+        Raises:
+            CannotLoadError: UNEXTENDABLE, it does not lead there.
+        """
+        named, self.chained_to = self.chained_to, None
+        if named is not None and named != self.place:
+            why = f"the records up to {named.offset} do not lead to what the checkpoint says of it"
+            raise CannotLoadError(Signal.UNEXTENDABLE, why)
+        self.trusting = False
 
     def met(self, record: LogRecord, *, authentic: bool) -> None:
         """A record was read, whatever becomes of it."""
@@ -91,12 +112,14 @@ class Folded:
             self.read = record.offset
             self._lost(record.offset, Void.NOT_AUTHENTIC)
 
-    def take(self, record: LogRecord, body: Body, digest: str, rules: RulesView) -> None:
-        """Fold one record; its bundle is loaded, and before a switch no unit waits for anything."""
+    def take(self, record: LogRecord, body: Body, digest: str, place: Place | None, rules: RulesView) -> None:
+        """Fold one record, after which the fold stands at `place`, None if it is void.
+
+        Its bundle is loaded, and before a switch no unit waits for anything.
+        """
         self.last, kind, offset = body, body["kind"], record.offset
         if kind in _NEW_EPOCH:
             self.epoch_seen = max(self.epoch_seen, whole(body.get("epoch")) or 0)
-        place = self.place.after(offset, body, digest)
         # What follows the last effective record is read again by the next fold.
         again = offset <= self.read
         if not again:
@@ -113,6 +136,7 @@ class Folded:
         elif kind == "switch":
             self._switch(body, before, rules)
         elif kind in _NEW_EPOCH:
+            self._require_chained(kind)
             self._reign(place)
 
     def _lost(self, offset: int, why: Void) -> None:
@@ -120,6 +144,11 @@ class Folded:
         if why in FOREIGN:
             self.foreign[why] += 1
             self.foreign_at = offset
+
+    def _require_chained(self, kind: str) -> None:
+        """A resume names a head instead of going on from one: no later hash vouches for it, nor for what is before."""
+        if kind == "resume" and self.trusting:
+            raise CannotLoadError(Signal.FAULT, "no hash leads across a resume")
 
     def _switch(self, body: Body, before: Place, rules: RulesView) -> None:
         old = None if before.header.rules is None else rules.windows(before.header.rules[0])

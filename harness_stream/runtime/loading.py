@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 # What units may wait for, in shares of what they themselves may have where they are stored: together 0.4 GiB a worker.
 DEFERRED_SHARE: Final = 2
 
+# A look at the clock costs a fiftieth of a record; so many fold in less than a millisecond.
+LOOK_RECORDS: Final = 16
+
 T = TypeVar("T")
 
 
@@ -91,6 +94,7 @@ class Loader:
         self._reading, self._rules, self._tail = reading, rules, tail
         self._reigns: tuple[Reign, ...] = ()
         self._lost: set[tuple[int, int]] = set()  # (epoch, as of which record): snapshots that stand on none
+        self._doubted = False  # the hashes once did not lead to the checkpoint
         self.history = History(partition, realm, ports, reading, tail)
 
     def load(self, *, trust_store: bool, patient: bool) -> Generator[None, None, Folded]:
@@ -116,7 +120,7 @@ class Loader:
         folded.deferred_bytes_max = DEFERRED_SHARE * self._realm.hot_bytes_max if patient else 0
         yield from self._count_open_warmups(folded)
         try:
-            yield from self._fold_to(folded, ends.low, max(ends.end, folded.end), checkpoint)
+            yield from self._fold_chained(folded, ends.low, max(ends.end, folded.end), checkpoint)
             _require_own_kind(folded)
             self._require_standing(folded)
         finally:
@@ -365,6 +369,25 @@ class Loader:
 
     # --- folding ---
 
+    def _fold_chained(
+        self, folded: Folded, low: int, end: int, checkpoint: Body | None
+    ) -> Generator[None, None, None]:
+        """Fold to `end`; what leads to the checkpoint by its hashes needs no signatures, unless it once did not.
+
+        Raises:
+            CannotLoadError: FAULT, it did not, or what was believed so far came to no good end; else as folding.
+        """
+        if checkpoint is not None:
+            folded.begin_chain(Place.from_json(checkpoint), trusting=not self._doubted)
+        try:
+            yield from self._fold_to(folded, low, end, checkpoint)
+        except CannotLoadError as error:
+            if not folded.trusting or error.signal is Signal.STATE_GONE:
+                raise
+            self._doubted = True
+            why = f"{error.why}; the next load looks at every signature"
+            raise CannotLoadError(Signal.FAULT, why) from error
+
     def _fold_to(self, folded: Folded, low: int, end: int, checkpoint: Body | None) -> Generator[None, None, None]:
         """Fold to `end`; what was started from and the checkpoint must stand in this very log."""
         expected: dict[int, set[str]] = {}  # both may name one offset: a resume's record stands where another one was
@@ -394,35 +417,43 @@ class Loader:
             if not done:
                 yield
         self._compare(folded, end, "", expected)
+        folded.chain_ends()
 
     def _fold_some(
         self, folded: Folded, drained: Sequence[LogRecord], expected: dict[int, set[str]]
     ) -> Generator[None, None, int | None]:
         """Fold these, or up to one whose switch was warmed: its offset."""
-        clock, authentic_by = self._ports.clock, self._ports.verifier.decision_authentic
+        clock = self._ports.clock
         started_ms = clock.elapsed_ms()
-        for record in drained:
-            if clock.elapsed_ms() - started_ms > STEP_MS_MAX:
+        for number, record in enumerate(drained):
+            if number % LOOK_RECORDS == 0 and clock.elapsed_ms() - started_ms > STEP_MS_MAX:
                 yield
                 started_ms = clock.elapsed_ms()
-            body, digest = read_body(record.value)
+            offset, (body, digest) = record.offset, read_body(record.value)
             if expected:
-                self._compare(folded, record.offset, digest, expected)
-            authentic = authentic_by(record)
-            folded.met(record, authentic=authentic)
-            if record.offset <= folded.place.offset or not authentic:
+                self._compare(folded, offset, digest, expected)
+            if folded.chained_to is not None and offset > folded.chained_to.offset:
+                folded.chain_ends()
+            after = folded.place.after(offset, body, digest)
+            if (after is None or not folded.trusting) and not self._is_next(folded, record):
                 continue
-            switches = body["kind"] == "switch" and folded.place.after(record.offset, body, digest) is not None
+            switches = body["kind"] == "switch" and after is not None
             if switches or folded.state.deferred.size > folded.deferred_bytes_max:
                 yield from self._take_in_all(folded)
             if switches and body.get("warmed"):
-                yield from self._count_warmup(folded, record.offset, body)
-                folded.take(record, body, digest, self._rules)
-                return record.offset
-            folded.take(record, body, digest, self._rules)
+                yield from self._count_warmup(folded, offset, body)
+                folded.take(record, body, digest, after, self._rules)
+                return offset
+            folded.take(record, body, digest, after, self._rules)
         if folded.state.deferred.size > folded.deferred_bytes_max:
             yield from self._take_in_all(folded)
         return None
+
+    def _is_next(self, folded: Folded, record: LogRecord) -> bool:
+        """Is a record that no hashes vouch for authentic, and was it not folded before?"""
+        authentic = self._ports.verifier.decision_authentic(record)
+        folded.met(record, authentic=authentic)
+        return authentic and record.offset > folded.place.offset
 
     def _take_in_all(self, folded: Folded) -> Generator[None, None, None]:
         """No unit waits any longer: their rules are about to change, or it was too much."""

@@ -29,6 +29,7 @@ from harness_stream.core.window import Spec
 from harness_stream.runtime import admission, loading
 from harness_stream.runtime.deciding import Deciding
 from harness_stream.runtime.facts import View
+from harness_stream.runtime.folded import Folded
 from harness_stream.runtime.loading import Loader
 from harness_stream.runtime.notices import Notices
 from harness_stream.runtime.owner import Owner
@@ -41,6 +42,15 @@ LIBRDKAFKAS_BATCH_BYTES = 1_000_000  # its default `batch.size`
 
 def no_partition_check():
     return patch.object(Intake, "_misplaced", lambda *_: None)
+
+
+def hashes_that_lead_anywhere():
+    """Whatever was believed by its hashes stays, wherever they led."""
+    return patch.object(Folded, "chain_ends", lambda self: setattr(self, "trusting", False))
+
+
+def hashes_across_a_resume():
+    return patch.object(Folded, "_require_chained", lambda *_: None)
 
 
 def no_claim():

@@ -257,4 +257,18 @@ MUTANTS = (
         made.stopped_before_the_claim,
         "tests/simulation/test_notices.py::test_a_successor_tells_of_those_who_still_are_stopped",
     ),
+    Mutant(
+        "hashes lead anywhere",
+        "V6",
+        made.hashes_that_lead_anywhere,
+        "tests/simulation/test_signed.py::"
+        "test_a_forged_record_that_goes_on_from_the_log_by_its_hashes_is_found_out_at_the_checkpoint[unsigned]",
+    ),
+    Mutant(
+        "hashes lead across a resume",
+        "V6",
+        made.hashes_across_a_resume,
+        "tests/simulation/test_signed.py::"
+        "test_a_log_whose_beginning_was_replaced_by_a_forged_resume_halts_whoever_loads_it",
+    ),
 )

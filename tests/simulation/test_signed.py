@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from harness_stream.adapters.signing import UNSIGNED_HEADERS
+from harness_stream.adapters.signing.verifier import SignedVerifier
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
 from tests.signed import SignedRealm
@@ -18,7 +19,7 @@ from tests.simulation.judge import check
 from tests.simulation.world import AGENTS, PARTITIONS, TOPICS, World
 
 if TYPE_CHECKING:
-    from harness_stream.ports import DecisionSigner
+    from harness_stream.ports import DecisionSigner, LogRecord
     from harness_stream.runtime.owner import Owner
 
 AGENT = "agent-1"
@@ -199,3 +200,95 @@ def test_a_forged_checkpoint_starts_nobody_and_halts_nobody(change: dict[str, An
     world.send(agent_id=AGENT, by=AGENT)
     settle(world)
     assert len(decided(world, "verdict")) == 2
+
+
+# --- What leads to a signed checkpoint by its hashes needs no signature (PROTOCOL §7) ---
+
+
+def from_the_log(world: World, monkeypatch: pytest.MonkeyPatch | None = None) -> tuple[Owner, list[int]]:
+    """A worker that finds no store; and the records of the decision log whose signatures it asked for."""
+    asked: list[int] = []
+    ask = SignedVerifier.decision_authentic
+
+    def authentic(self: SignedVerifier, record: LogRecord) -> bool:
+        if (record.topic, record.partition) == (TOPICS.verdicts, HOME):
+            asked.append(record.offset)
+        return ask(self, record)
+
+    if monkeypatch is not None:
+        monkeypatch.setattr(SignedVerifier, "decision_authentic", authentic)
+    world.store.clear(HOME)
+    return restarted(world), asked
+
+
+def linked(world: World, **content: Any) -> bytes:
+    """A record that goes on from where the log stands, as far as its hashes say."""
+    header = world.members[0].worker.owners[HOME].place.header
+    base = {"incarnation": "i1", "epoch": header.epoch, "writer": header.writer, "prev": header.head}
+    return orjson.dumps({"kind": "skip", **base, "covers": [header.next_input] * 2, **content})
+
+
+def newest_checkpoint(world: World) -> int:
+    found: int = orjson.loads(world.everything(TOPICS.heads, HOME)[-1].value or b"")["verdict_offset"]
+    return found
+
+
+def test_who_loads_asks_for_no_signature_up_to_the_newest_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = world_of()
+    for _ in range(5):
+        world.send(agent_id=AGENT, by=AGENT)
+        settle(world)
+    to = newest_checkpoint(world)
+    kinds = [orjson.loads(record.value or b"")["kind"] for record in world.everything(TOPICS.verdicts, HOME)]
+    owner, asked = from_the_log(world, monkeypatch)
+    assert owner.phase is Phase.DECIDING
+    assert kinds[:to].count("verdict") == 4
+    assert {kinds[offset] for offset in asked if offset < to} <= {"checkpoint"}
+    settle(world)
+
+
+@pytest.mark.parametrize("how", ["unsigned", "another root's"])
+def test_a_forged_record_that_goes_on_from_the_log_by_its_hashes_is_found_out_at_the_checkpoint(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = world_of()
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    forged = linked(world)
+    at = world.broker.append(
+        TOPICS.verdicts, HOME, None, forged, UNSIGNED_HEADERS if how == "unsigned" else stranger(forged)
+    )
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    assert newest_checkpoint(world) > at
+    owner, asked = from_the_log(world, monkeypatch)
+    assert owner.phase is Phase.DECIDING
+    assert at in asked
+    assert len(decided(world, "verdict")) == 2
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    assert len(decided(world, "verdict")) == 3
+
+
+def test_a_log_whose_beginning_was_replaced_by_a_forged_resume_halts_whoever_loads_it() -> None:
+    """Its hashes lead to the checkpoint: a resume names the head that the true claim after it goes on from."""
+    world = world_of()
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    before = world.members[0].worker.owners[HOME].place.header
+    world.crash(0)
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    true = world.everything(TOPICS.verdicts, HOME)
+    second = next(r for r in true if orjson.loads(r.value or b"").get("epoch") == 2)
+    rules = {"digest": before.rules[0], "revision": before.rules[1]} if before.rules else None
+    said = {"epoch": 1, "head": before.head, "next_input": before.next_input, "rules": rules, "t": before.t}
+    forged = orjson.dumps(RESUME | said)
+    world.broker.truncate_from(TOPICS.verdicts, HOME, 0)
+    world.broker.skip_offsets(TOPICS.verdicts, HOME, second.offset - 1)
+    world.broker.append(TOPICS.verdicts, HOME, None, forged, UNSIGNED_HEADERS)
+    for record in true[true.index(second) :]:
+        world.broker.append(TOPICS.verdicts, HOME, record.key, record.value, record.headers)
+    owner, _ = from_the_log(world)
+    assert owner.phase is Phase.HALTED
+    assert "do not lead to what the checkpoint says" in owner.why

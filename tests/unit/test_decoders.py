@@ -474,6 +474,7 @@ OWN = {
     "harness_stream/core/audit/answers.py::_warmed": "of an effective record that has been read; ends as a finding",
     "harness_stream/runtime/loading.py::_count_open_warmups": "of an effective record that has been read",
     "harness_stream/runtime/loading.py::_count_warmup": "of an effective record that has been read",
+    "harness_stream/runtime/loading.py::_fold_chained": "of a checkpoint that was read strictly",
     "harness_stream/runtime/case_explain.py::__init__": "of a bundle that was compiled here",
     "harness_stream/core/groups.py::state": "part of a unit, taken apart when asked for; the worker halts if it cannot be",
     "harness_stream/core/rules/syntax.py::_const": "of CEL's own parser",
