@@ -79,7 +79,7 @@ QUICK: Final = Sizes(
     ),
     agents.Sizes(known=(1_000, 10_000), active=(1_000, 5_000), rounds=2, decisions=500),
     start.Sizes(known=(1_000, 20_000), rounds=1),
-    takeover.Sizes(records=2_000, agents=100, rounds=1),
+    takeover.Sizes(records=2_000, rebuilt=2_000, agents=100, rounds=1),
 )
 
 

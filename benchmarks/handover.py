@@ -47,12 +47,14 @@ class Sizes:
 
     Attributes:
         records: of the log, that the store has not seen.
+        rebuilt: of a log that is rebuilt, in memory only.
         agents: that act.
         rounds: of everything.
         rules: in force.
     """
 
     records: int = GOAL_RECORDS
+    rebuilt: int = 50_000
     agents: int = 500
     rounds: int = 3
     rules: int = 100

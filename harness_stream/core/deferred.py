@@ -69,10 +69,11 @@ class Deferred:
         """A record, newer than all before it."""
         waiting = self._waiting
         for group in told.groups:
-            if group in waiting:
-                waiting[group].append(told)
-            else:
+            queue = waiting.get(group)
+            if queue is None:
                 waiting[group] = deque((told,))
+            else:
+                queue.append(told)
         self._order.append(told)
         self.size += _share(told) * len(told.groups)
 

@@ -107,9 +107,8 @@ def _linked(state: Header, body: Body, digest: str, kind: str) -> Header | None:
     if not isinstance(covers, list | tuple) or len(covers) != 2:  # noqa: PLR2004  first and last
         return None
     first, last = covers
-    if type(first) is not int or first != next_input or type(last) is not int:
-        return None
-    if not first - (kind == "switch") <= last <= limits.INTEGER_MAX:
+    fits = type(first) is int and first == next_input and type(last) is int
+    if not fits or not first - (kind == "switch") <= last <= limits.INTEGER_MAX:
         return None
     if kind == "verdict":
         if rules is None or not _names(body, rules):
