@@ -9,6 +9,7 @@ time, in the phase it was scheduled in. The log, read afterwards, says the same 
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from figures import percentile
 from latency import DEADLINE_MS, ask, enforcer, open_loop
-from realm import PARTITIONS, cpu_s, peak_mib, realm
+from realm import PARTITIONS, UNBOUNDED, cpu_s, peak_mib, realm
 from throughput import said_by, verdicts
 from workload import ACTIONS, TENANTS, Intents, lane_of
 
@@ -30,7 +31,7 @@ from harness_stream.core.rate import Rate
 from harness_stream.errors import HarnessError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from concurrent.futures import Future
 
     from realm import BenchRealm, Servers
@@ -44,6 +45,12 @@ BEFORE_S: Final = 10.0
 RECOVERED_S_MAX: Final = DEADLINE_MS / 1000 + 5.0  # the goal
 AFTER_S: Final = RECOVERED_S_MAX + 5.0  # so that a recovery that takes too long is seen as one
 STOP_S_MAX: Final = 60.0
+# A load that grows from a tenth of the most that could be carried: so fast that what waits is soon seen, so slowly that
+# a pause of the machine is not taken for it.
+RAMP_S: Final = 40.0
+RAMP_FROM: Final = 0.1
+RAMP_STEP_S: Final = 0.5
+WAITING_MS: Final = 500.0  # a verdict so late has waited behind others
 PHASES: Final = ("before", "overload", "after")
 RUNAWAY: Final = "tenant-0"
 ALL_LANES: Final = tuple(f"tenant-{number}" for number in range(TENANTS))
@@ -163,6 +170,37 @@ def honest_lanes() -> dict[str, str]:
     return {"other partition": next(n for n in others if partition_of(n, PARTITIONS) != home), "same partition": same}
 
 
+def carried(where: Servers, agents: int, most: float) -> float:
+    """Verdicts a second that one worker gives in time, with clients and broker on the same CPUs.
+
+    A load of all lanes grows up to `most` a second while honest clients ask; told is the rate from which on verdicts
+    never caught up again.
+    """
+    with realm(where, agents, UNBOUNDED) as made, made.worker():
+        start = time.time() + LEAD_S
+        timeline = Timeline(start, start, start + RAMP_S, start + RAMP_S, start + RAMP_S)
+        with _flood(made, agents, ALL_LANES, (RAMP_FROM * most, most), start, timeline.end):
+            honest = Honest(made, agents, timeline)
+            time.sleep(max(0.0, start - time.time()))
+            honest.run(RAMP_S)
+            honest.close()
+        ages = [(body["t"] / 1000 - start, appended_ms - body["t"]) for appended_ms, body, _ in verdicts(made)]
+    return most * (RAMP_FROM + (1 - RAMP_FROM) * kept_up_until(ages) / RAMP_S)
+
+
+def kept_up_until(ages: Iterable[tuple[float, float]]) -> float:
+    """When verdicts began to wait and did so ever after, seconds since the start.
+
+    Args:
+        ages: (when it was asked, s since the start; ms until its verdict) of each intent.
+    """
+    steps: dict[int, list[float]] = {}
+    for asked_s, age_ms in ages:
+        steps.setdefault(int(asked_s // RAMP_STEP_S), []).append(age_ms)
+    kept_up = [step for step, found in steps.items() if statistics.median(found) <= WAITING_MS]
+    return (max(kept_up, default=-1) + 1) * RAMP_STEP_S
+
+
 def collapse(where: Servers, agents: int, variant: Variant, capacity: float, seconds: float) -> dict[str, Any]:
     """Calm, overload for `seconds`, calm again; what honest clients heard and what the log says."""
     rate = max(1, int(capacity * variant.rate_share))
@@ -170,8 +208,8 @@ def collapse(where: Servers, agents: int, variant: Variant, capacity: float, sec
         start = time.time() + LEAD_S
         before, overload = start + WARM_S, start + WARM_S + min(BEFORE_S, seconds)
         timeline = Timeline(start, before, overload, overload + seconds, overload + seconds + AFTER_S)
-        calm = (ALL_LANES, CALM * capacity, timeline.start, timeline.end)
-        extra = (variant.lanes, (OVERLOAD - CALM) * capacity, timeline.overload, timeline.after)
+        calm = (ALL_LANES, (CALM * capacity,) * 2, timeline.start, timeline.end)
+        extra = (variant.lanes, ((OVERLOAD - CALM) * capacity,) * 2, timeline.overload, timeline.after)
         with _flood(made, agents, *calm) as one, _flood(made, agents, *extra) as two:
             honest = Honest(made, agents, timeline)
             time.sleep(max(0.0, start - time.time()))
@@ -218,11 +256,11 @@ def _said(error: BaseException | None) -> str:
 
 @contextmanager
 def _flood(
-    made: BenchRealm, agents: int, lanes: tuple[str, ...], rate: float, start_s: float, end_s: float
+    made: BenchRealm, agents: int, lanes: tuple[str, ...], rates: tuple[float, float], start_s: float, end_s: float
 ) -> Iterator[subprocess.Popen[bytes]]:
     settings = made.settings
     place = [settings.bootstrap, made.topics.intents, PARTITIONS, settings.realm, agents, DEADLINE_MS]
-    words = [*map(str, (*place, rate, start_s, end_s)), ",".join(lanes)]
+    words = [*map(str, (*place, *rates, start_s, end_s)), ",".join(lanes)]
     command = [sys.executable, str(Path(__file__).with_name("flood.py")), *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:

@@ -1,9 +1,9 @@
 """A process that floods lanes: intents encoded beforehand, at a rate that asks nobody whether it may go on.
 
-    python flood.py BOOTSTRAP TOPIC PARTITIONS REALM AGENTS DEADLINE_MS RATE START END LANE,LANE,…
+    python flood.py BOOTSTRAP TOPIC PARTITIONS REALM AGENTS DEADLINE_MS RATE LAST_RATE START END LANE,LANE,…
 
-RATE intents a second, over the lanes in turn, from START to END (epoch seconds); prints what became of them. A part of
-overload.py.
+RATE intents a second, which become LAST_RATE evenly, over the lanes in turn, from START to END (epoch seconds); prints
+what became of them. A part of overload.py.
 
 Rule of this file: what is late is sent at once, never left out, so that a stall of this process is made up for; only
 ids are made while it runs, because none may be older than a minute.
@@ -51,10 +51,12 @@ class Flood:
         self._topic, self._ids = topic, Ids(SystemClock())
         self._templates = [(t[0].encode(), partition_of(t[0], partitions), *t[1:]) for t in templates]
 
-    def run(self, rate: float, start_s: float, end_s: float) -> None:
-        """Send until `end_s` (epoch seconds)."""
+    def run(self, rates: tuple[float, float], start_s: float, end_s: float) -> None:
+        """Send until `end_s` (epoch seconds); a second so many, which grow evenly from the first to the other."""
+        first, growth = rates[0], (rates[1] - rates[0]) / (end_s - start_s)
         while (now_s := time.time()) < end_s:
-            for _ in range(self.sent, int((now_s - start_s) * rate)):
+            since_s = max(0.0, now_s - start_s)
+            for _ in range(self.sent, int((first + growth * since_s / 2) * since_s)):
                 self._send()
             self._producer.poll(POLL_S)
         self.lost += self._producer.flush(FLUSH_S_MAX)
@@ -85,12 +87,12 @@ def templates_of(realm: str, agents: int, deadline_ms: int, lanes: set[str]) -> 
 
 def main() -> None:
     """Flood, and say what was sent."""
-    if len(sys.argv) != 11:
+    if len(sys.argv) != 12:
         raise SystemExit(__doc__)
-    bootstrap, topic, partitions, realm, agents, deadline_ms, rate, start_s, end_s, lanes = sys.argv[1:]
+    bootstrap, topic, partitions, realm, agents, deadline_ms, rate, last_rate, start_s, end_s, lanes = sys.argv[1:]
     templates = templates_of(realm, int(agents), int(deadline_ms), set(lanes.split(",")))
     flood = Flood(bootstrap, topic, int(partitions), templates)
-    flood.run(float(rate), float(start_s), float(end_s))
+    flood.run((float(rate), float(last_rate)), float(start_s), float(end_s))
     print(json.dumps({"sent": flood.sent, "lost": flood.lost}))
 
 

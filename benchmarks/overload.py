@@ -7,7 +7,8 @@ HARNESS_BOOTSTRAP and HARNESS_REDIS_URL name a broker and a Redis that run. Linu
 Realms are unsigned, with 30 rules of which 10 have windows.
 
 First one worker drains logs that were filled before: of intents that are all late, all beyond their lane's rate, or all
-evaluated, in alternating rounds. Then half of the capacity that this showed is offered, three times of it, and half
+evaluated, in alternating rounds. Then a load grows until the worker falls behind for good: that is its capacity, with
+clients and broker on the same CPUs, which a drain has for itself. Half of it is offered, three times of it, and half
 again, while honest clients ask (collapse.py). The goal is that all is well so soon after it. The numbers stay in the
 output: they are the machine's and the minute's.
 """
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import command
 import machine
-from collapse import VARIANTS, as_text, collapse
+from collapse import VARIANTS, as_text, carried, collapse
 from realm import UNBOUNDED, realm, servers
 from throughput import Log, drain_by_workers
 
@@ -67,14 +68,22 @@ def main(words: Sequence[str] | None = None) -> None:
     with servers() as where:
         on |= where.versions
         drained = [_round(where, asked.agents, asked.drain, number) for number in range(1, asked.rounds + 1)]
-        capacity = asked.capacity or statistics.median(found[EVALUATED.said].per_s for found in drained)
-        runs = [_overloaded(where, asked, v, capacity) for v in VARIANTS] if asked.seconds else []
+        runs = _overloads(where, asked, drained) if asked.seconds else []
     late_path = {kind.said: [asdict(found[kind.said]) for found in drained] for kind in KINDS}
     settings = {name: value for name, value in vars(asked).items() if name != "json"}
     found = {"machine": on, "settings": settings, "late_path": late_path, "ratio": _ratios(drained), "overload": runs}
     print("\n".join([*machine.lines(on), *_late_path(found), *(line for run in runs for line in as_text(run))]))
     if asked.json:
         asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _overloads(where: Servers, asked: argparse.Namespace, drained: list[dict[str, Drained]]) -> list[dict[str, Any]]:
+    capacity = asked.capacity
+    if capacity is None:
+        most = statistics.median(found[EVALUATED.said].per_s for found in drained)
+        _say(f"capacity beside clients: a load that grows to the {most:,.0f}/s of a drain")
+        capacity = carried(where, asked.agents, most)
+    return [_overloaded(where, asked, variant, capacity) for variant in VARIANTS]
 
 
 def _overloaded(where: Servers, asked: argparse.Namespace, variant: Variant, capacity: float) -> dict[str, Any]:
@@ -124,7 +133,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=command.seconds, default=60.0, help="of overload; 0: only the late path")
     parser.add_argument("--rounds", type=command.count, default=3, help="drains of each kind")
     parser.add_argument("--drain", type=command.count, default=20_000, help="intents in each filled log")
-    parser.add_argument("--capacity", type=command.amount, help="verdicts a second; else what the drains show")
+    parser.add_argument("--capacity", type=command.amount, help="verdicts a second; else it is measured")
     parser.add_argument("--agents", type=command.count, default=1_000, help="that take turns")
     parser.add_argument("--json", type=command.output, help="also write everything to this file")
     return parser

@@ -238,6 +238,13 @@ def test_recovery_from_overload_is_judged_where_honest_lanes_keep_within_their_b
     assert f"goal 10 s: {said}" in script("collapse")._judged(found)[0]
 
 
+def test_a_worker_keeps_up_until_its_verdicts_wait_for_good(script):
+    ages = [(at / 10, 900.0 if 20 <= at < 25 or at >= 200 else 3.0) for at in range(400)]
+    assert script("collapse").kept_up_until(ages) == 20.0
+    assert script("collapse").kept_up_until(ages[:100]) == 10.0
+    assert script("collapse").kept_up_until([(0.1, 900.0)]) == 0
+
+
 def test_a_saturation_that_was_given_and_a_run_that_was_ended_are_told(script):
     main = the_command(script)
     run = main["Run"](main["QUICK"], saturation=200.0, on={}, ended=True)
