@@ -118,9 +118,17 @@ def told(change: Mapping[str, Any]) -> dict[str, Any]:
     if change["kind"] != "verdict":
         return {name: change[name] for name in ("kind", "agent_id", "intent_id", "status")}
     event = change["event"]
-    kept = event and {name: event[name] for name in ("hold_until", "chain_id", "lineage")}
-    names = ("kind", "digest", "agent_id", "intent_id", "intent_digest", "decision", "t", "remember_until")
-    return {**{name: change[name] for name in names}, "event": kept}
+    return {
+        "kind": "verdict",
+        "digest": change["digest"],
+        "agent_id": change["agent_id"],
+        "intent_id": change["intent_id"],
+        "intent_digest": change["intent_digest"],
+        "decision": change["decision"],
+        "t": change["t"],
+        "remember_until": change["remember_until"],
+        "event": event and {name: event[name] for name in ("hold_until", "chain_id", "lineage")},
+    }
 
 
 def _put(state: State, agent_id: str, intent_id: str, memory: Remembered) -> None:
@@ -129,13 +137,7 @@ def _put(state: State, agent_id: str, intent_id: str, memory: Remembered) -> Non
 
 def _from_verdict(change: Mapping[str, Any]) -> Remembered:
     event = change["event"]
-    return Remembered(
-        digest=change["intent_digest"],
-        until=change["remember_until"],
-        decision=change["decision"],
-        verdict_digest=change["digest"],
-        t=change["t"],
-        hold_until=None if event is None else event["hold_until"],
-        chain_id=None if event is None else event["chain_id"],
-        lineage=None if event is None else lineage_of(event),
-    )
+    said = change["intent_digest"], change["remember_until"], change["decision"], change["digest"], change["t"]
+    if event is None:
+        return Remembered(*said, None, None)
+    return Remembered(*said, event["hold_until"], event["chain_id"], lineage=lineage_of(event))

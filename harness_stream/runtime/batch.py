@@ -40,11 +40,6 @@ class Taken:
     event: Input | None = None
     garbage: GarbageRecord | None = None
 
-    @property
-    def size(self) -> int:
-        """Bytes of the value."""
-        return len(self.record.value or b"")
-
 
 class Handling(Enum):
     """How far an input may be looked at."""
@@ -95,10 +90,11 @@ class Batch:
         if event is None:
             self._garbage.append(taken)
             return
-        self.finish()
+        if self._garbage:
+            self.finish()
         arrival = Arrival(digest_of(record.value or b""), record.timestamp_ms or 0, self._chain_time(record))
         body, value = self._encoded(self._answer(event, arrival, handling), record)
-        if isinstance(event, Intent) and body["kind"] == "verdict" and len(value) > limits.VERDICT_BYTES_MAX:
+        if len(value) > limits.VERDICT_BYTES_MAX and isinstance(event, Intent) and body["kind"] == "verdict":
             minimal = self.intake.minimal(event, arrival, refused(Deny.TOO_LARGE), self.decided_at)
             body, value = self._encoded(minimal, record)
         self._append(body, value, record)

@@ -44,9 +44,8 @@ class Inbox:
 
     def offer(self, record: LogRecord) -> None:
         """Take in the next record."""
-        taken = Taken(record)
-        self._waiting.append(taken)
-        self._bytes += taken.size
+        self._waiting.append(Taken(record))
+        self._bytes += len(record.value or b"")
         full = len(self._waiting) >= INBOX_RECORDS_MAX or self._bytes >= INBOX_BYTES_MAX
         if full and not self._paused:
             self._consumer.pause(self._partition)
@@ -58,7 +57,7 @@ class Inbox:
 
     def answered(self) -> None:
         """The first one is."""
-        self._bytes -= self._waiting.popleft().size
+        self._bytes -= len(self._waiting.popleft().record.value or b"")
 
     def clear(self) -> None:
         """Forget everything; nothing is asked for again."""

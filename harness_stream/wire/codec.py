@@ -111,8 +111,9 @@ def _may_blank_stand_before_colon(raw: bytes) -> bool:
 
 def key_count(part: Part) -> int:
     """How many object keys a decoded part was read from; may be too low for new kinds of fields, never too high."""
-    count = len(part.model_fields_set)
-    for name in _composite_fields(type(part)):
+    said = part.model_fields_set
+    count = len(said)
+    for name in said & _composite_fields(type(part)):
         held = getattr(part, name)
         if not held:
             continue
@@ -126,9 +127,9 @@ def key_count(part: Part) -> int:
 
 
 @cache
-def _composite_fields(model: type[Part]) -> tuple[str, ...]:
+def _composite_fields(model: type[Part]) -> frozenset[str]:
     """The fields that hold keys of their own: parts, tuples of parts, and dictionaries of scalars."""
-    return tuple(name for name, field in model.model_fields.items() if _is_composite(field.annotation))
+    return frozenset(name for name, field in model.model_fields.items() if _is_composite(field.annotation))
 
 
 def _is_composite(annotation: object) -> bool:
