@@ -24,7 +24,6 @@ SHARDS: Final = 32
 # An id is asked for some six times from when its batch is looked at until it is in the log: what 16 partitions may have
 # in flight. With more it costs what it did.
 IDS_KEPT: Final = 4_096
-_TIME_DIGITS: Final = 12  # a UUIDv7's first 48 bits are its Unix time in ms (RFC 9562 §5.7)
 _SHARD_DIGITS: Final = 2  # of its random tail; the sender may choose it, and then only fills one unit
 
 
@@ -79,8 +78,8 @@ class Remembered(NamedTuple):
 
 @lru_cache(IDS_KEPT)
 def id_time_ms(uuid: str) -> int:
-    """The time inside a UUIDv7, epoch ms."""
-    return int(uuid.replace("-", "")[:_TIME_DIGITS], 16)
+    """The time inside a UUIDv7 in its canonical text, epoch ms: its first 48 bits (RFC 9562 §5.7)."""
+    return int(uuid[:8] + uuid[9:13], 16)
 
 
 @lru_cache(IDS_KEPT)
@@ -98,7 +97,7 @@ def memory_of(state: State, agent_id: str, intent_id: str) -> Remembered | None:
 
 def remembered(state: State, agent_id: str, intent_id: str, t: int) -> Remembered | None:
     """The intent id's memory, if it still counts at chain time t."""
-    found = memory_of(state, agent_id, intent_id)
+    found: Remembered | None = state.get(ids_unit(intent_id), ("id", agent_id, intent_id))
     return found if found is not None and found.until >= t else None
 
 
@@ -106,11 +105,12 @@ def remember(state: State, change: Mapping[str, Any]) -> None:
     """In the id's unit: what a change says of its intent. It reads no more of the change than `told` keeps."""
     agent_id, intent_id = change["agent_id"], change["intent_id"]
     if change["kind"] == "verdict":
-        _put(state, agent_id, intent_id, _from_verdict(change))
+        after: Remembered | None = _from_verdict(change)
     else:
         known = memory_of(state, agent_id, intent_id)
-        if known is not None:
-            _put(state, agent_id, intent_id, known._replace(outcome=change["status"]))
+        after = None if known is None else known._replace(outcome=change["status"])
+    if after is not None:
+        state.put(ids_unit(intent_id), ("id", agent_id, intent_id), after)
 
 
 def told(change: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,10 +129,6 @@ def told(change: Mapping[str, Any]) -> dict[str, Any]:
         "remember_until": change["remember_until"],
         "event": event and {name: event[name] for name in ("hold_until", "chain_id", "lineage")},
     }
-
-
-def _put(state: State, agent_id: str, intent_id: str, memory: Remembered) -> None:
-    state.put(ids_unit(intent_id), ("id", agent_id, intent_id), memory)
 
 
 def _from_verdict(change: Mapping[str, Any]) -> Remembered:

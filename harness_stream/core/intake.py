@@ -415,8 +415,8 @@ class Intake:
     def _payer(self, intent: Intent) -> str:
         """The lane of whoever speaks: nobody empties another lane's bucket. All whom nobody knows share one."""
         row = _identity(self.tables, intent.by)
-        known = row is not None and (intent.by == intent.agent_id or _identity(self.tables, intent.agent_id) is not None)
-        return lane_of(row) if row is not None and known else "?"
+        about = row if intent.by == intent.agent_id else _identity(self.tables, intent.agent_id)
+        return "?" if row is None or about is None else lane_of(row)
 
     def facts(self, intent: Intent, t: int, decided_at: int) -> dict[str, Any]:
         """The `inputs` of a verdict on this intent at chain time t."""

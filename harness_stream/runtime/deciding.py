@@ -168,10 +168,10 @@ class Deciding:
         del self._fetching
         self._warming = None
 
-    def offer(self, record: LogRecord) -> None:
-        """The next input record."""
+    def offer(self, records: Iterable[LogRecord]) -> None:
+        """The next input records."""
         if not self._released:
-            self._inbox.offer(record)
+            self._inbox.offer(records)
 
     def input_lost(self, low: int) -> None:
         """Retention overtook the input position; what is kept begins at `low`."""

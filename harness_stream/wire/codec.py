@@ -37,6 +37,8 @@ _INPUT_VALIDATOR: Final = _INPUT.validator
 _ALWAYS_WRITTEN: Final = ("v", "type", "kind")
 # Longer texts cannot be an integer within ±(2^53 - 1), and converting them costs quadratic time.
 _INTEGER_CHARS_MAX: Final = len(str(-limits.INTEGER_MAX))
+# All that JSON allows between tokens (RFC 8259 §2). Taken out of texts too, they only make more pairs to look at.
+_BLANKS: Final = b" \t\n\r"
 # Each costs a dictionary: a record with thousands of mistakes is described by their number alone.
 _MISTAKES_MAX: Final = 100
 
@@ -99,14 +101,9 @@ def _sized(value: bytes | None, bytes_max: int) -> bytes:
 
 
 def _refuse_repeated_keys(raw: bytes, part: Part) -> None:
-    """A raw key ends in `":` (if no blank stands before a colon), so as many of these as keys read means none twice."""
-    if _may_blank_stand_before_colon(raw) or raw.count(b'":') != key_count(part):
+    """Without blanks a raw key ends in `":`, so as many of these as keys read means none twice."""
+    if raw.translate(None, _BLANKS).count(b'":') != key_count(part):
         _strict_json(raw)
-
-
-def _may_blank_stand_before_colon(raw: bytes) -> bool:
-    """Single bytes are found ten times faster than pairs, and honest writers use no blank but the space."""
-    return b"\n" in raw or b"\t" in raw or b"\r" in raw or (b" " in raw and b" :" in raw)
 
 
 def key_count(part: Part) -> int:
