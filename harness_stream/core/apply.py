@@ -47,9 +47,18 @@ def change_of(body: Mapping[str, Any], digest: str) -> dict[str, Any] | None:
         digest: SHA-256 of its value.
     """
     if body["kind"] == "verdict":
-        keys = ("agent_id", "intent_id", "intent_digest", "decision", "t", "event", "remember_until")
-        change = {"kind": "verdict", "digest": digest, **{key: body[key] for key in keys}}
-        change["revision"] = body["rules"]["revision"]
+        change = {
+            "kind": "verdict",
+            "digest": digest,
+            "agent_id": body["agent_id"],
+            "intent_id": body["intent_id"],
+            "intent_digest": body["intent_digest"],
+            "decision": body["decision"],
+            "t": body["t"],
+            "event": body["event"],
+            "remember_until": body["remember_until"],
+            "revision": body["rules"]["revision"],
+        }
         approval = body.get("approval")
         if approval is not None and approval["declassify"]:
             change["declassify"] = approval["declassify"]

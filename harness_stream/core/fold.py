@@ -72,6 +72,23 @@ def fold_header(state: Header, body: Body, digest: str) -> Header | None:
     return _resume(state, body) if kind == "resume" else None
 
 
+def after_own(state: Header, last: int, t: int, digest: str) -> Header | None:
+    """What `fold_header` says of a verdict, ack, reject or skip that its owner has just linked to `state`.
+
+    Its links are taken from `state` itself, so they need not be read back from its body.
+
+    Args:
+        state: where the partition stands under the owner's claim; a verdict was decided by its rules.
+        last: input offset up to which the record covers.
+        t: chain time that it says.
+        digest: of its value, hex.
+    """
+    incarnation, partition, epoch, writer, _, next_input, rules, before, _ = state
+    if epoch <= 0 or not next_input <= last <= limits.INTEGER_MAX:
+        return None
+    return Header(incarnation, partition, epoch, writer, digest, last + 1, rules, max(before, t), 0)
+
+
 def is_own(state: Header, body: Body) -> bool:
     """Was this written under the claim in force?"""
     epoch = body.get("epoch")

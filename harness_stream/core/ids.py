@@ -78,7 +78,7 @@ class Remembered(NamedTuple):
 
 
 def id_time_ms(uuid: str) -> int:
-    """The time inside a UUIDv7, epoch ms: its first 48 bits (RFC 9562 §5.7)."""
+    """The time inside a UUIDv7 in its canonical text, epoch ms: its first 48 bits (RFC 9562 §5.7)."""
     return int(uuid[:8] + uuid[9:13], 16)
 
 
@@ -97,7 +97,7 @@ def memory_of(state: State, agent_id: str, intent_id: str) -> Remembered | None:
 
 def remembered(state: State, agent_id: str, intent_id: str, t: int) -> Remembered | None:
     """The intent id's memory, if it still counts at chain time t."""
-    found = memory_of(state, agent_id, intent_id)
+    found: Remembered | None = state.get(ids_unit(intent_id), ("id", agent_id, intent_id))
     return found if found is not None and found.until >= t else None
 
 
@@ -105,11 +105,12 @@ def remember(state: State, change: Mapping[str, Any]) -> None:
     """In the id's unit: what a change says of its intent. It reads no more of the change than `told` keeps."""
     agent_id, intent_id = change["agent_id"], change["intent_id"]
     if change["kind"] == "verdict":
-        _put(state, agent_id, intent_id, _from_verdict(change))
+        after: Remembered | None = _from_verdict(change)
     else:
         known = memory_of(state, agent_id, intent_id)
-        if known is not None:
-            _put(state, agent_id, intent_id, known._replace(outcome=change["status"]))
+        after = None if known is None else known._replace(outcome=change["status"])
+    if after is not None:
+        state.put(ids_unit(intent_id), ("id", agent_id, intent_id), after)
 
 
 def told(change: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,24 +118,22 @@ def told(change: Mapping[str, Any]) -> dict[str, Any]:
     if change["kind"] != "verdict":
         return {name: change[name] for name in ("kind", "agent_id", "intent_id", "status")}
     event = change["event"]
-    kept = event and {name: event[name] for name in ("hold_until", "chain_id", "lineage")}
-    names = ("kind", "digest", "agent_id", "intent_id", "intent_digest", "decision", "t", "remember_until")
-    return {**{name: change[name] for name in names}, "event": kept}
-
-
-def _put(state: State, agent_id: str, intent_id: str, memory: Remembered) -> None:
-    state.put(ids_unit(intent_id), ("id", agent_id, intent_id), memory)
+    return {
+        "kind": "verdict",
+        "digest": change["digest"],
+        "agent_id": change["agent_id"],
+        "intent_id": change["intent_id"],
+        "intent_digest": change["intent_digest"],
+        "decision": change["decision"],
+        "t": change["t"],
+        "remember_until": change["remember_until"],
+        "event": event and {name: event[name] for name in ("hold_until", "chain_id", "lineage")},
+    }
 
 
 def _from_verdict(change: Mapping[str, Any]) -> Remembered:
     event = change["event"]
-    return Remembered(
-        digest=change["intent_digest"],
-        until=change["remember_until"],
-        decision=change["decision"],
-        verdict_digest=change["digest"],
-        t=change["t"],
-        hold_until=None if event is None else event["hold_until"],
-        chain_id=None if event is None else event["chain_id"],
-        lineage=None if event is None else lineage_of(event),
-    )
+    said = change["intent_digest"], change["remember_until"], change["decision"], change["digest"], change["t"]
+    if event is None:
+        return Remembered(*said, None, None)
+    return Remembered(*said, event["hold_until"], event["chain_id"], lineage=lineage_of(event))

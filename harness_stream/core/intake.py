@@ -201,6 +201,8 @@ class Intake:
     ) -> Answer:
         approved = decided.decision == "approve"
         ends_at = delegation.ends_at(self.state, decided.event) if approved and decided.event else None
+        shown = dict(inputs)
+        shown.pop("resources", None)  # they stand in the event
         return {
             "kind": "verdict",
             "t": arrival.t,
@@ -221,7 +223,7 @@ class Intake:
             "intent": intent.model_dump(mode="json", exclude_defaults=True) if decided.decision == "hold" else None,
             "rules": {"digest": self.rules[0], "revision": self.rules[1]},
             "event": decided.event,
-            "inputs": {name: value for name, value in inputs.items() if name != "resources"},
+            "inputs": shown,
         }
 
     # --- mandates ---
@@ -413,7 +415,8 @@ class Intake:
     def _payer(self, intent: Intent) -> str:
         """The lane of whoever speaks: nobody empties another lane's bucket. All whom nobody knows share one."""
         row = _identity(self.tables, intent.by)
-        return "?" if row is None or _identity(self.tables, intent.agent_id) is None else lane_of(row)
+        about = row if intent.by == intent.agent_id else _identity(self.tables, intent.agent_id)
+        return "?" if row is None or about is None else lane_of(row)
 
     def facts(self, intent: Intent, t: int, decided_at: int) -> dict[str, Any]:
         """The `inputs` of a verdict on this intent at chain time t."""

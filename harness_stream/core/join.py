@@ -111,14 +111,15 @@ class Table:
 
     def longest(self, subject: str) -> Row | None:
         """The exact row, else that of the longest matching prefix (raises as `row`)."""
-        return self.row(self.longest_key(subject))
+        key = self.longest_key(subject)
+        return self.row(key) if key in self._rows else None
 
     def longest_key(self, subject: str) -> str:
         """The key of that row; the subject itself if there is none."""
-        if subject not in self._rows:
+        rows = self._rows
+        if subject not in rows:
             for length in self._prefix_lengths:
-                prefix = subject[:length] + "*"
-                if length <= len(subject) and prefix in self._rows:
+                if (prefix := subject[:length] + "*") in rows and length <= len(subject):
                     return prefix
         return subject
 

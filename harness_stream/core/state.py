@@ -22,6 +22,7 @@ Unit = dict[Key, Any]
 
 _ABSENT: Final = object()
 _NOTHING: Final[Mapping[Key, Any]] = {}
+_NO_UNITS: Final = frozenset[str]()
 PARTITION_UNIT = "p"
 """Holds what belongs to the partition: since when each window is known, and the place of a snapshot."""
 
@@ -95,6 +96,8 @@ class State:
 
     def touched(self) -> frozenset[str]:
         """Units that `put` has changed since this was last asked."""
+        if not self._touched:
+            return _NO_UNITS
         touched, self._touched = frozenset(self._touched), set()
         return touched
 

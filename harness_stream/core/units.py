@@ -74,8 +74,8 @@ def encode_parts(values: Mapping[Key, Any], as_of: int, t: int, mark: int) -> li
 
 
 def _items(values: Mapping[Key, Any], t: int) -> list[Any]:
-    kept = [(_tuple(key), value) for key, value in values.items() if _matters(key, value, t)]
-    return [[list(key), _PLAIN[str(key[0])](value)] for key, value in kept]
+    kept = ((_tuple(key), value) for key, value in values.items() if _matters(key, value, t))
+    return [[list(key), _PLAIN[key[0]](value)] for key, value in kept]
 
 
 def _dumped(content: Any) -> bytes:
@@ -254,15 +254,19 @@ def _key(key: list[Any]) -> Key:
 
 def _matters(key: Key, value: Any, t: int) -> bool:
     """A `since` of None says "everything was seen", which its absence does not."""
-    if isinstance(value, Remembered | Kept | Room | Delegation):  # nearly all
-        return value.until >= t
+    if isinstance(value, _WITH_AN_END):  # nearly all
+        until: int = value.until
+        return until >= t
     kind = _kind(key)
     if value is None:
         return kind == "since"
     if kind in {"held", "hold"}:
-        until: int = value[1] if kind == "held" else value["until"]
+        until = value[1] if kind == "held" else value["until"]
         return until + limits.HOLD_MEMORY_MS >= t
     return not isinstance(value, Tree) or not value.forgotten(t)
+
+
+_WITH_AN_END: Final = (Remembered, Kept, Room, Delegation)
 
 
 def _same(value: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from harness_stream.core import limits
 from harness_stream.core.apply import Change, apply, change_of
 from harness_stream.core.decide import Arrival, refused
-from harness_stream.core.fold import Header, fold_header
+from harness_stream.core.fold import Header, after_own
 from harness_stream.core.model import Intent
 from harness_stream.core.reasons import Deny, Garbage, Skip
 from harness_stream.errors import GarbageRecord
@@ -39,11 +39,6 @@ class Taken:
     record: LogRecord
     event: Input | None = None
     garbage: GarbageRecord | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes of the value."""
-        return len(self.record.value or b"")
 
 
 class Handling(Enum):
@@ -95,20 +90,23 @@ class Batch:
         if event is None:
             self._garbage.append(taken)
             return
-        self.finish()
+        if self._garbage:
+            self.finish()
         arrival = Arrival(digest_of(record.value or b""), record.timestamp_ms or 0, self._chain_time(record))
-        body, value = self._encoded(self._answer(event, arrival, handling), record)
-        if isinstance(event, Intent) and body["kind"] == "verdict" and len(value) > limits.VERDICT_BYTES_MAX:
+        if handling is Handling.EVALUATE:
+            answer = self.intake.answer(event, arrival, self.decided_at)
+        else:
+            answer = self._unevaluated(event, arrival, handling)
+        body, value = self._encoded(answer, record)
+        if len(value) > limits.VERDICT_BYTES_MAX and isinstance(event, Intent) and body["kind"] == "verdict":
             minimal = self.intake.minimal(event, arrival, refused(Deny.TOO_LARGE), self.decided_at)
             body, value = self._encoded(minimal, record)
         self._append(body, value, record)
 
-    def _answer(self, event: Input, arrival: Arrival, handling: Handling) -> Answer:
-        if handling is Handling.UNAVAILABLE:
-            return self.intake.unavailable(event, arrival)
+    def _unevaluated(self, event: Input, arrival: Arrival, handling: Handling) -> Answer:
         if handling is Handling.QUARANTINE and isinstance(event, Intent):
             return self.intake.quarantined(event, arrival, self.decided_at)
-        return self.intake.answer(event, arrival, self.decided_at)
+        return self.intake.unavailable(event, arrival)
 
     def finish(self) -> None:
         """Close a run of garbage with its one skip."""
@@ -135,7 +133,7 @@ class Batch:
 
     def _append(self, body: Answer, value: bytes, source: LogRecord) -> None:
         digest = digest_of(value)
-        after = fold_header(self.header, body, digest)
+        after = after_own(self.header, source.offset, body["t"], digest)
         if after is None:
             raise AssertionError(f"own record would be void: {body['kind']} covering {body['covers']}")
         change = change_of(body, digest)

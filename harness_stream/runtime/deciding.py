@@ -168,10 +168,10 @@ class Deciding:
         del self._fetching
         self._warming = None
 
-    def offer(self, record: LogRecord) -> None:
-        """The next input record."""
+    def offer(self, records: Iterable[LogRecord]) -> None:
+        """The next input records."""
         if not self._released:
-            self._inbox.offer(record)
+            self._inbox.offer(records)
 
     def input_lost(self, low: int) -> None:
         """Retention overtook the input position; what is kept begins at `low`."""
@@ -353,6 +353,8 @@ class Deciding:
         return self.fault is not None or (not late and self._fetching.may_come(missing))
 
     def _missing(self, candidates: Iterable[Taken]) -> list[str]:
+        if self._state.complete:
+            return []
         needed = dict.fromkeys(unit for taken in candidates for unit in self._units_needed(taken))
         return [unit for unit in needed if not self._state.has(unit)]
 
@@ -540,8 +542,12 @@ def _count(metrics: Metrics, batch: Batch, took_ms: int) -> None:
         return
     metrics.observe("harness_batch_size", len(batch.records))
     metrics.observe("harness_decide_seconds", took_ms / 1000 / len(batch.records))
-    verdicts = Counter(_said(linked.body) for linked in batch.records if linked.body["kind"] == "verdict")
-    others = (_counts(linked.body) for linked in batch.records if linked.body["kind"] != "verdict")
+    verdicts, others = Counter[tuple[str, str, bool]](), []
+    for linked in batch.records:
+        if linked.body["kind"] == "verdict":
+            verdicts[_said(linked.body)] += 1
+        else:
+            others.append(_counts(linked.body))
     totals = Counter[tuple[str, str, str]]()
     for name, amount, label, value in chain(_counts_of_verdicts(verdicts), *others):
         totals[name, label, value] += amount
@@ -552,7 +558,7 @@ def _count(metrics: Metrics, batch: Batch, took_ms: int) -> None:
 def _said(body: Mapping[str, Any]) -> tuple[str, str, bool]:
     """Decision, code of its first reason, and whether a window was not known."""
     decision, reasons = body["decision"], body["reasons"]
-    unknown = any(reason.get("unknown") for reason in reasons)
+    unknown = body["event"] is not None and any(reason.get("unknown") for reason in reasons)
     return decision, reasons[0]["code"] if decision == "deny" else "", unknown
 
 

@@ -14,6 +14,8 @@ from harness_stream.core import limits
 from harness_stream.runtime.batch import Taken
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from harness_stream.ports import InputConsumer, LogRecord
 
 # To pause throws away what librdkafka holds and asks the broker for it again, so it must be seldom (decision 102), and
@@ -42,11 +44,11 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def offer(self, record: LogRecord) -> None:
-        """Take in the next record."""
-        taken = Taken(record)
-        self._waiting.append(taken)
-        self._bytes += taken.size
+    def offer(self, records: Iterable[LogRecord]) -> None:
+        """Take in the next records."""
+        for record in records:
+            self._waiting.append(Taken(record))
+            self._bytes += len(record.value or b"")
         full = len(self._waiting) >= INBOX_RECORDS_MAX or self._bytes >= INBOX_BYTES_MAX
         if full and not self._paused:
             self._consumer.pause(self._partition)
@@ -58,7 +60,7 @@ class Inbox:
 
     def answered(self) -> None:
         """The first one is."""
-        self._bytes -= self._waiting.popleft().size
+        self._bytes -= len(self._waiting.popleft().record.value or b"")
 
     def clear(self) -> None:
         """Forget everything; nothing is asked for again."""

@@ -110,8 +110,9 @@ class Mover:
         explained: set[str] = set()
         for change, offset, units in changes:
             delta = Delta(change, offset)
-            for unit in units & touched:
-                explained.add(unit)
+            told = units & touched
+            explained |= told
+            for unit in told:
                 self._append(unit, delta)
         for unit in (touched - explained) | whole:
             self._dirty[unit] = None
@@ -241,13 +242,13 @@ class Mover:
 
     def _append(self, unit: str, delta: Delta) -> None:
         count = self._deltas.get(unit, limits.DELTAS_BEFORE_REBASE) + 1
-        queued = self._dirty.get(unit, [])
-        if queued is None or count > limits.DELTAS_BEFORE_REBASE:
+        if count > limits.DELTAS_BEFORE_REBASE:
             self._dirty[unit] = None
-        else:
+            return
+        queued = self._dirty.setdefault(unit, [])
+        if queued is not None:
             self._deltas[unit] = count
             queued.append(delta.encoded(unit))
-            self._dirty[unit] = queued
 
     def _move(self, offset: int, place: Place, state: State, dirty: Mapping[str, list[bytes] | None]) -> Step:
         header = orjson.dumps(place.to_json()) if offset == place.offset else FILLING

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness_stream.wire.cloudevents import traceparent_of
-from harness_stream.wire.decisions import decision_headers, digest_of, encode_body
+from harness_stream.wire.cloudevents import envelope, source_of, traceparent_of
+from harness_stream.wire.decisions import digest_of, encode_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from harness_stream.core.apply import Change
     from harness_stream.core.fold import Header
-    from harness_stream.ports import Delivery, Headers, LogRecord
+    from harness_stream.ports import Delivery, Headers
     from harness_stream.runtime.batch import Linked
     from harness_stream.runtime.realm import Ports, Realm
 
@@ -60,7 +60,7 @@ class Outbox:
         self.writer_id = writer_id
         self.size = 0
         self._partition, self._realm, self._ports, self._next_token = partition, realm, ports, next_token
-        self._topic = realm.topics.verdicts
+        self._topic, self._source = realm.topics.verdicts, source_of(realm.name, writer_id)
         self._flight: deque[Sent] = deque()
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ class Outbox:
         seal = self._ports.signer.seal_batch(self._partition, [digest])[0]
         place = self._next_token(), body, digest, header
         sent = Sent(*place, None, frozenset(), closes_layer, len(value), self._ports.clock.elapsed_ms())
-        self._append(sent, value, seal, None, self._ports.clock.now_ms())
+        self._append(sent, value, self._headers(body["kind"], digest, self._ports.clock.now_ms(), seal))
 
     def send_batch(self, records: Sequence[Linked]) -> None:
         """Send one micro-batch under one seal; the last record closes its layer (raises as `send`)."""
@@ -93,7 +93,8 @@ class Outbox:
             sent = Sent(
                 self._next_token(), body, digest, header, change, units, linked is last, len(value), sent_ms
             )
-            self._append(sent, value, seal, source, now_ms)
+            headers = self._headers(body["kind"], digest, now_ms, seal, traceparent_of(source.headers or ()))
+            self._append(sent, value, headers, source.key)
 
     def take(self, delivery: Delivery) -> Sent | None:
         """The record a fate belongs to; None if it was given up before, or sent by a former owner object."""
@@ -113,17 +114,16 @@ class Outbox:
     def copy_to_heads(self, checkpoint: Sent) -> None:
         """Put a checkpoint that is in the log where readers look for it."""
         seal = self._ports.signer.seal_batch(self._partition, [checkpoint.digest])[0]
-        headers = [*self._envelope("checkpoint", checkpoint.digest, None, self._ports.clock.now_ms()), *seal]
+        headers = self._headers("checkpoint", checkpoint.digest, self._ports.clock.now_ms(), seal)
         key, value = str(self._partition).encode(), encode_body(checkpoint.body)
         self._ports.writer.append(self._realm.topics.heads, self._partition, key, value, headers)
 
-    def _append(self, sent: Sent, value: bytes, seal: Headers, source: LogRecord | None, now_ms: int) -> None:
-        headers = [*self._envelope(sent.body["kind"], sent.digest, source, now_ms), *seal]
-        key = None if source is None else source.key
+    def _append(self, sent: Sent, value: bytes, headers: Headers, key: bytes | None = None) -> None:
         self._ports.writer.append(self._topic, self._partition, key, value, headers, token=sent.token)
         self._flight.append(sent)
         self.size += sent.size
 
-    def _envelope(self, kind: str, digest: str, source: LogRecord | None, now_ms: int) -> list[tuple[str, bytes]]:
-        trace = None if source is None else traceparent_of(source.headers or ())
-        return decision_headers(self._realm.name, self.writer_id, kind, digest, now_ms, trace)
+    def _headers(self, kind: str, digest: str, now_ms: int, seal: Headers, trace: str | None = None) -> Headers:
+        """The envelope, as `wire.decisions.decision_headers` has it, and what vouches for the record."""
+        common = envelope(event_id=digest, source=self._source, event_type=kind, time_ms=now_ms, traceparent=trace)
+        return [*common, *seal]

@@ -27,7 +27,7 @@ from harness_stream.runtime.snapshots import Snapshots
 from harness_stream.runtime.taking import CannotLoadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     from harness_stream.core.join import Tables
     from harness_stream.ports import Delivery, Ends, LogRecord
@@ -136,10 +136,10 @@ class Owner:
         """Chains and windows, confirmed and speculative."""
         return self._folded.state
 
-    def offer(self, record: LogRecord) -> None:
-        """The next input record; outside of DECIDING it is dropped, since a claim restarts the stream at next_input."""
+    def offer(self, records: Iterable[LogRecord]) -> None:
+        """The next input records; outside of DECIDING they are dropped: a claim restarts the stream at next_input."""
         if self._deciding is not None:
-            self._deciding.offer(record)
+            self._deciding.offer(records)
 
     def input_lost(self, low: int) -> None:
         """Retention overtook the input position."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from harness_stream.alarms import Alarm, sound
@@ -20,9 +21,9 @@ from harness_stream.runtime.readiness import Readiness
 from harness_stream.runtime.reading import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from harness_stream.ports import Assignment, Clock, Delivery
+    from harness_stream.ports import Assignment, Clock, LogRecord
     from harness_stream.runtime.realm import Ports, Realm
 
 log = logging.getLogger(__name__)
@@ -76,10 +77,7 @@ class Worker:
     def step(self, wait_ms: int | None = None) -> None:
         """One turn of the loop; waits for input at most `wait_ms` (default: as long as nothing is open)."""
         wait_ms = self._wait_ms() if wait_ms is None else wait_ms
-        for record in self._ports.consumer.poll(POLL_RECORDS, wait_ms):
-            owner = self.owners.get(record.partition)
-            if owner is not None:
-                owner.offer(record)
+        self._offer(self._ports.consumer.poll(POLL_RECORDS, wait_ms))
         for assignment in self._ports.consumer.assignments():
             self._assign(assignment)
         self._missed_input()
@@ -91,6 +89,15 @@ class Worker:
         self._release_finished()
         self._report()
         self.turned_ms = self._ports.clock.elapsed_ms()
+
+    def _offer(self, records: Iterable[LogRecord]) -> None:
+        """Hand out what one poll brought, of each partition at once."""
+        by_partition = defaultdict[int, list["LogRecord"]](list)
+        for record in records:
+            by_partition[record.partition].append(record)
+        for partition, arrived in by_partition.items():
+            if partition in self.owners:
+                self.owners[partition].offer(arrived)
 
     def _has_leisure(self) -> bool:
         """May owners do what nobody waits for? Not while another partition is loaded, for which all its agents wait."""
@@ -206,14 +213,12 @@ class Worker:
     def _deliver(self) -> None:
         for delivery in self._ports.writer.deliveries():
             owner = self.owners.get(delivery.partition)
-            if owner is not None:
-                self._hand(owner, delivery)
-
-    def _hand(self, owner: Owner, delivery: Delivery) -> None:
-        if delivery.topic == self._decisions:
-            owner.delivered(delivery)
-        elif delivery.topic == self._chains:
-            owner.snapshot_delivered(delivery)
+            if owner is None:
+                continue
+            if delivery.topic == self._decisions:
+                owner.delivered(delivery)
+            elif delivery.topic == self._chains:
+                owner.snapshot_delivered(delivery)
 
     def _report(self) -> None:
         now_ms = self._ports.clock.elapsed_ms()

@@ -37,6 +37,8 @@ _INPUT_VALIDATOR: Final = _INPUT.validator
 _ALWAYS_WRITTEN: Final = ("v", "type", "kind")
 # Longer texts cannot be an integer within ±(2^53 - 1), and converting them costs quadratic time.
 _INTEGER_CHARS_MAX: Final = len(str(-limits.INTEGER_MAX))
+# All that JSON allows between tokens (RFC 8259 §2). Taken out of texts too, they only make more pairs to look at.
+_BLANKS: Final = b" \t\n\r"
 # Each costs a dictionary: a record with thousands of mistakes is described by their number alone.
 _MISTAKES_MAX: Final = 100
 
@@ -99,20 +101,16 @@ def _sized(value: bytes | None, bytes_max: int) -> bytes:
 
 
 def _refuse_repeated_keys(raw: bytes, part: Part) -> None:
-    """A raw key ends in `":` (if no blank stands before a colon), so as many of these as keys read means none twice."""
-    if _may_blank_stand_before_colon(raw) or raw.count(b'":') != key_count(part):
+    """Without blanks a raw key ends in `":`, so as many of these as keys read means none twice."""
+    if raw.translate(None, _BLANKS).count(b'":') != key_count(part):
         _strict_json(raw)
-
-
-def _may_blank_stand_before_colon(raw: bytes) -> bool:
-    """Single bytes are found ten times faster than pairs, and honest writers use no blank but the space."""
-    return b"\n" in raw or b"\t" in raw or b"\r" in raw or (b" " in raw and b" :" in raw)
 
 
 def key_count(part: Part) -> int:
     """How many object keys a decoded part was read from; may be too low for new kinds of fields, never too high."""
-    count = len(part.model_fields_set)
-    for name in _composite_fields(type(part)):
+    said = part.model_fields_set
+    count = len(said)
+    for name in said & _composite_fields(type(part)):
         held = getattr(part, name)
         if not held:
             continue
@@ -126,9 +124,9 @@ def key_count(part: Part) -> int:
 
 
 @cache
-def _composite_fields(model: type[Part]) -> tuple[str, ...]:
+def _composite_fields(model: type[Part]) -> frozenset[str]:
     """The fields that hold keys of their own: parts, tuples of parts, and dictionaries of scalars."""
-    return tuple(name for name, field in model.model_fields.items() if _is_composite(field.annotation))
+    return frozenset(name for name, field in model.model_fields.items() if _is_composite(field.annotation))
 
 
 def _is_composite(annotation: object) -> bool:

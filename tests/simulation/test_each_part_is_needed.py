@@ -64,7 +64,7 @@ def test_what_a_former_owner_decides_once_its_successor_is_ready_is_void():
     world.send(agent_id=AGENT, by=AGENT, action="crm.read")
     end = world.broker.bounds(TOPICS.verdicts, HOME)[1]
     still_deciding = deciding_in(former)
-    still_deciding.offer(world.everything(TOPICS.intents, HOME)[-1])
+    still_deciding.offer(world.everything(TOPICS.intents, HOME)[-1:])
     still_deciding.step()  # it has heard nothing of the group
     world.clock.advance(10)
     decided = next(body for body in bodies(world, end) if body["kind"] == "verdict")

@@ -30,7 +30,7 @@ def filled(size: int, count: int) -> tuple[Inbox, Consumer]:
     consumer: Any = Consumer()
     inbox = Inbox(PARTITION, consumer)
     for offset in range(count):
-        inbox.offer(LogRecord("t", PARTITION, offset, None, bytes(size), 0))
+        inbox.offer([LogRecord("t", PARTITION, offset, None, bytes(size), 0)])
     return inbox, consumer
 
 

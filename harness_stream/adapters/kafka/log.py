@@ -198,13 +198,16 @@ class KafkaWriter:
         """
         slot = _Slot(topic, partition, token, self._access)
         try:
-            self._producer.produce(topic, value, key, partition, on_delivery=slot.report, headers=list(headers))
+            self._producer.produce(topic, value, key, partition, slot.report, headers=list(headers))
         except KafkaException as error:
             refused: KafkaError = error.args[0]
             slot.fail(refused)
             if refused.fatal():
                 self._renew(refused)
-        self._slots.setdefault((topic, partition), deque()).append(slot)
+        slots = self._slots.get((topic, partition))
+        if slots is None:
+            slots = self._slots[topic, partition] = deque()
+        slots.append(slot)
 
     def deliveries(self) -> list[Delivery]:
         """Fates known since the last call, in append order per partition."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness_stream.core.fold import Header, Place, chained, fold_header, genesis, is_own
+from harness_stream.core.fold import Header, Place, after_own, chained, fold_header, genesis, is_own
 
 D1, D2 = "1" * 64, "2" * 64
 ZOMBIE = "c" * 32
@@ -35,6 +35,18 @@ def folded(header: Header, body: dict, digest: str = D2) -> Header:
 
 def void(header: Header, body: dict) -> bool:
     return fold_header(header, body, D2) is None
+
+
+@given(
+    kind=st.sampled_from(["verdict", "ack", "reject", "skip"]),
+    further=st.integers(-2, 3),
+    t=st.integers(0, 20),
+    over=st.fixed_dictionaries({"t": st.integers(0, 20), "epoch": st.integers(0, 2), "crash_claims": st.integers(0, 3)}),
+)
+def test_an_owner_need_not_read_back_what_it_has_just_linked(kind: str, further: int, t: int, over: dict):
+    header = make.started()._replace(**over)
+    body = {**verdict(header, t=t), "kind": kind, "covers": [header.next_input, header.next_input + further]}
+    assert after_own(header, header.next_input + further, t, D2) == fold_header(header, body, D2)
 
 
 class TestGenesis:
