@@ -42,7 +42,7 @@ SHARED_SERVERS = "shared servers"
 # About half of what shares one: a second process has a broker and a Redis of its own for them.
 SECOND_SERVERS = tuple(
     f"tests/real/test_{name}"
-    for name in ("holds", "log_verify", "replay_from_log", "risk_", "partitions", "tables_cli", "demo_kafka")
+    for name in ("holds", "log_verify", "replay_from_log", "risk_", "partitions", "tables_cli", "demo_kafka", "agentdojo")
 )
 OWN_SERVERS = tuple(
     f"tests/real/test_{name}.py"
