@@ -42,22 +42,12 @@ SHARED_SERVERS = "shared servers"
 # About half of what shares one: a second process has a broker and a Redis of its own for them.
 SECOND_SERVERS = tuple(
     f"tests/real/test_{name}"
-    for name in ("holds", "log_verify", "replay_from_log", "risk_", "partitions", "tables_cli", "demo_kafka")
+    for name in ("holds", "log_verify", "replay_from_log", "risk_", "partitions", "tables_cli", "demo_kafka", "agentdojo")
 )
 OWN_SERVERS = tuple(
     f"tests/real/test_{name}.py"
     for name in ("three_brokers", "faults", "broker_restart", "local_stack", "standstill", "signed_realm", "transport")
 )
-
-
-LOAD = ("test_kafka_log.py", "test_many_agents.py", "test_overload.py", "test_rules_push_live.py")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs the whole machine is run alone (`-m load`): beside others publishes wait for longer than they may."""
-    for item in items:
-        if item.path.name in LOAD:
-            item.add_marker(pytest.mark.load)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Lanes:
@@ -81,11 +71,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if "simulation" in told:
         from tests.simulation.tally import Tally
 
-        tally = Tally()
-        for text in told["simulation"]:
-            tally.add(Tally.from_json(text))
+        failed = [report for report in terminalreporter.stats.get("failed", ()) if "seeds" in report.keywords]
+        tally, *others = map(Tally.from_json, told["simulation"])
+        for other in others:
+            tally.add(other)
         terminalreporter.section("simulation")
-        for line in tally.lines():
+        for line in tally.lines(len(failed)):
             terminalreporter.line(line)
 
 

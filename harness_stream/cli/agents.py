@@ -249,9 +249,9 @@ def _enrolled(
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
     topics = {"identity": Topics(settings.prefix).identity}
-    clock = SystemClock()
-    require_topics(settings.kafka, list(topics.values()))
-    with closing(KafkaReader(settings.kafka)) as reader, closing(KafkaWriter(settings.kafka)) as writer:
+    clock, read = SystemClock(), list(topics.values())
+    require_topics(settings.kafka, read)
+    with closing(KafkaReader(settings.kafka, topics=read)) as reader, closing(KafkaWriter(settings.kafka)) as writer:
         view = read_tables(reader, topics, clock, lambda wait_ms: time.sleep(wait_ms / 1000))["identity"]
         row = row_of(view, agent, given, made.public, retire_ms)
         told = _credentials(settings, row, made, "" if made.private is None else incarnation(settings))

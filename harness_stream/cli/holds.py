@@ -251,9 +251,10 @@ def _realm(speaker: Speaker) -> Iterator[Realm]:
     speaker.require_root()
     settings = speaker.settings
     topics = Topics(settings.prefix)
-    admin.require_topics(settings.kafka, [topics.intents, topics.verdicts, topics.heads, topics.identity])
+    read = [topics.intents, topics.verdicts, topics.heads, topics.identity]
+    admin.require_topics(settings.kafka, read)
     incarnation = admin.incarnation(settings)
-    with closing(KafkaReader(settings.kafka)) as reader, closing(Progress()) as progress:
+    with closing(KafkaReader(settings.kafka, topics=read)) as reader, closing(Progress()) as progress:
         source = HoldsSource(
             reader,
             topics,

@@ -62,10 +62,11 @@ def export(
 
     keys_of(settings)
     topics = Topics(settings.prefix)
-    require_topics(settings.kafka, [topics.verdicts, topics.intents, topics.heads])
+    read = [topics.verdicts, topics.intents, topics.heads]
+    require_topics(settings.kafka, read)
     realm_id = incarnation(settings)
     verifier = verifier_of(settings, realm_id)
-    with closing(KafkaReader(settings.kafka)) as reader, closing(Progress()) as progress:
+    with closing(KafkaReader(settings.kafka, topics=read)) as reader, closing(Progress()) as progress:
         log = DecisionLog(reader, topics, realm_id, verifier, SystemClock())
         behind = inputs_of(settings, topics, verifier) if inputs else None
         shown = exit_code = 0
@@ -97,8 +98,8 @@ def inputs_of(settings: Settings, topics: Topics, verifier: Verifier) -> Callabl
     from harness_stream.cli.log_inputs import Inputs  # noqa: PLC0415  same
     from harness_stream.runtime.table_load import read_tables  # noqa: PLC0415  same
 
-    reader, clock = KafkaReader(settings.kafka), SystemClock()
     named = {name: topics.table(name) for name in ("identity", "classification")}
+    reader, clock = KafkaReader(settings.kafka, topics=[*named.values(), topics.intents]), SystemClock()
     views = read_tables(reader, named, clock, lambda wait_ms: time.sleep(wait_ms / 1000))
     tables = {name: view.table for name, view in views.items()}
     return lambda number: Inputs(reader, topics.intents, number, clock, verifier, tables)

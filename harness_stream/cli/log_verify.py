@@ -149,10 +149,11 @@ def _runs(
     begin = None if start is None else _named(start)  # before anybody is asked: it may be a typing mistake
     witnessed = None if witness is None else _witnessed(witness)
     topics, clock = Topics(settings.prefix), SystemClock()
-    require_topics(settings.kafka, [topics.intents, topics.verdicts, topics.heads, topics.rules])
+    read = [topics.intents, topics.verdicts, topics.heads, topics.rules]
+    require_topics(settings.kafka, read)
     realm_id, count = incarnation(settings), partitions(settings, topics.verdicts)
     verifier = verifier_of(settings, realm_id)
-    reader, again = (stack.enter_context(closing(KafkaReader(settings.kafka))) for _ in range(2))
+    reader, again = (stack.enter_context(closing(KafkaReader(settings.kafka, topics=read))) for _ in range(2))
     log = DecisionLog(reader, topics, realm_id, verifier, clock)
     if witnessed is not None:
         _require_partitions(witnessed, count)

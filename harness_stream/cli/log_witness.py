@@ -108,9 +108,10 @@ def _opened(settings: Settings, path: str, every_ms: int) -> Iterator[Witness]:
     keys_of(settings)
     topics, kafka = Topics(settings.prefix), settings.kafka
     with closing(WitnessFile(path)) as keeper:
-        require_topics(kafka, [topics.verdicts, topics.heads], describes=[topics.intents])
+        read = [topics.verdicts, topics.heads]
+        require_topics(kafka, read, describes=[topics.intents])
         count = partitions(settings, topics.verdicts)
-        with closing(KafkaReader(kafka)) as reader, closing(KafkaReader(kafka)) as again:
+        with closing(KafkaReader(kafka, topics=read)) as reader, closing(KafkaReader(kafka, topics=read)) as again:
             asked, verifier = partial(incarnation, settings), verifier_of(settings, incarnation(settings))
             ports = WitnessPorts(reader, again, topics, verifier, SystemClock(), asked)
             built = Witness(ports, keeper, range(count), every_ms)

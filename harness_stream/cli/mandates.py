@@ -188,7 +188,7 @@ def _lane_of(settings: Settings, agent: str) -> str:
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
     topics = {"identity": Topics(settings.prefix).identity}
-    with closing(KafkaReader(settings.kafka)) as reader:
+    with closing(KafkaReader(settings.kafka, topics=topics.values())) as reader:
         view = read_tables(reader, topics, SystemClock(), lambda wait_ms: time.sleep(wait_ms / 1000))["identity"]
     lane = view.lanes.get(agent)
     if lane is None:

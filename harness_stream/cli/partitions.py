@@ -183,10 +183,11 @@ def _source(settings: Settings) -> Iterator[tuple[Source, int]]:
 
     keys_of(settings)
     topics, clock = Topics(settings.prefix), SystemClock()
-    admin.require_topics(settings.kafka, [topics.intents, topics.verdicts, topics.heads, topics.chains])
+    read = [topics.intents, topics.verdicts, topics.heads, topics.chains]
+    admin.require_topics(settings.kafka, read)
     name = f"{settings.realm}/{settings.prefix}"  # as `compose.kafka_worker` names it
     with ExitStack() as stack:
-        reader = stack.enter_context(closing(KafkaReader(settings.kafka)))
+        reader = stack.enter_context(closing(KafkaReader(settings.kafka, topics=read)))
         store = stack.enter_context(closing(RedisStateStore(settings.redis, name, clock, timeout_ms=STORE_MS_MAX)))
         realm_id = admin.incarnation(settings)
         source = Source(reader, topics, realm_id, verifier_of(settings, realm_id), store, clock)

@@ -174,9 +174,10 @@ def push_once(wanted: Wanted, settings: Settings) -> None:
 
     keys_of(settings)
     topics, clock = _topics(settings), SystemClock()
-    require_topics(settings.kafka, [topics.rules, topics.heads], writes=[topics.rules])
+    read = [topics.rules, topics.heads]
+    require_topics(settings.kafka, read, writes=[topics.rules])
     trust = Trust.of(settings)
-    with closing(KafkaReader(settings.kafka)) as reader, closing(KafkaWriter(settings.kafka)) as writer:
+    with closing(KafkaReader(settings.kafka, topics=read)) as reader, closing(KafkaWriter(settings.kafka)) as writer:
         in_force = partial(_in_force, settings, reader, clock, trust)
         ports = reader, writer, clock
         pushed, changed = publish(program, settings, *ports, now=wanted.now, trust=trust, in_force=in_force)
@@ -279,8 +280,9 @@ def status(*, settings: Settings, json: Json = False) -> None:
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
 
     topics, clock = _topics(settings), SystemClock()
-    require_topics(settings.kafka, [topics.rules, topics.heads])
-    with closing(KafkaReader(settings.kafka)) as reader:
+    read = [topics.rules, topics.heads]
+    require_topics(settings.kafka, read)
+    with closing(KafkaReader(settings.kafka, topics=read)) as reader:
         trust = Trust.of(settings, signs=False) if settings.keys else Trust()
         active = _active(trust.believed(read_to_end(reader, topics.rules, 0, clock)), settings)
         heads = _heads(settings, reader, clock, trust)

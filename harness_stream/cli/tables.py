@@ -134,7 +134,7 @@ def load(
     used = [topic for name, topic in topics.items() if name in here]  # who writes one table has rights on no other
     if used:
         require_topics(settings.kafka, used, writes=() if dry_run else used)
-    with closing(KafkaReader(settings.kafka)) as reader, closing(KafkaWriter(settings.kafka)) as writer:
+    with closing(KafkaReader(settings.kafka, topics=used)) as reader, closing(KafkaWriter(settings.kafka)) as writer:
         report = load_folder(
             folder,
             reader,
@@ -165,7 +165,7 @@ def get(
         raise ConfigError(f"there is no table `{table}`", hint=did_you_mean(table, TABLES))
     topic = {table: topics_of(settings)[table]}
     require_topics(settings.kafka, [topic[table]])
-    with closing(KafkaReader(settings.kafka)) as reader:
+    with closing(KafkaReader(settings.kafka, topics=topic.values())) as reader:
         view = read_tables(reader, topic, SystemClock(), _sleep)[table]
     rows = rows_of(view, key)
     typer.echo(_rows_json(table, view, rows) if json else _rows_text(table, view, rows))

@@ -62,9 +62,10 @@ def tail(
 
     keys_of(settings)
     topics, realm_id = Topics(settings.prefix), incarnation(settings)
-    require_topics(settings.kafka, [topics.verdicts, topics.heads])
+    read = [topics.verdicts, topics.heads]
+    require_topics(settings.kafka, read)
     verifier, partitions = verifier_of(settings, realm_id), _partitions(settings, topics.verdicts, partition)
-    with closing(KafkaReader(settings.kafka)) as reader:
+    with closing(KafkaReader(settings.kafka, topics=read)) as reader:
         log = DecisionLog(reader, topics, realm_id, verifier, SystemClock())
         tailing = Tailing(reader, log, verifier, topics.verdicts)
         for number in partitions:

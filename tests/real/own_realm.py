@@ -76,8 +76,9 @@ class OwnRealm:
         admin = KafkaAdmin(self.settings.bootstrap)
         topics.create(admin, topics.plan(admin, self.settings).missing)
         topics.plan_when_visible(admin, self.settings, fixed=False)
-        with closing(KafkaReader(admin.bootstrap)) as reader, closing(KafkaWriter(admin.bootstrap)) as writer:
-            names = topics_of(self.settings)
+        names = topics_of(self.settings)
+        read = [*names.values(), self.topics.rules]
+        with closing(KafkaReader(admin.bootstrap, topics=read)) as reader, closing(KafkaWriter(admin.bootstrap)) as writer:
             folder = self.folder / "tables"
             assert load_folder(folder, reader, writer, topics=names, clock=self.clock, options=Options()).applied
             publish(load(self._rules), self.settings, reader, writer, self.clock, trust=self._trust())
@@ -287,7 +288,7 @@ class OwnRealm:
         return {record.offset: json.loads(record.value) for record in self.records(topic, partition)}
 
     def records(self, topic, partition):
-        with closing(KafkaReader(self.settings.bootstrap)) as reader:
+        with closing(KafkaReader(self.settings.bootstrap, topics=[topic])) as reader:
             return list(read_to_end(reader, topic, partition, self.clock))
 
 

@@ -14,7 +14,7 @@ from harness_stream.adapters.kafka.group import KafkaInputConsumer
 from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
 from harness_stream.core.limits import DRAIN_MS_MAX
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.load]
 
 
 @pytest.fixture

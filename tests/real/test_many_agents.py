@@ -26,7 +26,7 @@ from harness_stream.wire.topics import Topics
 from tests.log_checker import check_coverage, check_store, check_terminal, fold_partition
 from tests.rule_texts import ALLOWED, EGRESS, READS, budget, no_egress_after_read, rule_set
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.real, pytest.mark.load, pytest.mark.timeout(600)]
 
 PARTITIONS, TENANTS, AGENTS, INTENTS, CLIENTS = 8, 20, 1_000, 20_000, 4
 # What the killed worker had taken in is answered by the other one: session 6 s + load, so the deadline is longer.

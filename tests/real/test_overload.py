@@ -16,7 +16,7 @@ from harness_stream.core.reasons import Deny
 from harness_stream.errors import Denied, HarnessError
 from tests.rule_texts import ALLOWED, budget, rule_set
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.real, pytest.mark.load, pytest.mark.timeout(180)]
 
 PARTITIONS, RATE, BURST = 2, 20, 20
 FLOOD_PER_S, FLOOD_S, BUNCH_S = 600, 6.0, 0.1

@@ -24,7 +24,7 @@ from harness_stream.core.lanes import partition_of
 from harness_stream.core.rules.compile import Program, load
 from tests.log_checker import Report, check_terminal
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.real, pytest.mark.load, pytest.mark.timeout(600)]
 
 PARTITIONS, AGENTS = 4, 400
 RATE = 1_000

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,9 @@ ALSO = {
     "new rules": lambda value: b'"kind":"switch"' in value and b'"revision":1' not in value,
 }
 
+# Issue 5: within so many seconds on two cores that have nothing else to do.
+SEEDS_GOAL, SECONDS_GOAL = 5_000, 180
+
 # Even seeds push no new rules.
 ALWAYS = ("verdicts", "holds", "answers of people")
 
@@ -33,6 +38,9 @@ class Tally:
     Attributes:
         seeds: those that were run.
         happened: how often what happened.
+        began_s: when the first one began, seconds since the epoch, as its process's neighbours have them.
+        ended_s: when the last one had ended.
+        processes: ids of those that ran them.
     """
 
     PROPERTY = "simulation"
@@ -40,11 +48,13 @@ class Tally:
     def __init__(self) -> None:
         self.seeds: list[int] = []
         self.happened = Counter[str]()
-        self.seconds = 0.0
+        self.began_s = self.ended_s = time.time()
+        self.processes = {os.getpid()}
 
     def take(self, seed: int, world: World) -> None:
         """One more run."""
         self.seeds.append(seed)
+        self.ended_s = time.time()
         self.happened.update(world.happened)
         records = [record.value or b"" for p in range(PARTITIONS) for record in world.everything(TOPICS.verdicts, p)]
         for name, has in ALSO.items():
@@ -54,7 +64,8 @@ class Tally:
         """All of another one's runs."""
         self.seeds += other.seeds
         self.happened.update(other.happened)
-        self.seconds += other.seconds
+        self.began_s, self.ended_s = min(self.began_s, other.began_s), max(self.ended_s, other.ended_s)
+        self.processes |= other.processes
 
     @property
     def missing(self) -> list[str]:
@@ -63,24 +74,26 @@ class Tally:
 
     def to_json(self) -> str:
         """For a report."""
-        return json.dumps([self.seeds, self.happened, self.seconds])
+        return json.dumps([self.seeds, self.happened, self.began_s, self.ended_s, [*self.processes]])
 
     @classmethod
     def from_json(cls, text: str) -> Tally:
         """From a report."""
         tally = cls()
-        tally.seeds, happened, tally.seconds = json.loads(text)
-        tally.happened = Counter(happened)
+        tally.seeds, happened, tally.began_s, tally.ended_s, processes = json.loads(text)
+        tally.happened, tally.processes = Counter(happened), set(processes)
         return tally
 
-    def lines(self) -> Sequence[str]:
-        """For people."""
+    def lines(self, failures: int) -> Sequence[str]:
+        """For people; `failures`: tests that ended early, whose seeds are not in here."""
         faults = ", ".join(f"{kind} {self.happened[kind]}" for kind in FAULTS)
         others = ", ".join(f"{kind} {count}" for kind, count in sorted(self.happened.items()) if kind not in FAULTS)
-        rate = f"{len(self.seeds) / self.seconds:.1f} a second of one process" if self.seconds else "rate unknown"
-        rate += f" ({self.seconds / 2:.0f} s on two)"
+        processes = f"{len(self.processes)} process{'es' if len(self.processes) > 1 else ''}"
+        took = f"{len(self.seeds):,} seeds in {self.ended_s - self.began_s:.0f} s on {processes}"
+        found = f"{failures} FAILED" if failures else "no failure"
         return (
-            f"seeds: {len(self.seeds)} from {min(self.seeds)} to {max(self.seeds)}{self._holes()}, {rate}",
+            f"{took}: {found} (goal: {SEEDS_GOAL:,} in {SECONDS_GOAL} s on 2)",
+            f"seeds: from {min(self.seeds)} to {max(self.seeds)}{self._holes()}",
             f"faults: {faults}",
             f"and: {others}",
         )

@@ -53,8 +53,18 @@ def test_a_tally_says_which_seeds_ran_and_which_faults_never_happened():
         (tally if seed < 4 else other).take(seed, proven(seed, []))
     tally.add(Tally.from_json(other.to_json()))
     assert tally.missing == [*FAULTS, *ALWAYS]
-    assert tally.lines()[0].startswith("seeds: 3 from 1 to 4 (all of them up to 2)")
+    assert tally.lines(failures=0)[1] == "seeds: from 1 to 4 (all of them up to 2)"
     assert tally.happened["claim clean"] > 0
+
+
+def test_a_tally_says_how_long_all_took_beside_the_goal():
+    tally, other = Tally(), Tally()
+    tally.seeds, tally.began_s, tally.ended_s = [0, 2], 1000.0, 1004.0
+    other.seeds, other.began_s, other.ended_s, other.processes = [1], 1002.0, 1006.4, {0}
+    tally.add(Tally.from_json(other.to_json()))
+    said, goal = "3 seeds in 6 s on 2 processes", "(goal: 5,000 in 180 s on 2)"
+    assert tally.lines(failures=0)[0] == f"{said}: no failure {goal}"
+    assert tally.lines(failures=2)[0] == f"{said}: 2 FAILED {goal}"
 
 
 def test_a_seed_is_a_function_of_itself():

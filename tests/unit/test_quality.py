@@ -52,3 +52,13 @@ def test_modules_and_functions_stay_short(path):
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert len(code & set(range(node.lineno, (node.end_lineno or 0) + 1))) <= 70, node.name
+
+
+# They begin before they know that a broker is there, and learning would wait for it.
+READ_WITHOUT_ASKING_FIRST = {"chain.py", "intents.py", "replay.py"}
+
+
+def test_a_command_names_the_topics_that_it_reads_since_each_it_does_not_is_met_a_second_later():
+    commands = [path for path in sources() if path.parent.name == "cli"]
+    unnamed = {p.name for p in commands if re.search(r"KafkaReader\([\w.]+\)", p.read_text())}
+    assert unnamed == READ_WITHOUT_ASKING_FIRST
