@@ -111,7 +111,7 @@ def sealed(signer: DecisionSigner, size: int) -> list[LogRecord]:
     seals = signer.seal_batch(3, digests)
     made = zip(values, digests, seals, strict=True)
     return [
-        LogRecord("v", 3, 0, None, value, T, [*decision_headers("bench", "w" * 32, "verdict", digest, T), *seal])
+        LogRecord("v", 3, 0, None, value, T, [*decision_headers("/bench/w", "verdict", digest, T), *seal])
         for value, digest, seal in made
     ]
 

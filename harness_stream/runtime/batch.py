@@ -82,6 +82,10 @@ class Batch:
     records: list[Linked] = field(default_factory=list)
     _garbage: list[Taken] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        if self.intake.rules != self.header.rules:
+            raise AssertionError("own verdicts would be void: another bundle is in force")
+
     def take(self, taken: Taken, handling: Handling) -> None:
         """Answer one input."""
         event, record = taken.event, taken.record

@@ -59,7 +59,7 @@ class Folded:
         unmet: those of these records that were not met in the log yet.
         end: up to which the log was known to reach when they were read.
         chained_to: place that a signed checkpoint names and the records ahead must lead to, until it is behind.
-        trusting: what leads there is believed by its hashes, without its signatures.
+        trusting: most of what leads there is believed by its hashes, without its signatures.
     """
 
     place: Place
@@ -94,12 +94,13 @@ class Folded:
         """All up to the place that a checkpoint names was read.
 
         Raises:
-            CannotLoadError: UNEXTENDABLE, it does not lead there.
+            CannotLoadError: UNEXTENDABLE, it does not lead there; STATE_GONE, not from where the store says to stand.
         """
         named, self.chained_to = self.chained_to, None
         if named is not None and named != self.place:
             why = f"the records up to {named.offset} do not lead to what the checkpoint says of it"
-            raise CannotLoadError(Signal.UNEXTENDABLE, why)
+            doubtful = self.trusting or self.stored is None
+            raise CannotLoadError(Signal.UNEXTENDABLE if doubtful else Signal.STATE_GONE, why)
         self.trusting = False
 
     def met(self, record: LogRecord, *, authentic: bool) -> None:
@@ -146,9 +147,9 @@ class Folded:
             self.foreign_at = offset
 
     def _require_chained(self, kind: str) -> None:
-        """A resume names a head instead of going on from one: no later hash vouches for it, nor for what is before."""
+        """A resume names a head instead of going on from one: no later hash vouches for what is before it."""
         if kind == "resume" and self.trusting:
-            raise CannotLoadError(Signal.FAULT, "no hash leads across a resume")
+            raise CannotLoadError(Signal.UNEXTENDABLE, "no hash leads across a resume")
 
     def _switch(self, body: Body, before: Place, rules: RulesView) -> None:
         old = None if before.header.rules is None else rules.windows(before.header.rules[0])

@@ -47,8 +47,10 @@ if TYPE_CHECKING:
 # What units may wait for, in shares of what they themselves may have where they are stored: together 0.4 GiB a worker.
 DEFERRED_SHARE: Final = 2
 
-# A look at the clock costs a fiftieth of a record; so many fold in less than a millisecond.
+# A look at the clock costs a fiftieth of a record; so many small ones fold in a millisecond, signatures and all.
 LOOK_RECORDS: Final = 16
+# Most records by far, of which nothing is done before the checkpoint is reached but to note them.
+TRUSTED: Final = frozenset({"verdict", "ack", "reject", "skip"})
 
 T = TypeVar("T")
 
@@ -372,21 +374,22 @@ class Loader:
     def _fold_chained(
         self, folded: Folded, low: int, end: int, checkpoint: Body | None
     ) -> Generator[None, None, None]:
-        """Fold to `end`; what leads to the checkpoint by its hashes needs no signatures, unless it once did not.
+        """Fold to `end`; what leads to the checkpoint by its hashes needs no signatures, unless it just did not.
 
         Raises:
-            CannotLoadError: FAULT, it did not, or what was believed so far came to no good end; else as folding.
+            CannotLoadError: FAULT, what was believed so far came to no good end; else as folding.
         """
         if checkpoint is not None:
             folded.begin_chain(Place.from_json(checkpoint), trusting=not self._doubted)
         try:
             yield from self._fold_to(folded, low, end, checkpoint)
         except CannotLoadError as error:
-            if not folded.trusting or error.signal is Signal.STATE_GONE:
+            if not folded.trusting or error.signal is not Signal.UNEXTENDABLE:
                 raise
             self._doubted = True
             why = f"{error.why}; the next load looks at every signature"
             raise CannotLoadError(Signal.FAULT, why) from error
+        self._doubted = False
 
     def _fold_to(self, folded: Folded, low: int, end: int, checkpoint: Body | None) -> Generator[None, None, None]:
         """Fold to `end`; what was started from and the checkpoint must stand in this very log."""
@@ -435,7 +438,8 @@ class Loader:
             if folded.chained_to is not None and offset > folded.chained_to.offset:
                 folded.chain_ends()
             after = folded.place.after(offset, body, digest)
-            if (after is None or not folded.trusting) and not self._is_next(folded, record):
+            trusted = folded.trusting and after is not None and body["kind"] in TRUSTED
+            if not trusted and not self._is_next(folded, record):
                 continue
             switches = body["kind"] == "switch" and after is not None
             if switches or folded.state.deferred.size > folded.deferred_bytes_max:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness_stream.wire.cloudevents import envelope, source_of, traceparent_of
-from harness_stream.wire.decisions import digest_of, encode_body
+from harness_stream.wire.cloudevents import source_of, traceparent_of
+from harness_stream.wire.decisions import decision_headers, digest_of, encode_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -124,6 +124,5 @@ class Outbox:
         self.size += sent.size
 
     def _headers(self, kind: str, digest: str, now_ms: int, seal: Headers, trace: str | None = None) -> Headers:
-        """The envelope, as `wire.decisions.decision_headers` has it, and what vouches for the record."""
-        common = envelope(event_id=digest, source=self._source, event_type=kind, time_ms=now_ms, traceparent=trace)
-        return [*common, *seal]
+        """The envelope, and what vouches for the record."""
+        return [*decision_headers(self._source, kind, digest, now_ms, trace), *seal]

@@ -28,6 +28,7 @@ from harness_stream.runtime.snapshots import PLACE_KEY, Key
 from harness_stream.runtime.snapshots_seen import snapshotted
 from harness_stream.runtime.standing import Activity, Trouble, digest_at, of_snapshots, reached, stands
 from harness_stream.runtime.to_end import SILENCE_MS_MAX, read_to_end
+from harness_stream.wire.cloudevents import source_of
 from harness_stream.wire.decisions import decision_headers, digest_of, encode_body, read_body
 
 if TYPE_CHECKING:
@@ -330,7 +331,7 @@ def _decision(
     digest = digest_of(value)
     seal = operator.signer.seal_batch(partition, [digest])[0]
     now_ms = source.clock.now_ms()
-    headers = decision_headers(operator.realm, operator.writer_id, body["kind"], digest, now_ms)
+    headers = decision_headers(source_of(operator.realm, operator.writer_id), body["kind"], digest, now_ms)
     return _append(operator, topic, partition, key, value, [*headers, *seal])
 
 

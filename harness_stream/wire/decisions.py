@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from harness_stream.core import limits
-from harness_stream.wire.cloudevents import envelope, source_of
+from harness_stream.wire.cloudevents import envelope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,17 +46,15 @@ def body_of(raw: bytes) -> Mapping[str, Any]:
 
 
 def decision_headers(
-    realm: str, writer: str, kind: str, digest: str, time_ms: int, traceparent: str | None = None
+    source: str, kind: str, digest: str, time_ms: int, traceparent: str | None = None
 ) -> list[tuple[str, bytes]]:
     """A record's CloudEvents headers; what vouches for it is the signer's to say.
 
     Args:
-        realm: the realm's name.
-        writer: who writes it.
+        source: who writes it (`wire.cloudevents.source_of`).
         kind: the body's.
         digest: of the value, hex.
         time_ms: when it happened, epoch ms.
         traceparent: of the input that it answers.
     """
-    source = source_of(realm, writer)
     return envelope(event_id=digest, source=source, event_type=kind, time_ms=time_ms, traceparent=traceparent)

@@ -49,6 +49,22 @@ def hashes_that_lead_anywhere():
     return patch.object(Folded, "chain_ends", lambda self: setattr(self, "trusting", False))
 
 
+def hashes_believed_for_good():
+    """Behind the checkpoint as well."""
+    chain_ends = Folded.chain_ends
+
+    def without(self):
+        trusting = self.trusting
+        chain_ends(self)
+        self.trusting = trusting
+
+    return patch.object(Folded, "chain_ends", without)
+
+
+def hashes_of_a_switch_believed():
+    return patch.object(loading, "TRUSTED", loading.TRUSTED | {"switch"})
+
+
 def hashes_across_a_resume():
     return patch.object(Folded, "_require_chained", lambda *_: None)
 

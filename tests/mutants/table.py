@@ -265,10 +265,22 @@ MUTANTS = (
         "test_a_forged_record_that_goes_on_from_the_log_by_its_hashes_is_found_out_at_the_checkpoint[unsigned]",
     ),
     Mutant(
+        "hashes believed for good",
+        "V6",
+        made.hashes_believed_for_good,
+        "tests/simulation/test_signed.py::"
+        "test_a_forged_record_behind_the_newest_checkpoint_is_void_for_who_loads[skip]",
+    ),
+    Mutant(
+        "a switch believed by its hash",
+        "V6",
+        made.hashes_of_a_switch_believed,
+        "tests/simulation/test_signed.py::test_a_forged_switch_is_believed_by_nobody_whatever_it_holds[None]",
+    ),
+    Mutant(
         "hashes lead across a resume",
         "V6",
         made.hashes_across_a_resume,
-        "tests/simulation/test_signed.py::"
-        "test_a_log_whose_beginning_was_replaced_by_a_forged_resume_halts_whoever_loads_it",
+        "tests/simulation/test_signed.py::test_what_was_forged_before_a_true_resume_is_believed_by_nobody",
     ),
 )

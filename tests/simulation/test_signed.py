@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +10,19 @@ import orjson
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from harness_stream.adapters.memory.state import MemoryStateStore
 from harness_stream.adapters.signing import UNSIGNED_HEADERS
 from harness_stream.adapters.signing.verifier import SignedVerifier
+from harness_stream.core.fold import Place
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
+from harness_stream.wire.decisions import read_body
 from tests.signed import SignedRealm
 from tests.simulation.judge import check
 from tests.simulation.world import AGENTS, PARTITIONS, TOPICS, World
 
 if TYPE_CHECKING:
-    from harness_stream.ports import DecisionSigner, LogRecord
+    from harness_stream.ports import DecisionSigner, LogRecord, StoredHead
     from harness_stream.runtime.owner import Owner
 
 AGENT = "agent-1"
@@ -243,7 +246,7 @@ def test_who_loads_asks_for_no_signature_up_to_the_newest_checkpoint(monkeypatch
     owner, asked = from_the_log(world, monkeypatch)
     assert owner.phase is Phase.DECIDING
     assert kinds[:to].count("verdict") == 4
-    assert {kinds[offset] for offset in asked if offset < to} <= {"checkpoint"}
+    assert {kinds[offset] for offset in asked if offset < to} <= {"checkpoint", "claim", "switch"}
     settle(world)
 
 
@@ -270,6 +273,70 @@ def test_a_forged_record_that_goes_on_from_the_log_by_its_hashes_is_found_out_at
     assert len(decided(world, "verdict")) == 3
 
 
+@pytest.mark.parametrize("warmed", [None, True, {"a": 1}, [1], {"epoch": "x"}], ids=str)
+def test_a_forged_switch_is_believed_by_nobody_whatever_it_holds(
+    warmed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a switch says is acted on at once, long before the checkpoint is reached."""
+    world = world_of()
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    header = world.members[0].worker.owners[HOME].place.header
+    assert header.rules is not None
+    rules = {"digest": header.rules[0], "revision": header.rules[1] + 1}
+    forged = linked(
+        world, kind="switch", covers=[header.next_input, header.next_input - 1], rules=rules, warmed=warmed, t=header.t
+    )
+    world.broker.append(TOPICS.verdicts, HOME, None, forged, UNSIGNED_HEADERS)
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    owner, asked = from_the_log(world, monkeypatch)
+    assert owner.phase is Phase.DECIDING
+    assert owner.place.header.rules == header.rules
+    kinds = [orjson.loads(record.value or b"")["kind"] for record in world.everything(TOPICS.verdicts, HOME)]
+    assert "verdict" not in {kinds[offset] for offset in asked}, "it was loaded a second time"
+    assert len(decided(world, "verdict")) == 2
+
+
+@pytest.mark.parametrize("kind", ["skip", "claim"])
+def test_a_forged_record_behind_the_newest_checkpoint_is_void_for_who_loads(kind: str) -> None:
+    world = world_of()
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    header = world.members[0].worker.owners[HOME].place.header
+    forged = linked(world) if kind == "skip" else orjson.dumps(CLAIM)
+    at = world.broker.append(TOPICS.verdicts, HOME, None, forged, UNSIGNED_HEADERS)
+    assert newest_checkpoint(world) < at
+    owner, _ = from_the_log(world)
+    assert owner.phase is Phase.DECIDING
+    assert owner.place.header.epoch == header.epoch + 1
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    assert len(decided(world, "verdict")) == 2
+
+
+@pytest.mark.parametrize("lie", [{"next_input": 0}, {"writer": "9" * 32}], ids=str)
+def test_a_store_that_says_another_place_is_done_without(lie: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    world = world_of()
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+    before = world.store.snapshot()
+    for _ in range(3):
+        world.send(agent_id=AGENT, by=AGENT)
+        settle(world)
+    ask, true = MemoryStateStore.head, before[HOME].head
+    assert true.verdict_offset < newest_checkpoint(world)
+
+    def lying(self: MemoryStateStore, partition: int) -> StoredHead | None:
+        found = ask(self, partition)
+        return replace(found, header=orjson.dumps(orjson.loads(found.header) | lie)) if found == true else found
+
+    monkeypatch.setattr(MemoryStateStore, "head", lying)
+    world.store.restore(before)
+    assert restarted(world).phase is Phase.DECIDING
+    settle(world)
+
+
 def test_a_log_whose_beginning_was_replaced_by_a_forged_resume_halts_whoever_loads_it() -> None:
     """Its hashes lead to the checkpoint: a resume names the head that the true claim after it goes on from."""
     world = world_of()
@@ -292,3 +359,29 @@ def test_a_log_whose_beginning_was_replaced_by_a_forged_resume_halts_whoever_loa
     owner, _ = from_the_log(world)
     assert owner.phase is Phase.HALTED
     assert "do not lead to what the checkpoint says" in owner.why
+
+
+def test_what_was_forged_before_a_true_resume_is_believed_by_nobody() -> None:
+    """The head that a resume names is right, and says nothing of how one came to it."""
+    world = world_of()
+    for _ in range(2):
+        world.send(agent_id=AGENT, by=AGENT)
+        settle(world)
+    true = world.everything(TOPICS.verdicts, HOME)
+    first, second = (r for r in true if orjson.loads(r.value or b"")["kind"] == "verdict")
+    world.broker.truncate_from(TOPICS.verdicts, HOME, second.offset)
+    assert restarted(world).phase is Phase.HALTED
+    place = Place.genesis("i1", HOME)
+    for record in world.everything(TOPICS.verdicts, HOME):
+        place = place.after(record.offset, *read_body(record.value)) or place
+    said = {"prev": place.header.head, "covers": [place.header.next_input] * 2, "intent_id": world.uuid7()}
+    forged = orjson.dumps(orjson.loads(first.value or b"") | {"epoch": place.header.epoch, **said})
+    world.broker.append(TOPICS.verdicts, HOME, None, forged, UNSIGNED_HEADERS)
+    world.resume_halted()
+    world.heal()
+    world.send(agent_id=AGENT, by=AGENT)
+    world.heal()
+    owner, _ = from_the_log(world)
+    assert owner.phase is Phase.DECIDING
+    world.heal()
+    assert owner.state.confirmed(f"a:{AGENT}")["chain", f"agent:{AGENT}"].events == 2

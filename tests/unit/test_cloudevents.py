@@ -48,11 +48,11 @@ def test_a_trace_is_passed_through_only_if_it_is_one():
 
 
 def test_a_decision_has_the_trace_of_its_input_and_nothing_that_vouches_for_it():
-    headers = decision_headers("r", "w", "verdict", "d", 1_790_000_000_123, TRACE)
+    headers = decision_headers("/r/w", "verdict", "d", 1_790_000_000_123, TRACE)
     told = read_headers(headers)
     assert (told.id, told.source, told.type, told.traceparent) == ("d", "/r/w", "harness.verdict", TRACE)
     assert (told.time, told.signature) == ("2026-09-21T14:13:20.123Z", None)
-    assert read_headers(decision_headers("r", "w", "verdict", "d", 0)).traceparent is None
+    assert read_headers(decision_headers("/r/w", "verdict", "d", 0)).traceparent is None
 
 
 def test_the_first_of_a_repeated_header_counts():
