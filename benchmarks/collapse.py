@@ -51,6 +51,7 @@ RAMP_S: Final = 40.0
 RAMP_FROM: Final = 0.1
 RAMP_STEP_S: Final = 0.5
 WAITING_MS: Final = 500.0  # a verdict so late has waited behind others
+PAUSE_STEPS: Final = 4  # two seconds
 PHASES: Final = ("before", "overload", "after")
 RUNAWAY: Final = "tenant-0"
 ALL_LANES: Final = tuple(f"tenant-{number}" for number in range(TENANTS))
@@ -173,8 +174,8 @@ def honest_lanes() -> dict[str, str]:
 def carried(where: Servers, agents: int, most: float) -> float:
     """Verdicts a second that one worker gives in time, with clients and broker on the same CPUs.
 
-    A load of all lanes grows up to `most` a second while honest clients ask; told is the rate from which on verdicts
-    never caught up again.
+    A load of all lanes grows up to `most` a second while honest clients ask; told is the rate at which verdicts began to
+    wait.
     """
     with realm(where, agents, UNBOUNDED) as made, made.worker():
         start = time.time() + LEAD_S
@@ -189,7 +190,7 @@ def carried(where: Servers, agents: int, most: float) -> float:
 
 
 def kept_up_until(ages: Iterable[tuple[float, float]]) -> float:
-    """When verdicts began to wait and did so ever after, seconds since the start.
+    """When verdicts began to wait for so long that it was no pause of the machine, seconds since the start.
 
     Args:
         ages: (when it was asked, s since the start; ms until its verdict) of each intent.
@@ -197,8 +198,13 @@ def kept_up_until(ages: Iterable[tuple[float, float]]) -> float:
     steps: dict[int, list[float]] = {}
     for asked_s, age_ms in ages:
         steps.setdefault(int(asked_s // RAMP_STEP_S), []).append(age_ms)
-    kept_up = [step for step, found in steps.items() if statistics.median(found) <= WAITING_MS]
-    return (max(kept_up, default=-1) + 1) * RAMP_STEP_S
+    waited = 0
+    for step in range(round(RAMP_S / RAMP_STEP_S)):
+        waits = statistics.median(steps.get(step, [WAITING_MS + 1])) > WAITING_MS
+        waited = waited + 1 if waits else 0
+        if waited == PAUSE_STEPS:
+            return (step + 1 - PAUSE_STEPS) * RAMP_STEP_S
+    return RAMP_S
 
 
 def collapse(where: Servers, agents: int, variant: Variant, capacity: float, seconds: float) -> dict[str, Any]:

@@ -64,6 +64,7 @@ SNAPSHOT_TURNS: Final = 3_000
 # What one worker judges a second or less: so old are the records behind the newest checkpoint, one a second.
 PACE: Final = 2_000
 PIECE: Final = 200
+NOISE: Final = 0.2  # of a start with nothing behind: so much two of them may differ
 NOTHING, FLOOR = "nothing behind", "floor of a rebuild"
 FROM_STORE, FROM_SNAPSHOTS, REBUILD = "store, behind", "snapshots, behind", "rebuild"
 ALL: Final = ": all taken in"
@@ -140,8 +141,9 @@ class Read(NamedTuple):
 
     @property
     def rate(self) -> float | None:
-        """Records per second of CPU time beyond a start with nothing behind; None where there are none."""
-        return self.records / (self.seconds - self.nothing_s) if self.records else None
+        """Records per second of CPU time beyond a start with nothing behind; None where that is too little to tell."""
+        beyond_s = self.seconds - self.nothing_s
+        return self.records / beyond_s if self.records and beyond_s > NOISE * self.nothing_s else None
 
     def to_json(self) -> dict[str, float | None]:
         """With the rate."""
@@ -196,12 +198,12 @@ class World:
         """
         made = self.started(self.clock, self.stored, "b" * 32)
         turn_until(made, self.clock, lambda: made.readiness().ready)
-        for until in range(piece, records + 1, piece):
-            began_ms = self.clock.now_ms()
-            fill(self.broker, self.agents, piece, mix=self.mix, keys=self.keys, clock=self.clock)
-            turn_until(made, self.clock, lambda until=until: covered(made) >= self.agents + until)
+        for done in range(0, records, piece):
+            began_ms, count = self.clock.now_ms(), min(piece, records - done)
+            fill(self.broker, self.agents, count, mix=self.mix, keys=self.keys, clock=self.clock)
+            turn_until(made, self.clock, lambda until=done + count: covered(made) >= self.agents + until)
             if pace:
-                self.clock.advance(max(0, began_ms + piece * 1000 // pace - self.clock.now_ms()))
+                self.clock.advance(max(0, began_ms + count * 1000 // pace - self.clock.now_ms()))
 
     def started(self, clock: Clock, stored: Dump, name: str) -> Worker:
         """A worker that finds this store."""

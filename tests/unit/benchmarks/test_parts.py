@@ -238,10 +238,11 @@ def test_recovery_from_overload_is_judged_where_honest_lanes_keep_within_their_b
     assert f"goal 10 s: {said}" in script("collapse")._judged(found)[0]
 
 
-def test_a_worker_keeps_up_until_its_verdicts_wait_for_good(script):
-    ages = [(at / 10, 900.0 if 20 <= at < 25 or at >= 200 else 3.0) for at in range(400)]
+def test_a_worker_keeps_up_until_its_verdicts_wait_longer_than_a_pause(script):
+    ages = [(at / 10, 900.0 if 20 <= at < 35 or 200 <= at < 300 else 3.0) for at in range(450)]
     assert script("collapse").kept_up_until(ages) == 20.0
-    assert script("collapse").kept_up_until(ages[:100]) == 10.0
+    assert script("collapse").kept_up_until(ages[:100]) == 10.0, "nothing was asked any more"
+    assert script("collapse").kept_up_until([(at / 10, 3.0) for at in range(450)]) == 40.0
     assert script("collapse").kept_up_until([(0.1, 900.0)]) == 0
 
 
