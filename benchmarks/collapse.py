@@ -174,8 +174,8 @@ def honest_lanes() -> dict[str, str]:
 def carried(where: Servers, agents: int, most: float) -> float:
     """Verdicts a second that one worker gives in time, with clients and broker on the same CPUs.
 
-    A load of all lanes grows up to `most` a second while honest clients ask; told is the rate at which verdicts began to
-    wait.
+    A load of all lanes grows up to `most` a second while honest clients ask; told is the rate at which verdicts began
+    to wait.
     """
     with realm(where, agents, UNBOUNDED) as made, made.worker():
         start = time.time() + LEAD_S

@@ -28,7 +28,7 @@ from harness_stream.core.chain import (
 from harness_stream.core.counting import count, homes_of, recount, warm
 from harness_stream.core.deferred import groups_of, units_in
 from harness_stream.core.delegation import note_child, note_end, note_labels
-from harness_stream.core.ids import UNIT_PREFIX, remember
+from harness_stream.core.ids import is_of_ids, remember
 from harness_stream.core.names import agent_unit, lane_of_unit
 from harness_stream.core.provenance import ValueMap
 
@@ -98,7 +98,7 @@ def apply_within(state: State, change: Change, windows: Windows, group: str) -> 
         windows: the compiled rules.
         group: which.
     """
-    if group.startswith(UNIT_PREFIX):
+    if is_of_ids(group):
         remember(state, change)
         return
     of_agents = lane_of_unit(group) is None

@@ -89,6 +89,11 @@ def ids_unit(intent_id: str) -> str:
     return _UNITS[slot][int(intent_id[-_SHARD_DIGITS:], 16) % SHARDS]
 
 
+def is_of_ids(unit: str) -> bool:
+    """Is this one of the units that remember ids?"""
+    return unit.startswith(UNIT_PREFIX)
+
+
 def memory_of(state: State, agent_id: str, intent_id: str) -> Remembered | None:
     """What is still known of an intent id, whether or not it counts any more."""
     found: Remembered | None = state.get(ids_unit(intent_id), ("id", agent_id, intent_id))

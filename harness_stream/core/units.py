@@ -19,7 +19,7 @@ from harness_stream.core.deferred import group_of
 from harness_stream.core.delegation import Delegation, Tree
 from harness_stream.core.fold import Place
 from harness_stream.core.groups import Kept, Room
-from harness_stream.core.ids import UNIT_PREFIX, Lineage, Remembered, told
+from harness_stream.core.ids import Lineage, Remembered, is_of_ids, told
 from harness_stream.core.provenance import ValueMap
 from harness_stream.core.state import PARTITION_UNIT, Key, State, Unit
 
@@ -177,7 +177,7 @@ class Delta:
 
     def encoded(self, unit: str) -> bytes:
         """As a unit is told of it: all units but those of ids need all of it."""
-        if unit.startswith(UNIT_PREFIX):
+        if is_of_ids(unit):
             return orjson.dumps([self._offset, told(self._change)])
         self._whole = self._whole or orjson.dumps([self._offset, self._change])
         return self._whole

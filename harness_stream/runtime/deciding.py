@@ -140,6 +140,16 @@ class Deciding:
         return len(self._inbox) > 0 and not self._released and self._state.in_flight < limits.IN_FLIGHT_BATCHES_MAX
 
     @property
+    def waiting(self) -> int:
+        """Inputs that are here and not answered yet."""
+        return len(self._inbox)
+
+    @property
+    def backlogged(self) -> bool:
+        """Could the next step answer a whole batch?"""
+        return self.ready and len(self._inbox) >= BATCH_RECORDS_MAX
+
+    @property
     def at_rest(self) -> bool:
         """Is every input answered that has arrived, and nothing of our own under way?"""
         return not len(self._inbox) and not len(self._outbox)

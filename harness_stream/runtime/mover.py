@@ -16,6 +16,7 @@ import orjson
 
 from harness_stream.alarms import Alarm, sound
 from harness_stream.core import limits
+from harness_stream.core.ids import is_of_ids
 from harness_stream.core.units import Delta, encode_unit, forgotten
 from harness_stream.errors import StateUnavailable
 from harness_stream.ports import Metrics, Move, StateStore, StoredHead
@@ -88,7 +89,7 @@ class Mover:
         self._attempted: tuple[int, bytes] | None = None  # offset and header of the step before its answer
         self._dirty: dict[str, list[bytes] | None] = {}
         self._unknown: dict[str, list[bytes] | None] = {}  # of the step whose answer did not come
-        self._deltas: dict[str, int] = {}
+        self._left: dict[str, int] = {}  # deltas that a stored unit still gets before it is written anew
         self._refill: list[str] | None = None
         self._open_part: Part | None = None  # of a refill: the step whose answer did not come
         self._filled = 0
@@ -233,7 +234,7 @@ class Mover:
         if part is not None:
             self._after_part(part, taken=taken)
         if taken:
-            self._deltas.update(dict.fromkeys((unit for unit, deltas in unknown.items() if deltas is None), 0))
+            self._rebased(unit for unit, deltas in unknown.items() if deltas is None)
             return True
         for unit, deltas in unknown.items():
             later = self._dirty.get(unit, [])
@@ -241,14 +242,17 @@ class Mover:
         return True
 
     def _append(self, unit: str, delta: Delta) -> None:
-        count = self._deltas.get(unit, limits.DELTAS_BEFORE_REBASE) + 1
-        if count > limits.DELTAS_BEFORE_REBASE:
+        left = self._left.get(unit, 0)
+        if not left:
             self._dirty[unit] = None
             return
         queued = self._dirty.setdefault(unit, [])
         if queued is not None:
-            self._deltas[unit] = count
+            self._left[unit] = left - 1
             queued.append(delta.encoded(unit))
+
+    def _rebased(self, units: Iterable[str]) -> None:
+        self._left.update(dict.fromkeys(units, limits.DELTAS_BEFORE_REBASE))
 
     def _move(self, offset: int, place: Place, state: State, dirty: Mapping[str, list[bytes] | None]) -> Step:
         header = orjson.dumps(place.to_json()) if offset == place.offset else FILLING
@@ -266,13 +270,15 @@ class Mover:
         if at is not None:
             return self._refused(at, place, state)
         self._stored, self._attempted = offset, None
-        self._deltas.update(dict.fromkeys(bases, 0))
+        self._rebased(bases)
         for unit, added in deltas.items():
             state.weigh(unit, sum(map(len, added)), more=True)
         for unit, base in bases.items():
             state.weigh(unit, len(base))
             if state.packed(unit) is None:
                 state.forget(unit, forgotten(state.confirmed(unit), place.header.t))
+                if is_of_ids(unit):  # they are many, and one more is replayed at once: no more often than they double
+                    self._left[unit] = max(self._left[unit], len(state.confirmed(unit)))
         return Step.DONE
 
     def _answered(self) -> None:
@@ -337,7 +343,7 @@ class Mover:
         if not taken:
             self._dirty.update(dict.fromkeys(part.units))
             return
-        self._deltas.update(dict.fromkeys(part.units, 0))
+        self._rebased(part.units)
         self._filled += 1
         self._refill = part.rest or None
 

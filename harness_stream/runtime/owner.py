@@ -117,6 +117,16 @@ class Owner:
         return self._deciding is not None and self._deciding.ready
 
     @property
+    def waiting(self) -> int:
+        """Inputs that are here and not answered yet."""
+        return 0 if self._deciding is None else self._deciding.waiting
+
+    @property
+    def backlogged(self) -> bool:
+        """Could the next step answer a whole batch?"""
+        return self._deciding is not None and self._deciding.backlogged
+
+    @property
     def in_flight(self) -> int:
         """Own records whose fate is open."""
         return len(self._outbox)
