@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 POLL_S: Final = 0.002  # sends come in groups of this long: far below what a verdict takes
 FLUSH_S_MAX: Final = 30.0
-LINGER_MS: Final = 5  # the broker shall spend its time on the worker, not on this process's requests
+LINGER_MS: Final = 25  # the broker shall spend its time on the worker, not on this process's requests
 
 
 class Flood:

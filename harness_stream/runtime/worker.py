@@ -76,12 +76,7 @@ class Worker:
 
     def step(self, wait_ms: int | None = None) -> None:
         """One turn of the loop; waits for input at most `wait_ms` (default: as long as nothing is open)."""
-        wait_ms = self._wait_ms() if wait_ms is None else wait_ms
-        self._offer(self._ports.consumer.poll(POLL_RECORDS, wait_ms))
-        for assignment in self._ports.consumer.assignments():
-            self._assign(assignment)
-        self._missed_input()
-        self._deliver()
+        self._take_in(self._wait_ms() if wait_ms is None else wait_ms)
         self._read()
         leisure, began_ms = self._has_leisure(), self._ports.clock.elapsed_ms()
         for owner in self.owners.values():
@@ -90,6 +85,14 @@ class Worker:
         self._release_finished()
         self._report()
         self.turned_ms = self._ports.clock.elapsed_ms()
+
+    def _take_in(self, wait_ms: int) -> None:
+        """What has come: inputs, changes of the group, fates of own records."""
+        self._offer(self._ports.consumer.poll(POLL_RECORDS, wait_ms))
+        for assignment in self._ports.consumer.assignments():
+            self._assign(assignment)
+        self._missed_input()
+        self._deliver()
 
     def _offer(self, records: Iterable[LogRecord]) -> None:
         """Hand out what one poll brought, of each partition at once."""
@@ -106,10 +109,13 @@ class Worker:
         All others bring few records a turn, so that without this one lane's flood would stand for their sake: a batch
         of refusals takes a small part of a turn in which seven other partitions are judged.
         """
-        behind = [owner for owner in self.owners.values() if owner.backlogged]
-        while behind and self._ports.clock.elapsed_ms() < until_ms:
-            self._deliver()
-            behind = [owner for owner in behind if owner.backlogged and _comes_on(owner)]
+        stuck = set[int]()
+        while self._ports.clock.elapsed_ms() < until_ms:
+            behind = [p for p, owner in self.owners.items() if owner.backlogged and p not in stuck]
+            if not behind:
+                return
+            self._take_in(0)
+            stuck.update(p for p in behind if p not in self.owners or not _comes_on(self.owners[p]))
 
     def _has_leisure(self) -> bool:
         """May owners do what nobody waits for? Not while another partition is loaded, for which all its agents wait."""
