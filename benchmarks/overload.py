@@ -1,6 +1,6 @@
 """What overload costs: the late path beside a decision, and three times the capacity for a minute.
 
-    python benchmarks/overload.py                 six minutes or more; starts Kafka and Redis unless told where they are
+    python benchmarks/overload.py                 eight minutes or more; starts Kafka and Redis unless told where they are
     python benchmarks/overload.py --seconds 10 --rounds 1 --drain 5000 --json out.json
 
 HARNESS_BOOTSTRAP and HARNESS_REDIS_URL name a broker and a Redis that run. Linux only: CPU times are read from /proc.
@@ -132,7 +132,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser = command.parser(__doc__)
     parser.add_argument("--seconds", type=command.seconds, default=60.0, help="of overload; 0: only the late path")
     parser.add_argument("--rounds", type=command.count, default=3, help="drains of each kind")
-    parser.add_argument("--drain", type=command.count, default=20_000, help="intents in each filled log")
+    parser.add_argument("--drain", type=command.count, default=60_000, help="intents in each filled log")
     parser.add_argument("--capacity", type=command.amount, help="verdicts a second; else it is measured")
     parser.add_argument("--agents", type=command.count, default=1_000, help="that take turns")
     parser.add_argument("--json", type=command.output, help="also write everything to this file")
