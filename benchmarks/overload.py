@@ -1,6 +1,6 @@
 """What overload costs: the late path beside a decision, and three times the capacity for a minute.
 
-    python benchmarks/overload.py                 eight minutes or more; starts Kafka and Redis unless told where they are
+    python benchmarks/overload.py                 ten minutes; starts Kafka and Redis unless told where they are
     python benchmarks/overload.py --seconds 10 --rounds 1 --drain 5000 --json out.json
 
 HARNESS_BOOTSTRAP and HARNESS_REDIS_URL name a broker and a Redis that run. Linux only: CPU times are read from /proc.

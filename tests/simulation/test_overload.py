@@ -12,6 +12,7 @@ from harness_stream.core import backlog, limits
 from harness_stream.core.rate import Rate
 from harness_stream.core.reasons import Deny
 from harness_stream.runtime import deciding
+from harness_stream.runtime.worker import Worker
 from tests.simulation.faults import FAULTS
 from tests.simulation.judge import check
 from tests.simulation.world import World
@@ -29,7 +30,8 @@ def flooded(seed: int) -> list[Report]:
     """A worker that judges half of what is asked, until it heals; runs are so short that some 10 ms are long."""
     with mock.patch.object(limits, "DEADLINE_MS_DEFAULT", 20), mock.patch.object(backlog, "LASTING_MS", 50):
         world = World(seed, workers=2, lane_rate=RATE)
-        with mock.patch.object(deciding, "BATCH_RECORDS_MAX", 1):
+        one_a_turn = mock.patch.object(deciding, "BATCH_RECORDS_MAX", 1), mock.patch.object(Worker, "_work_off")
+        with one_a_turn[0], one_a_turn[1]:
             for _ in range(TURNS):
                 _turn(world)
         world.heal()

@@ -8,7 +8,8 @@ import pytest
 
 from harness_stream.adapters.memory.state import MemoryStateStore
 from harness_stream.core.fold import Place
-from harness_stream.core.limits import STORE_PATIENCE_MS
+from harness_stream.core.ids import Remembered, ids_unit
+from harness_stream.core.limits import DELTAS_BEFORE_REBASE, STORE_PATIENCE_MS
 from harness_stream.core.state import State
 from harness_stream.core.units import decode_unit
 from harness_stream.errors import StateUnavailable
@@ -26,6 +27,8 @@ from harness_stream.runtime.mover import (
 from harness_stream.runtime.telemetry import PrometheusMetrics
 
 QUICK_UNITS = 10
+INTENT = "0193b7a0-0000-7000-8000-000000000001"
+REMEMBERED = Remembered("d", 10**15, "approve", "v", 1, None, None)
 MANY = [f"a:agent-{number}" for number in range(100)]
 
 
@@ -68,6 +71,33 @@ def test_a_step_that_was_taken_is_not_sent_again_though_its_answer_came_too_late
         partition.turn([MANY[0]])
     assert partition.store.sent == [100, 1, 1, 1, 1, 1]
     assert not partition.mover.behind
+
+
+class RebasingStore(MemoryStateStore):
+    """Counts how often a unit is written anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.bases = Counter()
+
+    def move(self, move):
+        self.bases.update(move.bases.keys())
+        return super().move(move)
+
+
+def test_a_unit_of_ids_is_written_anew_no_more_often_than_it_doubles_and_others_every_64_deltas():
+    store, state = RebasingStore(), State()
+    mover, unit, agent = Mover(store, 0, PrometheusMetrics(), None), ids_unit(INTENT), "a:agent-1"
+    for number in range(1, 2_001):
+        change = {"kind": "outcome", "agent_id": f"agent-{number}", "intent_id": INTENT, "status": "done"}
+        state.put(unit, ("id", f"agent-{number}", INTENT), REMEMBERED)
+        state.put(agent, ("since", "w", 1), number)
+        mover.changed(frozenset((unit, agent)), [Moved(change, number, frozenset((unit, agent)))])
+        place = Place.genesis("i", 0)._replace(offset=number)
+        assert mover.flush(place, state, number * MOVE_MS)
+    assert store.bases[agent] == pytest.approx(2_000 / (DELTAS_BEFORE_REBASE + 1), abs=1)
+    assert store.bases[unit] <= 1 + 2 + 5, "1, 65, 130, 260, 520, 1,040"
+    assert len(store.load(0, [unit])[unit].deltas) <= 2_000 / 2
 
 
 class FailingStore(MemoryStateStore):

@@ -1,0 +1,65 @@
+"""A turn of the worker's loop: one batch of each partition, and what is left of its time to those that are behind."""
+
+from unittest import mock
+
+import pytest
+
+from harness_stream.adapters.memory.log import Fate
+from harness_stream.core import limits
+from harness_stream.core.intake import Intake
+from harness_stream.runtime.deciding import BATCH_MS_MAX, BATCH_RECORDS_MAX, Deciding
+from tests.simulation.test_regressions import AGENT, act, owner, turns
+from tests.simulation.world import World
+
+WAITING = 3 * BATCH_RECORDS_MAX
+
+
+class AtOnce(World):
+    """Each record is in the log, and known to be, before the next one is handed over."""
+
+    def _fate(self, *_):
+        return Fate()
+
+
+def behind():
+    world = AtOnce(1, workers=1)
+    turns(world, 100)
+    act(world)
+    for _ in range(WAITING):
+        world.send(agent_id=AGENT, by=AGENT)
+    return world
+
+
+def answered_in_a_turn(world):
+    before = owner(world).place.header.next_input
+    world.members[0].worker.step(0)
+    world.members[0].worker.step(0)  # confirms what the first one published last
+    return owner(world).place.header.next_input - before
+
+
+def test_a_partition_in_which_whole_batches_wait_gets_what_is_left_of_a_turn():
+    world = behind()
+    assert answered_in_a_turn(world) == WAITING
+
+
+@pytest.mark.parametrize("answer_ms", [1, 4, BATCH_MS_MAX])
+def test_a_turn_ends_before_the_tables_are_due_to_be_asked_for_again(answer_ms):
+    world = behind()
+    answer = Intake.answer
+
+    def slow(intake, *words):
+        world.clock.advance(answer_ms)
+        return answer(intake, *words)
+
+    began_ms = world.clock.elapsed_ms()
+    with mock.patch.object(Intake, "answer", slow):
+        world.members[0].worker.step(0)
+    took_ms = world.clock.elapsed_ms() - began_ms
+    assert limits.FRESH_QUERY_MS / 2 < took_ms <= limits.FRESH_QUERY_MS + BATCH_MS_MAX + answer_ms
+
+
+def test_a_partition_that_does_not_come_on_ends_its_turn():
+    world = behind()
+    with mock.patch.object(Deciding, "_decide", autospec=True) as decide:
+        world.members[0].worker.step(0)
+    assert 1 < decide.call_count <= 2 * len(world.members[0].worker.owners)
