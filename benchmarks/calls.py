@@ -59,8 +59,8 @@ TOLERANCE: Final[Mapping[str, float]] = {INSTRUCTIONS: 0.005, CALLS: 0.01, INTO_
 LOOSE: Final[Mapping[str, float]] = dict.fromkeys(KINDS, 0.5)
 RULES: Final = 100
 AGENTS: Final = 20
-# Windows hold some events by then, and what is compiled and remembered once is.
-WARM_UP: Final = 400
+# Windows hold some events by then, what is compiled and remembered once is, and each unit of ids is in the store.
+WARM_UP: Final = 2_000
 COUNTED: Final = 200  # in each of two passes; even over the partitions
 MODULES_TOLD: Final = 5
 UPDATE: Final = "`python benchmarks/calls.py --update`"
