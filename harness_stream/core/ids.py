@@ -2,7 +2,7 @@
 
 Rule of this file: ids are kept apart from the agents they belong to, in a ring of units by the time inside of them. So
 an agent that acts a thousand times a second weighs no more than one that acts once, an id of an agent nobody knows
-leaves nothing behind, and what has aged out goes when its place in the ring is written again.
+leaves nothing behind, and what has aged out goes when its unit is written anew, soon after its place in the ring is.
 """
 
 from __future__ import annotations

@@ -121,6 +121,7 @@ COLD_FETCH_MS_MAX: Final = LOOP_WAIT_MS_MAX
 # default deadline, and four tries of an adapter that rests for 250 ms after a failure.
 STORE_PATIENCE_MS: Final = DEADLINE_MS_DEFAULT // 5
 DELTAS_BEFORE_REBASE: Final = 64
+IDS_DELTAS_MAX: Final = 512  # of a unit of ids: 35 µs each to replay, within COLD_FETCH_MS_MAX
 
 # A piece of a unit in the chains topic (1 MiB a record). The largest single value, an ordered window over sixteen
 # selections, stays below 610 KB: alone in a piece it fits as well.

@@ -146,7 +146,7 @@ class Deciding:
 
     @property
     def backlogged(self) -> bool:
-        """Could the next step answer a whole batch?"""
+        """Does a whole batch wait that the next step could begin?"""
         return self.ready and len(self._inbox) >= BATCH_RECORDS_MAX
 
     @property

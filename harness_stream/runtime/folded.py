@@ -86,7 +86,14 @@ class Folded:
     trusting: bool = False
 
     def begin_chain(self, to: Place, *, trusting: bool) -> None:
-        """What comes next is to lead to this place; if it is trusted, by its hashes alone (PROTOCOL §7)."""
+        """What comes next is to lead to this place; if it is trusted, by its hashes alone (PROTOCOL §7).
+
+        Raises:
+            CannotLoadError: STATE_GONE, the store says something else of the very record that the checkpoint names.
+        """
+        if self.stored == to.offset and self.place != to:
+            why = f"the store contradicts the checkpoint of the record at {to.offset}"
+            raise CannotLoadError(Signal.STATE_GONE, why)
         self.chained_to = to if to.offset > self.place.offset else None
         self.trusting = trusting and self.chained_to is not None
 

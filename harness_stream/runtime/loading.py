@@ -384,9 +384,9 @@ class Loader:
         try:
             yield from self._fold_to(folded, low, end, checkpoint)
         except CannotLoadError as error:
-            if not folded.trusting or error.signal is not Signal.UNEXTENDABLE:
+            self._doubted = folded.trusting and error.signal is Signal.UNEXTENDABLE
+            if not self._doubted:
                 raise
-            self._doubted = True
             why = f"{error.why}; the next load looks at every signature"
             raise CannotLoadError(Signal.FAULT, why) from error
         self._doubted = False

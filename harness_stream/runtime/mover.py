@@ -16,7 +16,7 @@ import orjson
 
 from harness_stream.alarms import Alarm, sound
 from harness_stream.core import limits
-from harness_stream.core.ids import is_of_ids
+from harness_stream.core.ids import SLOT_MS, SLOTS, is_of_ids
 from harness_stream.core.units import Delta, encode_unit, forgotten
 from harness_stream.errors import StateUnavailable
 from harness_stream.ports import Metrics, Move, StateStore, StoredHead
@@ -89,7 +89,8 @@ class Mover:
         self._attempted: tuple[int, bytes] | None = None  # offset and header of the step before its answer
         self._dirty: dict[str, list[bytes] | None] = {}
         self._unknown: dict[str, list[bytes] | None] = {}  # of the step whose answer did not come
-        self._left: dict[str, int] = {}  # deltas that a stored unit still gets before it is written anew
+        self._deltas_left: dict[str, int] = {}  # that a stored unit still gets before it is written anew
+        self._many_until_ms: dict[str, int] = {}  # of units of ids that may get more of them
         self._refill: list[str] | None = None
         self._open_part: Part | None = None  # of a refill: the step whose answer did not come
         self._filled = 0
@@ -242,17 +243,26 @@ class Mover:
         return True
 
     def _append(self, unit: str, delta: Delta) -> None:
-        left = self._left.get(unit, 0)
-        if not left:
-            self._dirty[unit] = None
+        left, queued = self._deltas_left.get(unit, 0), self._dirty.setdefault(unit, [])
+        if queued is None:
             return
-        queued = self._dirty.setdefault(unit, [])
-        if queued is not None:
-            self._left[unit] = left - 1
+        aged = self._now_ms > self._many_until_ms.get(unit, self._now_ms)
+        if not left or aged or len(queued) >= limits.IDS_DELTAS_MAX:
+            self._dirty[unit] = None
+        else:
+            self._deltas_left[unit] = left - 1
             queued.append(delta.encoded(unit))
 
     def _rebased(self, units: Iterable[str]) -> None:
-        self._left.update(dict.fromkeys(units, limits.DELTAS_BEFORE_REBASE))
+        for unit in units:
+            self._deltas_left[unit] = limits.DELTAS_BEFORE_REBASE
+            self._many_until_ms.pop(unit, None)
+
+    def _may_double(self, unit: str, ids: int) -> None:
+        """Ids are many in a flood, and each is replayed at once; what has aged out by a turn of the ring shall go."""
+        if ids > limits.DELTAS_BEFORE_REBASE:
+            self._deltas_left[unit] = min(ids, limits.IDS_DELTAS_MAX)
+            self._many_until_ms[unit] = self._now_ms + SLOTS * SLOT_MS
 
     def _move(self, offset: int, place: Place, state: State, dirty: Mapping[str, list[bytes] | None]) -> Step:
         header = orjson.dumps(place.to_json()) if offset == place.offset else FILLING
@@ -277,8 +287,8 @@ class Mover:
             state.weigh(unit, len(base))
             if state.packed(unit) is None:
                 state.forget(unit, forgotten(state.confirmed(unit), place.header.t))
-                if is_of_ids(unit):  # they are many, and one more is replayed at once: no more often than they double
-                    self._left[unit] = max(self._left[unit], len(state.confirmed(unit)))
+                if is_of_ids(unit):
+                    self._may_double(unit, len(state.confirmed(unit)))
         return Step.DONE
 
     def _answered(self) -> None:

@@ -123,7 +123,7 @@ class Owner:
 
     @property
     def backlogged(self) -> bool:
-        """Could the next step answer a whole batch?"""
+        """Does a whole batch wait that the next step could begin?"""
         return self._deciding is not None and self._deciding.backlogged
 
     @property

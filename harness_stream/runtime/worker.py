@@ -81,7 +81,8 @@ class Worker:
         leisure, began_ms = self._has_leisure(), self._ports.clock.elapsed_ms()
         for owner in self.owners.values():
             owner.step(leisure=leisure)
-        self._work_off(began_ms + limits.FRESH_QUERY_MS)
+        if not self._is_waited_for():
+            self._work_off(began_ms + limits.FRESH_QUERY_MS)
         self._release_finished()
         self._report()
         self.turned_ms = self._ports.clock.elapsed_ms()
@@ -109,13 +110,18 @@ class Worker:
         All others bring few records a turn, so that without this one lane's flood would stand for their sake: a batch
         of refusals takes a small part of a turn in which seven other partitions are judged.
         """
-        stuck = set[int]()
-        while self._ports.clock.elapsed_ms() < until_ms:
-            behind = [p for p, owner in self.owners.items() if owner.backlogged and p not in stuck]
-            if not behind:
-                return
+        done = set[int]()
+        while behind := [p for p, owner in self.owners.items() if owner.backlogged and p not in done]:
             self._take_in(0)
-            stuck.update(p for p in behind if p not in self.owners or not _comes_on(self.owners[p]))
+            for partition in behind:
+                if self._ports.clock.elapsed_ms() >= until_ms:
+                    return
+                if partition not in self.owners or not _stepped_on(self.owners[partition]):
+                    done.add(partition)
+
+    def _is_waited_for(self) -> bool:
+        """Is a partition loaded here, or given up, so that all its agents wait for the next turn?"""
+        return bool(self._leaving) or any(owner.phase in _BEFORE_DECIDING for owner in self.owners.values())
 
     def _has_leisure(self) -> bool:
         """May owners do what nobody waits for? Not while another partition is loaded, for which all its agents wait."""
@@ -273,7 +279,8 @@ class Worker:
                 metrics.gauge("harness_checkpoint_age_seconds", owner.checkpoint_age_ms / 1000, partition=label)
 
 
-def _comes_on(owner: Owner) -> bool:
+def _stepped_on(owner: Owner) -> bool:
+    """Step it; did it answer anything?"""
     waiting = owner.waiting
     owner.step(leisure=False)
     return owner.waiting < waiting

@@ -316,16 +316,21 @@ def test_a_forged_record_behind_the_newest_checkpoint_is_void_for_who_loads(kind
 
 
 @pytest.mark.parametrize("lie", [{"next_input": 0}, {"writer": "9" * 32}], ids=str)
-def test_a_store_that_says_another_place_is_done_without(lie: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at_checkpoint", [True, False])
+def test_a_store_that_says_another_place_is_done_without(
+    lie: dict[str, Any], at_checkpoint: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = world_of()
     world.send(agent_id=AGENT, by=AGENT)
     settle(world)
+    for _ in range(600 if at_checkpoint else 0):
+        world.turn()
     before = world.store.snapshot()
-    for _ in range(3):
+    for _ in range(0 if at_checkpoint else 3):
         world.send(agent_id=AGENT, by=AGENT)
         settle(world)
     ask, true = MemoryStateStore.head, before[HOME].head
-    assert true.verdict_offset < newest_checkpoint(world)
+    assert (true.verdict_offset == newest_checkpoint(world)) == at_checkpoint
 
     def lying(self: MemoryStateStore, partition: int) -> StoredHead | None:
         found = ask(self, partition)

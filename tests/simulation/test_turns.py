@@ -7,8 +7,10 @@ import pytest
 from harness_stream.adapters.memory.log import Fate
 from harness_stream.core import limits
 from harness_stream.core.intake import Intake
+from harness_stream.core.partition import Phase
+from harness_stream.ports import Assignment
 from harness_stream.runtime.deciding import BATCH_MS_MAX, BATCH_RECORDS_MAX, Deciding
-from tests.simulation.test_regressions import AGENT, act, owner, turns
+from tests.simulation.test_regressions import AGENT, HOME, act, owner, turns
 from tests.simulation.world import World
 
 WAITING = 3 * BATCH_RECORDS_MAX
@@ -63,3 +65,22 @@ def test_a_partition_that_does_not_come_on_ends_its_turn():
     with mock.patch.object(Deciding, "_decide", autospec=True) as decide:
         world.members[0].worker.step(0)
     assert 1 < decide.call_count <= 2 * len(world.members[0].worker.owners)
+
+
+@pytest.mark.parametrize("how", ["lost", "revoked"])
+def test_a_partition_may_go_while_its_backlog_is_worked_off(how, monkeypatch):
+    world = behind()
+    told = [[], [Assignment(**{how: (HOME,)})]]
+    monkeypatch.setattr(world.members[0].worker._ports.consumer, "assignments", lambda: told.pop(0) if told else [])
+    world.members[0].worker.step(0)
+    assert not told
+    owners = world.members[0].worker.owners
+    assert HOME not in owners if how == "lost" else not owners[HOME].backlogged
+
+
+def test_nobody_works_off_while_a_partition_is_loaded():
+    world = behind()
+    world.members[0].worker.owners[HOME ^ 1].phase = Phase.LOADING
+    with mock.patch.object(Deciding, "_decide", autospec=True) as decide:
+        world.members[0].worker.step(0)
+    assert decide.call_count <= len(world.members[0].worker.owners)

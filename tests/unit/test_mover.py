@@ -8,8 +8,8 @@ import pytest
 
 from harness_stream.adapters.memory.state import MemoryStateStore
 from harness_stream.core.fold import Place
-from harness_stream.core.ids import Remembered, ids_unit
-from harness_stream.core.limits import DELTAS_BEFORE_REBASE, STORE_PATIENCE_MS
+from harness_stream.core.ids import SLOT_MS, SLOTS, Remembered, ids_unit
+from harness_stream.core.limits import DELTAS_BEFORE_REBASE, IDS_DELTAS_MAX, STORE_PATIENCE_MS
 from harness_stream.core.state import State
 from harness_stream.core.units import decode_unit
 from harness_stream.errors import StateUnavailable
@@ -96,8 +96,13 @@ def test_a_unit_of_ids_is_written_anew_no_more_often_than_it_doubles_and_others_
         place = Place.genesis("i", 0)._replace(offset=number)
         assert mover.flush(place, state, number * MOVE_MS)
     assert store.bases[agent] == pytest.approx(2_000 / (DELTAS_BEFORE_REBASE + 1), abs=1)
-    assert store.bases[unit] <= 1 + 2 + 5, "1, 65, 130, 260, 520, 1,040"
-    assert len(store.load(0, [unit])[unit].deltas) <= 2_000 / 2
+    assert store.bases[unit] <= 9, "after 1, 65, 130, 260, 520, 1,032, 1,544"
+    assert len(store.load(0, [unit])[unit].deltas) <= IDS_DELTAS_MAX
+    later = [Moved(change, number + 1, frozenset([unit]))]
+    mover.flush(place, state, number * MOVE_MS + SLOTS * SLOT_MS + 1)
+    mover.changed(frozenset([unit]), later)
+    assert mover.flush(place._replace(offset=number + 1), state, number * MOVE_MS + SLOTS * SLOT_MS + 2 * MOVE_MS)
+    assert not store.load(0, [unit])[unit].deltas, "a turn of the ring later it is written anew"
 
 
 class FailingStore(MemoryStateStore):
