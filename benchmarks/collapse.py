@@ -52,6 +52,7 @@ RAMP_FROM: Final = 0.1
 RAMP_STEP_S: Final = 0.5
 WAITING_MS: Final = 500.0  # a verdict so late has waited behind others
 PAUSE_STEPS: Final = 4  # two seconds
+SATURATED_S: Final = 4.0  # below the deadline: nothing is late yet, so all were judged
 PHASES: Final = ("before", "overload", "after")
 RUNAWAY: Final = "tenant-0"
 ALL_LANES: Final = tuple(f"tenant-{number}" for number in range(TENANTS))
@@ -174,8 +175,8 @@ def honest_lanes() -> dict[str, str]:
 def carried(where: Servers, agents: int, most: float) -> float:
     """Verdicts a second that one worker gives in time, with clients and broker on the same CPUs.
 
-    A load of all lanes grows up to `most` a second while honest clients ask; told is the rate at which verdicts began
-    to wait.
+    A load of all lanes grows up to `most` a second while honest clients ask; told is how many verdicts a second came
+    once they had begun to wait, or `most` if they never did.
     """
     with realm(where, agents, UNBOUNDED) as made, made.worker():
         start = time.time() + LEAD_S
@@ -186,7 +187,14 @@ def carried(where: Servers, agents: int, most: float) -> float:
             honest.run(RAMP_S)
             honest.close()
         ages = [(body["t"] / 1000 - start, appended_ms - body["t"]) for appended_ms, body, _ in verdicts(made)]
-    return most * (RAMP_FROM + (1 - RAMP_FROM) * kept_up_until(ages) / RAMP_S)
+    until_s = kept_up_until(ages)
+    return most if until_s >= RAMP_S - SATURATED_S else given_from(ages, until_s)
+
+
+def given_from(ages: Iterable[tuple[float, float]], since_s: float) -> float:
+    """Verdicts a second that came in the SATURATED_S from then on; arguments as `kept_up_until`."""
+    came = (asked_s + age_ms / 1000 for asked_s, age_ms in ages)
+    return sum(since_s <= at_s < since_s + SATURATED_S for at_s in came) / SATURATED_S
 
 
 def kept_up_until(ages: Iterable[tuple[float, float]]) -> float:

@@ -131,6 +131,8 @@ def resume(
 
     if json and not yes:
         raise CallerError("--json asks nobody", hint="add --yes")
+    if not reason.strip():
+        raise CallerError("the reason is empty", hint="say what happened: it stays in the log for whoever audits it")
     with _source(settings) as (source, count), _operator(settings, source.incarnation) as operator:
         if partition >= count:
             raise CallerError(f"there is no partition {partition}", hint=f"this realm has 0 to {count - 1}")

@@ -247,7 +247,7 @@ class Enforcer:
         with self._lock:
             futures = self._opening.pop(following.partition, [])
         for future in futures:
-            _settle(future, None if following.ready else not_published("nothing", following))
+            _settle(future, None if following.ready else not_published("what was asked for", following))
 
     # --- publishing ---
 

@@ -16,6 +16,9 @@ from tests.faults.run import Options, run
 
 def main() -> int:
     given = arguments()
+    unknown = [word for word in given.only or () if not any(word in kind for kind in KINDS)]
+    if unknown:
+        raise SystemExit(f"no kind of fault has `{unknown[0]}` in its name; there are: {', '.join(KINDS)}")
     kinds = tuple(kind for kind in KINDS if any(word in kind for word in given.only)) if given.only else tuple(KINDS)
     options = Options(
         given.faults, given.minutes, given.seed, kinds, given.workers, given.partitions, given.rate, given.transaction_s

@@ -120,3 +120,9 @@ def test_a_resume_needs_a_reason():
     done = CliRunner().invoke(app, ["partitions", "resume", "0"])
     assert done.exit_code == 2
     assert "--reason" in done.output
+
+
+def test_a_resume_without_a_reason_is_refused_before_anything_is_asked():
+    done = CliRunner().invoke(app, ["partitions", "resume", "3", "--reason", " ", "--dev", "--yes"])
+    assert done.exit_code != 0
+    assert "reason is empty" in f"{done.output}{done.exception}"

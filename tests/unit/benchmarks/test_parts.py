@@ -246,6 +246,12 @@ def test_a_worker_keeps_up_until_its_verdicts_wait_longer_than_a_pause(script):
     assert script("collapse").kept_up_until([(0.1, 900.0)]) == 0
 
 
+def test_what_is_carried_is_what_came_while_verdicts_waited(script):
+    asked = [at / 100 for at in range(1_000)]  # 100 a second, of which 50 are judged
+    ages = [(at, (2 * at - at) * 1000) for at in asked]
+    assert script("collapse").given_from(ages, 4.0) == pytest.approx(50, abs=1)
+
+
 def test_a_saturation_that_was_given_and_a_run_that_was_ended_are_told(script):
     main = the_command(script)
     run = main["Run"](main["QUICK"], saturation=200.0, on={}, ended=True)
