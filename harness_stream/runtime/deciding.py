@@ -568,7 +568,7 @@ def _count(metrics: Metrics, batch: Batch, took_ms: int) -> None:
 def _said(body: Mapping[str, Any]) -> tuple[str, str, bool]:
     """Decision, code of its first reason, and whether a window was not known."""
     decision, reasons = body["decision"], body["reasons"]
-    unknown = body["event"] is not None and any(reason.get("unknown") for reason in reasons)
+    unknown = any(reason.get("unknown") for reason in reasons)
     return decision, reasons[0]["code"] if decision == "deny" else "", unknown
 
 

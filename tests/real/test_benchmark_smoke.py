@@ -88,7 +88,9 @@ def test_a_takeover_is_measured_in_memory_and_by_real_workers(real_stack, tmp_pa
     for until in ("it decides", "all is taken in"):
         assert goals_of(found)[f"rebuild per core, until {until}"]["value"] is None  # another size was measured
     (memory,), (real,) = found["takeover"]["rounds"], found["takeover"]["real"]["rounds"]
-    assert all(read["rate"] > 0 for read in memory.values())
+    assert all(read["seconds"] > 0 for read in memory.values())
+    assert all(read["rate"] is None or read["rate"] > 0 for read in memory.values())  # few records are within noise
+    assert memory["rebuild: all taken in"]["rate"] > 0
     assert all(0 < real[kind]["first"] <= real[kind]["last"] for kind in ("nothing behind", "behind", "owner killed"))
 
 
