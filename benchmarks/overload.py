@@ -7,10 +7,10 @@ HARNESS_BOOTSTRAP and HARNESS_REDIS_URL name a broker and a Redis that run. Linu
 Realms are unsigned, with 30 rules of which 10 have windows.
 
 First one worker drains logs that were filled before: of intents that are all late, all beyond their lane's rate, or all
-evaluated, in alternating rounds. Then a load grows until the worker falls behind: that is its capacity, with
-clients and broker on the same CPUs, which a drain has for itself. Half of it is offered, three times of it, and half
-again, while honest clients ask (collapse.py). The goal is that all is well so soon after it. The numbers stay in the
-output: they are the machine's and the minute's.
+evaluated, in alternating rounds. Then a load grows to what a drain gives: what the worker gives once verdicts wait is
+its capacity, with clients and broker on the same CPUs; a drain's if they never do. Half of it is offered, three times
+of it, and half again, while honest clients ask (collapse.py). The goal is that all is well so soon after it. The
+numbers stay in the output: they are the machine's and the minute's.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class Loader:
         self._reading, self._rules, self._tail = reading, rules, tail
         self._reigns: tuple[Reign, ...] = ()
         self._lost: set[tuple[int, int]] = set()  # (epoch, as of which record): snapshots that stand on none
-        self._doubted = False  # the hashes once did not lead to the checkpoint
+        self._doubted = False  # the last load's hashes did not lead to the checkpoint
         self.history = History(partition, realm, ports, reading, tail)
 
     def load(self, *, trust_store: bool, patient: bool) -> Generator[None, None, Folded]:

@@ -208,15 +208,26 @@ def test_a_forged_checkpoint_starts_nobody_and_halts_nobody(change: dict[str, An
 # --- What leads to a signed checkpoint by its hashes needs no signature (PROTOCOL §7) ---
 
 
+def ask(world: World) -> None:
+    world.send(agent_id=AGENT, by=AGENT)
+    settle(world)
+
+
+def asked_once() -> Quiet:
+    world = world_of()
+    ask(world)
+    return world
+
+
 def from_the_log(world: World, monkeypatch: pytest.MonkeyPatch | None = None) -> tuple[Owner, list[int]]:
     """A worker that finds no store; and the records of the decision log whose signatures it asked for."""
     asked: list[int] = []
-    ask = SignedVerifier.decision_authentic
+    judge = SignedVerifier.decision_authentic
 
     def authentic(self: SignedVerifier, record: LogRecord) -> bool:
         if (record.topic, record.partition) == (TOPICS.verdicts, HOME):
             asked.append(record.offset)
-        return ask(self, record)
+        return judge(self, record)
 
     if monkeypatch is not None:
         monkeypatch.setattr(SignedVerifier, "decision_authentic", authentic)
@@ -239,8 +250,7 @@ def newest_checkpoint(world: World) -> int:
 def test_who_loads_asks_for_no_signature_up_to_the_newest_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     world = world_of()
     for _ in range(5):
-        world.send(agent_id=AGENT, by=AGENT)
-        settle(world)
+        ask(world)
     to = newest_checkpoint(world)
     kinds = [orjson.loads(record.value or b"")["kind"] for record in world.everything(TOPICS.verdicts, HOME)]
     owner, asked = from_the_log(world, monkeypatch)
@@ -254,22 +264,18 @@ def test_who_loads_asks_for_no_signature_up_to_the_newest_checkpoint(monkeypatch
 def test_a_forged_record_that_goes_on_from_the_log_by_its_hashes_is_found_out_at_the_checkpoint(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = world_of()
-    world.send(agent_id=AGENT, by=AGENT)
-    settle(world)
+    world = asked_once()
     forged = linked(world)
     at = world.broker.append(
         TOPICS.verdicts, HOME, None, forged, UNSIGNED_HEADERS if how == "unsigned" else stranger(forged)
     )
-    world.send(agent_id=AGENT, by=AGENT)
-    settle(world)
+    ask(world)
     assert newest_checkpoint(world) > at
     owner, asked = from_the_log(world, monkeypatch)
     assert owner.phase is Phase.DECIDING
     assert at in asked
     assert len(decided(world, "verdict")) == 2
-    world.send(agent_id=AGENT, by=AGENT)
-    settle(world)
+    ask(world)
     assert len(decided(world, "verdict")) == 3
 
 
@@ -278,9 +284,7 @@ def test_a_forged_switch_is_believed_by_nobody_whatever_it_holds(
     warmed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a switch says is acted on at once, long before the checkpoint is reached."""
-    world = world_of()
-    world.send(agent_id=AGENT, by=AGENT)
-    settle(world)
+    world = asked_once()
     header = world.members[0].worker.owners[HOME].place.header
     assert header.rules is not None
     rules = {"digest": header.rules[0], "revision": header.rules[1] + 1}
@@ -288,8 +292,7 @@ def test_a_forged_switch_is_believed_by_nobody_whatever_it_holds(
         world, kind="switch", covers=[header.next_input, header.next_input - 1], rules=rules, warmed=warmed, t=header.t
     )
     world.broker.append(TOPICS.verdicts, HOME, None, forged, UNSIGNED_HEADERS)
-    world.send(agent_id=AGENT, by=AGENT)
-    settle(world)
+    ask(world)
     owner, asked = from_the_log(world, monkeypatch)
     assert owner.phase is Phase.DECIDING
     assert owner.place.header.rules == header.rules
@@ -300,9 +303,7 @@ def test_a_forged_switch_is_believed_by_nobody_whatever_it_holds(
 
 @pytest.mark.parametrize("kind", ["skip", "claim"])
 def test_a_forged_record_behind_the_newest_checkpoint_is_void_for_who_loads(kind: str) -> None:
-    world = world_of()
-    world.send(agent_id=AGENT, by=AGENT)
-    settle(world)
+    world = asked_once()
     header = world.members[0].worker.owners[HOME].place.header
     forged = linked(world) if kind == "skip" else orjson.dumps(CLAIM)
     at = world.broker.append(TOPICS.verdicts, HOME, None, forged, UNSIGNED_HEADERS)
@@ -310,8 +311,7 @@ def test_a_forged_record_behind_the_newest_checkpoint_is_void_for_who_loads(kind
     owner, _ = from_the_log(world)
     assert owner.phase is Phase.DECIDING
     assert owner.place.header.epoch == header.epoch + 1
-    world.send(agent_id=AGENT, by=AGENT)
-    settle(world)
+    ask(world)
     assert len(decided(world, "verdict")) == 2
 
 
@@ -320,20 +320,17 @@ def test_a_forged_record_behind_the_newest_checkpoint_is_void_for_who_loads(kind
 def test_a_store_that_says_another_place_is_done_without(
     lie: dict[str, Any], at_checkpoint: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = world_of()
-    world.send(agent_id=AGENT, by=AGENT)
-    settle(world)
+    world = asked_once()
     for _ in range(600 if at_checkpoint else 0):
         world.turn()
     before = world.store.snapshot()
     for _ in range(0 if at_checkpoint else 3):
-        world.send(agent_id=AGENT, by=AGENT)
-        settle(world)
-    ask, true = MemoryStateStore.head, before[HOME].head
+        ask(world)
+    head, true = MemoryStateStore.head, before[HOME].head
     assert (true.verdict_offset == newest_checkpoint(world)) == at_checkpoint
 
     def lying(self: MemoryStateStore, partition: int) -> StoredHead | None:
-        found = ask(self, partition)
+        found = head(self, partition)
         return replace(found, header=orjson.dumps(orjson.loads(found.header) | lie)) if found == true else found
 
     monkeypatch.setattr(MemoryStateStore, "head", lying)
@@ -344,13 +341,10 @@ def test_a_store_that_says_another_place_is_done_without(
 
 def test_a_log_whose_beginning_was_replaced_by_a_forged_resume_halts_whoever_loads_it() -> None:
     """Its hashes lead to the checkpoint: a resume names the head that the true claim after it goes on from."""
-    world = world_of()
-    world.send(agent_id=AGENT, by=AGENT)
-    settle(world)
+    world = asked_once()
     before = world.members[0].worker.owners[HOME].place.header
     world.crash(0)
-    world.send(agent_id=AGENT, by=AGENT)
-    settle(world)
+    ask(world)
     true = world.everything(TOPICS.verdicts, HOME)
     second = next(r for r in true if orjson.loads(r.value or b"").get("epoch") == 2)
     rules = {"digest": before.rules[0], "revision": before.rules[1]} if before.rules else None
@@ -370,8 +364,7 @@ def test_what_was_forged_before_a_true_resume_is_believed_by_nobody() -> None:
     """The head that a resume names is right, and says nothing of how one came to it."""
     world = world_of()
     for _ in range(2):
-        world.send(agent_id=AGENT, by=AGENT)
-        settle(world)
+        ask(world)
     true = world.everything(TOPICS.verdicts, HOME)
     first, second = (r for r in true if orjson.loads(r.value or b"")["kind"] == "verdict")
     world.broker.truncate_from(TOPICS.verdicts, HOME, second.offset)
