@@ -105,10 +105,15 @@ def _drained(where: Servers, agents: int, count: int, kind: Kind) -> Drained:
         return drain_by_workers(made, Log(agents, count, kind.deadline_ms))
 
 
-def _ratios(drained: list[dict[str, Drained]]) -> dict[str, list[float]]:
+def _ratios(drained: list[dict[str, Drained]]) -> dict[str, list[float | None]]:
     """How many refusals cost as much as a decision, by round: a bad minute hits both."""
     cheap = [kind.said for kind in KINDS if kind is not EVALUATED]
-    return {said: [found[EVALUATED.said].cpu_us / found[said].cpu_us for found in drained] for said in cheap}
+    return {said: [_times(found[EVALUATED.said].cpu_us, found[said].cpu_us) for found in drained] for said in cheap}
+
+
+def _times(dear_us: float, cheap_us: float) -> float | None:
+    """None: the drain was within one tick of the clock that counts CPU time."""
+    return dear_us / cheap_us if cheap_us else None
 
 
 def _late_path(found: dict[str, Any]) -> list[str]:
@@ -116,10 +121,14 @@ def _late_path(found: dict[str, Any]) -> list[str]:
     for said, rounds in found["late_path"].items():
         cpu, per_s = [one["cpu_us"] for one in rounds], statistics.median(one["per_s"] for one in rounds)
         spread = f"{statistics.median(cpu):6.1f} µs ({min(cpu):.1f} to {max(cpu):.1f})"
-        ratio = found["ratio"].get(said)
-        times = f"   a decision costs {statistics.median(ratio):.1f} times as much" if ratio else ""
+        ratio = found["ratio"].get(said, [])
+        known = [times for times in ratio if times is not None]
+        times = f"   a decision costs {statistics.median(known):.1f} times as much" if known else _UNKNOWN[bool(ratio)]
         lines.append(f"  {said:11} {spread}   {per_s:8,.0f}/s{times}{_others(said, rounds)}")
     return lines
+
+
+_UNKNOWN: Final = ("", "   too few to measure: give --drain more")
 
 
 def _others(said: str, rounds: list[dict[str, Any]]) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness_stream.client.answer import Answer, Reason, Terms, hint_of, readable
 from harness_stream.client.following import Following, Phase
 from harness_stream.client.forks import Forks
-from harness_stream.client.head import Effective, SkippedRange, named_by, skipped_by
+from harness_stream.client.head import Effective, SkippedRange, answers_of, named_by, skipped_by
 from harness_stream.client.misuse import unpublished, watch
 from harness_stream.client.pace import IDLE_PAUSE_S, WAITING_PAUSE_S, Pace
 from harness_stream.client.request import Request, Waiting
@@ -309,7 +309,8 @@ class Enforcer:
             effective = None if following is None else following.take(record)
             if effective is not None:
                 self._running.heard(record.partition, effective)
-                self._answered(record.partition, effective, read_ms)
+                for answer in answers_of(effective, self._waiting):
+                    self._answered(record.partition, answer, read_ms)
         return len(records)
 
     def _answered(self, partition: int, effective: Effective, read_ms: int) -> None:

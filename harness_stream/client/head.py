@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from harness_stream.core.fold import STATEMENTS, Body, Place, is_own
+from harness_stream.core.denials import verdict_of
+from harness_stream.core.fold import DENIALS, STATEMENTS, Body, Place, is_own
 from harness_stream.core.notice import heard
 from harness_stream.core.reasons import Skip
 from harness_stream.core.records import Checkpoint
 from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Iterator, Mapping
 
     from harness_stream.ports import LogRecord, Verifier
 
@@ -80,6 +81,26 @@ _NAMES: Final = {
     "ack": ("id", "digest"),
     "reject": ("id", "digest"),
 }
+
+
+def answers_of(effective: Effective, waiting: Container[str]) -> Iterator[Effective]:
+    """What a record says to those who wait: itself, or of a run of denials those verdicts somebody waits for.
+
+    Args:
+        effective: it.
+        waiting: ids of intents.
+    """
+    if effective.kind != DENIALS:
+        yield effective
+        return
+    try:
+        first = effective.body["covers"][0]
+        for row in effective.body["denied"]:
+            if row["intent_id"] in waiting:
+                yield effective._replace(kind="verdict", body=verdict_of(effective.body, row, first))
+            first = row["offset"] + 1
+    except (KeyError, TypeError):
+        return  # it says nothing that could be read
 
 
 class Head:

@@ -28,7 +28,9 @@ from harness_stream.core.chain import (
 from harness_stream.core.counting import count, homes_of, recount, warm
 from harness_stream.core.deferred import groups_of, units_in
 from harness_stream.core.delegation import note_child, note_end, note_labels
-from harness_stream.core.ids import is_of_ids, remember
+from harness_stream.core.denials import change_of_denials
+from harness_stream.core.fold import DENIALS
+from harness_stream.core.ids import is_of_ids, remember, remember_denied
 from harness_stream.core.names import agent_unit, lane_of_unit
 from harness_stream.core.provenance import ValueMap
 
@@ -65,6 +67,8 @@ def change_of(body: Mapping[str, Any], digest: str) -> dict[str, Any] | None:
         if approval is not None and approval.get("answers"):
             change["answers"] = approval["answers"]
         return {**change, "hold": _hold_of(body, digest)} if body["decision"] == "hold" else change
+    if body["kind"] == DENIALS:
+        return change_of_denials(body, digest)
     if body["kind"] == "ack" and body.get("change") is not None:
         return {"kind": "ack", "agent_id": body["agent_id"], "t": body["t"], **body["change"]}
     return None
@@ -98,6 +102,9 @@ def apply_within(state: State, change: Change, windows: Windows, group: str) -> 
         windows: the compiled rules.
         group: which.
     """
+    if change["kind"] == DENIALS:
+        remember_denied(state, change, group)
+        return
     if is_of_ids(group):
         remember(state, change)
         return
@@ -117,6 +124,8 @@ def apply(state: State, change: Change, windows: Windows) -> None:
     """Apply one change to the newest layer of `state`."""
     if change["kind"] == "verdict":
         _verdict(state, change, windows)
+    elif change["kind"] == DENIALS:
+        remember(state, change)
     elif change["op"] == "outcome":
         _outcome(state, change, windows)
     elif change["op"] == "open":

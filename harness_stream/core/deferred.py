@@ -12,6 +12,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness_stream.core.fold import DENIALS
 from harness_stream.core.ids import ids_unit
 from harness_stream.core.names import agent_unit, lane_of_unit, lane_shards, lane_unit
 
@@ -135,6 +136,8 @@ def groups_of(change: Mapping[str, Any]) -> tuple[str, ...]:
     Raises:
         KeyError, TypeError, ValueError: free parts of a version that writes others.
     """
+    if change["kind"] == DENIALS:
+        return tuple(change["ids"])
     event, of_verdict = change.get("event"), change["kind"] == "verdict"
     if of_verdict:
         if event is None:  # neither evaluated nor counted, but given

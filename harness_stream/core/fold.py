@@ -65,7 +65,7 @@ def fold_header(state: Header, body: Body, digest: str) -> Header | None:
     if body.get("incarnation") != state.incarnation:
         return None
     kind = body.get("kind")
-    if isinstance(kind, str) and kind in _LINKED:
+    if isinstance(kind, str) and kind in LINKED:
         return _linked(state, body, digest, kind)
     if kind == "claim":
         return _claim(state, body, digest)
@@ -73,12 +73,12 @@ def fold_header(state: Header, body: Body, digest: str) -> Header | None:
 
 
 def after_own(state: Header, last: int, t: int, digest: str) -> Header | None:
-    """What `fold_header` says of a verdict, ack, reject or skip that its owner has just linked to `state`.
+    """What `fold_header` says of one of `ANSWERS` that its owner has just linked to `state`.
 
     Its links are taken from `state` itself, so they need not be read back from its body.
 
     Args:
-        state: where the partition stands under the owner's claim; a verdict was decided by its rules.
+        state: where the partition stands under the owner's claim; what names rules, names its rules.
         last: input offset up to which the record covers.
         t: chain time that it says.
         digest: of its value, hex.
@@ -96,7 +96,15 @@ def is_own(state: Header, body: Body) -> bool:
 
 
 _DIGEST = re.compile(rf"[0-9a-f]{{{limits.DIGEST_DIGITS}}}")
-_LINKED = frozenset({"switch", "verdict", "ack", "reject", "skip"})
+DENIALS: Final = "denials"
+RULED: Final = frozenset({"verdict", DENIALS})
+"""Kinds that name the bundle in force."""
+CHANGING: Final = RULED | {"ack"}
+"""Kinds that may change units."""
+ANSWERS: Final = RULED | {"ack", "reject", "skip"}
+"""Kinds that cover inputs."""
+LINKED: Final = ANSWERS | {"switch"}
+"""Kinds that go on from the head they name."""
 NOTICE: Final = "notice"
 STATEMENTS: Final = frozenset({"checkpoint", NOTICE})
 """Kinds that the fold passes over: they say something and change nothing, so they neither count nor lose."""
@@ -127,7 +135,7 @@ def _linked(state: Header, body: Body, digest: str, kind: str) -> Header | None:
     fits = type(first) is int and first == next_input and type(last) is int
     if not fits or not first - (kind == "switch") <= last <= limits.INTEGER_MAX:
         return None
-    if kind == "verdict":
+    if kind in RULED:
         if rules is None or not _names(body, rules):
             return None
     elif kind == "switch":

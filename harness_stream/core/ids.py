@@ -10,6 +10,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from harness_stream.core import limits
+from harness_stream.core.fold import DENIALS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -82,6 +85,16 @@ def id_time_ms(uuid: str) -> int:
     return int(uuid[:8] + uuid[9:13], 16)
 
 
+def remember_until(intent_id: str, ends_ms: int) -> int:
+    """Long enough that neither a second record nor an outcome of an intent can come later (PROTOCOL §8).
+
+    Args:
+        intent_id: its id.
+        ends_ms: chain time of its deadline, or up to which its hold waits.
+    """
+    return max(id_time_ms(intent_id) + limits.ID_MEMORY_MS, ends_ms + limits.OUTCOME_GRACE_MS)
+
+
 @lru_cache(IDS_KEPT)
 def ids_unit(intent_id: str) -> str:
     """Name of the unit that remembers an intent id."""
@@ -108,6 +121,10 @@ def remembered(state: State, agent_id: str, intent_id: str, t: int) -> Remembere
 
 def remember(state: State, change: Mapping[str, Any]) -> None:
     """In the id's unit: what a change says of its intent. It reads no more of the change than `told` keeps."""
+    if change["kind"] == DENIALS:
+        for unit in change["ids"]:
+            remember_denied(state, change, unit)
+        return
     agent_id, intent_id = change["agent_id"], change["intent_id"]
     if change["kind"] == "verdict":
         after: Remembered | None = _from_verdict(change)
@@ -118,8 +135,17 @@ def remember(state: State, change: Mapping[str, Any]) -> None:
         state.put(ids_unit(intent_id), ("id", agent_id, intent_id), after)
 
 
-def told(change: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a verdict's or an outcome's change that its id's unit needs to be replayed."""
+def remember_denied(state: State, change: Mapping[str, Any], unit: str) -> None:
+    """Those intents of a run that was denied whose ids are in this unit."""
+    for agent_id, intent_id, digest, until, t in change["ids"].get(unit, ()):
+        known = Remembered(digest, until, "deny", change["digest"], t, None, None)
+        state.put(unit, ("id", agent_id, intent_id), known)
+
+
+def told(change: Mapping[str, Any], unit: str) -> dict[str, Any]:
+    """The part of a change that a unit of ids needs to be replayed."""
+    if change["kind"] == DENIALS:
+        return {**change, "ids": {unit: change["ids"][unit]}}
     if change["kind"] != "verdict":
         return {name: change[name] for name in ("kind", "agent_id", "intent_id", "status")}
     event = change["event"]

@@ -23,8 +23,9 @@ from harness_stream.core.decide import (
     refused,
     untimely,
 )
-from harness_stream.core.ids import Remembered, id_time_ms, ids_unit, memory_of, remembered
-from harness_stream.core.join import ABSENT, ENGINE, Tables, join
+from harness_stream.core.denials import Denied, denied, verdict
+from harness_stream.core.ids import Remembered, id_time_ms, ids_unit, memory_of, remember_until, remembered
+from harness_stream.core.join import ABSENT, Tables, join
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.model import (
     Approval,
@@ -138,7 +139,12 @@ class Intake:
     backlog: Backlog | None = field(default=None, kw_only=True)
 
     def answer(self, event: Input, arrival: Arrival, decided_at: int) -> Answer:
-        """The body of the record that covers this input."""
+        """The body of the record that covers this input alone."""
+        found = self.look(event, arrival, decided_at)
+        return found if not isinstance(found, Denied) else verdict(found, decided_at, self.rules_named)
+
+    def look(self, event: Input, arrival: Arrival, decided_at: int) -> Answer | Denied:
+        """The same; of an intent that is denied without a look at it what a record of many says of it."""
         refusal = self._rejected(event, arrival)
         if refusal is not None:
             return refusal
@@ -156,12 +162,16 @@ class Intake:
 
     def quarantined(self, intent: Intent, arrival: Arrival, decided_at: int) -> Answer:
         """A denial without a look at what crashed workers before."""
-        return self._rejected(intent, arrival) or self.minimal(intent, arrival, refused(Deny.QUARANTINED), decided_at)
+        return self._rejected(intent, arrival) or self.minimal(intent, arrival, Deny.QUARANTINED, decided_at)
 
-    def minimal(self, intent: Intent, arrival: Arrival, denied: Decided, decided_at: int) -> Answer:
+    def minimal(self, intent: Intent, arrival: Arrival, code: Deny, decided_at: int) -> Answer:
         """A denial that names nothing but its reason."""
-        inputs = {"decided_at": decided_at, "engine": ENGINE, "tables": {}}
-        return self._verdict(intent, arrival, denied, inputs)
+        return verdict(denied(intent, arrival, engine_reason(code)), decided_at, self.rules_named)
+
+    @property
+    def rules_named(self) -> dict[str, Any]:
+        """The bundle in force as records name it."""
+        return {"digest": self.rules[0], "revision": self.rules[1]}
 
     def _rejected(self, event: Input, arrival: Arrival) -> Answer | None:
         misplaced = self._misplaced(event)
@@ -183,10 +193,10 @@ class Intake:
 
     # --- intents ---
 
-    def _intent(self, intent: Intent, arrival: Arrival, decided_at: int) -> Answer:
-        denied = untimely(intent, arrival, decided_at) or self.not_admitted(intent, arrival, decided_at)
-        if denied is not None:
-            return self.minimal(intent, arrival, denied, decided_at)
+    def _intent(self, intent: Intent, arrival: Arrival, decided_at: int) -> Answer | Denied:
+        refusal = untimely(intent, arrival, decided_at) or self.not_admitted(intent, arrival, decided_at)
+        if refusal is not None:
+            return denied(intent, arrival, refusal.reasons[0])
         inputs = self.facts(intent, arrival.t, decided_at)
         decided = decide(intent, arrival, inputs, self.state, self.windows)
         return self._verdict(intent, arrival, decided, inputs)
@@ -219,9 +229,9 @@ class Intake:
             "hold_until": decided.hold_until,
             **({} if ends_at is None else {"ends_at": ends_at}),
             "approval": approval,
-            "remember_until": _remember_until(intent, arrival, decided),
+            "remember_until": remember_until(intent.intent_id, decided.hold_until or arrival.t + intent.deadline_ms),
             "intent": intent.model_dump(mode="json", exclude_defaults=True) if decided.decision == "hold" else None,
-            "rules": {"digest": self.rules[0], "revision": self.rules[1]},
+            "rules": self.rules_named,
             "event": decided.event,
             "inputs": shown,
         }
@@ -357,8 +367,8 @@ class Intake:
         if approval.decision == "deny":
             known = inputs["identity"]["present"]
             event = event_of(intent, arrival.t, inputs, settles=hold["event"]) if known else None
-            denied = event and {**event, "decision": "deny"}
-            decided = Decided("deny", (engine_reason(Deny.HOLD_DENIED, approval.by),), event=denied)
+            answered = event and {**event, "decision": "deny"}
+            decided = Decided("deny", (engine_reason(Deny.HOLD_DENIED, approval.by),), event=answered)
         if decided.event is None:
             decided = decided._replace(event=denied_later(hold["event"], arrival.t))
         approved = decided.decision == "approve"
@@ -461,13 +471,6 @@ def _identity(tables: Tables, agent_id: str) -> IdentityRow | None:
     except ValueError:
         return None
     return row if isinstance(row, IdentityRow) else None
-
-
-def _remember_until(intent: Intent, arrival: Arrival, decided: Decided) -> int:
-    """Long enough that neither a second record nor an outcome of this intent can come later (PROTOCOL §8)."""
-    ids = id_time_ms(intent.intent_id) + limits.ID_MEMORY_MS
-    end = decided.hold_until or arrival.t + intent.deadline_ms
-    return max(ids, end + limits.OUTCOME_GRACE_MS)
 
 
 def _reject(event: Input, arrival: Arrival, reason: Reject, detail: str | None = None) -> Answer:

@@ -13,11 +13,9 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from harness_stream.core.engine import ENGINE
 from harness_stream.core.model import TABLES, ClassificationRow, IdentityRow, Intent, RiskRow, Row, lane_of
 from harness_stream.core.rules.memory import remembered
-
-ENGINE = "harness-stream/3"
-"""Names the semantics of decide; part of every verdict's inputs (V1)."""
 
 ENGINE_FIELDS: Mapping[str, frozenset[str]] = {
     "identity": frozenset({"owner", "tenant", "lane", "roles", "status", "workloads", "delegates", "delegated_only"}),

@@ -16,6 +16,7 @@ MIB: Final = 1024 * KIB
 INTENT_BYTES_MAX: Final = 64 * KIB  # the input topic's max.message.bytes; also the bound of what decode may cost
 DECISION_BYTES_MAX: Final = 256 * KIB  # the decision topic's max.message.bytes: four acks, so that a skip fits easily
 VERDICT_BYTES_MAX: Final = 16 * KIB  # by construction: a verdict names ≤ EVIDENCE_MAX ids and a count
+DENIALS_BYTES_MAX: Final = 128 * KIB  # no further one then; a row is at most 6 KiB, so it fits DECISION_BYTES_MAX
 ACK_BYTES_MAX: Final = 64 * KIB  # by construction: the largest mandate has 52 KiB, an outcome's values and event 40 KiB
 ROW_BYTES_MAX: Final = 64 * KIB  # a row is parsed whole on use; the largest real ones list some hundred actions
 EVIDENCE_MAX: Final = 16  # ids of events shown as reason, the rest is a count

@@ -6,9 +6,10 @@ only follow the head need `Envelope` alone; what a record did to a chain stands 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256, lower-case hex")]
 WriterId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="128 random bits per process start, hex")]
@@ -100,6 +101,43 @@ class Verdict(_Linked):
     rules: RuleRef
     event: dict[str, Any] | None = Field(description="the chain event; null if the intent was not evaluated or counted")
     inputs: dict[str, Any] = Field(description="every input of the decision that is not in a log, by value")
+
+
+class DeniedIntent(BaseModel):
+    """One intent that was denied without a look at it; what these fields mean, `Verdict` says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    offset: Offset = Field(description="of the intent in the input log")
+    t: EpochMs
+    agent_id: str
+    intent_id: str
+    intent_digest: Digest
+    arguments_digest: Digest
+    enforcer_nonce: str
+    code: str = Field(description="of the one reason")
+    detail: str | None
+    remember_until: EpochMs
+
+
+class Denials(_Linked):
+    """A run of intents that were late, or for which there was no room: as many verdicts in one record."""
+
+    kind: Literal["denials"] = "denials"
+    t: EpochMs = Field(description="chain time after this record, the last row's")
+    rules: RuleRef
+    decided_at: EpochMs
+    engine: str
+    denied: tuple[DeniedIntent, ...] = Field(min_length=1, description="in the order of the input log")
+
+    @model_validator(mode="after")
+    def _rows_in_order(self) -> Denials:
+        offsets = [row.offset for row in self.denied]
+        if offsets != sorted({*offsets}) or offsets[0] < self.covers[0] or offsets[-1] != self.covers[1]:
+            raise ValueError("rows must rise from the first covered offset to the last")
+        if self.denied[-1].t != self.t or any(one.t > next_.t for one, next_ in pairwise(self.denied)):
+            raise ValueError("chain time must rise with the rows to the record's")
+        return self
 
 
 class Ack(_Linked):
@@ -206,6 +244,7 @@ RECORDS: dict[str, type[BaseModel]] = {
     "claim": Claim,
     "switch": Switch,
     "verdict": Verdict,
+    "denials": Denials,
     "ack": Ack,
     "reject": Rejected,
     "skip": Skipped,

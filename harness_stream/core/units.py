@@ -17,7 +17,7 @@ from harness_stream.core.apply import Change, apply_within
 from harness_stream.core.chain import Agent, Chain, ClosedChain, OpenHold
 from harness_stream.core.deferred import group_of
 from harness_stream.core.delegation import Delegation, Tree
-from harness_stream.core.fold import Place
+from harness_stream.core.fold import DENIALS, Place
 from harness_stream.core.groups import Kept, Room
 from harness_stream.core.ids import Lineage, Remembered, is_of_ids, told
 from harness_stream.core.provenance import ValueMap
@@ -168,17 +168,22 @@ def is_of_another_version(data: bytes) -> bool:
 
 
 class Delta:
-    """What units need of a change to be replayed, and the decision-log offset it came from."""
+    """What units need of a change to be replayed, and the decision-log offset it came from.
 
-    __slots__ = ("_change", "_offset", "_whole")
+    Attributes:
+        ids: of a run of denials what each unit is told of; None if all are told of one intent.
+    """
+
+    __slots__ = ("_change", "_offset", "_whole", "ids")
 
     def __init__(self, change: Change, offset: int) -> None:
         self._change, self._offset, self._whole = change, offset, b""
+        self.ids: Mapping[str, Sequence[Any]] | None = change["ids"] if change["kind"] == DENIALS else None
 
     def encoded(self, unit: str) -> bytes:
         """As a unit is told of it: all units but those of ids need all of it."""
         if is_of_ids(unit):
-            return orjson.dumps([self._offset, told(self._change)])
+            return orjson.dumps([self._offset, told(self._change, unit)])
         self._whole = self._whole or orjson.dumps([self._offset, self._change])
         return self._whole
 

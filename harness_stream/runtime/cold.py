@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from harness_stream.core import limits
 from harness_stream.core.apply import change_of, units_of
 from harness_stream.core.counting import WARMUPS_KEY
-from harness_stream.core.fold import Place
+from harness_stream.core.fold import CHANGING, Place
 from harness_stream.core.reigns import outlived
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.core.units import Delta, as_of, decode_unit, is_of_another_version, replay_unit, stands_at
@@ -289,7 +289,7 @@ def _install(state: State, unit: str, read: _Found, windows: Windows) -> bool:
 def units_named(body: Mapping[str, Any]) -> tuple[str, ...]:
     """Units a record touches if it is effective; one that does not even name them is void."""
     try:
-        change = change_of(body, "") if body.get("kind") in {"verdict", "ack"} else None
+        change = change_of(body, "") if body.get("kind") in CHANGING else None
         return () if change is None else units_of(change)
     except UNREADABLE:
         return ()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness_stream.alarms import Alarm, sound
 from harness_stream.core import counting, limits
 from harness_stream.core.backlog import Backlog
-from harness_stream.core.fold import Place, fold_header
+from harness_stream.core.fold import DENIALS, Place, fold_header
 from harness_stream.core.intake import Intake, units_needed
 from harness_stream.core.model import Intent
 from harness_stream.core.partition import Signal
@@ -350,7 +350,7 @@ class Deciding:
             handling = Handling.QUARANTINE
             what = f"partition {self._partition}: input {taken.record.offset} is set aside unevaluated"
             sound(log, Alarm.QUARANTINED, what)
-        if taken.record.offset >= batch.header.next_input:
+        if taken.record.offset >= batch.next_input:
             batch.take(taken, handling)
         return True
 
@@ -550,14 +550,17 @@ def _needs_the_same(event: Input | None) -> bool:
 def _count(metrics: Metrics, batch: Batch, took_ms: int) -> None:
     if not batch.records:
         return
-    metrics.observe("harness_batch_size", len(batch.records))
-    metrics.observe("harness_decide_seconds", took_ms / 1000 / len(batch.records))
     verdicts, others = Counter[tuple[str, str, bool]](), []
     for linked in batch.records:
         if linked.body["kind"] == "verdict":
             verdicts[_said(linked.body)] += 1
+        elif linked.body["kind"] == DENIALS:
+            verdicts.update(("deny", row["code"], False) for row in linked.body["denied"])
         else:
             others.append(_counts(linked.body))
+    answers = verdicts.total() + len(others)
+    metrics.observe("harness_batch_size", answers)
+    metrics.observe("harness_decide_seconds", took_ms / 1000 / answers)
     totals = Counter[tuple[str, str, str]]()
     for name, amount, label, value in chain(_counts_of_verdicts(verdicts), *others):
         totals[name, label, value] += amount

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from harness_stream.core import counting
 from harness_stream.core.audit.void import FOREIGN, Void, why_void
 from harness_stream.core.deferred import Told, groups_of
-from harness_stream.core.fold import STATEMENTS, Place, whole
+from harness_stream.core.denials import groups_of_denials
+from harness_stream.core.fold import CHANGING, DENIALS, STATEMENTS, Place, whole
 from harness_stream.core.partition import Signal
 from harness_stream.core.reigns import REIGNS_KEY, begun
 from harness_stream.core.state import PARTITION_UNIT, State
@@ -139,7 +140,7 @@ class Folded:
         before, self.place = self.place, place
         if self.unmet:
             self.unmet.discard(offset)
-        if kind in _CHANGING:
+        if kind in CHANGING:
             self._defer(record, body, digest, rules)
         elif kind == "switch":
             self._switch(body, before, rules)
@@ -179,8 +180,7 @@ class Folded:
             windows_at(rules, self.place)
             self.bundle = self.place.header.rules
         try:
-            change = body if body["kind"] == "verdict" else _changed_by(body)
-            groups = () if change is None else groups_of(change)
+            groups = _groups(body)
         except UNREADABLE as error:
             raise unreadable(record.offset, error) from None
         if groups:
@@ -188,11 +188,16 @@ class Folded:
 
 
 _NEW_EPOCH: Final = frozenset({"claim", "resume"})
-_CHANGING: Final = frozenset({"verdict", "ack"})
 
 
-def _changed_by(ack: Body) -> Body | None:
-    return None if ack.get("change") is None else {**ack["change"], "kind": "ack", "agent_id": ack["agent_id"]}
+def _groups(body: Body) -> tuple[str, ...]:
+    """As `groups_of` what the record changes, without making its change."""
+    if body["kind"] == "verdict":
+        return groups_of(body)
+    if body["kind"] == DENIALS:
+        return groups_of_denials(body)
+    change = body.get("change")
+    return () if change is None else groups_of({**change, "kind": "ack", "agent_id": body["agent_id"]})
 
 
 def windows_at(rules: RulesView, place: Place) -> Windows:

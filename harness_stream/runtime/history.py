@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from harness_stream.core import limits
 from harness_stream.core.apply import Change, change_of
-from harness_stream.core.fold import Place
+from harness_stream.core.fold import CHANGING, Place
 from harness_stream.core.records import Checkpoint
 from harness_stream.wire.decisions import digest_of, read_body
 
@@ -197,7 +197,7 @@ class History(Readback):
             after = place.after(record.offset, body, digest) if authentic else None
             if after is not None:
                 place = after
-                changes = body["kind"] in {"verdict", "ack"}
+                changes = body["kind"] in CHANGING
                 yield Effective(place, body, change_of(body, digest) if changes else None)
 
     def count(

@@ -16,7 +16,7 @@ import orjson
 
 from harness_stream.core import counting, limits
 from harness_stream.core.deferred import units_in
-from harness_stream.core.fold import Place
+from harness_stream.core.fold import ANSWERS, Place
 from harness_stream.core.groups import generation
 from harness_stream.core.partition import Signal
 from harness_stream.core.reigns import REIGNS_KEY, outlived
@@ -50,7 +50,7 @@ DEFERRED_SHARE: Final = 2
 # A look at the clock costs a fiftieth of a record; so many small ones fold in a millisecond, signatures and all.
 LOOK_RECORDS: Final = 16
 # Most records by far, of which nothing is done before the checkpoint is reached but to note them.
-TRUSTED: Final = frozenset({"verdict", "ack", "reject", "skip"})
+TRUSTED: Final = ANSWERS
 
 T = TypeVar("T")
 

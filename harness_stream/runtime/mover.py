@@ -247,10 +247,11 @@ class Mover:
         if queued is None:
             return
         aged = self._now_ms > self._many_until_ms.get(unit, self._now_ms)
-        if not left or aged or len(queued) >= limits.IDS_DELTAS_MAX:
+        weight = 1 if delta.ids is None else len(delta.ids[unit])
+        if left < weight or aged or len(queued) >= limits.IDS_DELTAS_MAX:
             self._dirty[unit] = None
         else:
-            self._deltas_left[unit] = left - 1
+            self._deltas_left[unit] = left - weight
             queued.append(delta.encoded(unit))
 
     def _rebased(self, units: Iterable[str]) -> None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness_stream.core import limits
-from harness_stream.core.fold import STATEMENTS, Place
+from harness_stream.core.denials import answers_in
+from harness_stream.core.fold import ANSWERS, STATEMENTS, Place
 from harness_stream.errors import ProtocolError
 from harness_stream.runtime.replay_log import Answered, Known
 from harness_stream.runtime.to_end import POLL_RECORDS, ends_of, require_readable, wait_or_give_up
@@ -31,8 +32,6 @@ BUFFER_RECORDS_MAX: Final = 65_536
 BUFFER_BYTES_MAX: Final = 128 * limits.MIB
 # A followed position that retention has overtaken delivers nothing; how often silence is looked into.
 SILENT_MS: Final = 1_000
-
-_COVERING: Final = frozenset({"verdict", "ack", "reject", "skip"})
 
 
 class Stretch(NamedTuple):
@@ -202,8 +201,9 @@ class DecidedLog:
                 void += body.get("kind") not in STATEMENTS
                 continue
             self._place = place
-            if body["kind"] in _COVERING:
-                yield from self._covered(Known(record.partition, record.timestamp_ms or 0, body, digest))
+            if body["kind"] in ANSWERS:
+                for answer in answers_in(body):
+                    yield from self._covered(Known(record.partition, record.timestamp_ms or 0, answer, digest))
         if void and self._place == self._stretch.place and self._stretch.first < self._stretch.end:
             raise ProtocolError(
                 f"no record in partition {self._stretch.partition} of `{self._decisions[0]}` counts",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness_stream.core.decide import Arrival, Decided
+    from harness_stream.core.denials import Denied
     from harness_stream.core.fold import Body
     from harness_stream.core.join import Tables
     from harness_stream.core.rules.windows import Windows
@@ -176,11 +177,11 @@ class _Intake(Intake):
             return event if hold is None else event.model_copy(update={"hold_digest": hold["verdict"]})
         return event
 
-    def answer(self, event: Input, arrival: Arrival, decided_at: int) -> Answer:
+    def look(self, event: Input, arrival: Arrival, decided_at: int) -> Answer | Denied:
         """As its base; a real rejection stays."""
         if self.real["kind"] == "reject":
             return {name: self.real[name] for name in _REJECT_FIELDS}
-        return Intake.answer(self, event, arrival, decided_at)
+        return Intake.look(self, event, arrival, decided_at)
 
     def not_admitted(self, intent: Intent, arrival: Arrival, decided_at: int) -> Decided | None:  # noqa: ARG002  the base's signature
         """As it really was."""

@@ -113,7 +113,9 @@ def test_each_way_to_refuse_is_measured_beside_a_decision(real_stack, tmp_path):
         (drained,) = found["late_path"][said]
         assert max(drained["decisions"], key=drained["decisions"].get) == said
         assert sum(drained["decisions"].values()) == DRAIN
-    assert printed.count("times as much") == len(found["ratio"]) == 2
+    known = [times for ratios in found["ratio"].values() for times in ratios if times is not None]
+    assert printed.count("times as much") == len(known)  # so few may be within a tick of the clock
+    assert printed.count("times as much") + printed.count("too few to measure") == len(found["ratio"]) == 2
 
 
 def test_a_kill_is_measured_beside_the_bare_broker_under_load(real_stack, tmp_path):

@@ -17,11 +17,11 @@ from harness_stream.core.audit.findings import Finding, Kind, Record
 from harness_stream.core.audit.inputs import answered_by, misnamed, uncovered, wrongly_skipped
 from harness_stream.core.audit.recorded import recorded_intake
 from harness_stream.core.chain import AGENT_KEY, Agent
-from harness_stream.core.decide import Arrival, refused
+from harness_stream.core.decide import Arrival
+from harness_stream.core.engine import ENGINE
 from harness_stream.core.fold import Place
 from harness_stream.core.ids import UNIT_PREFIX
 from harness_stream.core.intake import not_admitted_by
-from harness_stream.core.join import ENGINE
 from harness_stream.core.model import Intent, Outcome
 from harness_stream.core.reasons import Deny, Reject
 from harness_stream.core.state import State
@@ -174,7 +174,7 @@ class Answers:
         if isinstance(event, Intent) and (code := _unevaluated(body)) is not None:
             self.unproven[f"denied as {code}, unevaluated"] += 1
             answer = intake.quarantined(event, arrival, decided_at)
-            answer = answer if answer["kind"] == "reject" else intake.minimal(event, arrival, refused(code), decided_at)
+            answer = answer if answer["kind"] == "reject" else intake.minimal(event, arrival, code, decided_at)
         else:
             if not_admitted_by(body) is not None:
                 self.unproven[f"denied as {body['reasons'][0]['code']}, which its worker had counted"] += 1

@@ -8,6 +8,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from harness_stream.core.fold import LINKED, RULED
+
 if TYPE_CHECKING:
     from harness_stream.core.fold import Body, Header
 
@@ -34,9 +36,6 @@ class Void(StrEnum):
 FOREIGN: Final = frozenset({Void.FOREIGN_WRITER, Void.UNCLAIMED_EPOCH, Void.NOT_AUTHENTIC, Void.UNREADABLE})
 """No owner of this partition, present or former, writes such: what two who claim at once leave behind is stale."""
 
-KINDS_LINKED = frozenset({"switch", "verdict", "ack", "reject", "skip"})
-
-
 def why_void(header: Header, body: Body) -> Void:
     """Why a record that does not count does not.
 
@@ -45,15 +44,15 @@ def why_void(header: Header, body: Body) -> Void:
         body: of an authentic record that `fold_header` does not take and that is none of `STATEMENTS`.
     """
     kind, epoch = body.get("kind"), body.get("epoch")
-    if not isinstance(kind, str) or kind not in KINDS_LINKED | {"claim", "resume"}:
+    if not isinstance(kind, str) or kind not in LINKED | {"claim", "resume"}:
         return Void.UNREADABLE
     if body.get("incarnation") != header.incarnation:
         return Void.INCARNATION
     if type(epoch) is not int:
         return Void.UNREADABLE
-    if epoch < header.epoch or (kind not in KINDS_LINKED and epoch == header.epoch):
+    if epoch < header.epoch or (kind not in LINKED and epoch == header.epoch):
         return Void.STALE_EPOCH
-    if kind not in KINDS_LINKED:
+    if kind not in LINKED:
         return Void.UNREADABLE
     return Void.UNCLAIMED_EPOCH if epoch > header.epoch else _of_this_epoch(header, body)
 
@@ -66,7 +65,7 @@ def _of_this_epoch(header: Header, body: Body) -> Void:
     covers = body.get("covers")
     if not isinstance(covers, list | tuple) or covers[:1] != [header.next_input] or len(covers) != 2:  # noqa: PLR2004  first and last
         return Void.WRONG_COVERS
-    return Void.WRONG_RULES if body["kind"] in {"switch", "verdict"} and _last_fits(body) else Void.WRONG_COVERS
+    return Void.WRONG_RULES if body["kind"] in RULED | {"switch"} and _last_fits(body) else Void.WRONG_COVERS
 
 
 def _last_fits(body: Body) -> bool:
