@@ -11,6 +11,7 @@ from harness_stream.core.audit import Audit
 from harness_stream.core.audit.answers import RESUMED, Answers
 from harness_stream.core.chain import AGENT_KEY
 from harness_stream.core.coverage import miscovered, twice_settled
+from harness_stream.core.denials import answers_in
 from harness_stream.core.fold import Place
 from harness_stream.core.state import State
 from harness_stream.core.units import decode_unit, encode_unit, replay_unit
@@ -35,7 +36,7 @@ class Report:
     """One partition's fold from genesis, and what the auditor found and counted.
 
     Attributes:
-        effective: bodies of the records that count, and `digests` those of their values.
+        effective: bodies of the records that count, of a run of denials each verdict; `digests` of the values.
         inputs: the input log as it was audited.
     """
 
@@ -115,8 +116,9 @@ def audited(
         before = audit.place
         found += audit.take(record)
         if audit.place is not before:
-            effective.append(dict(record.body))
-            digests.append(record.digest)
+            for answer in answers_in(record.body):
+                effective.append(dict(answer))
+                digests.append(record.digest)
     end, last_input = (log[-1].offset + 1 if log else 0 for log in (decisions, inputs))
     found += audit.end(end, input_end or last_input)
     assert audit.answers is not None

@@ -115,7 +115,7 @@ class DeniedIntent(BaseModel):
     intent_digest: Digest
     arguments_digest: Digest
     enforcer_nonce: str
-    code: str = Field(description="of the one reason")
+    code: Literal["late", "clock", "rate", "overload"] = Field(description="of the one reason")
     detail: str | None
     remember_until: EpochMs
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from harness_stream.adapters.kafka.admin import incarnation
 from harness_stream.adapters.kafka.log import KafkaReader
+from harness_stream.core.denials import answers_in
 from harness_stream.core.fold import STATEMENTS, Place
 from harness_stream.runtime.to_end import ends_of
 from harness_stream.wire.decisions import read_body
@@ -66,10 +67,11 @@ class Following:
         self.places[record.partition] = place
         cost.effective += 1
         cost.claims += body["kind"] == "claim"
-        if body["kind"] == "verdict" and body["decision"] != "hold":
-            name = (body["agent_id"], body["intent_id"])
-            self._settled[name] += 1
-            cost.doubles += self._settled[name] > 1
+        for answer in answers_in(body):
+            if answer["kind"] == "verdict" and answer["decision"] != "hold":
+                name = (answer["agent_id"], answer["intent_id"])
+                self._settled[name] += 1
+                cost.doubles += self._settled[name] > 1
 
     def close(self):
         self._reader.close()

@@ -47,14 +47,14 @@ def test_a_partition_in_which_whole_batches_wait_gets_what_is_left_of_a_turn():
 @pytest.mark.parametrize("answer_ms", [1, 4, BATCH_MS_MAX])
 def test_a_turn_ends_before_the_tables_are_due_to_be_asked_for_again(answer_ms):
     world = behind()
-    answer = Intake.answer
+    look = Intake.look
 
     def slow(intake, *words):
         world.clock.advance(answer_ms)
-        return answer(intake, *words)
+        return look(intake, *words)
 
     began_ms = world.clock.elapsed_ms()
-    with mock.patch.object(Intake, "answer", slow):
+    with mock.patch.object(Intake, "look", slow):
         world.members[0].worker.step(0)
     took_ms = world.clock.elapsed_ms() - began_ms
     assert limits.FRESH_QUERY_MS / 2 < took_ms <= limits.FRESH_QUERY_MS + BATCH_MS_MAX + answer_ms

@@ -18,6 +18,7 @@ from harness_stream.core.audit.inputs import answered_by, misnamed, uncovered, w
 from harness_stream.core.audit.recorded import recorded_intake
 from harness_stream.core.chain import AGENT_KEY, Agent
 from harness_stream.core.decide import Arrival
+from harness_stream.core.denials import answers_in
 from harness_stream.core.engine import ENGINE
 from harness_stream.core.fold import Place
 from harness_stream.core.ids import UNIT_PREFIX
@@ -91,13 +92,21 @@ class Answers:
             low: first input offset that retention has left.
         """
         found: list[Found] = []
+        for answer in answers_in(record.body):
+            items = inputs if answer is record.body else [item for item in inputs if _covers(answer, item.offset)]
+            found += self._taken(before, record._replace(body=answer), items, low)
+            t = max(before.header.t, answer.get("t", 0))
+            before = before._replace(header=before.header._replace(t=t))
+        return [Finding(kind, before.header.partition, record.offset, text) for kind, text in found]
+
+    def _taken(self, before: Place, record: Record, inputs: Sequence[Input], low: int) -> Iterator[Found]:
+        """Of a run of denials each for itself, so that none hides behind the others."""
         try:
-            found.extend(self._looked_at(before, record, inputs, low))
+            yield from self._looked_at(before, record, inputs, low)
         except _UNREADABLE as error:
             kind = _KINDS.get(record.body["kind"], Kind.SKIP)
-            found.append((kind, f"what it records does not fit: {type(error).__name__}: {error}"))
-        found += self._became_history(before, record)
-        return [Finding(kind, before.header.partition, record.offset, text) for kind, text in found]
+            yield kind, f"what it records does not fit: {type(error).__name__}: {error}"
+        yield from self._became_history(before, record)
 
     def lose(self, why: str) -> None:
         """From here on history is not known."""
@@ -277,6 +286,11 @@ class Answers:
         if place != before:
             raise ValueError(f"a fold from offset {warmup.place.offset} does not come to this switch")
         return warmup
+
+
+def _covers(body: Body, offset: int) -> bool:
+    first, last = body["covers"]
+    return bool(first <= offset <= last)
 
 
 def _require_inputs(inputs: Mapping[str, Any]) -> None:

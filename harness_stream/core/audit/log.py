@@ -16,7 +16,8 @@ from harness_stream.core.audit.broken import Broken, Restart
 from harness_stream.core.audit.findings import Finding, Kind
 from harness_stream.core.audit.settled import Settled
 from harness_stream.core.audit.void import Void, why_void
-from harness_stream.core.fold import NOTICE, STATEMENTS, Place
+from harness_stream.core.denials import answers_in
+from harness_stream.core.fold import NOTICE, RULED, STATEMENTS, Place
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.records import RECORDS, Checkpoint
 from harness_stream.core.witness import DIGITS_SHOWN
@@ -282,9 +283,9 @@ class LogAudit:
             texts.append((Kind.RULES, f"the rules topic has no bundle {body['rules']['digest']} that loads"))
         if body.get("t", before.header.t) < before.header.t:
             texts.append((Kind.TIME, f"chain time steps back from {before.header.t} to {body['t']}"))
-        if kind == "verdict":
-            texts.append((Kind.SETTLED_TWICE, self._settled.take(body, record.offset, self.place.header.t)))
-            texts.append((Kind.LANE, self._lane(body)))
+        for verdict in answers_in(body) if kind in RULED else ():
+            texts.append((Kind.SETTLED_TWICE, self._settled.take(verdict, record.offset, self.place.header.t)))
+            texts.append((Kind.LANE, self._lane(verdict)))
         return [self._finding(kind, record.offset, text) for kind, text in texts if text is not None]
 
     def _epoch(self, epoch: int) -> str | None:
