@@ -139,12 +139,14 @@ def groups_of(change: Mapping[str, Any]) -> tuple[str, ...]:
     if change["kind"] == DENIALS:
         return tuple(change["ids"])
     event, of_verdict = change.get("event"), change["kind"] == "verdict"
-    if of_verdict:
-        if event is None:  # neither evaluated nor counted, but given
-            return (ids_unit(change["intent_id"]),)
-        if event["lineage"] is None:  # nearly all
-            return agent_unit(change["agent_id"]), lane_unit(event["lane"]), ids_unit(change["intent_id"])
+    if of_verdict and (event is None or event["lineage"] is None):  # nearly all
+        return groups_of_own(change["agent_id"], change["intent_id"], None if event is None else event["lane"])
     return tuple(dict.fromkeys((agent_unit(change["agent_id"]), *_others(change, event))))
+
+
+def groups_of_own(agent_id: str, intent_id: str, lane: str | None) -> tuple[str, ...]:
+    """The same of a verdict on an intent that no other one delegated; lane None: neither evaluated nor counted."""
+    return (ids_unit(intent_id),) if lane is None else (agent_unit(agent_id), lane_unit(lane), ids_unit(intent_id))
 
 
 def _others(change: Mapping[str, Any], event: Mapping[str, Any] | None) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.core import counting
@@ -16,6 +17,7 @@ from harness_stream.core.audit.void import FOREIGN, Void, why_void
 from harness_stream.core.deferred import Told, groups_of
 from harness_stream.core.denials import groups_of_denials
 from harness_stream.core.fold import CHANGING, DENIALS, STATEMENTS, Place, whole
+from harness_stream.core.link import after_link, groups_of_link, link_of
 from harness_stream.core.partition import Signal
 from harness_stream.core.reigns import REIGNS_KEY, begun
 from harness_stream.core.state import PARTITION_UNIT, State
@@ -23,6 +25,8 @@ from harness_stream.runtime.taking import UNREADABLE, CannotLoadError, unreadabl
 from harness_stream.wire.cloudevents import HS_ALG
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness_stream.core.reigns import Reign
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.warming import Warmup
@@ -141,12 +145,26 @@ class Folded:
         if self.unmet:
             self.unmet.discard(offset)
         if kind in CHANGING:
-            self._defer(record, body, digest, rules)
+            self._defer(record, digest, rules, partial(_groups, body))
         elif kind == "switch":
             self._switch(body, before, rules)
         elif kind in _NEW_EPOCH:
             self._require_chained(kind)
             self._reign(place)
+
+    def follow(self, record: LogRecord, digest: str, rules: RulesView) -> bool:
+        """Fold a verdict that hashes vouch for by its link alone; False: it is to be read as any other record."""
+        if self.state.deferred.size > self.deferred_bytes_max or record.offset <= max(self.read, self.place.offset):
+            return False
+        link = link_of(record.value or b"")
+        header = None if link is None else after_link(self.place.header, link, digest)
+        if link is None or header is None:
+            return False
+        self.place, self.last, self.read = Place(header, record.offset, digest), _A_VERDICT, record.offset
+        if self.unmet:
+            self.unmet.discard(record.offset)
+        self._defer(record, digest, rules, partial(groups_of_link, link))
+        return True
 
     def _lost(self, offset: int, why: Void) -> None:
         self.void += 1
@@ -175,18 +193,21 @@ class Folded:
         """Who owned the partition from which record on, as far as it is kept."""
         return self.state.confirmed(PARTITION_UNIT).get(REIGNS_KEY) or ()
 
-    def _defer(self, record: LogRecord, body: Body, digest: str, rules: RulesView) -> None:
+    def _defer(
+        self, record: LogRecord, digest: str, rules: RulesView, waiting: Callable[[], tuple[str, ...]]
+    ) -> None:
         if self.bundle is not self.place.header.rules:
             windows_at(rules, self.place)
             self.bundle = self.place.header.rules
         try:
-            groups = _groups(body)
+            groups = waiting()
         except UNREADABLE as error:
             raise unreadable(record.offset, error) from None
         if groups:
             self.state.deferred.add(Told(record.offset, record.value or b"", digest, groups))
 
 
+_A_VERDICT: Final = {"kind": "verdict"}
 _NEW_EPOCH: Final = frozenset({"claim", "resume"})
 
 

@@ -31,7 +31,7 @@ from harness_stream.runtime.mover import FILLING
 from harness_stream.runtime.progress import Progress
 from harness_stream.runtime.snapshots import PLACE_KEY, Gathered, Snapshot
 from harness_stream.runtime.taking import CannotLoadError, take_in_oldest
-from harness_stream.wire.decisions import read_body
+from harness_stream.wire.decisions import body_of, digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -432,11 +432,14 @@ class Loader:
             if number % LOOK_RECORDS == 0 and clock.elapsed_ms() - started_ms > STEP_MS_MAX:
                 yield
                 started_ms = clock.elapsed_ms()
-            offset, (body, digest) = record.offset, read_body(record.value)
+            offset, digest = record.offset, digest_of(record.value or b"")
             if expected:
                 self._compare(folded, offset, digest, expected)
             if folded.chained_to is not None and offset > folded.chained_to.offset:
                 folded.chain_ends()
+            if folded.trusting and folded.follow(record, digest, self._rules):
+                continue
+            body = body_of(record.value or b"")
             after = folded.place.after(offset, body, digest)
             trusted = folded.trusting and after is not None and body["kind"] in TRUSTED
             if not trusted and not self._is_next(folded, record):
