@@ -20,6 +20,8 @@ class Alarm(StrEnum):
     """What is stored of a topic cannot be read, however often it is asked for."""
     INPUT_LOST = "input_lost"
     """Retention deleted inputs before anybody answered them."""
+    DECISIONS_LOST = "decisions_lost"
+    """The state store knows of decisions that the log has not any more."""
     QUARANTINED = "quarantined"
     """Workers crashed on an input again and again; it was set aside unevaluated."""
     BUNDLE_UNUSABLE = "bundle_unusable"
@@ -46,7 +48,7 @@ class Alarm(StrEnum):
 
 _ERRORS: Final = frozenset(
     {
-        *(Alarm.HALTED, Alarm.LOG_DAMAGED, Alarm.INPUT_LOST, Alarm.QUARANTINED),
+        *(Alarm.HALTED, Alarm.LOG_DAMAGED, Alarm.INPUT_LOST, Alarm.DECISIONS_LOST, Alarm.QUARANTINED),
         *(Alarm.BUNDLE_UNUSABLE, Alarm.ACCESS_REFUSED),
     }
 )

@@ -8,12 +8,14 @@ another.
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import orjson
 
+from harness_stream.alarms import Alarm, sound
 from harness_stream.core import counting, limits
 from harness_stream.core.deferred import units_in
 from harness_stream.core.fold import ANSWERS, Place
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from harness_stream.runtime.reading import Reading
     from harness_stream.runtime.realm import Ports, Realm
     from harness_stream.runtime.snapshots import Snapshots
+
+log = logging.getLogger(__name__)
 
 # What units may wait for, in shares of what they themselves may have where they are stored: together 0.4 GiB a worker.
 DEFERRED_SHARE: Final = 2
@@ -286,7 +290,10 @@ class Loader:
             if head is None or head.header == FILLING:
                 return None
             place = Place.from_json(orjson.loads(head.header))
-            if place.header.incarnation != self._realm.incarnation or not self._reaches(place, ends, checkpoint):
+            if place.header.incarnation != self._realm.incarnation:
+                return None
+            if not self._reaches(place, ends, checkpoint):
+                yield from self._tell_if_lost(place)
                 return None
             names = yield from self._answered(lambda: store.units(self._partition))
             windows = self._rules.windows(place.header.rules[0]) if place.header.rules else None
@@ -301,6 +308,17 @@ class Loader:
         except (StateUnavailable, ValueError, KeyError, TypeError):
             return None
         return Folded(place, state, stored=place.offset, epoch_seen=place.header.epoch)
+
+    def _tell_if_lost(self, place: Place) -> Generator[None, None, None]:
+        """The log does not reach what the store was moved by; a live owner may have gone on since it was asked."""
+        end = (yield from self._bounds(self._realm.topics.verdicts, self._tail)).end
+        if place.offset >= end:
+            self._decisions_lost(f"stands at {place.offset}, and the decision log ends at {end}")
+
+    def _decisions_lost(self, where: str) -> None:
+        """A store holds only what was acknowledged. It vouches for nothing, so it halts nobody, but is told."""
+        sound(log, Alarm.DECISIONS_LOST, f"partition {self._partition}: the state store {where}")
+        self._ports.metrics.count("harness_security_events_total", reason=Alarm.DECISIONS_LOST)
 
     def _from_snapshots(self, ends: Ends, checkpoint: Body) -> Generator[None, None, Folded | None]:
         gathered = yield from self._snapshots()
@@ -513,6 +531,7 @@ class Loader:
 
     def _contradicted(self, folded: Folded, offset: int) -> None:
         if folded.stored == offset:
+            self._decisions_lost(f"was moved by another record at {offset} than the decision log has there")
             raise CannotLoadError(Signal.STATE_GONE, f"the store does not stand on this log (offset {offset})")
         checkpoint = folded.checkpoint is not None and folded.checkpoint["verdict_offset"] == offset
         named = "the checkpoint names" if checkpoint else "the snapshots stand on"

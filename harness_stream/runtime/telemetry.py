@@ -52,7 +52,8 @@ _BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _CONFIRM_BUCKETS_S: Final = (1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 3.0)
 
 _DENIES: Final = (Client.RULE, *Deny)
-_SECURITY: Final = (Alarm.HALTED, Alarm.INPUT_LOST, Alarm.FOREIGN_RECORD, *sorted(SECURITY_EVENTS))
+_ALARMS: Final = (Alarm.HALTED, Alarm.INPUT_LOST, Alarm.DECISIONS_LOST, Alarm.FOREIGN_RECORD)
+_SECURITY: Final = (*_ALARMS, *sorted(SECURITY_EVENTS))
 
 METRICS: Final[dict[str, Metric]] = {
     "harness_inputs_total": Metric("counter", "Input records taken in, by type (`garbage` if none).", ("kind",)),

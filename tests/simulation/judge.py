@@ -100,6 +100,7 @@ def _checked(world: World) -> list[Report]:
     _all_ended(world, effective, passed_over, lost)
     for body in effective:
         _fresh(body)
+    require(world.cut or not world.happened["told of lost decisions"], "V5", "told of lost decisions, and none were")
     for partition, report in enumerate(reports):
         try:
             check_store(report, world.store, partition)

@@ -130,6 +130,37 @@ def test_a_store_that_is_another_one_is_named_and_filled(caplog, lost):
     assert world.store.head(HOME).verdict_offset == left
 
 
+@pytest.mark.parametrize("how", ["shorter", "grown again"])
+def test_decisions_that_only_the_store_knows_of_are_told(metrics, caplog, how):
+    """A backup of all topics takes checkpoints back as well: nothing halts, and what was approved is forgotten."""
+    world = quiet()
+    act(world)
+    at = world.broker.bounds(TOPICS.verdicts, HOME)[1], world.broker.bounds(TOPICS.heads, HOME)[1]
+    act(world)
+    stood = world.store.head(HOME).verdict_offset
+    world.crash(0)
+    for topic, end in zip((TOPICS.verdicts, TOPICS.heads), at, strict=True):
+        world.broker.truncate_from(topic, HOME, end)
+    if how == "grown again":
+        for _ in range(stood + 1 - at[0]):
+            world.broker.append(TOPICS.verdicts, HOME, None, orjson.dumps({"kind": "notice"}), UNSIGNED_HEADERS)
+    turns(world, 4_000)
+    lines = said(caplog, "decisions_lost")
+    stands = f"stands at {stood}, and the decision log ends at "
+    moved = f"was moved by another record at {stood} than the decision log has there"
+    assert lines, caplog.text
+    assert all(f"partition {HOME}: the state store {stands if how == 'shorter' else moved}" in line for line in lines)
+    assert shown(metrics, "harness_security_events_total")['harness_security_events_total{reason="decisions_lost"}'] > 0
+
+
+def test_a_store_whose_record_retention_took_is_ahead_of_nothing(caplog):
+    world = quiet()
+    act(world)
+    world.broker.truncate_before(TOPICS.verdicts, HOME, world.broker.bounds(TOPICS.verdicts, HOME)[1])
+    restarted(world)
+    assert said(caplog, "decisions_lost") == []
+
+
 def test_a_verdict_of_an_unsettled_window_is_counted(metrics):
     """A new window that was not warmed does not know what was before it."""
     world = quiet()

@@ -212,6 +212,8 @@ class Told(NullMetrics):
             self._happened["claim " + labels["after"]] += 1
         elif labels.get("reason") == "halted":
             self._happened["halt"] += 1
+        elif labels.get("reason") == "decisions_lost":
+            self._happened["told of lost decisions"] += 1
 
 
 @dataclass

@@ -46,7 +46,7 @@ def test_what_does_not_mend_itself_is_an_error(caplog):
         sound(logging.getLogger("any"), alarm, "it happened")
     errors = {Alarm(r.message[len("it happened [") : -1]) for r in caplog.records if r.levelno == logging.ERROR}
     lasting = {
-        *(Alarm.HALTED, Alarm.LOG_DAMAGED, Alarm.INPUT_LOST, Alarm.QUARANTINED),
+        *(Alarm.HALTED, Alarm.LOG_DAMAGED, Alarm.INPUT_LOST, Alarm.DECISIONS_LOST, Alarm.QUARANTINED),
         *(Alarm.BUNDLE_UNUSABLE, Alarm.ACCESS_REFUSED),
     }
     assert errors == lasting
