@@ -45,12 +45,16 @@ def export(
     left out; that is said on standard error. So is where a partition ends
     early because what is stored is damaged; the exit code is then 4.
 
+    A record of kind `denials` denies several intents at once: those in
+    `denied`, each for the reason `code`.
+
     With `--inputs` a verdict, ack or reject has `input`: offset, append_ms,
     value, what vouches for it (headers), and `signature`: right, wrong or
     `no such key` by the identity table as it is now; null if it has a MAC
-    only, which proves nothing to others. Null where retention took it.
+    only, which proves nothing to others. Null where retention took it. Of
+    `denials` it is `inputs`, as many as there are in `denied`.
 
-    Example: harness log export --effective | grep '"decision":"deny"'
+    Example: harness log export --effective | grep -E '"decision":"deny"|"kind":"denials"'
     """
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
     from harness_stream.adapters.kafka.admin import incarnation, partitions, require_topics  # noqa: PLC0415  same
@@ -78,7 +82,7 @@ def export(
             try:
                 for line in lines(reader, topics.verdicts, start, verifier):
                     if asked is not None and line["status"] == "effective":
-                        line["input"] = asked.behind(line["body"])
+                        line.update(asked.told_with(line["body"]))
                     if not effective or line["status"] == "effective":
                         sys.stdout.write(orjson.dumps(line).decode() + "\n")
                         shown += 1

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from harness_stream.core.fold import DENIALS
 from harness_stream.errors import GarbageRecord
 from harness_stream.runtime.admission import sender_of
 from harness_stream.runtime.to_end import read_to_end
 from harness_stream.wire.cloudevents import SIGNATURE_NAMES
 from harness_stream.wire.codec import decode_input
+from harness_stream.wire.decisions import answers_of_any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,6 +41,11 @@ class Inputs:
         self._verifier, self._tables = verifier, tables
         self._records: Iterator[LogRecord] = read_to_end(reader, topic, partition, clock)
         self._next = next(self._records, None)
+
+    def told_with(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """What a record's line says more: `input`, or `inputs` of a run of denials, one a row."""
+        behind = [self.behind(answer) for answer in answers_of_any(body)]
+        return {"inputs": behind} if body.get("kind") == DENIALS else {"input": behind[0]}
 
     def behind(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
         """The input that a verdict, ack or reject answers; None if it answers none, or retention took it."""

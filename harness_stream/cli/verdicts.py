@@ -1,4 +1,4 @@
-"""`harness verdicts tail`: the decision log as it grows, one line a record.
+"""`harness verdicts tail`: the decision log as it grows, one line a record, of a run of denials one line an intent.
 
 Rule of this file: a record is shown as decided only if the fold takes it; what lost is left out, or marked by `--void`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json as json_format
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,7 +18,7 @@ from harness_stream.cli.flags import takes
 from harness_stream.errors import CallerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from harness_stream.cli.decision_log import DecisionLog
     from harness_stream.config import Settings
@@ -50,6 +50,7 @@ def tail(
 
     A line: time, partition/offset, agent, action, decision, rule and reason, and how long after the intent it came.
     A switch tells the rules' revision and digest, and whether their new windows were warmed.
+    Intents that one record denies together have a line each, as if each had a verdict of its own.
 
     Example: harness verdicts tail --agent support-1 --from-beginning --no-follow
     """
@@ -72,10 +73,9 @@ def tail(
             if tailing.begin(number, from_beginning=from_beginning):
                 typer.echo(f"partition {number}: its beginning is gone, shown from its newest checkpoint", err=True)
         shown = 0
-        for entry in tailing.entries(follow=follow):
-            if (entry.effective or void) and agent in {None, entry.body.get("agent_id")}:
-                shown += 1
-                typer.echo(_as_json(entry) if json else as_line(entry))
+        for entry in wanted(tailing.entries(follow=follow), agent, void=void):
+            shown += 1
+            typer.echo(as_json(entry) if json else as_line(entry))
         if not shown and not from_beginning:
             hint = "`--from-beginning` shows what came before"
             typer.echo(f"nothing to show since the newest checkpoints; {hint}", err=True)
@@ -92,7 +92,7 @@ def _partitions(settings: Settings, topic: str, only: int | None) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One record of the decision log, checkpoints left out.
+    """One record of the decision log, checkpoints left out; or one of the verdicts that a run of denials is.
 
     Attributes:
         append_ms: broker's append time, epoch ms.
@@ -110,6 +110,16 @@ class Entry:
         """From the intent's append, as far as chain time tells it, to the verdict's."""
         t = self.body.get("t")
         return max(0, self.append_ms - t) if self.body.get("kind") == "verdict" and isinstance(t, int) else None
+
+
+def wanted(records: Iterable[Entry], agent: str | None, *, void: bool) -> Iterator[Entry]:
+    """What is to be shown of these records: each answer in them about the agent, None: about any."""
+    from harness_stream.wire.decisions import answers_of_any  # noqa: PLC0415  slow to load, `--help` is not
+
+    for record in records:
+        for body in answers_of_any(record.body) if record.effective or void else ():
+            if agent in {None, body.get("agent_id")}:
+                yield replace(record, body=body)
 
 
 class Tailing:
@@ -195,7 +205,8 @@ class Tailing:
         return Entry(record.partition, record.offset, record.timestamp_ms or 0, place is not None, body)
 
 
-def _as_json(entry: Entry) -> str:
+def as_json(entry: Entry) -> str:
+    """One line for a program."""
     told = {
         "partition": entry.partition,
         "offset": entry.offset,

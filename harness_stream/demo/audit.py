@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from harness_stream.core.fold import STATEMENTS, Place
 from harness_stream.errors import BrokerUnavailable
-from harness_stream.wire.decisions import read_body
+from harness_stream.wire.decisions import answers_of_any, read_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ class Audit:
         realm: whose log.
 
     Attributes:
-        effective: partition → its effective records, in order.
+        effective: partition → what its effective records say, in order; of a run of denials each verdict.
         void: records that do not count; a takeover leaves some, and they changed nothing.
     """
 
@@ -55,10 +55,11 @@ class Audit:
             self.void += body.get("kind") not in STATEMENTS
             return
         self._places[record.partition] = place
-        self.effective[record.partition].append(body)
-        if body["kind"] == "verdict":
-            self._by_agent[body["agent_id"]].append(body)
-            self._by_intent[body["intent_id"]] = body
+        for said in answers_of_any(body):
+            self.effective[record.partition].append(said)
+            if said["kind"] == "verdict":
+                self._by_agent[said["agent_id"]].append(said)
+                self._by_intent[said["intent_id"]] = said
 
     def verdicts(self, agent_id: str) -> list[Body]:
         """An agent's effective verdicts, oldest first: its chain."""

@@ -77,7 +77,7 @@ METRICS: Final[dict[str, Metric]] = {
     "harness_snapshots_total": Metric("counter", "Snapshots written to the chains topic."),
     "harness_state_failures_total": Metric("counter", "Calls of the state store that failed, by call.", ("call",)),
     "harness_decide_seconds": Metric("histogram", "CPU-side time of one decision.", (), _DECIDE_BUCKETS_S),
-    "harness_batch_size": Metric("histogram", "Records in one micro-batch.", (), _BATCH_BUCKETS),
+    "harness_batch_size": Metric("histogram", "Answers in one micro-batch.", (), _BATCH_BUCKETS),
     "harness_confirm_seconds": Metric("histogram", "From publish to known delivery.", (), _CONFIRM_BUCKETS_S),
     "harness_partition_state": Metric("gauge", "1 for the state a partition is in, else 0.", ("partition", "state")),
     "harness_lag": Metric("gauge", "Input records behind the log's end.", ("partition",)),

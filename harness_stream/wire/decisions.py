@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from harness_stream.core import limits
+from harness_stream.core.denials import answers_in
 from harness_stream.wire.cloudevents import envelope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 UNREADABLE: Mapping[str, Any] = {"kind": "unreadable"}
 """The body of a value that is no JSON object: no fold takes it."""
@@ -45,6 +46,14 @@ def body_of(raw: bytes) -> Mapping[str, Any]:
     return body if named else UNREADABLE
 
 
+def answers_of_any(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """What a body says whose schema nobody has checked: as `answers_in`; itself if it is a run that cannot be read."""
+    try:
+        return list(answers_in(body))
+    except (KeyError, IndexError, TypeError):
+        return [body]
+
+
 def decision_headers(
     source: str, kind: str, digest: str, time_ms: int, traceparent: str | None = None
 ) -> list[tuple[str, bytes]]:
@@ -55,6 +64,6 @@ def decision_headers(
         kind: the body's.
         digest: of the value, hex.
         time_ms: when it happened, epoch ms.
-        traceparent: of the input that it answers.
+        traceparent: of the input that it answers, of many the last one.
     """
     return envelope(event_id=digest, source=source, event_type=kind, time_ms=time_ms, traceparent=traceparent)

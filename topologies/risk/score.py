@@ -20,6 +20,7 @@ from harness_stream.core.reasons import Deny
 from harness_stream.core.scalars import Identifier
 from harness_stream.core.tables import RiskRow
 from harness_stream.errors import ProtocolError
+from harness_stream.wire.decisions import answers_of_any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,7 +121,7 @@ class Denial(NamedTuple):
 
 
 def denial_of(body: Mapping[str, Any], decay: Decay) -> Denial | None:
-    """The denial in an effective record; None if it is none, or one that the agent is not blamed for."""
+    """The denial that an answer is; None if it is none, or one that the agent is not blamed for."""
     if body.get("kind") != "verdict" or body.get("decision") != "deny":
         return None
     agent_id, t, found = body.get("agent_id"), body.get("t"), body.get("reasons")
@@ -186,10 +187,11 @@ class PartitionRisk:
         if effective is None:
             self._compare(record)
             return
-        denial = denial_of(effective.body, self._decay)
-        if denial is not None:
-            before = self._scores.get(denial.agent_id, Score(0.0, denial.t))
-            self._scores[denial.agent_id] = before.denied(denial.t, denial.reasons, self._decay)
+        for answer in answers_of_any(effective.body):
+            denial = denial_of(answer, self._decay)
+            if denial is not None:
+                before = self._scores.get(denial.agent_id, Score(0.0, denial.t))
+                self._scores[denial.agent_id] = before.denied(denial.t, denial.reasons, self._decay)
 
     def rows(self, now_ms: int) -> list[tuple[str, RiskRow | None]]:
         """Key and row for every agent whose row is due; None deletes it: the agent is calm again."""
