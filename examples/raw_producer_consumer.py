@@ -23,8 +23,8 @@ intent = {"v": 1, "type": "intent", "realm": "default", "by": "support-1", "agen
 producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2", "enable.idempotence": True})
 producer.produce(f"{prefix}.intents", json.dumps(intent), key=lane, headers=[("hs-alg", b"none")])
 producer.flush(5)
-ends = time.monotonic() + 5  # no verdict by then means no
-while (found := consumer.poll(0.1)) is None or intent["intent_id"] not in str(found.value()):
-    if time.monotonic() > ends:
-        sys.exit("no verdict in time: nothing may be run")
-print(found.value().decode())  # looks effective; who does not fold the log can be shown a zombie's void verdict
+ends, mine = time.monotonic() + 5, []  # no verdict by then means no
+while not mine and time.monotonic() < ends:  # a record with `denied` is of kind `denials`, and denies each intent in it
+    said = [json.loads(record.value()) for record in consumer.consume(100, 0.1) if record.error() is None]
+    mine = [one for body in said for one in body.get("denied", [body]) if one.get("intent_id") == intent["intent_id"]]
+print(json.dumps(mine[0]) if mine else sys.exit("no verdict in time: nothing may be run"))  # a fold tells if it counts

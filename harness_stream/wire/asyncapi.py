@@ -102,7 +102,7 @@ def _topics(events: Sequence[str], tables: Sequence[str], records: Sequence[str]
             "Decision log: every input offset covered by exactly one effective record.",
             "delete",
             tuple(f"record-{kind}" for kind in records),
-            "as the input it answers; the partition is the input's",
+            "as the input it answers, of many the last one; the partition is the input's",
             ("worker", "operator"),
             ("worker", "enforcer", "auditor"),
             bytes_max=limits.DECISION_BYTES_MAX,
