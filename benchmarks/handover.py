@@ -30,6 +30,7 @@ from throughput import fill
 from workload import TENANTS, many_rules
 
 from harness_stream.adapters.redis import keys
+from harness_stream.wire.decisions import answers_of_any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -143,8 +144,9 @@ class Tail:
             record = self._reader.poll(0.1)
             if record is None or record.error() is not None:
                 continue
-            if orjson.loads(record.value() or b"{}").get("kind") == "verdict":
-                yield record.partition() or 0, record.timestamp()[1] / 1000
+            for body in answers_of_any(orjson.loads(record.value() or b"{}")):
+                if body.get("kind") == "verdict":
+                    yield record.partition() or 0, record.timestamp()[1] / 1000
         raise SystemExit(f"a worker has not answered within {HEARD_S_MAX:g} s")
 
 

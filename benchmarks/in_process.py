@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Final, Self
 
 import orjson
@@ -34,6 +35,7 @@ from harness_stream.adapters.signing.keys import public_of
 from harness_stream.adapters.signing.rules import SignedRules
 from harness_stream.adapters.signing.verifier import SignedVerifier
 from harness_stream.core import limits
+from harness_stream.core.denials import answers_in
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.rate import Rate
 from harness_stream.core.rules.compile import load
@@ -230,5 +232,5 @@ def decisions(broker: MemoryBroker) -> Counter[str]:
         for partition in range(PARTITIONS)
         for record in broker.read(TOPICS.verdicts, partition, 0, STEPS_MAX)
     ]
-    bodies = map(orjson.loads, values)
+    bodies = chain.from_iterable(answers_in(orjson.loads(value)) for value in values)
     return Counter(body["decision"] for body in bodies if body["kind"] == "verdict")

@@ -24,6 +24,7 @@ from harness_stream.cli.holds import Realm as HoldsRealm
 from harness_stream.cli.holds_answer import Voice
 from harness_stream.cli.holds_read import HoldsSource
 from harness_stream.client.ids import Ids
+from harness_stream.core.denials import answers_in
 from harness_stream.core.fold import Place
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.rules.compile import load
@@ -225,18 +226,19 @@ class HoldWorld:
         } | over
 
     def answer(self, number, offset):
-        """The effective record that covers this input, with its digest and place."""
+        """What answers this input, with digest and place of the effective record that says it."""
         return self.until(lambda: next((b for b in self.decided(number) if _covers(b, offset)), None))
 
     def decided(self, number):
-        """Effective records so far."""
+        """What the effective records say so far."""
         place, found = Place.genesis(INCARNATION, number), []
         for record in self.broker.read(TOPICS.verdicts, number, 0, 100_000):
             body, digest = read_body(record.value)
             after = place.after(record.offset, body, digest)
             if after is not None:
                 place = after
-                found.append({**body, "digest": digest, "offset": record.offset, "place": f"{number}/{record.offset}"})
+                at = {"digest": digest, "offset": record.offset, "place": f"{number}/{record.offset}"}
+                found += [{**answer, **at} for answer in answers_in(body)]
         return found
 
     def until(self, look):

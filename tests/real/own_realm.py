@@ -29,6 +29,7 @@ from harness_stream.cli.rules import Trust, publish
 from harness_stream.cli.tables import Options, load_folder, topics_of
 from harness_stream.client.ids import Ids
 from harness_stream.config import Settings
+from harness_stream.core.denials import answers_in
 from harness_stream.core.fold import Place
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.rules.compile import load
@@ -230,7 +231,7 @@ class OwnRealm:
     # --- decisions out ---
 
     def answer(self, place):
-        """The effective record that covers this input, as soon as there is one."""
+        """What answers this input, as soon as there is an effective record that does."""
         partition, offset = place
         return wait_until(
             lambda: next((b for b in self.effective(partition) if covers(b, offset)), None),
@@ -238,7 +239,7 @@ class OwnRealm:
         )
 
     def effective(self, partition):
-        """Bodies of the effective records so far, folded from the first one."""
+        """What the effective records say so far, folded from the first one; each verdict of a run of denials alone."""
         place, bodies = Place.genesis(incarnation(self.settings), partition), []
         for record in self.records(self.topics.verdicts, partition):
             if self.verifier is not None and not self.verifier.decision_authentic(record):
@@ -247,7 +248,7 @@ class OwnRealm:
             after = place.after(record.offset, body, digest)
             if after is not None:
                 place = after
-                bodies.append(dict(body))
+                bodies += map(dict, answers_in(body))
         return bodies
 
     def end_of(self, topic, partition):
