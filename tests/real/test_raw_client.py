@@ -3,10 +3,11 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from own_realm import OwnRealm
+from own_realm import OwnRealm, wait_until
 
 pytestmark = pytest.mark.real
 
@@ -56,6 +57,25 @@ def test_it_prints_the_effective_verdict_for_its_intent(realm):
         assert (verdict["kind"], verdict["decision"], verdict["agent_id"]) == ("verdict", "approve", "support-1")
         assert [reason["rule"] for reason in verdict["reasons"]] == ["allowed-actions"]
         assert verdict in realm.effective(realm.partition_of("acme"))
+
+
+def test_it_finds_its_denial_in_a_record_of_many(realm):
+    def denied():
+        ((place, sent),) = wait_until(lambda: realm.bodies(realm.topics.intents, home), why=lambda: "no intent").items()
+        rows = [
+            {"offset": place + number, "intent_id": own_id, "code": "late", "detail": None}
+            for number, own_id in enumerate((realm.intent("another")["intent_id"], sent["intent_id"]))
+        ]
+        realm.append_decision(home, {"kind": "denials", "covers": [place, place + 1], "denied": rows})
+        return rows[1]
+
+    home = realm.partition_of("acme")
+    with ThreadPoolExecutor(1) as beside:
+        running = beside.submit(run, realm)
+        mine = denied()
+        done = running.result()
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == mine
 
 
 def test_without_a_worker_it_runs_nothing_and_says_so(realm):
