@@ -124,6 +124,17 @@ def test_the_export_holds_every_record_and_what_became_of_it(kept):
     assert said == kept.realm.effective(kept.partition)
 
 
+def test_the_export_has_the_input_of_each_answer_if_asked_for(kept):
+    told = [
+        (answer["covers"][1], found["offset"])
+        for line in kept.exported("--effective", "--inputs")
+        for answer, found in zip(answers_in(line["body"]), line.get("inputs") or [line["input"]], strict=True)
+        if answer["kind"] in {"verdict", "ack", "reject"}
+    ]
+    assert told
+    assert [last for last, _ in told] == [offset for _, offset in told]
+
+
 def test_a_checkpoint_is_a_place_to_begin_at(kept):
     stated = [(r.offset, read_body(r.value)[0]) for r in kept.decisions() if read_body(r.value)[0]["kind"] == "checkpoint"]
     offset, body = stated[1]
