@@ -106,7 +106,7 @@ class Verdict(_Linked):
 class DeniedIntent(BaseModel):
     """One intent that was denied without a look at it; what these fields mean, `Verdict` says."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)  # bodies are read as they are: "7" is no offset
 
     offset: Offset = Field(description="of the intent in the input log")
     t: EpochMs
@@ -124,7 +124,7 @@ class Denials(_Linked):
     """A run of intents that were late, or for which there was no room: as many verdicts in one record."""
 
     kind: Literal["denials"] = "denials"
-    t: EpochMs = Field(description="chain time after this record, the last row's")
+    t: EpochMs = Field(strict=True, description="chain time after this record, the last row's")
     rules: RuleRef
     decided_at: EpochMs
     engine: str
@@ -132,11 +132,16 @@ class Denials(_Linked):
 
     @model_validator(mode="after")
     def _rows_in_order(self) -> Denials:
-        offsets = [row.offset for row in self.denied]
-        if offsets != sorted({*offsets}) or offsets[0] < self.covers[0] or offsets[-1] != self.covers[1]:
-            raise ValueError("rows must rise from the first covered offset to the last")
-        if self.denied[-1].t != self.t or any(one.t > next_.t for one, next_ in pairwise(self.denied)):
-            raise ValueError("chain time must rise with the rows to the record's")
+        first, last, end = self.denied[0], self.denied[-1], self.covers[1]
+        if first.offset < self.covers[0]:
+            raise ValueError(f"input {first.offset} is not among those it covers, which begin at {self.covers[0]}")
+        for row, after in pairwise(self.denied):
+            if after.offset <= row.offset:
+                raise ValueError(f"input {after.offset} comes after input {row.offset}")
+            if after.t < row.t:
+                raise ValueError(f"chain time steps back from {row.t} to {after.t} at input {after.offset}")
+        if (last.offset, last.t) != (end, self.t):
+            raise ValueError(f"ends with input {last.offset} at {last.t}, and not with input {end} at {self.t}")
         return self
 
 

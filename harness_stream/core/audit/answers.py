@@ -13,7 +13,7 @@ import orjson
 
 from harness_stream.core import counting, limits
 from harness_stream.core.apply import apply, change_of
-from harness_stream.core.audit.findings import Finding, Kind, Record
+from harness_stream.core.audit.findings import Finding, Kind, Record, about
 from harness_stream.core.audit.inputs import answered_by, misnamed, uncovered, wrongly_skipped
 from harness_stream.core.audit.recorded import recorded_intake
 from harness_stream.core.chain import AGENT_KEY, Agent
@@ -94,7 +94,8 @@ class Answers:
         found: list[Found] = []
         for answer in answers_in(record.body):
             items = inputs if answer is record.body else [item for item in inputs if _covers(answer, item.offset)]
-            found += self._taken(before, record._replace(body=answer), items, low)
+            wrong = self._taken(before, record._replace(body=answer), items, low)
+            found += ((kind, about(answer, record.body, text)) for kind, text in wrong)
             t = max(before.header.t, answer.get("t", 0))
             before = before._replace(header=before.header._replace(t=t))
         return [Finding(kind, before.header.partition, record.offset, text) for kind, text in found]

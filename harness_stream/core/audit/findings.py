@@ -44,6 +44,17 @@ class Input(NamedTuple):
     unjudged: bool = False
 
 
+def about(answer: Body, body: Body, text: str) -> str:
+    """A text about an answer: which one of a run's it is, the record's offset does not say.
+
+    Args:
+        answer: one of `core.denials.answers_in`.
+        body: the record's.
+        text: what is wrong with it.
+    """
+    return text if answer is body else f"input {answer['covers'][1]}: {text}"
+
+
 class Kind(StrEnum):
     """What is wrong with a record that counts, or should."""
 

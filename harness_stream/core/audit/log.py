@@ -13,17 +13,17 @@ from pydantic import ValidationError
 
 from harness_stream.core import limits
 from harness_stream.core.audit.broken import Broken, Restart
-from harness_stream.core.audit.findings import Finding, Kind
+from harness_stream.core.audit.findings import Finding, Kind, about
 from harness_stream.core.audit.settled import Settled
 from harness_stream.core.audit.void import Void, why_void
 from harness_stream.core.denials import answers_in
-from harness_stream.core.fold import NOTICE, RULED, STATEMENTS, Place
+from harness_stream.core.fold import DENIALS, NOTICE, RULED, STATEMENTS, Place
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.records import RECORDS, Checkpoint
 from harness_stream.core.witness import DIGITS_SHOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from harness_stream.core.audit.findings import Record
     from harness_stream.core.fold import Body
@@ -281,10 +281,12 @@ class LogAudit:
             texts.append((Kind.COVERAGE, _jump(before, body)))
         if kind == "switch" and not self._has_bundle(body["rules"]["digest"]):
             texts.append((Kind.RULES, f"the rules topic has no bundle {body['rules']['digest']} that loads"))
-        if body.get("t", before.header.t) < before.header.t:
-            texts.append((Kind.TIME, f"chain time steps back from {before.header.t} to {body['t']}"))
+        first, t = next(answers_in(body)), before.header.t
+        if first.get("t", t) < t:  # from there on the rows of a run rise, or its schema says that they do not
+            texts.append((Kind.TIME, about(first, body, f"chain time steps back from {t} to {first['t']}")))
         for verdict in answers_in(body) if kind in RULED else ():
-            texts.append((Kind.SETTLED_TWICE, self._settled.take(verdict, record.offset, self.place.header.t)))
+            again = self._settled.take(verdict, record.offset, self.place.header.t)
+            texts.append((Kind.SETTLED_TWICE, again and about(verdict, body, again)))
             texts.append((Kind.LANE, self._lane(verdict)))
         return [self._finding(kind, record.offset, text) for kind, text in texts if text is not None]
 
@@ -384,8 +386,16 @@ def _schema_mistake(body: Body) -> str | None:
         if isinstance(error, RecursionError):
             return "nested too deeply"
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        return ": ".join(part for part in (_where(body, first["loc"]), first["msg"]) if part)
     return None
+
+
+def _where(body: Body, path: Sequence[int | str]) -> str:
+    """A field's name; of a run's also the input, if the row tells it."""
+    name = ".".join(map(str, path))
+    row = body["denied"][path[1]] if body["kind"] == DENIALS and path[:1] == ("denied",) and path[1:] else None
+    offset = row.get("offset") if isinstance(row, dict) else None
+    return name if type(offset) is not int else f"{name} (input {offset})"
 
 
 def _jump(before: Place, body: Body) -> str | None:

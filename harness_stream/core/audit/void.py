@@ -36,6 +36,7 @@ class Void(StrEnum):
 FOREIGN: Final = frozenset({Void.FOREIGN_WRITER, Void.UNCLAIMED_EPOCH, Void.NOT_AUTHENTIC, Void.UNREADABLE})
 """No owner of this partition, present or former, writes such: what two who claim at once leave behind is stale."""
 
+
 def why_void(header: Header, body: Body) -> Void:
     """Why a record that does not count does not.
 
