@@ -105,6 +105,28 @@ class Script:
     def verdict(self, record, decision="approve", **other):
         return self.write(self.verdict_body(record, decision, **other))
 
+    def denied(self, record, code="late", detail=None, **other):
+        """A row of `denials`."""
+        intent = json.loads(record.value)
+        return {
+            "offset": record.offset,
+            "t": self.broker.now_ms(),
+            "agent_id": intent["agent_id"],
+            "intent_id": intent["intent_id"],
+            "intent_digest": sha(record.value),
+            "arguments_digest": intent["arguments_digest"],
+            "enforcer_nonce": intent["enforcer_nonce"],
+            "code": code,
+            "detail": detail,
+            "remember_until": self.broker.now_ms() + 130_000,
+            **other,
+        }
+
+    def denials(self, rows, last):
+        """A run of them that covers inputs up to `last`."""
+        said = {"rules": RULES, "decided_at": self.broker.now_ms(), "engine": "e", "denied": rows}
+        return self.write({**self.linked("denials", last), **said})
+
     def covered(self, record):
         """Approve something else: the record is covered, and its sender gets no answer."""
         foreign = {"intent_id": "0", "intent_digest": "0" * 64}

@@ -93,14 +93,14 @@ def answers_of(effective: Effective, waiting: Container[str]) -> Iterator[Effect
     if effective.kind != DENIALS:
         yield effective
         return
-    try:
-        first = effective.body["covers"][0]
-        for row in effective.body["denied"]:
+    first, rows = effective.body["covers"][0], effective.body.get("denied")
+    for row in rows if isinstance(rows, list) else ():
+        try:
             if row["intent_id"] in waiting:
                 yield effective._replace(kind="verdict", body=verdict_of(effective.body, row, first))
             first = row["offset"] + 1
-    except (KeyError, TypeError):
-        return  # it says nothing that could be read
+        except (KeyError, TypeError):
+            continue  # it says nothing that could be read; the others may
 
 
 class Head:

@@ -9,7 +9,8 @@ from scripted_worker import HOME, INCARNATION, RULES, TOPICS, Script, World
 
 from harness_stream.adapters.signing import UNSIGNED_HEADERS, UnsignedVerifier
 from harness_stream.client.answer import Answer, readable
-from harness_stream.client.head import Head, named_by, place_of, skipped_by
+from harness_stream.client.head import Effective, Head, answers_of, named_by, place_of, skipped_by
+from harness_stream.core.denials import Denied
 from harness_stream.core.fold import Place
 from harness_stream.ports import LogRecord
 
@@ -92,13 +93,17 @@ def test_a_skip_names_the_first_offsets_and_covers_the_rest(world):
     assert skipped.reason_of(3) is None
 
 
-WORDS = ["claim", "switch", "verdict", "ack", "reject", "skip", "checkpoint", "resume", INCARNATION, "a" * 32, "d" * 64]
+KINDS = ["claim", "switch", "verdict", "denials", "ack", "reject", "skip", "checkpoint", "resume"]
+WORDS = [*KINDS, INCARNATION, "a" * 32, "d" * 64, "intent-1"]
 LEAVES = st.none() | st.booleans() | st.integers(-2, 3) | st.sampled_from(WORDS) | st.text(max_size=4) | st.floats()
 ANYTHING = st.recursive(LEAVES, lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=3), x, max_size=3))
 GENESIS = Place.genesis(INCARNATION, HOME)
+WAITING = {"intent-1"}
+ROW = {**dict.fromkeys(Denied._fields, ANYTHING), "intent_id": st.just("intent-1"), "offset": st.integers(-1, 3)}
+ROWS = st.fixed_dictionaries({}, optional={name: value | ANYTHING for name, value in ROW.items()})
 LIKELY = {
     "incarnation": st.just(INCARNATION),
-    "kind": st.sampled_from(WORDS[:8]),
+    "kind": st.sampled_from(KINDS),
     "epoch": st.integers(0, 3),
     "writer": st.just("a" * 32),
     "covers": st.lists(st.integers(-1, 2), min_size=2, max_size=2),
@@ -107,6 +112,7 @@ LIKELY = {
     "head": st.text("0g", min_size=64, max_size=64),
     "next_input": st.integers(0, 1),
     "t": st.integers(0, 3),
+    "denied": st.lists(ROWS | ANYTHING, max_size=3),
 }
 FIELDS = [*LIKELY, "after", "decision", "obligations", "reasons", "offsets", "reason", "intent_id", "id", "digest"]
 BODIES = st.fixed_dictionaries({}, optional={f: LIKELY.get(f, ANYTHING) | ANYTHING for f in FIELDS})
@@ -121,11 +127,25 @@ def test_no_content_whatsoever_raises(values):
         record = LogRecord(TOPICS.verdicts, HOME, offset, None, value, 1, UNSIGNED_HEADERS)
         place_of(record, INCARNATION, HOME, UnsignedVerifier())
         effective = head.take(record)
-        if effective is not None:
-            named_by(effective)
-            skipped_by(effective)
-            if readable(effective.body):
-                repr(Answer(effective.body, effective.digest, offset, record))
+        for answer in () if effective is None else answers_of(effective, WAITING):
+            named_by(answer)
+            skipped_by(answer)
+            if readable(answer.body):
+                repr(Answer(answer.body, answer.digest, offset, record))
+
+
+@settings(max_examples=300, deadline=None)
+@given(rows=st.lists(st.fixed_dictionaries({n: v | ANYTHING for n, v in ROW.items()}) | ROWS | ANYTHING, max_size=4) | ANYTHING)
+def test_whatever_stands_in_a_run_nothing_raises_and_it_only_ever_denies(rows):
+    header = GENESIS.header
+    body = {"kind": "denials", "covers": [0, 3], "denied": rows, "decided_at": 1, "rules": RULES, "engine": "e", "t": 1}
+    body |= {"incarnation": INCARNATION, "epoch": 1, "writer": "a" * 32, "prev": header.head}
+    record = LogRecord(TOPICS.verdicts, HOME, 0, None, json.dumps(body).encode(), 1, UNSIGNED_HEADERS)
+    for answer in answers_of(Effective("denials", 0, "d" * 64, body, record), WAITING):
+        assert (answer.kind, answer.body["intent_id"], answer.body["decision"]) == ("verdict", "intent-1", "deny")
+        named_by(answer)
+        if readable(answer.body):
+            repr(Answer(answer.body, answer.digest, 0, record))
 
 
 def test_a_record_without_a_value_is_void():
