@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness_stream.core import limits
-from harness_stream.core.fold import ANSWERS, STATEMENTS, Place
+from harness_stream.core.denials import answers_in
+from harness_stream.core.fold import ANSWERS, DENIALS, STATEMENTS, Place
 from harness_stream.errors import ProtocolError
-from harness_stream.runtime.replay_log import Answered, Known
+from harness_stream.runtime.replay_log import Answered, Known, require_schema
 from harness_stream.runtime.to_end import POLL_RECORDS, ends_of, require_readable, wait_or_give_up
-from harness_stream.wire.decisions import answers_of_any, read_body
+from harness_stream.wire.decisions import read_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -188,7 +189,7 @@ class DecidedLog:
         """Everything in order.
 
         Raises:
-            BrokerUnavailable, ProtocolError: as `Feed.peek`.
+            BrokerUnavailable, ProtocolError: as `Feed.peek`; also ProtocolError, a run's record counts and is none.
         """
         void = 0
         while self._place.header.next_input < self._stretch.end and (record := self._feed.peek(*self._decisions)):
@@ -201,7 +202,9 @@ class DecidedLog:
                 continue
             self._place = place
             if body["kind"] in ANSWERS:
-                for answer in answers_of_any(body):
+                if body["kind"] == DENIALS:  # else it could not even be taken apart
+                    require_schema(body, record.partition)
+                for answer in answers_in(body):
                     yield from self._covered(Known(record.partition, record.timestamp_ms or 0, answer, digest))
         if void and self._place == self._stretch.place and self._stretch.first < self._stretch.end:
             raise ProtocolError(

@@ -122,7 +122,7 @@ class LogReplay:
 
     def know(self, known: Known) -> None:
         """History, as it really was."""
-        _require_schema(known.body, known.partition)
+        require_schema(known.body, known.partition)
         self._worlds[known.partition][0].know(known.body, known.digest)
 
     def take(self, answered: Answered) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class LogReplay:
             ProtocolError: the real answer counts, and yet is none.
         """
         record, answer = answered
-        _require_schema(answer, record.partition)
+        require_schema(answer, record.partition)
         world, intake = self._worlds[record.partition]
         intake.real = answer
         decided_at = answer["inputs"]["decided_at"] if answer["kind"] == "verdict" else answer["t"]
@@ -247,8 +247,16 @@ class _RecordedIntake(_Intake):
         return {**recorded, **found}
 
 
-def _require_schema(body: Body, partition: int) -> None:
-    """A record may count and still not say what a record of its kind must."""
+def require_schema(body: Body, partition: int) -> None:
+    """A record may count and still not say what a record of its kind must.
+
+    Args:
+        body: of an effective record.
+        partition: its.
+
+    Raises:
+        ProtocolError: it does not.
+    """
     try:
         RECORDS[body["kind"]].model_validate(body)
     except ValidationError as error:
