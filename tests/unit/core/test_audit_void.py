@@ -10,6 +10,7 @@ from harness_stream.core.fold import fold_header
 HEADER = make.started()
 ACK = make.linked({"kind": "ack", "t": 5}, HEADER)
 VERDICT = make.linked({"kind": "verdict", "t": 5, "rules": {"digest": make.RULES[0], "revision": 1}}, HEADER)
+DENIALS = {**VERDICT, "kind": "denials"}
 CLAIM = {
     "kind": "claim",
     "incarnation": HEADER.incarnation,
@@ -33,6 +34,15 @@ N = HEADER.next_input
         ({**VERDICT, "rules": {"digest": make.RULES[0], "revision": 9}}, Void.WRONG_RULES),
         ({**VERDICT, "rules": None}, Void.WRONG_RULES),
         ({**VERDICT, "covers": [N, "x"]}, Void.WRONG_COVERS),
+        ({**DENIALS, "epoch": HEADER.epoch - 1}, Void.STALE_EPOCH),
+        ({**DENIALS, "writer": "c" * 32}, Void.FOREIGN_WRITER),
+        ({**DENIALS, "prev": "0" * 64}, Void.WRONG_PREV),
+        ({**DENIALS, "covers": [N + 1, N + 4]}, Void.WRONG_COVERS),
+        ({**DENIALS, "covers": [N, N - 1]}, Void.WRONG_COVERS),
+        ({**DENIALS, "rules": {"digest": "0" * 64, "revision": 1}}, Void.WRONG_RULES),
+        ({**DENIALS, "rules": None}, Void.WRONG_RULES),
+        ({**DENIALS, "epoch": HEADER.epoch + 1}, Void.UNCLAIMED_EPOCH),
+        ({**DENIALS, "incarnation": "another"}, Void.INCARNATION),
         ({**ACK, "epoch": HEADER.epoch + 1}, Void.UNCLAIMED_EPOCH),
         ({**ACK, "incarnation": "another"}, Void.INCARNATION),
         ({**ACK, "epoch": True}, Void.UNREADABLE),
@@ -49,6 +59,7 @@ def test_every_void_record_has_its_reason(body, why):
 def test_what_counts_would_count():
     assert fold_header(HEADER, ACK, "2" * 64) is not None
     assert fold_header(HEADER, VERDICT, "2" * 64) is not None
+    assert fold_header(HEADER, DENIALS, "2" * 64) is not None
 
 
 def verdict(n, t_ms, decision="approve", approval=None):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness_stream.core.fold import Header, Place, after_own, chained, fold_header, genesis, is_own
+from harness_stream.core.fold import ANSWERS, RULED, Header, Place, after_own, chained, fold_header, genesis, is_own
 
 D1, D2 = "1" * 64, "2" * 64
 ZOMBIE = "c" * 32
@@ -38,7 +38,7 @@ def void(header: Header, body: dict) -> bool:
 
 
 @given(
-    kind=st.sampled_from(["verdict", "ack", "reject", "skip"]),
+    kind=st.sampled_from(sorted(ANSWERS)),
     further=st.integers(-2, 3),
     t=st.integers(0, 20),
     over=st.fixed_dictionaries({"t": st.integers(0, 20), "epoch": st.integers(0, 2), "crash_claims": st.integers(0, 3)}),
@@ -130,13 +130,22 @@ class TestLinked:
         assert fold_header(header, ack(header), D2)
         assert void(header, ack(header, **wrong))
 
-    def test_a_verdict_must_name_the_rules_in_force(self):
+    @pytest.mark.parametrize("kind", sorted(RULED))
+    def test_what_denies_or_approves_must_name_the_rules_in_force(self, kind: str):
         header = make.started()
-        assert fold_header(header, verdict(header), D2)
-        assert void(header, verdict(header, digest=D2))
-        assert void(header, verdict(header, revision=2))
+        assert fold_header(header, verdict(header, kind=kind), D2)
+        assert void(header, verdict(header, kind=kind, digest=D2))
+        assert void(header, verdict(header, kind=kind, revision=2))
         unruled = make.started(rules=None)
-        assert void(unruled, verdict(unruled))
+        assert void(unruled, verdict(unruled, kind=kind))
+
+    @pytest.mark.parametrize("wrong", [{"prev": D1}, {"covers": [1, 3]}, {"covers": [0, -1]}, {"writer": ZOMBIE}])
+    def test_a_run_of_denials_is_linked_like_one_answer(self, wrong: dict):
+        header = make.started()
+        run = {"kind": "denials", "covers": [0, 3]}
+        after = folded(header, verdict(header, **run))
+        assert (after.head, after.next_input, after.t) == (D2, 4, 5)
+        assert void(header, verdict(header, **{**run, **wrong}))
 
     def test_chain_time_never_steps_back(self):
         header = make.started()._replace(t=9)
@@ -192,7 +201,7 @@ FIELDS = ("incarnation", "epoch", "writer", "prev", "covers", "rules", "t", "aft
 
 
 @given(
-    st.sampled_from(["claim", "ack", "verdict", "switch", "skip", "reject", "resume", "checkpoint"]) | JSON,
+    st.sampled_from(["claim", "ack", "verdict", "denials", "switch", "skip", "reject", "resume", "checkpoint"]) | JSON,
     st.dictionaries(st.sampled_from(FIELDS), JSON),
 )
 def test_it_never_raises_and_never_takes_back(kind, fields):
