@@ -18,7 +18,7 @@ from harness_stream.core.rate import Rate
 from harness_stream.runtime import fetching, history, loading, takeover, warming
 from harness_stream.runtime.realm import LANE_RATE_DEFAULT
 from tests.simulation.faults import FAULTS, RETENTION
-from tests.simulation.world import NEW_RULES, PARTITIONS, RULES, SLOW_TURN_MS, TOPICS, TURN_MS, World
+from tests.simulation.world import AGENTS, NEW_RULES, PARTITIONS, RULES, SLOW_TURN_MS, TOPICS, TURN_MS, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -35,6 +35,11 @@ EDGE_INPUTS = 6  # of the newest; those before are mostly older than such a rule
 # One event decides in these rules: no-egress-after-read, the same in the newer rules, and export-needs-a-query.
 EDGES = (("crm.read", "email.send", 2_000), ("crm.read", "email.send", 3_000), ("search.query", "crm.export", 1_000))
 LOW_RATE = Rate(per_s=2, burst=3)  # so that about every second intent of a lane is beyond it
+# In some worlds every so many-th step sends a flood if it would send one intent: most of them run out, so that denials
+# stand next to each other. No seed that a long run once found is such a world's.
+FLOOD_EVERY = 4
+FLOOD_DEADLINES_MS = (1, 5, 50, 50, 500)
+FLOOD_WAITS_MS = (0, 20, 100, 300)
 EVENTS = {"send": 55, "send in a chain": 8, "send on an edge": 6, "follow up": 18, "mandate": 5, "garbage": 3, "wait": 5, "operator": 3}
 
 
@@ -73,6 +78,7 @@ def script(seed: int, faults: Iterable[str] | None = None, count: int | None = N
             else dice.choices(*zip(*EVENTS.items(), strict=True))[0]
         )
         kind = "rules" if index in switches else kind
+        kind = "flood" if kind == "send" and index % FLOOD_EVERY == 0 and _is_flooded(seed) else kind
         steps.append(Step(index, kind, dice.getrandbits(32), dice.choice(TURNS)))
     return steps
 
@@ -98,6 +104,30 @@ def _send_on_an_edge(world: World) -> None:
         world.send(by=body["agent_id"], agent_id=body["agent_id"], action=then)
 
 
+def flood(world: World) -> None:
+    """Of one lane more than is judged in time. Some of it comes again, with other bytes, or names what is in it."""
+    dice, sent = world.random, list[bytes]()
+    lane = dice.choice(list(AGENTS.values()))
+    for _ in range(dice.randint(3, 9)):
+        agent = dice.choice([name for name, other in AGENTS.items() if other == lane])
+        if sent and dice.random() < 0.2:
+            _about(world, orjson.loads(dice.choice(sent)))
+        else:
+            sent.append(world.send(agent_id=agent, by=agent, deadline_ms=dice.choice(FLOOD_DEADLINES_MS)))
+    world.clock.advance(dice.choice(FLOOD_WAITS_MS))
+
+
+def _about(world: World, body: dict[str, Any]) -> None:
+    how, agent = world.random.choice(("again", "changed", "child", "outcome")), body["agent_id"]
+    if how == "child":
+        parent = {"agent_id": agent, "intent_id": body["intent_id"]}
+        world.send(agent_id=agent, by=agent, parent=parent, deadline_ms=world.random.choice(FLOOD_DEADLINES_MS))
+    elif how == "outcome":
+        world.report(body, "0" * 64)
+    else:
+        world.publish(agent, orjson.dumps(body if how == "again" else body | {"purpose": "another"}))
+
+
 def _read(record: LogRecord) -> dict[str, Any]:
     value = record.value or b""
     return dict(orjson.loads(value)) if value.startswith(b"{") else {}
@@ -105,6 +135,7 @@ def _read(record: LogRecord) -> dict[str, Any]:
 
 EVENT_ACTS = {
     "send": lambda world: world.send(deadline_ms=world.random.choice(DEADLINES_MS)),
+    "flood": flood,
     "send in a chain": lambda world: world.send(chain_id=f"case-{world.random.randrange(3)}"),
     "send on an edge": _send_on_an_edge,
     "follow up": World.follow_up,
@@ -133,6 +164,10 @@ def world_of(seed: int, *, signed: bool = False) -> World:
 
 def _is_cramped(seed: int) -> bool:
     return seed % 5 == 2
+
+
+def _is_flooded(seed: int) -> bool:
+    return seed % 7 == 3
 
 
 def play(world: World, steps: Iterable[Step]) -> None:

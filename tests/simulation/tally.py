@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # In every record of the kind; what is counted so meets the faults, and is no fault itself.
 ALSO = {
     "verdicts": lambda value: b'"kind":"verdict"' in value,
+    "runs of denials": lambda value: b'"kind":"denials"' in value,
     "holds": lambda value: b'"decision":"hold"' in value,
     "answers of people": lambda value: b'"declassify":' in value,
     "new rules": lambda value: b'"kind":"switch"' in value and b'"revision":1' not in value,
@@ -29,7 +30,7 @@ ALSO = {
 SEEDS_GOAL, SECONDS_GOAL = 5_000, 180
 
 # Even seeds push no new rules.
-ALWAYS = ("verdicts", "holds", "answers of people")
+ALWAYS = ("verdicts", "runs of denials", "holds", "answers of people")
 
 
 class Tally:

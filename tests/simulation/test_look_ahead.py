@@ -20,17 +20,17 @@ def test_an_input_that_waits_is_looked_at_a_few_times_however_long_answers_take(
     world, looks = quiet(), Counter()
     act(world)
     one_away(world)
-    answer = Intake.answer
+    real = Intake.look
 
     def slow(intake, *words):
         world.clock.advance(answer_ms)
-        return answer(intake, *words)
+        return real(intake, *words)
 
     def look(event, *words):
         looks[event.intent_id] += 1
         return units_needed(event, *words)
 
-    with mock.patch.object(Intake, "answer", slow), mock.patch.object(deciding, "units_needed", look):
+    with mock.patch.object(Intake, "look", slow), mock.patch.object(deciding, "units_needed", look):
         for _ in range(WAITING):
             world.send(agent_id=AGENT, by=AGENT)
         turns(world, 400)

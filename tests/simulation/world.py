@@ -28,6 +28,8 @@ from harness_stream.adapters.memory.log import (
 from harness_stream.adapters.memory.state import MemoryStateStore
 from harness_stream.adapters.signing import UNSIGNED_HEADERS, UnsignedSigner, UnsignedVerifier
 from harness_stream.core import limits
+from harness_stream.core.denials import answers_in
+from harness_stream.core.fold import DENIALS
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
 from harness_stream.core.rules.compile import from_bundle, load
@@ -45,7 +47,7 @@ from tests.rule_texts import ALLOWED, EGRESS, READS, no_egress_after_read, rule_
 from tests.signed import SignedRealm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness_stream.adapters.memory.state import Dump
     from harness_stream.core.fold import Place
@@ -129,6 +131,12 @@ def identities() -> list[dict[str, Any]]:
 def classified() -> list[dict[str, Any]]:
     """What data resources hold."""
     return [{"subject": f"resource:{uri}", "labels": labels} for uri, labels in RESOURCES.items()]
+
+
+def said_in(record: LogRecord) -> list[Mapping[str, Any]]:
+    """What a record of the decision log says, each denial of a run for itself."""
+    body = orjson.loads(record.value or b"{}")
+    return [*answers_in(body)] if body.get("kind") == DENIALS else [body]
 
 
 @functools.cache
@@ -411,7 +419,7 @@ class World:
         partition = self.random.randrange(PARTITIONS)
         end = self.broker.bounds(TOPICS.verdicts, partition)[1]
         newest = self.broker.read(TOPICS.verdicts, partition, max(0, end - 40), 40)
-        verdicts = [(r, b) for r in newest if (b := orjson.loads(r.value or b"{}")).get("kind") == "verdict"]
+        verdicts = [(r, b) for r in newest for b in said_in(r) if b.get("kind") == "verdict"]
         if verdicts:
             record, body = self.random.choice(verdicts)
             digest = hashlib.sha256(record.value or b"").hexdigest()
@@ -420,7 +428,11 @@ class World:
             )
             getattr(self, f"_{kind}")(body, digest, record.offset)
 
-    def _outcome(self, body: dict[str, Any], digest: str, _offset: int) -> None:
+    def _outcome(self, body: Mapping[str, Any], digest: str, _offset: int) -> None:
+        self.report(body, digest)
+
+    def report(self, body: Mapping[str, Any], digest: str) -> None:
+        """The outcome of what a verdict or an intent names, whatever was decided of it."""
         by = self.random.choice((body["agent_id"], f"enforcer-{AGENTS[body['agent_id']][-1]}"))
         self._say(
             body["agent_id"],
@@ -433,7 +445,7 @@ class World:
             measures=self.random.choice(({}, {"rows": self.random.randint(0, 30)})),
         )
 
-    def _approve_or_deny(self, body: dict[str, Any], digest: str, offset: int) -> None:
+    def _approve_or_deny(self, body: Mapping[str, Any], digest: str, offset: int) -> None:
         self._say(
             body["agent_id"],
             type="approval",
@@ -445,7 +457,7 @@ class World:
             declassify=self.random.choice(([], [], ["pii"])),
         )
 
-    def _child(self, body: dict[str, Any], _digest: str, _offset: int) -> None:
+    def _child(self, body: Mapping[str, Any], _digest: str, _offset: int) -> None:
         lane = AGENTS[body["agent_id"]]
         agent = self.random.choice([a for a, other in AGENTS.items() if other == lane])
         self.send(by=agent, agent_id=agent, parent={"agent_id": body["agent_id"], "intent_id": body["intent_id"]})

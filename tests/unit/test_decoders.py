@@ -40,13 +40,15 @@ from harness_stream.cli import token as token_command
 from harness_stream.client.answer import Answer, readable
 from harness_stream.client.credentials import Credentials
 from harness_stream.client.fingerprints import read_key
-from harness_stream.client.head import Head, named_by, place_of, skipped_by
+from harness_stream.client.head import Head, answers_of, named_by, place_of, skipped_by
 from harness_stream.client.running import Running
 from harness_stream.client.signed_mandate import read_mandate, signed_mandate
 from harness_stream.config import load_settings
+from harness_stream.core.apply import change_of
 from harness_stream.core.cases.read import read_cases
 from harness_stream.core.fold import Place, fold_header, genesis
 from harness_stream.core.groups import Kept
+from harness_stream.core.ids import ids_unit
 from harness_stream.core.join import Table
 from harness_stream.core.notice import Stopped, notice
 from harness_stream.core.rules import compile as compiler
@@ -66,6 +68,7 @@ from harness_stream.errors import (
 from harness_stream.local.process import DetachedProcess
 from harness_stream.ports import LogRecord, Move, Sender, StoredHead
 from harness_stream.runtime.chain_view import stored_place
+from harness_stream.runtime.cold import units_named
 from harness_stream.runtime.history import any_checkpoint_in
 from harness_stream.runtime.replay_lines import Lines
 from harness_stream.runtime.snapshots import Gathered, Key, key_of
@@ -117,10 +120,16 @@ CHECKPOINT = {
 PLACE = Place.from_json(CHECKPOINT)
 LINKED = {"incarnation": INCARNATION, "epoch": 2, "writer": "a" * 32, "prev": "c" * 64, "covers": [4, 4], "t": NOW}
 SKIP = {**LINKED, "kind": "skip", "reason": "garbage", "count": 1, "digest": "0" * 64}
+DENIED = [
+    {"offset": 4 + n, "t": NOW, "agent_id": "a", "intent_id": make.uuid7(NOW, n), "intent_digest": "0" * 64, "remember_until": NOW,
+     "arguments_digest": "0" * 64, "enforcer_nonce": "0" * 32, "code": "late", "detail": "x"}
+    for n in range(3)
+]
 DECISIONS = [
     *({"kind": "claim", "incarnation": INCARNATION, "epoch": 3, "writer": "e" * 32, "after": "crash", "pending": True}, CHECKPOINT),
     {**verdict_body(), **LINKED, "rules": CHECKPOINT["rules"], "reasons": [{"code": "rule", "evidence": ["x"]}]},
     {**SKIP, "offsets": [{"offset": 4, "reason": "schema", "detail": "x"}]},
+    {**LINKED, "kind": "denials", "covers": [4, 6], "rules": CHECKPOINT["rules"], "decided_at": NOW, "engine": "e", "denied": DENIED},
     {**LINKED, "kind": "ack", "agent_id": "a", "event_type": "outcome", "id": "x", "digest": "0" * 64, "status": "refused"},
     {**LINKED, "kind": "switch", "covers": [4, 3], "rules": {"digest": "e" * 64, "revision": 2}, "warmed": None},
     {**LINKED, "kind": "resume", "epoch": 9, "checkpoint": {}, "head": "0" * 64, "next_input": 4, "rules": None},
@@ -145,7 +154,7 @@ def story() -> make.Story:
 STORY, WINDOWS = story(), make.windows(RULES)
 UNITS = [encode_unit(STORY.state.confirmed(unit), 7, NOW) for unit in STORY.state.units()]
 SEAL = encode_unit({**STORY.state.confirmed(PARTITION_UNIT), ("place",): PLACE.to_json()}, 7, NOW)
-DELTAS = [orjson.dumps([9, change]) for change in STORY.changes]
+DELTAS = [orjson.dumps([9, change]) for change in (*STORY.changes, change_of({"kind": "denials", "denied": DENIED}, "0" * 64))]
 KEPT = [kept.text.encode() for unit in STORY.state.units() for kept in STORY.state.confirmed(unit).values() if isinstance(kept, Kept)]
 ROWS = {
     "identity": make.identity_row() | {"keys": [key.model_dump() for key in REALM.keys("a")]},
@@ -183,11 +192,15 @@ def decision(value: bytes) -> None:
     for place in (PLACE, Place.genesis(INCARNATION, 0)):
         head = Head(place, UNSIGNED)
         effective = head.take(log_record(value))
-        if effective is not None:
-            named_by(effective)
-            Running().heard(0, effective)
-            skipped = skipped_by(effective)
+        if effective is None:
+            continue
+        Running().heard(0, effective)
+        for answer in answers_of(effective, {row["intent_id"] for row in DENIED}):
+            named_by(answer)
+            skipped = skipped_by(answer)
             assert skipped is None or skipped.reason_of(4)
+            assert not readable(answer.body) or repr(Answer(answer.body, digest, 6, log_record(value)))
+    units_named(body)
     if readable(body):
         repr(Answer(body, digest, 6, log_record(value)))
 
@@ -247,7 +260,7 @@ def unit(data: bytes) -> None:
 def delta(data: bytes) -> None:
     """Of the three kinds of units that change by deltas."""
     refused = 0
-    for name in ("a:agent-1", "l:tenant-1", "ids:0"):
+    for name in ("a:agent-1", "l:tenant-1", ids_unit(DENIED[0]["intent_id"])):
         try:
             replay_unit(name, None, [data], STORY.state.confirmed(PARTITION_UNIT), WINDOWS)
         except ValueError:
