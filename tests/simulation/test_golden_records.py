@@ -51,6 +51,7 @@ def written() -> dict[str, bytes]:
     first = first_of_each_kind(world)
     lose_a_verdict(world)
     stop_an_agent(world)
+    deny_a_run(world)
     return first_of_each_kind(world) | first
 
 
@@ -91,6 +92,17 @@ def stop_an_agent(world: World) -> None:
     settle(world)
     for _ in range(200):
         world.turn()
+
+
+def deny_a_run(world: World) -> None:
+    """Three that nobody looks at in time, and one whose clock is ahead of the worker's."""
+    for _ in range(3):
+        world.send(agent_id="agent-0", by="agent-0", action="crm.read", deadline_ms=50)
+    world.clock.advance(100)
+    world.broker.append_off_ms = 10_000
+    world.send(agent_id="agent-0", by="agent-0", action="crm.read")
+    world.broker.append_off_ms = 0
+    settle(world)
 
 
 @pytest.mark.parametrize("kind", KINDS)
