@@ -50,7 +50,7 @@ class Logs:
     def findings(self, audit: Audit | None = None) -> list[Finding]:
         audit = audit or self.audit()
         found = [f for record in self.decisions for f in audit.take(record_of(record, VERIFIER))]
-        return found + audit.end(len(self.decisions), len(self.inputs))
+        return found + audit.end(len(self.decisions), self.inputs[-1].offset + 1)
 
     def first(self, wanted: Callable[[Body], bool]) -> int:
         return next(r.offset for r in self.decisions if wanted(self.body(r.offset)))
