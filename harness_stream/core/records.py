@@ -15,7 +15,8 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256, l
 WriterId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$", description="128 random bits per process start, hex")]
 Offset = Annotated[int, Field(ge=-1)]
 Covers = Annotated[tuple[Offset, Offset], Field(description="first and last input offset, both inclusive")]
-EpochMs = Annotated[int, Field(description="milliseconds since 1970-01-01 UTC")]
+# Strictly, since bodies are read as they are: a time in quotes cannot be compared.
+EpochMs = Annotated[int, Field(strict=True, description="milliseconds since 1970-01-01 UTC")]
 
 
 class _Record(BaseModel):
@@ -106,7 +107,7 @@ class Verdict(_Linked):
 class DeniedIntent(BaseModel):
     """One intent that was denied without a look at it; what these fields mean, `Verdict` says."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)  # bodies are read as they are: "7" is no offset
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)  # as EpochMs: "7" is no offset
 
     offset: Offset = Field(description="of the intent in the input log")
     t: EpochMs
@@ -124,7 +125,7 @@ class Denials(_Linked):
     """A run of intents that were late, or for which there was no room: as many verdicts in one record."""
 
     kind: Literal["denials"] = "denials"
-    t: EpochMs = Field(strict=True, description="chain time after this record, the last row's")
+    t: EpochMs = Field(description="chain time after this record, the last row's")
     rules: RuleRef
     decided_at: EpochMs
     engine: str

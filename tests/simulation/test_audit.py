@@ -146,6 +146,10 @@ def warmed_in_the_middle(body: Body) -> bool:
 
 LIES = [
     (approved, "valid_for_ms", lambda _: "long", {Kind.SCHEMA}),
+    (approved, "t", str, {Kind.SCHEMA}),
+    (kind("reject"), "t", str, {Kind.SCHEMA}),
+    (kind("skip"), "t", str, {Kind.SCHEMA}),
+    (accepted("outcome"), "t", str, {Kind.SCHEMA}),
     (approved, "event", lambda e: {k: v for k, v in e.items() if k != "lane"}, {Kind.SCHEMA, Kind.VERDICT}),
     (approved, "covers.0", lambda n: n + 1, {Kind.COVERAGE}),
     (approved, "covers.0", lambda n: n - 1, {Kind.COVERAGE}),
