@@ -19,14 +19,17 @@ from harness_stream.client.enforcer import Enforcer
 from harness_stream.client.following import Following
 from harness_stream.client.forks import Forks
 from harness_stream.client.head import Head
-from harness_stream.core import answered, apply, decide, fold, variables, window
+from harness_stream.core import answered, apply, decide, denials, fold, limits, variables, window
 from harness_stream.core.fold import Place
 from harness_stream.core.intake import Intake
+from harness_stream.core.model import Intent
 from harness_stream.core.names import agent_unit
 from harness_stream.core.partition import Signal
 from harness_stream.core.state import State
+from harness_stream.core.units import Delta
 from harness_stream.core.window import Spec
-from harness_stream.runtime import admission, loading
+from harness_stream.runtime import admission, folded, loading, mover
+from harness_stream.runtime.batch import Batch, Run
 from harness_stream.runtime.deciding import Deciding
 from harness_stream.runtime.facts import View
 from harness_stream.runtime.folded import Folded
@@ -376,3 +379,67 @@ def stopped_before_the_claim():
 
     real = Notices.__init__
     return patch.object(Notices, "__init__", begun)
+
+
+# --- Runs of denials ---
+
+
+def run_not_remembered():
+    remember = apply.remember
+
+    def without(state, change):
+        if change["kind"] != fold.DENIALS:
+            remember(state, change)
+
+    return patch.object(apply, "remember", without)
+
+
+def run_open_to_its_own_copy():
+    """What is in the run, and not yet applied, is not asked for."""
+
+    def without(self, event):
+        lone = isinstance(event, Intent) and event.parent is None
+        return not lone or self._bytes > limits.DENIALS_BYTES_MAX
+
+    return patch.object(Run, "may_matter_to", without)
+
+
+def run_open_to_a_child():
+    may_matter_to = Run.may_matter_to
+
+    def without(self, event):
+        return may_matter_to(self, event.model_copy(update={"parent": None}) if isinstance(event, Intent) else event)
+
+    return patch.object(Run, "may_matter_to", without)
+
+
+def chain_time_of_before_the_run():
+    def without(self, record):
+        append_ms, t = record.timestamp_ms or 0, self.header.t
+        return t if append_ms - self.decided_at > limits.CLOCK_SKEW_MS_MAX else max(t, append_ms)
+
+    return patch.object(Batch, "_chain_time", without)
+
+
+def last_offset_for_each():
+    verdict_of = denials.verdict_of
+
+    def without(body, row, first):
+        return {**verdict_of(body, row, first), "covers": body["covers"]}
+
+    return patch.object(denials, "verdict_of", without)
+
+
+def run_waits_in_one_unit():
+    return patch.object(folded, "groups_of_denials", lambda body: denials.groups_of_denials(body)[:1])
+
+
+def run_counts_as_one_delta():
+    class Light(Delta):
+        """Says nothing of how many ids it tells."""
+
+        def __init__(self, change, offset):
+            super().__init__(change, offset)
+            self.ids = None
+
+    return patch.object(mover, "Delta", Light)

@@ -1,8 +1,8 @@
 """PROTOCOL §10's mutants: what each breaks, how it is made, and which test must fail under it.
 
 Those that lose an event, and the last ones, are not on the protocol's list: V1, V4 and V7 would have no mutant without
-these, some are what our own way of loading could get wrong, some what approvers and rule-pushers may do, and some what
-a notice must not do.
+these, some are what our own way of loading could get wrong, some what approvers and rule-pushers may do, some what a
+notice must not do, and some what one record of many denials could leave out.
 """
 
 from collections.abc import Callable
@@ -37,6 +37,7 @@ PUBLISHES = f"{NEEDED}::test_whatever_becomes_of_publishes_history_is_right_and_
 SIGNED = "tests/unit/signing/test_signed.py"
 HEARD = "tests/simulation/test_hearing.py"
 DEFERRED = "tests/simulation/test_deferred.py"
+RUNS, REMEMBERED = f"{CORE}/test_denials.py", "tests/simulation/test_denials.py::test_all_of_a_run_are_remembered"
 LOG = "tests/contract/test_log_contract.py"
 STORE = (
     "tests/contract/test_state_contract.py::"
@@ -282,5 +283,37 @@ MUTANTS = (
         "V6",
         made.hashes_across_a_resume,
         "tests/simulation/test_signed.py::test_what_was_forged_before_a_true_resume_is_believed_by_nobody",
+    ),
+    Mutant("a run is not remembered", "V2", made.run_not_remembered, f"{REMEMBERED}[nowhere_else]"),
+    Mutant(
+        "a run goes on over its own copy",
+        "V2",
+        made.run_open_to_its_own_copy,
+        f"{RUNS}::test_a_copy_inside_of_the_run_is_a_duplicate_and_other_bytes_under_the_id_are_reused",
+    ),
+    Mutant(
+        "a run goes on over its own child",
+        "V1",
+        made.run_open_to_a_child,
+        f"{RUNS}::test_a_child_is_judged_after_its_parents_run",
+    ),
+    Mutant(
+        "chain time stands still inside of a run",
+        "V1",
+        made.chain_time_of_before_the_run,
+        f"{RUNS}::test_chain_time_goes_on_inside_of_the_run_never_back_and_not_by_what_lies_in_the_future",
+    ),
+    Mutant(
+        "a run's last input for each",
+        "V5",
+        made.last_offset_for_each,
+        "tests/simulation/test_audit_denials.py::test_without_a_lie_nothing_is_found_and_each_row_was_recomputed",
+    ),
+    Mutant("a run waits for one of its units", "V2", made.run_waits_in_one_unit, f"{REMEMBERED}[from_the_log]"),
+    Mutant(
+        "a run counts as one delta",
+        "V9",
+        made.run_counts_as_one_delta,
+        f"{CORE}/test_denials_units.py::test_ids_count_one_by_one_against_what_a_unit_gets_before_it_is_written_anew",
     ),
 )
