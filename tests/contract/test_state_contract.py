@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from itertools import count
 
+import factories as make
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,9 @@ from hypothesis import strategies as st
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.memory.state import MemoryStateStore
 from harness_stream.adapters.redis.state import RedisStateStore
+from harness_stream.core.ids import ids_unit, remember_denied
+from harness_stream.core.state import State
+from harness_stream.core.units import Delta, encode_unit, replay_unit
 from harness_stream.errors import InvalidInput
 from harness_stream.ports import Move, StoredHead, StoredUnit
 
@@ -98,6 +102,23 @@ def test_a_unit_may_be_rebased_and_appended_to_in_one_move(store):
     store.move(step(None, 0, bases={"a": b"A"}))
     store.move(step(0, 1, bases={"a": b"B"}, deltas={"a": [b"1"]}))
     assert store.load(0, ["a"]) == {"a": StoredUnit(b"B", (b"1",))}
+
+
+def test_a_run_of_denied_ids_comes_back_once_however_often_its_delta_was_sent(store):
+    """After a step whose answer was lost it is sent again, in the next one."""
+    ids = [make.uuid7(make.NOW, 32 * n) for n in range(9)]
+    unit, state = ids_unit(ids[0]), State()
+    for offset, part in enumerate((ids[:2], ids[2:6], ids[6:])):
+        rows = [["agent ä", own_id, "0" * 64, make.NOW + 1, make.NOW] for own_id in part]
+        change = {"kind": "denials", "digest": f"{offset}" * 64, "ids": {unit: rows, "i:0.1": [["x"] * 5]}}
+        remember_denied(state, change, unit)
+        told = Delta(change, offset).encoded(unit)
+        base = {unit: encode_unit(state.confirmed(unit), offset, make.NOW)} if offset == 0 else None
+        store.move(step(offset - 1 if offset else None, offset, bases=base, deltas={unit: [told, told]}))
+    stored = store.load(0, [unit])[unit]
+    found = replay_unit(unit, stored.base, [*stored.deltas, *stored.deltas], {}, make.windows())
+    assert found == state.confirmed(unit)
+    assert {key[2] for key in found} == {*ids}
 
 
 def test_deltas_without_a_base_say_that_the_base_is_missing(store):

@@ -296,6 +296,60 @@ def test_an_intent_that_came_too_late_was_too_late():
     assert body["reasons"][0]["code"] == "late"
 
 
+# --- Runs of denials ---
+
+
+def flooded(count: int = 5) -> World:
+    """One query is approved, so many come too late in one record, and another one is approved."""
+    world = queries(1)
+    for _ in range(count):
+        world.send(agent_id="agent-0", by="agent-0", deadline_ms=1)
+    world.clock.advance(5)
+    world.heal()
+    query(world)
+    return world
+
+
+def the_run(world: World) -> tuple[int, LogRecord]:
+    """Where it stands, and it."""
+    found = [(p, r) for p in range(PARTITIONS) for r in world.everything(TOPICS.verdicts, p) if b'"kind":"denials"' in (r.value or b"")]
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.mark.parametrize("first", range(8))
+def test_a_stretch_may_begin_anywhere_in_a_run_and_each_of_it_was_too_late(first: int):
+    world = flooded()
+    told = replayed(world, RULES, first)
+    assert [essence(body) for _, body in told] == [essence(answer) for answer, _ in told]
+    codes = [body["reasons"][0]["code"] for _, body in told]
+    assert codes == ["rule", *["late"] * 5, "rule"][first:]
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_who_was_denied_in_a_run_is_known_to_have_been(first: int):
+    world = flooded()
+    _, run_ = the_run(world)
+    row = orjson.loads(run_.value or b"")["denied"][2]
+    world.publish("agent-0", world.sent[row["intent_id"]])
+    world.heal()
+    told = replayed(world, RULES, first)
+    assert (told[-1][0]["reason"], told[-1][1]["reason"]) == ("duplicate", "duplicate")
+
+
+@pytest.mark.parametrize("rows", [None, [], [None], [{"offset": 1}], "x"], ids=repr)
+@pytest.mark.parametrize("first", [0, 6])
+def test_a_run_that_counts_and_says_nothing_that_could_be_read_is_an_error(first: int, rows: Any):
+    world = flooded()
+    partition, run_ = the_run(world)
+    body = orjson.dumps(orjson.loads(run_.value or b"") | {"denied": rows})
+    [part] = [part for part in stretches(world, first) if part.partition == partition]
+    world.broker.truncate_from(TOPICS.verdicts, partition, run_.offset)
+    world.broker.append(TOPICS.verdicts, partition, None, body, UNSIGNED_HEADERS)
+    with pytest.raises(ProtocolError, match="breaks its schema"):
+        list(items(world, [part._replace(decisions_end=run_.offset + 1)]))
+
+
 def test_what_was_skipped_or_rejected_stays_so():
     world = queries(1)
     value = next(iter(world.sent.values()))
