@@ -94,8 +94,10 @@ def stop_an_agent(world: World) -> None:
 
 
 def a_flood() -> World:
-    """Three that nobody looks at in time, and one whose clock is ahead of the worker's; in a world of its own, so that
-    these bytes do not hang on when the other one's owner comes back."""
+    """Three that nobody looks at in time, and one whose clock is ahead of the worker's.
+
+    In a world of its own, so that these bytes do not hang on when the other one's owner comes back.
+    """
     world = World(7, workers=1, rules=RULES)
     settle(world)
     for _ in range(3):

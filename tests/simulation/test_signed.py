@@ -301,11 +301,41 @@ def test_a_forged_switch_is_believed_by_nobody_whatever_it_holds(
     assert len(decided(world, "verdict")) == 2
 
 
-@pytest.mark.parametrize("kind", ["skip", "claim"])
+def denials(world: World) -> bytes:
+    """A run that goes on in the same way, and denies whatever it names."""
+    header = world.members[0].worker.owners[HOME].place.header
+    assert header.rules is not None
+    row = {"offset": header.next_input, "t": header.t, "agent_id": AGENT, "intent_id": world.uuid7(), "detail": None, "code": "late"}
+    row |= {"intent_digest": "0" * 64, "arguments_digest": "0" * 64, "enforcer_nonce": "0" * 32, "remember_until": header.t + 10**6}
+    said = {"t": header.t, "decided_at": header.t, "engine": "e", "denied": [row]}
+    return linked(world, kind="denials", rules={"digest": header.rules[0], "revision": header.rules[1]}, **said)
+
+
+def test_a_run_of_denials_is_believed_by_its_hash_as_any_answer_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = asked_once()
+    for _ in range(5):
+        world.send(agent_id=AGENT, by=AGENT, deadline_ms=50)
+    first = [*world.sent.values()][-5]
+    world.clock.advance(100)
+    settle(world)
+    ask(world)
+    for _ in range(600):
+        world.turn()
+    kinds = [orjson.loads(record.value or b"")["kind"] for record in world.everything(TOPICS.verdicts, HOME)]
+    assert kinds.index("denials") < newest_checkpoint(world)
+    owner, asked = from_the_log(world, monkeypatch)
+    assert owner.phase is Phase.DECIDING
+    assert kinds.index("denials") not in asked
+    world.publish(AGENT, first)
+    settle(world)
+    assert [body["reason"] for body in decided(world, "reject")] == ["duplicate"]
+
+
+@pytest.mark.parametrize("kind", ["skip", "denials", "claim"])
 def test_a_forged_record_behind_the_newest_checkpoint_is_void_for_who_loads(kind: str) -> None:
     world = asked_once()
     header = world.members[0].worker.owners[HOME].place.header
-    forged = linked(world) if kind == "skip" else orjson.dumps(CLAIM)
+    forged = {"skip": linked(world), "denials": denials(world), "claim": orjson.dumps(CLAIM)}[kind]
     at = world.broker.append(TOPICS.verdicts, HOME, None, forged, UNSIGNED_HEADERS)
     assert newest_checkpoint(world) < at
     owner, _ = from_the_log(world)
