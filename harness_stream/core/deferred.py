@@ -82,13 +82,14 @@ class Deferred:
         """The oldest record that somebody waits for, and the groups that do; it is the next one of each of them."""
         while self._order:
             told = self._order[0]
-            groups = [group for group in told.groups if self._is_next(told, group)]
+            groups = [group for group in told.groups if self.is_next(told, group)]
             if groups:
                 return told, groups
             self._order.popleft()
         return None
 
-    def _is_next(self, told: Told, group: str) -> bool:
+    def is_next(self, told: Told, group: str) -> bool:
+        """Is it the oldest record that the group waits for?"""
         waiting = self._waiting.get(group)
         return waiting is not None and waiting[0] is told
 

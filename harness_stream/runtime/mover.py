@@ -203,7 +203,7 @@ class Mover:
     def _catch_up(self, place: Place, state: State) -> Step:
         """More changed than one step takes: a part of it, under a head between here and there that names no place.
 
-        There are enough of those: a record changes some dozens of units at most, and a part is a thousand.
+        There are enough of those: a record changes 128 units at most, and a part is a thousand.
         """
         offset = (-1 if self._stored is None else self._stored) + 1
         if offset >= place.offset:  # units that changed without a record

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from harness_stream.core.apply import apply, apply_within, change_of
 from harness_stream.core.deferred import units_in
+from harness_stream.core.ids import is_of_ids
 from harness_stream.core.partition import Signal
 from harness_stream.core.records import RECORDS
 from harness_stream.core.refusals import refusals
@@ -19,7 +20,7 @@ from harness_stream.core.state import PARTITION_UNIT, State
 from harness_stream.wire.decisions import body_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness_stream.core.deferred import Deferred, Told
     from harness_stream.core.rules.windows import Windows
@@ -65,22 +66,50 @@ def take_in(state: State, group: str, windows: Windows, enough: Callable[[], boo
     Raises:
         CannotLoadError: UNEXTENDABLE, a record cannot be read.
     """
-    deferred, units = state.deferred, units_in(group)
+    touched, done = set[str](), False
+    while group in state.deferred and not done:
+        step = _take_run if _is_run(state.deferred.next(group)) else _take_alone
+        more, done = step(state, group, windows, enough)
+        touched |= more
+    return frozenset(touched)
+
+
+def _is_run(told: Told) -> bool:
+    """Do many units of ids wait for it? Then they take it in together: reading it is what costs."""
+    return len(told.groups) > 1 and is_of_ids(told.groups[0])
+
+
+def _take_run(
+    state: State, group: str, windows: Windows, enough: Callable[[], bool]
+) -> tuple[frozenset[str], bool]:
+    """The group's next record, a run's, for every unit here that waits for it next."""
+    deferred, beneath = state.deferred, state.beneath()
+    told = deferred.next(group)
+    groups = [unit for unit in told.groups if deferred.is_next(told, unit) and not state.is_elsewhere(unit)]
+    _fold(beneath, [unit for unit in groups if not deferred.holds(unit, told.offset)], told, windows)
+    for unit in groups:
+        deferred.taken(unit)
+    return beneath.touched(), enough()
+
+
+def _take_alone(
+    state: State, group: str, windows: Windows, enough: Callable[[], bool]
+) -> tuple[frozenset[str], bool]:
+    """What the group waits for, up to a run or until it is enough."""
+    deferred, units, done = state.deferred, units_in(group), False
     alone, ahead = _alone(state, units), [unit for unit in units if unit in deferred.ahead]
     try:
-        while group in deferred:
-            told = deferred.next(group)
+        while not done and group in deferred and not _is_run(told := deferred.next(group)):
             held_back = [unit for unit in ahead if deferred.holds(unit, told.offset)]
             if len(held_back) < len(units):
                 _fold_but(alone, group, told, windows, held_back)
             deferred.taken(group)
-            if enough():
-                break
+            done = enough()
     finally:
         touched = alone.touched() & {*units}
         for unit in touched:
             state.share(unit, alone.confirmed(unit))
-    return touched
+    return touched, done
 
 
 def take_in_oldest(state: State, windows: Windows, enough: Callable[[], bool]) -> frozenset[str]:
@@ -100,7 +129,8 @@ def take_in_oldest(state: State, windows: Windows, enough: Callable[[], bool]) -
                 deferred.taken(group)
         else:
             for group in groups:
-                one_by_one |= take_in(state, group, windows, _one_is_enough)
+                if deferred.is_next(told, group):  # of a run the first one takes it in for all
+                    one_by_one |= take_in(state, group, windows, _one_is_enough)
         if enough():
             break
     return beneath.touched() | one_by_one
@@ -133,21 +163,22 @@ def _alone(state: State, units: tuple[str, ...]) -> State:
 def _fold_but(alone: State, group: str, told: Told, windows: Windows, held_back: list[str]) -> None:
     """Units of `held_back` hold the record already."""
     before = {unit: dict(alone.confirmed(unit)) for unit in held_back}
-    _fold(alone, group, told, windows)
+    _fold(alone, [group], told, windows)
     for unit, values in before.items():
         changed = alone.confirmed(unit)
         changed.clear()
         changed.update(values)
 
 
-def _fold(alone: State, group: str, told: Told, windows: Windows) -> None:
+def _fold(state: State, groups: Sequence[str], told: Told, windows: Windows) -> None:
     body = body_of(told.value)
-    if group == told.groups[0]:
+    if told.groups[0] in groups:
         _require_schema(told.offset, body)
     try:
         change = change_of(body, told.digest)
         if change is not None:
-            apply_within(alone, change, windows, group)
+            for group in groups:
+                apply_within(state, change, windows, group)
     except UNREADABLE as error:
         raise unreadable(told.offset, error) from None
 
@@ -164,8 +195,12 @@ def _fold_into_all(beneath: State, told: Told, windows: Windows) -> None:
 
 
 def _require_schema(offset: int, body: Mapping[str, object]) -> None:
+    """Its link may have been read where the whole record cannot be (`core.link`)."""
     try:
-        RECORDS[str(body["kind"])].model_validate(body)
+        model = RECORDS.get(str(body["kind"]))
+        if model is None:
+            raise CannotLoadError(Signal.UNEXTENDABLE, f"the effective record at {offset} cannot be read")
+        model.model_validate(body)
     except ValidationError as error:
         why = f"the effective record at {offset} breaks its schema: {refusals(error)[0]}"
         raise CannotLoadError(Signal.UNEXTENDABLE, why) from None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness_stream.core import limits
 from harness_stream.core.apply import Change
+from harness_stream.core.fold import DENIALS
 from harness_stream.core.warming import Warmup
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class Warming:
     def published(self, changes: Iterable[Change]) -> None:
         """What own records published from now on change, in order."""
         if self.warmup is None:
-            self._later.extend(changes)
+            self._later.extend(change for change in changes if change["kind"] != DENIALS)  # large, and counted nowhere
             if len(self._later) > LATER_MAX and not self._draining:
                 self._later.clear()
                 self._too_many = True

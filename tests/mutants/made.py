@@ -19,7 +19,7 @@ from harness_stream.client.enforcer import Enforcer
 from harness_stream.client.following import Following
 from harness_stream.client.forks import Forks
 from harness_stream.client.head import Head
-from harness_stream.core import answered, apply, decide, denials, fold, limits, variables, window
+from harness_stream.core import answered, apply, decide, denials, fold, limits, link, variables, window
 from harness_stream.core.fold import Place
 from harness_stream.core.intake import Intake
 from harness_stream.core.model import Intent
@@ -379,6 +379,12 @@ def stopped_before_the_claim():
 
     real = Notices.__init__
     return patch.object(Notices, "__init__", begun)
+
+
+def link_of_one_input():
+    """Whatever a verdict covers."""
+    after_own = link.after_own
+    return patch.object(link, "after_own", lambda state, _, t, digest: after_own(state, state.next_input, t, digest))
 
 
 # --- Runs of denials ---

@@ -284,6 +284,12 @@ MUTANTS = (
         made.hashes_across_a_resume,
         "tests/simulation/test_signed.py::test_what_was_forged_before_a_true_resume_is_believed_by_nobody",
     ),
+    Mutant(
+        "a link covers one input",
+        "V5",
+        made.link_of_one_input,
+        f"{CORE}/test_link.py::test_neither_of_its_place_nor_of_its_rules",
+    ),
     Mutant("a run is not remembered", "V2", made.run_not_remembered, f"{REMEMBERED}[nowhere_else]"),
     Mutant(
         "a run goes on over its own copy",

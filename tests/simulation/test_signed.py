@@ -16,6 +16,8 @@ from harness_stream.adapters.signing.verifier import SignedVerifier
 from harness_stream.core.fold import Place
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
+from harness_stream.runtime import loading
+from harness_stream.runtime.loading import Loader
 from harness_stream.wire.decisions import read_body
 from tests.signed import SignedRealm
 from tests.simulation.judge import check
@@ -49,8 +51,8 @@ def world_of(**more: Any) -> Quiet:
 
 
 def decided(world: World, *kinds: str) -> list[dict[str, Any]]:
-    bodies = [orjson.loads(r.value or b"") for r in world.everything(TOPICS.verdicts, HOME)]
-    return [body for body in bodies if body["kind"] in kinds]
+    bodies = (read_body(record.value)[0] for record in world.everything(TOPICS.verdicts, HOME))
+    return [dict(body) for body in bodies if body["kind"] in kinds]
 
 
 def settle(world: World) -> None:
@@ -242,6 +244,14 @@ def linked(world: World, **content: Any) -> bytes:
     return orjson.dumps({"kind": "skip", **base, "covers": [header.next_input] * 2, **content})
 
 
+def verdict(world: World, **content: Any) -> bytes:
+    """By the rules in force, of which `core.link` reads no more."""
+    header = world.members[0].worker.owners[HOME].place.header
+    assert header.rules is not None
+    rules = {"digest": header.rules[0], "revision": header.rules[1]}
+    return linked(world, **{"kind": "verdict", "rules": rules, "t": header.t, "agent_id": AGENT, **content})
+
+
 def newest_checkpoint(world: World) -> int:
     found: int = orjson.loads(world.everything(TOPICS.heads, HOME)[-1].value or b"")["verdict_offset"]
     return found
@@ -331,18 +341,44 @@ def test_a_run_of_denials_is_believed_by_its_hash_as_any_answer_is(monkeypatch: 
     assert [body["reason"] for body in decided(world, "reject")] == ["duplicate"]
 
 
-@pytest.mark.parametrize("kind", ["skip", "denials", "claim"])
+@pytest.mark.parametrize("unreadable", [b'"\xff"', b"1e999"], ids=repr)
+@pytest.mark.parametrize("how", ["halted before", "no room to wait"])
+def test_a_forged_verdict_of_which_only_the_link_can_be_read_costs_a_second_load(
+    how: str, unreadable: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is taken in before the checkpoint is reached, and ended the worker, at each start."""
+    world = asked_once()
+    world.publish(AGENT, [*world.sent.values()][-1])  # a reject, so that nothing waits when the forged one is met
+    settle(world)
+    said = verdict(world, intent_id=world.uuid7(), event=None, more="more")
+    forged = said.replace(b'"more":"more"', b'"more":' + unreadable)
+    at = world.broker.append(TOPICS.verdicts, HOME, None, forged, UNSIGNED_HEADERS)
+    ask(world)
+    assert newest_checkpoint(world) > at
+    if how == "no room to wait":
+        monkeypatch.setattr(loading, "DEFERRED_SHARE", 0)
+    else:
+        load = Loader.load
+        monkeypatch.setattr(Loader, "load", lambda self, *, trust_store, **_: load(self, trust_store=trust_store, patient=False))
+    owner, asked = from_the_log(world, monkeypatch)
+    assert owner.phase is Phase.DECIDING
+    assert at in asked
+    assert len(decided(world, "verdict")) == 2
+
+
+@pytest.mark.parametrize("kind", ["skip", "verdict", "denials", "claim"])
 def test_a_forged_record_behind_the_newest_checkpoint_is_void_for_who_loads(kind: str) -> None:
     world = asked_once()
     header = world.members[0].worker.owners[HOME].place.header
-    forged = {"skip": linked(world), "denials": denials(world), "claim": orjson.dumps(CLAIM)}[kind]
+    made = {"skip": linked(world), "verdict": verdict(world, intent_id=world.uuid7(), event=None)}
+    forged = (made | {"denials": denials(world), "claim": orjson.dumps(CLAIM)})[kind]
     at = world.broker.append(TOPICS.verdicts, HOME, None, forged, UNSIGNED_HEADERS)
     assert newest_checkpoint(world) < at
     owner, _ = from_the_log(world)
     assert owner.phase is Phase.DECIDING
     assert owner.place.header.epoch == header.epoch + 1
     ask(world)
-    assert len(decided(world, "verdict")) == 2
+    assert len(decided(world, "verdict")) == 2 + (kind == "verdict")
 
 
 @pytest.mark.parametrize("lie", [{"next_input": 0}, {"writer": "9" * 32}], ids=str)

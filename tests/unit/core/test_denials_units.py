@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import factories as make
@@ -20,10 +21,12 @@ from harness_stream.core.ids import ids_unit, is_of_ids, memory_of
 from harness_stream.core.limits import DELTAS_BEFORE_REBASE, IDS_DELTAS_MAX
 from harness_stream.core.state import PARTITION_UNIT, State
 from harness_stream.core.units import Delta, encode_unit, replay_unit
+from harness_stream.runtime import taking
 from harness_stream.runtime.cold import units_named
 from harness_stream.runtime.mover import MOVE_MS, Moved, Mover
 from harness_stream.runtime.taking import take_in, take_in_oldest
 from harness_stream.runtime.telemetry import PrometheusMetrics
+from harness_stream.wire.decisions import body_of
 from tests.unit.core.test_denials import LATE_MS, NOW, RULES, History, Sent, late, lone, together
 
 if TYPE_CHECKING:
@@ -180,14 +183,31 @@ def test_what_a_units_base_holds_already_is_not_taken_in_again(rows: Any) -> Non
     assert units_in(state) == units_in(whole)
 
 
-def test_whoever_takes_one_in_alone_learns_of_that_one() -> None:
-    answered = ran([[(0, 0), (1, 0), (2, 0)]])
-    state, first = waiting_for(answered), intent_of(0, 1, 0).intent_id
-    take_in(state, ids_unit(first), WINDOWS, lambda: False)
+def test_whoever_is_asked_for_takes_a_run_in_for_all_who_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading it is what costs: each of up to 128 units read every run anew."""
+    answered = ran([[(number, 0) for number in range(3)]] * 4)
+    state, first, read = waiting_for(answered), intent_of(0, 1, 0).intent_id, Counter[bytes]()
+    monkeypatch.setattr(taking, "body_of", lambda value: read.update([value]) or body_of(value))
+    touched = take_in(state, ids_unit(first), WINDOWS, lambda: False)
     known = memory_of(state, "agent-1", first)
     assert known is not None
     assert (known.decision, known.verdict_digest) == ("deny", answered.records[0].digest)
-    assert memory_of(state, "agent-1", intent_of(0, 2, 0).intent_id) is None
+    runs = [linked for linked in answered.records if linked.body["kind"] == DENIALS]
+    assert touched == {unit for run in runs for unit in groups_of_denials(run.body)}
+    assert not any(unit in state.deferred for unit in touched)
+    assert read == {run.value: 1 for run in runs}
+
+
+def test_but_not_for_units_that_are_not_in_memory() -> None:
+    answered = ran([[(0, 0), (1, 0), (2, 0)]])
+    state, (first, second) = waiting_for(answered), (intent_of(0, number, 0).intent_id for number in (1, 2))
+    away = state_of(changes(answered))
+    state.install(ids_unit(second), away.confirmed(ids_unit(second)))
+    state.evict(ids_unit(second))
+    take_in(state, ids_unit(first), WINDOWS, lambda: False)
+    assert memory_of(state, "agent-1", first) is not None
+    assert ids_unit(second) in state.deferred
+    assert state.is_elsewhere(ids_unit(second))
 
 
 # --- What the store is told ---
