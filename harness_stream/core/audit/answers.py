@@ -106,7 +106,7 @@ class Answers:
             yield from self._looked_at(before, record, inputs, low)
         except _UNREADABLE as error:
             kind = _KINDS.get(record.body["kind"], Kind.SKIP)
-            yield kind, f"what it records does not fit: {type(error).__name__}: {error}"
+            yield kind, f"what it records does not fit: {_why(error)}"
         yield from self._became_history(before, record)
 
     def lose(self, why: str) -> None:
@@ -287,6 +287,11 @@ class Answers:
         if place != before:
             raise ValueError(f"a fold from offset {warmup.place.offset} does not come to this switch")
         return warmup
+
+
+def _why(error: Exception) -> str:
+    """Only what we say of it is a sentence of its own."""
+    return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
 
 
 def _covers(body: Body, offset: int) -> bool:

@@ -35,8 +35,10 @@ class RecordedIntake(Intake):
         """The recorded `inputs`.
 
         Raises:
-            ValueError: they are facts of something else than this intent.
+            ValueError: they are facts of something else than this intent, or none.
         """
+        if not self.real["inputs"].get("tables"):
+            raise ValueError("it records no facts, and history asks for more than a denial without a look")
         inputs = inputs_of(self.real)
         uris = [resource["uri"] for resource in inputs["resources"]]
         if self.real["event"] is not None and uris != list(intent.resources):
