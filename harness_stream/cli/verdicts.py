@@ -44,7 +44,7 @@ def tail(
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="From the log's first record.")] = False,
     follow: Annotated[bool, typer.Option(help="Wait for more; else end at the log's end.")] = True,
     void: Annotated[bool, typer.Option("--void", help="Also show records that do not count, marked.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line: the whole body, of a run each verdict.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line: the body, of a run each.")] = False,
 ) -> None:
     """Show what was decided, from each partition's newest checkpoint on, until Ctrl-C.
 
