@@ -52,6 +52,16 @@ def test_an_everyday_verdict_has_a_link(event):
     assert says_the_same(encode_body(verdict(event=event)))
 
 
+@pytest.mark.parametrize("further", [0, 1, 7])
+def test_it_goes_on_behind_what_the_verdict_covers(further):
+    first = make.started().next_input
+    link = link_of(encode_body(verdict(covers=[first, first + further])))
+    assert link is not None
+    after = after_link(make.started(), link, D2)
+    assert after is not None
+    assert after.next_input == first + further + 1
+
+
 @pytest.mark.parametrize("over", [{"event": EVENTS[2]}, {"kind": "ack"}, {"kind": "denials"}, {"covers": [3]}], ids=str)
 def test_what_is_more_than_that_has_none(over):
     assert link_of(encode_body(verdict(**over))) is None
