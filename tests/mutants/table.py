@@ -288,7 +288,7 @@ MUTANTS = (
         "a link covers one input",
         "V5",
         made.link_of_one_input,
-        f"{CORE}/test_link.py::test_it_goes_on_behind_what_the_verdict_covers",
+        f"{CORE}/test_link.py::test_it_goes_on_behind_what_the_verdict_covers[7]",
     ),
     Mutant("a run is not remembered", "V2", made.run_not_remembered, f"{REMEMBERED}[nowhere_else]"),
     Mutant(
