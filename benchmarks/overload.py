@@ -124,14 +124,17 @@ def _late_path(found: dict[str, Any]) -> list[str]:
     for said, rounds in found["late_path"].items():
         cpu, per_s = [one["cpu_us"] for one in rounds], statistics.median(one["per_s"] for one in rounds)
         spread = f"{statistics.median(cpu):6.1f} µs ({min(cpu):.1f} to {max(cpu):.1f})"
-        ratio = found["ratio"].get(said, [])
-        known = [times for times in ratio if times is not None]
-        times = f"   a decision costs {statistics.median(known):.1f} times as much" if known else _UNKNOWN[bool(ratio)]
+        times = _ratio_text(found["ratio"].get(said, []))
         lines.append(f"  {said:11} {spread}   {per_s:8,.0f}/s{times}{_others(said, rounds)}")
     return lines
 
 
-_UNKNOWN: Final = ("", "   too few to measure: give --drain more")
+def _ratio_text(ratios: Sequence[float | None]) -> str:
+    """Empty of what is compared with nothing."""
+    known = [times for times in ratios if times is not None]
+    if known:
+        return f"   a decision costs {statistics.median(known):.1f} times as much"
+    return "   too few to measure: give --drain more" if ratios else ""
 
 
 def _others(said: str, rounds: list[dict[str, Any]]) -> str:

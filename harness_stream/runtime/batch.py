@@ -1,8 +1,8 @@
 """One micro-batch: from input records to linked decision-log records (PROTOCOL §3, §5). No I/O, no waiting.
 
 Rule of this file: inputs are answered strictly in offset order, each exactly once; a record whose state is not in
-memory ends the batch before it. Garbage next to garbage becomes one `skip`,
-and a denial that needs no look next to others like it one record of them (`core.denials`).
+memory ends the batch before it. Garbage next to garbage becomes one `skip`, and denials next to each other that need no
+look become one record (`core.denials`).
 """
 
 from __future__ import annotations

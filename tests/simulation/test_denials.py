@@ -9,7 +9,6 @@ import pytest
 
 from harness_stream.core.fold import DENIALS
 from harness_stream.core.ids import ids_unit
-from harness_stream.core.partition import Phase
 from harness_stream.core.reasons import Deny, Refuse, Reject
 from harness_stream.runtime.fetching import Fetching
 from tests.simulation.judge import check
@@ -26,6 +25,7 @@ from tests.simulation.test_cold import (
     turns,
     world_with,
 )
+from tests.simulation.test_deferred import crashed
 from tests.simulation.world import TOPICS, World
 
 if TYPE_CHECKING:
@@ -84,15 +84,6 @@ def still_denied(world: World, value: bytes) -> None:
 
 
 # --- Where memory comes from ---
-
-
-def crashed(world: World) -> None:
-    world.crash(0)
-    for _ in range(6_000):
-        world.turn()
-        if HOME in world.members[0].worker.owners and owner(world).phase is Phase.DECIDING:
-            return
-    raise AssertionError("never decided")
 
 
 def nowhere_else(world: World) -> None:
