@@ -173,7 +173,7 @@ def honest_lanes() -> dict[str, str]:
 
 
 def carried(where: Servers, agents: int, most: float) -> float:
-    """Verdicts a second that one worker gives in time, with clients and broker on the same CPUs.
+    """Verdicts a second that one worker gives in time.
 
     A load of all lanes grows up to `most` a second while honest clients ask; told is how many verdicts a second came
     once they had begun to wait, or `most` if they never did.

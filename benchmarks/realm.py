@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
+from cpus import only_on
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from machine import UNKNOWN, java_version
@@ -79,11 +80,13 @@ class Servers:
         bootstrap: Kafka's address.
         redis_url: of Redis.
         versions: of both, and of Java if we started it, for the head of an output.
+        worker_cpus: on which each worker runs; none: on all.
     """
 
     bootstrap: str
     redis_url: str
     versions: Mapping[str, str] = field(default_factory=dict)
+    worker_cpus: frozenset[int] = frozenset()
 
 
 @contextmanager
@@ -158,11 +161,13 @@ class BenchRealm:
         settings: as every process of it reads them.
         mix: what its agents do.
         speakers: agent → its keys; none in an unsigned realm.
+        worker_cpus: on which each worker runs; none: on all.
     """
 
     settings: Settings
     mix: Mix = field(default_factory=few_rules)
     speakers: Mapping[str, Speaker] = field(default_factory=dict)
+    worker_cpus: frozenset[int] = frozenset()
 
     @property
     def topics(self) -> Topics:
@@ -197,7 +202,8 @@ class BenchRealm:
     def worker(self) -> Iterator[int]:
         """A worker process that is ready; its process id."""
         with tempfile.TemporaryFile() as log:
-            process = subprocess.Popen(self._worker_command(), env=self._environment(), cwd=NOWHERE, stderr=log)
+            with only_on(self.worker_cpus):
+                process = subprocess.Popen(self._worker_command(), env=self._environment(), cwd=NOWHERE, stderr=log)
             try:
                 _wait_until_ready(process, log.fileno())
                 yield process.pid
@@ -213,7 +219,8 @@ class BenchRealm:
         """
         words = ["patient", *([] if stages is None else [str(stages)])]
         command, own = self._worker_command(*words), self._environment()
-        process = subprocess.Popen(command, env=own, cwd=NOWHERE, stderr=subprocess.DEVNULL)
+        with only_on(self.worker_cpus):
+            process = subprocess.Popen(command, env=own, cwd=NOWHERE, stderr=subprocess.DEVNULL)
         try:
             yield process.pid
         finally:
@@ -285,7 +292,7 @@ def realm(
         lane_burst=rate.burst,
         **{name: getattr(given, name) for name in (*KAFKA_SETTINGS, *REDIS_SETTINGS)},
     )
-    made = BenchRealm(settings, mix or few_rules())
+    made = BenchRealm(settings, mix or few_rules(), worker_cpus=where.worker_cpus)
     try:
         _create_echo_topics(made)
         made.run("topics", "apply", "--dev")

@@ -82,7 +82,7 @@ class Worker:
         for owner in self.owners.values():
             owner.step(leisure=leisure)
         if not self._is_waited_for():
-            self._work_off(began_ms + limits.FRESH_QUERY_MS)
+            self._work_off(began_ms + limits.LOOP_WAIT_MS_MAX)
         self._release_finished()
         self._report()
         self.turned_ms = self._ports.clock.elapsed_ms()
@@ -108,7 +108,7 @@ class Worker:
         """What is left of a turn goes to partitions in which whole batches wait, as long as they answer some.
 
         With one batch a turn a flooded partition has a small part of the time: its refusals cost a fifth of what the
-        intents of all others do.
+        intents of all others do. All others wait meanwhile, so it is no longer than a wait for input.
         """
         done = set[int]()
         while behind := [p for p, owner in self.owners.items() if owner.backlogged and p not in done]:

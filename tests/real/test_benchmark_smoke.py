@@ -116,6 +116,7 @@ def test_each_way_to_refuse_is_measured_beside_a_decision(real_stack, tmp_path):
     known = [times for ratios in found["ratio"].values() for times in ratios if times is not None]
     assert printed.count("times as much") == len(known)  # so few may be within a tick of the clock
     assert printed.count("times as much") + printed.count("too few to measure") == len(found["ratio"]) == 2
+    assert "the worker's, " in found["machine"]["CPUs"]
 
 
 def test_a_kill_is_measured_beside_the_bare_broker_under_load(real_stack, tmp_path):

@@ -1,6 +1,8 @@
 """What the parts make of what they measured: which moments count, what a goal is measured by, what is no answer."""
 
+import os
 import runpy
+import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +37,19 @@ def test_a_worker_that_decided_nothing_and_a_log_too_short_for_both_are_no_resul
 
 def test_a_refusal_is_shown_with_its_reason(script):
     assert script("throughput").said_by(verdict(1, "a", "deny")[1]) == "deny: overload"
+
+
+def test_a_worker_has_a_cpu_of_its_own_where_there_are_two_and_whoever_started_it_stays_where_it_was(script):
+    cpus, here = script("cpus"), os.sched_getaffinity(0)
+    own, others = cpus.shared_out()
+    assert own | others == here
+    assert own.isdisjoint(others) == (len(here) > 1)
+    ask = [sys.executable, "-c", "import os; print(*os.sched_getaffinity(0))"]
+    with cpus.only_on(own):
+        assert {int(cpu) for cpu in subprocess.check_output(ask, text=True).split()} == own
+    with cpus.only_on(frozenset()):
+        assert os.sched_getaffinity(0) == here
+    assert os.sched_getaffinity(0) == here
 
 
 def at_rate(rate, *, half=False, approved=100, p99=(3.0, 6.0), settled=True):
