@@ -13,11 +13,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness_stream.core.fold import DENIALS
-from harness_stream.core.ids import ids_unit
+from harness_stream.core.ids import unit_of_id
 from harness_stream.core.names import agent_unit, lane_of_unit, lane_shards, lane_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 class Told(NamedTuple):
@@ -66,17 +66,19 @@ class Deferred:
         oldest = islice(self._order, records)
         return dict.fromkeys(group for told in oldest for group in told.groups if group in self._waiting)
 
-    def add(self, told: Told) -> None:
-        """A record, newer than all before it."""
-        waiting = self._waiting
-        for group in told.groups:
-            queue = waiting.get(group)
-            if queue is None:
-                waiting[group] = deque((told,))
-            else:
-                queue.append(told)
-        self._order.append(told)
-        self.size += _share(told) * len(told.groups)
+    def add(self, records: Iterable[Told]) -> None:
+        """Records, each newer than all before it."""
+        waiting, size = self._waiting, self.size
+        for told in records:
+            for group in told.groups:
+                queue = waiting.get(group)
+                if queue is None:
+                    waiting[group] = deque((told,))
+                else:
+                    queue.append(told)
+            size += _share(told) * len(told.groups)
+            self._order.append(told)
+        self.size = size
 
     def oldest(self) -> tuple[Told, list[str]] | None:
         """The oldest record that somebody waits for, and the groups that do; it is the next one of each of them."""
@@ -147,7 +149,7 @@ def groups_of(change: Mapping[str, Any]) -> tuple[str, ...]:
 
 def groups_of_own(agent_id: str, intent_id: str, lane: str | None) -> tuple[str, ...]:
     """The same of a verdict on an intent that no other one delegated; lane None: neither evaluated nor counted."""
-    return (ids_unit(intent_id),) if lane is None else (agent_unit(agent_id), lane_unit(lane), ids_unit(intent_id))
+    return (unit_of_id(intent_id),) if lane is None else (agent_unit(agent_id), lane_unit(lane), unit_of_id(intent_id))
 
 
 def _others(change: Mapping[str, Any], event: Mapping[str, Any] | None) -> Iterator[str]:
@@ -155,7 +157,7 @@ def _others(change: Mapping[str, Any], event: Mapping[str, Any] | None) -> Itera
     if lane is not None:
         yield lane_unit(lane)
     if "intent_id" in change:
-        yield ids_unit(change["intent_id"])
+        yield unit_of_id(change["intent_id"])
     if change.get("root") is not None:
         yield agent_unit(change["root"][0])
     if event is not None and event["lineage"] is not None:

@@ -7,16 +7,17 @@ asked. For records that a signed checkpoint vouches for; what is passed over is 
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
 from harness_stream.core import limits
-from harness_stream.core.deferred import groups_of_own
-from harness_stream.core.fold import after_own
+from harness_stream.core.deferred import Told, groups_of_own
+from harness_stream.core.fold import Header, Place
 
 if TYPE_CHECKING:
-    from harness_stream.core.fold import Header
+    from collections.abc import Iterable
 
 _Whole = Annotated[int, msgspec.Meta(ge=0, le=limits.INTEGER_MAX)]
 
@@ -53,25 +54,45 @@ class Link(msgspec.Struct, frozen=True, gc=False):
 _DECODER: Final = msgspec.json.Decoder(Link)
 
 
-def after_link(state: Header, link: Link, digest: str) -> Header | None:
-    """As `fold_header`, of a verdict that was read no further than this.
+def linked(place: Place, records: Iterable[tuple[int, bytes]]) -> tuple[Place, list[Told]]:
+    """Follow records by their links alone, as long as they go on from one another and are everyday verdicts.
 
     Args:
-        state: where the partition stood.
-        link: what the verdict says of its place.
-        digest: of its value, hex.
+        place: where the partition stands.
+        records: offset and value of each, in the log's order behind it.
+
+    Returns:
+        Where the first of them lead, and these, as their units wait for them. The next one is to be read as ever.
     """
-    incarnation, _, epoch, writer, head, next_input, rules, _, _ = state
-    first, last = link.covers
-    same = link.prev == head and first == next_input and link.epoch == epoch and link.writer == writer
-    if not same or link.incarnation != incarnation or rules is None or link.rules.digest != rules[0]:
+    incarnation, partition, epoch, writer, head, next_input, rules, t, _ = place.header
+    under, told = (incarnation, epoch, writer, rules), list[Told]()
+    for offset, value in records if epoch > 0 else ():
+        link = link_of(value)
+        if link is None or link.prev != head or _under(link) != under:
+            break
+        first, last = link.covers
+        groups = _groups(link)
+        if not first == next_input <= last or groups is None:
+            break
+        head, next_input, t = hashlib.sha256(value).hexdigest(), last + 1, max(t, link.t)
+        told.append(Told(offset, value, head, groups))
+    if not told:
+        return place, told
+    header = Header(incarnation, partition, epoch, writer, head, next_input, rules, t, 0)
+    return Place(header, told[-1].offset, head), told
+
+
+def _under(link: Link) -> tuple[str, int, str, tuple[str, int]]:
+    """Under which claim, and which rules."""
+    return link.incarnation, link.epoch, link.writer, (link.rules.digest, link.rules.revision)
+
+
+def _groups(link: Link) -> tuple[str, ...] | None:
+    """As `groups_of` the verdict; None: its id is none of ours."""
+    try:
+        return groups_of_own(link.agent_id, link.intent_id, None if link.event is None else link.event.lane)
+    except ValueError:
         return None
-    return after_own(state, last, link.t, digest) if link.rules.revision == rules[1] else None
-
-
-def groups_of_link(link: Link) -> tuple[str, ...]:
-    """As `groups_of` the verdict (raises ValueError: its id is none of ours)."""
-    return groups_of_own(link.agent_id, link.intent_id, None if link.event is None else link.event.lane)
 
 
 def link_of(value: bytes) -> Link | None:

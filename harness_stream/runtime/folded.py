@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.core import counting
@@ -17,7 +16,7 @@ from harness_stream.core.audit.void import FOREIGN, Void, why_void
 from harness_stream.core.deferred import Told, groups_of
 from harness_stream.core.denials import groups_of_denials
 from harness_stream.core.fold import CHANGING, DENIALS, STATEMENTS, Place, whole
-from harness_stream.core.link import after_link, groups_of_link, link_of
+from harness_stream.core.link import linked
 from harness_stream.core.partition import Signal
 from harness_stream.core.reigns import REIGNS_KEY, begun
 from harness_stream.core.state import PARTITION_UNIT, State
@@ -25,7 +24,7 @@ from harness_stream.runtime.taking import UNREADABLE, CannotLoadError, unreadabl
 from harness_stream.wire.cloudevents import HS_ALG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from harness_stream.core.reigns import Reign
     from harness_stream.core.rules.windows import Windows
@@ -145,26 +144,28 @@ class Folded:
         if self.unmet:
             self.unmet.discard(offset)
         if kind in CHANGING:
-            self._defer(record, digest, rules, partial(_groups, body))
+            self._defer(record, body, digest, rules)
         elif kind == "switch":
             self._switch(body, before, rules)
         elif kind in _NEW_EPOCH:
             self._require_chained(kind)
             self._reign(place)
 
-    def follow(self, record: LogRecord, digest: str, rules: RulesView) -> bool:
-        """Fold a verdict that hashes vouch for by its link alone; False: it is to be read as any other record."""
-        if self.state.deferred.size > self.deferred_bytes_max or record.offset <= max(self.read, self.place.offset):
-            return False
-        link = link_of(record.value or b"")
-        header = None if link is None else after_link(self.place.header, link, digest)
-        if link is None or header is None:
-            return False
-        self.place, self.last, self.read = Place(header, record.offset, digest), _A_VERDICT, record.offset
-        if self.unmet:
-            self.unmet.discard(record.offset)
-        self._defer(record, digest, rules, partial(groups_of_link, link))
-        return True
+    def follow(self, records: Sequence[LogRecord], rules: RulesView) -> int:
+        """Fold verdicts that hashes vouch for by their links alone.
+
+        Returns:
+            How many of the first; the next one is to be read as any other record.
+        """
+        if self.state.deferred.size > self.deferred_bytes_max or self.read > self.place.offset:
+            return 0
+        place, told = linked(self.place, ((record.offset, record.value or b"") for record in records))
+        if told:
+            self._require_bundle(rules)
+            self.place, self.last, self.read = place, _A_VERDICT, place.offset
+            self.state.deferred.add(told)
+            self.unmet.difference_update(each.offset for each in told if self.unmet)
+        return len(told)
 
     def _lost(self, offset: int, why: Void) -> None:
         self.void += 1
@@ -193,18 +194,19 @@ class Folded:
         """Who owned the partition from which record on, as far as it is kept."""
         return self.state.confirmed(PARTITION_UNIT).get(REIGNS_KEY) or ()
 
-    def _defer(
-        self, record: LogRecord, digest: str, rules: RulesView, waiting: Callable[[], tuple[str, ...]]
-    ) -> None:
-        if self.bundle is not self.place.header.rules:
-            windows_at(rules, self.place)
-            self.bundle = self.place.header.rules
+    def _defer(self, record: LogRecord, body: Body, digest: str, rules: RulesView) -> None:
+        self._require_bundle(rules)
         try:
-            groups = waiting()
+            groups = _groups(body)
         except UNREADABLE as error:
             raise unreadable(record.offset, error) from None
         if groups:
-            self.state.deferred.add(Told(record.offset, record.value or b"", digest, groups))
+            self.state.deferred.add([Told(record.offset, record.value or b"", digest, groups)])
+
+    def _require_bundle(self, rules: RulesView) -> None:
+        if self.bundle is not self.place.header.rules:
+            windows_at(rules, self.place)
+            self.bundle = self.place.header.rules
 
 
 _A_VERDICT: Final = {"kind": "verdict"}

@@ -8,6 +8,8 @@ import hmac
 from dataclasses import replace
 from unittest.mock import patch
 
+import msgspec
+
 from harness_stream.adapters.kafka import positions, settings
 from harness_stream.adapters.memory import state as memory_state
 from harness_stream.adapters.redis.state import RedisStateStore
@@ -383,8 +385,13 @@ def stopped_before_the_claim():
 
 def link_of_one_input():
     """Whatever a verdict covers."""
-    after_own = link.after_own
-    return patch.object(link, "after_own", lambda state, _, t, digest: after_own(state, state.next_input, t, digest))
+    link_of = link.link_of
+
+    def short(value):
+        found = link_of(value)
+        return None if found is None else msgspec.structs.replace(found, covers=(found.covers[0],) * 2)
+
+    return patch.object(link, "link_of", short)
 
 
 # --- Runs of denials ---

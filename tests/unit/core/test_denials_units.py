@@ -151,7 +151,7 @@ def waiting_for(answered: Answered) -> State:
     for offset, linked in enumerate(answered.records):
         groups = () if linked.change is None else groups_of(linked.change)
         if groups:
-            state.deferred.add(Told(offset, linked.value, linked.digest, groups))
+            state.deferred.add([Told(offset, linked.value, linked.digest, groups)])
     return state
 
 

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness_stream.core import limits
-from harness_stream.core.deferred import groups_of
-from harness_stream.core.fold import fold_header
-from harness_stream.core.link import after_link, groups_of_link, link_of
-from harness_stream.wire.decisions import UNREADABLE, body_of, encode_body
+from harness_stream.core.deferred import Told, groups_of
+from harness_stream.core.fold import Place
+from harness_stream.core.link import link_of, linked
+from harness_stream.wire.decisions import UNREADABLE, body_of, digest_of, encode_body
 
 D1, D2 = "1" * 64, "2" * 64
+START = Place(make.started(), 4, D1)
 EVENTS = [None, {"id": "x", "lane": "acme", "lineage": None}, {"id": "x", "lane": "acme", "lineage": {"root": []}}]
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -22,29 +23,23 @@ ANYTHING = st.recursive(
 )
 
 
-def verdict(**over) -> dict:
+def verdict(header=None, **over) -> dict:
     digest, revision = make.RULES
     said = {"kind": "verdict", "t": 5, "rules": {"digest": digest, "revision": revision}}
     of = {"agent_id": "support-1", "intent_id": make.uuid7(make.NOW, 1), "event": EVENTS[1]}
-    return {**make.linked({**said, **of}, make.started()), **over}
+    return {**make.linked({**said, **of}, header or make.started()), **over}
 
 
-def says_the_same(value: bytes) -> bool:
-    """Of a value that has a link; False of one that has none."""
-    link, body = link_of(value), body_of(value)
-    if link is None or body is UNREADABLE:  # what is passed over is not looked at
+def says_the_same(value: bytes, at: Place = START) -> bool:
+    """Of a value that is followed by its link; False of one that is not."""
+    place, told = linked(at, [(at.offset + 2, value)])
+    body = body_of(value)
+    if not told or body is UNREADABLE:  # what is passed over is not looked at
+        assert told or place is at
         return False
-    assert after_link(make.started(), link, D2) == fold_header(make.started(), body, D2)
-    assert outcome(groups_of_link, link) == outcome(groups_of, body)
+    assert told == [Told(at.offset + 2, value, digest_of(value), groups_of(body))]
+    assert place == at.after(at.offset + 2, body, digest_of(value))
     return True
-
-
-def outcome(of, said):
-    """What it gives, or that it is no version of ours."""
-    try:
-        return of(said)
-    except (KeyError, TypeError, ValueError):
-        return "unreadable"
 
 
 @pytest.mark.parametrize("event", EVENTS[:2], ids=["not counted", "counted"])
@@ -55,11 +50,43 @@ def test_an_everyday_verdict_has_a_link(event):
 @pytest.mark.parametrize("further", [0, 1, 7])
 def test_it_goes_on_behind_what_the_verdict_covers(further):
     first = make.started().next_input
-    link = link_of(encode_body(verdict(covers=[first, first + further])))
-    assert link is not None
-    after = after_link(make.started(), link, D2)
-    assert after is not None
-    assert after.next_input == first + further + 1
+    value = encode_body(verdict(covers=[first, first + further]))
+    assert says_the_same(value)
+    assert linked(START, [(5, value)])[0].header.next_input == first + further + 1
+
+
+def test_nothing_is_followed_from_before_the_first_claim_or_the_first_rules():
+    for header in (make.started()._replace(epoch=0), make.started(rules=None)):
+        place = START._replace(header=header)
+        assert linked(place, [(5, encode_body(verdict(header)))]) == (place, [])
+
+
+WRONG = {
+    "of another kind": lambda _: {"kind": "ack"},
+    "of other rules": lambda _: {"rules": {"digest": D2, "revision": 1}},
+    "not linked": lambda _: {"prev": D2},
+    "of a zombie": lambda _: {"writer": "f" * 32},
+    "after a gap": lambda next_input: {"covers": [next_input + 1, next_input + 1]},
+    "covers less than nothing": lambda next_input: {"covers": [next_input, next_input - 1]},
+    "with an id of others": lambda _: {"intent_id": "unlike ours"},
+}
+ROWS = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 2)), max_size=6)
+
+
+@given(ROWS, st.sampled_from(sorted(WRONG)), st.integers(0, 8))
+def test_many_lead_where_they_lead_one_by_one_up_to_the_first_that_is_unusual(rows, wrong, wrong_at):
+    places, records = [START], []
+    for number, (t, further) in enumerate(rows):
+        place, covered = places[-1], places[-1].header.next_input
+        over = WRONG[wrong](covered) if number == wrong_at else {}
+        said = {"t": t, "covers": [covered, covered + further], "intent_id": make.uuid7(make.NOW, number)}
+        offset, value = place.offset + 2, encode_body(verdict(place.header, **{**said, **over}))
+        records.append((offset, value))
+        places.append(place.after(offset, body_of(value), digest_of(value)) or place)
+    followed = min(wrong_at, len(rows))
+    place, told = linked(START, records)
+    assert place == places[followed]
+    assert [(each.offset, each.value) for each in told] == records[:followed]
 
 
 @pytest.mark.parametrize("over", [{"event": EVENTS[2]}, {"kind": "ack"}, {"kind": "denials"}, {"covers": [3]}], ids=str)
