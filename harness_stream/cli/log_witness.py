@@ -149,6 +149,7 @@ def _until_stopped(built: Witness) -> Iterator[Finding]:
         yield from built.step()
         if built.read == read:
             time.sleep(LOOK_S)
+    stop.by_ending()
 
 
 # --- What is shown ---

@@ -75,6 +75,7 @@ def run(settings: Settings, stop: Stop) -> None:
         loop(built, stop)
     finally:
         server.close()
+        stop.by_ending()
 
 
 def loop(built: Worker, stop: Stop) -> None:
@@ -118,6 +119,11 @@ class Stop:
     def by_draining(self) -> None:
         """From now on there is something to drain: a signal only sets `asked`; a second Ctrl-C ends at once."""
         self._draining = True
+
+    def by_ending(self) -> None:
+        """All is put away. Python gives signals back to the system as it ends, and one more would be its exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
 
     def _ask(self, number: int, frame: Any) -> None:  # noqa: ANN401, ARG002  the signal module's signature
         if not self._draining:

@@ -93,7 +93,8 @@ class Worker:
     def stop(self):
         """Asked for, it must end by itself and with 0."""
         self.ask_to_stop()
-        assert self.process.wait(GONE_S_MAX) == 0, f"worker {self.seat}: {self.said()[-2000:]}"
+        code = self.process.wait(GONE_S_MAX)
+        assert code == 0, f"worker {self.seat} ended with {code}: {self.said()[-2000:]}"
 
 
 class Site:
