@@ -108,7 +108,7 @@ def test_where_nothing_behind_a_break_can_be_folded_it_is_said_where_to_begin_ag
 
 
 def replace(world: World, offset: int, body: dict[str, Any]) -> None:
-    records = world.broker._partitions[TOPICS.verdicts, PARTITION].records
+    records = world.broker.logs[TOPICS.verdicts, PARTITION].records
     (index,) = (n for n, record in enumerate(records) if record.offset == offset)
     records[index] = records[index]._replace(value=orjson.dumps(body))
 

@@ -261,7 +261,7 @@ def test_snapshots_that_end_before_the_cut_of_the_checkpoint_serve_nobody() -> N
     end = world.broker.bounds(TOPICS.chains, HOME)[1]
     read(world)
     snapshot(world)
-    records = world.broker._at(TOPICS.chains, HOME).records
+    records = world.broker.logs[TOPICS.chains, HOME].records
     del records[end:]
     restart(world)
     world.store.down = True

@@ -474,7 +474,7 @@ def test_topics_that_were_recreated_take_no_history_from_snapshots_of_before():
     turns(world, 800)
     for topic in (TOPICS.intents, TOPICS.verdicts):
         for partition in range(PARTITIONS):
-            log = world.broker._at(topic, partition)
+            log = world.broker.logs[topic, partition]
             log.records.clear()
             log.end = 0
     world.crash(0)

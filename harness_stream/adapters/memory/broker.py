@@ -6,6 +6,7 @@ paused or dead writer's records still land (zombies). Nothing here waits unless 
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import bisect_left
 from collections import deque
@@ -77,12 +78,28 @@ class Channel:
 
 
 @dataclass(slots=True)
-class _Partition:
+class Partition:
+    """One partition's log. Whoever looks at it holds the broker's lock, and has called `advance`."""
+
     records: list[LogRecord] = field(default_factory=list)
     low: int = 0
     end: int = 0
     last_append_ms: int = 0
     damaged: int | None = None
+
+    def read(self, offset: int, records_max: int) -> list[LogRecord]:
+        """Up to `records_max` records from `offset` on, none from the damaged one on unless `offset` is beyond it."""
+        first = bisect_left(self.records, offset, key=_offset)
+        found = self.records[first : first + records_max]
+        if self.damaged is None or offset > self.damaged:
+            return found
+        return [record for record in found if record.offset < self.damaged]
+
+    def unreadable(self, offset: int) -> int | None:
+        """The damaged record's offset, if it is the next one from `offset` on."""
+        if self.damaged is None or offset > self.damaged or self.read(offset, 1):
+            return None
+        return self.damaged
 
 
 def _offset(record: LogRecord) -> int:
@@ -100,6 +117,7 @@ class MemoryBroker:
 
     Attributes:
         append_off_ms: fault: how far off its append times are; they step back if this becomes less.
+        logs: every partition there is, by topic and number; to be looked at as `Partition` says.
     """
 
     def __init__(
@@ -116,9 +134,10 @@ class MemoryBroker:
         self._now_ms = now_ms
         self._blocking = blocking
         self._limits = dict(limits or {})
-        self._partitions = {(t, p): _Partition() for t, count in topics.items() for p in range(count)}
+        self.logs = {(t, p): Partition() for t, count in topics.items() for p in range(count)}
         self._counts = dict(topics)
         self._channels: list[Channel] = []
+        self._due_ms = math.inf  # nothing that is under way lands before
 
     def now_ms(self) -> int:
         """The broker's clock."""
@@ -133,10 +152,6 @@ class MemoryBroker:
         if topic not in self._counts:
             raise ConfigError(f"the memory log has no topic `{topic}`")
         return self._counts[topic]
-
-    def has(self, topic: str, partition: int) -> bool:
-        """Does this partition exist?"""
-        return (topic, partition) in self._partitions
 
     def oversized(self, topic: str, value: bytes | None) -> bool:
         """Is the value larger than the topic takes?"""
@@ -159,20 +174,7 @@ class MemoryBroker:
         """Up to `records_max` records from `offset` on; whoever calls checks `bounds` first."""
         with self.lock:
             self.advance()
-            log = self._at(topic, partition)
-            first = bisect_left(log.records, offset, key=_offset)
-            found = log.records[first : first + records_max]
-            if log.damaged is None or offset > log.damaged:
-                return found
-            return [record for record in found if record.offset < log.damaged]
-
-    def unreadable(self, topic: str, partition: int, offset: int) -> int | None:
-        """The damaged record's offset, if it is the next one from `offset` on."""
-        with self.lock:
-            self.advance()
-            log = self._at(topic, partition)
-            stands = log.damaged is not None and offset <= log.damaged and not self.read(topic, partition, offset, 1)
-            return log.damaged if stands else None
+            return self._at(topic, partition).read(offset, records_max)
 
     def damage(self, topic: str, partition: int, offset: int | None) -> None:
         """Fault: what is stored at `offset` cannot be read; None mends it."""
@@ -209,11 +211,13 @@ class MemoryBroker:
             self.advance()
             self._at(topic, partition).end += count
 
-    def wait(self, timeout_ms: int) -> None:
-        """Wait until something changed, at most `timeout_ms`; at once in virtual time. The caller may hold `lock`."""
-        if self._blocking and timeout_ms > 0:
-            with self._changed:
-                self._changed.wait(timeout_ms / 1000)
+    def wait(self, timeout_ms: int) -> bool:
+        """Wait until something changed, at most `timeout_ms`; False at once in virtual time. `lock` may be held."""
+        if not self._blocking or timeout_ms <= 0:
+            return False
+        with self._changed:
+            self._changed.wait(timeout_ms / 1000)
+        return True
 
     def wake(self) -> None:
         """End every `wait`."""
@@ -222,17 +226,18 @@ class MemoryBroker:
 
     def advance(self) -> None:
         """Land or drop everything whose time has come, oldest first. Called by every other method."""
-        if not self._channels:  # nothing is under way
+        now_ms = self._now_ms()
+        if now_ms < self._due_ms:
             return
         with self.lock:
-            now_ms = self._now_ms()
-            while (channel := self._due(now_ms)) is not None:
+            while (channel := self._next()) is not None and channel.landing[0].land_at_ms <= now_ms:
                 flight = channel.landing.popleft()
                 flight.landed = True
                 if flight.lands:
                     flight.offset = self._write(flight.record, flight.land_at_ms)
                 if not channel.landing:
                     self._channels = [c for c in self._channels if c.landing]
+            self._due_ms = math.inf if channel is None else channel.landing[0].land_at_ms
 
     def hand_over(self, channel: Channel, flight: InFlight) -> None:
         """Put a record under way, behind those its writer sent before."""
@@ -246,16 +251,18 @@ class MemoryBroker:
             channel.reporting.append(flight)
             if not any(c is channel for c in self._channels):
                 self._channels.append(channel)
+            self._due_ms = min(self._due_ms, flight.land_at_ms)
             self.advance()
 
-    def _due(self, now_ms: int) -> Channel | None:
-        waiting = [c for c in self._channels if c.landing and c.landing[0].land_at_ms <= now_ms]
-        return min(waiting, key=lambda c: c.landing[0].land_at_ms, default=None)
+    def _next(self) -> Channel | None:
+        """Whose record lands next; one that died may have nothing under way any more."""
+        under_way = (channel for channel in self._channels if channel.landing)
+        return min(under_way, key=lambda channel: channel.landing[0].land_at_ms, default=None)
 
-    def _at(self, topic: str, partition: int) -> _Partition:
-        if (topic, partition) not in self._partitions:
+    def _at(self, topic: str, partition: int) -> Partition:
+        if (topic, partition) not in self.logs:
             raise ConfigError(f"the memory log has no partition {partition} of `{topic}`")
-        return self._partitions[topic, partition]
+        return self.logs[topic, partition]
 
     def _write(self, record: LogRecord, at_ms: int) -> int:
         log = self._at(record.topic, record.partition)

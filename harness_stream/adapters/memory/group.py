@@ -18,7 +18,7 @@ from harness_stream.ports import Assignment, LogRecord
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from harness_stream.adapters.memory.broker import MemoryBroker
+    from harness_stream.adapters.memory.broker import MemoryBroker, Partition
 
 
 @dataclass(slots=True)
@@ -165,8 +165,7 @@ class MemoryInputConsumer:
                 return []
             self._hear()
             records = self._take(records_max)
-            if not records and not self._news:
-                self._broker.wait(wait_ms)
+            if not records and not self._news and self._broker.wait(wait_ms):
                 self._hear()
                 records = self._take(records_max)
             return records
@@ -206,13 +205,14 @@ class MemoryInputConsumer:
 
     def damaged(self) -> Mapping[int, int]:
         """Partition → offset that it stands at because what is stored there cannot be read."""
-        topic, places = self._group.topic, self._places.items()
-        found = {
-            p: self._broker.unreadable(topic, p, place.offset)
-            for p, place in places
-            if place.offset is not None and not place.paused
-        }
-        return {partition: offset for partition, offset in found.items() if offset is not None}
+        with self._broker.lock:
+            self._broker.advance()
+            found = {
+                partition: self._log(partition).unreadable(place.offset)
+                for partition, place in self._places.items()
+                if place.offset is not None and not place.paused
+            }
+            return {partition: offset for partition, offset in found.items() if offset is not None}
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Note next_input per partition in the group; only of owned partitions."""
@@ -243,23 +243,26 @@ class MemoryInputConsumer:
             self._news.append(change)
 
     def _take(self, records_max: int) -> list[LogRecord]:
+        self._broker.advance()
         taken: list[LogRecord] = []
         for partition, place in list(self._places.items()):
             if len(taken) >= records_max:
                 break
-            if not place.paused and place.offset is not None:
-                taken += self._take_from(partition, place, records_max - len(taken))
+            if not place.paused and place.offset is not None and place.offset != self._log(partition).end:
+                taken += self._take_from(partition, place, place.offset, records_max - len(taken))
         return taken
 
-    def _take_from(self, partition: int, place: _Place, records_max: int) -> list[LogRecord]:
-        offset = place.offset or 0
-        low, end = self._broker.bounds(self._group.topic, partition)
-        if not low <= offset <= end:
-            self._lost.append((partition, low))
+    def _take_from(self, partition: int, place: _Place, offset: int, records_max: int) -> list[LogRecord]:
+        log = self._log(partition)
+        if not log.low <= offset <= log.end:
+            self._lost.append((partition, log.low))
             place.offset = None
             return []
-        records = self._broker.read(self._group.topic, partition, offset, records_max) if offset < end else []
+        records = log.read(offset, records_max)
         if records:
             place.offset = records[-1].offset + 1
             self._places[partition] = self._places.pop(partition)  # to the back of the queue
         return records
+
+    def _log(self, partition: int) -> Partition:
+        return self._broker.logs[self._group.topic, partition]

@@ -51,37 +51,41 @@ class MemoryReader:
     def poll(self, records_max: int) -> list[LogRecord]:
         """At most `records_max` records; a position outside of the log delivers nothing until it is followed anew."""
         taken: list[LogRecord] = []
-        for place, offset in list(self._positions.items()):
-            if len(taken) >= records_max:
-                break
-            taken += self._take(place, offset, records_max - len(taken))
+        with self._broker.lock:
+            self._broker.advance()
+            for place, offset in self._not_at_end():
+                if len(taken) >= records_max:
+                    break
+                taken += self._take(place, offset, records_max - len(taken))
         return taken
 
     def position(self, topic: str, partition: int) -> int | None:
         """Next offset to be delivered, holes at the end of the log passed over."""
         offset = self._positions.get((topic, partition))
-        if offset is None or not self._broker.has(topic, partition):
-            return offset
         with self._broker.lock:
-            _, end = self._broker.bounds(topic, partition)
-            stands = offset < end and (
-                self._broker.read(topic, partition, offset, 1)
-                or self._broker.unreadable(topic, partition, offset) is not None
-            )
-            return offset if stands else max(offset, end)
+            self._broker.advance()
+            log = self._broker.logs.get((topic, partition))
+            if offset is None or log is None or offset == log.end:
+                return offset
+            stands = offset < log.end and (log.read(offset, 1) or log.unreadable(offset) is not None)
+            return offset if stands else max(offset, log.end)
 
     def damaged(self, topic: str, partition: int) -> int | None:
         """The offset that a followed partition stands at because what is stored there cannot be read."""
         offset = self._positions.get((topic, partition))
-        known = offset is not None and self._broker.has(topic, partition)
-        return self._broker.unreadable(topic, partition, offset) if known and offset is not None else None
+        with self._broker.lock:
+            self._broker.advance()
+            log = self._broker.logs.get((topic, partition))
+            return None if offset is None or log is None else log.unreadable(offset)
 
     def ask_ends(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
         """Note the bounds as of now; partitions that do not exist get no answer."""
-        for topic, partition in partitions:
-            if self._broker.has(topic, partition):
-                low, end = self._broker.bounds(topic, partition)
-                self._ends.append(Ends(topic, partition, low, end, now_ms))
+        with self._broker.lock:
+            self._broker.advance()
+            for place in partitions:
+                log = self._broker.logs.get(place)
+                if log is not None:
+                    self._ends.append(Ends(*place, log.low, log.end, now_ms))
 
     def ends(self) -> list[Ends]:
         """Answers since the last call."""
@@ -93,15 +97,17 @@ class MemoryReader:
         self._positions.clear()
         self._ends.clear()
 
+    def _not_at_end(self) -> list[tuple[tuple[str, int], int]]:
+        """Places and positions of which there may be something to deliver: mostly none."""
+        logs = self._broker.logs
+        return [(at, offset) for at, offset in self._positions.items() if at in logs and logs[at].end != offset]
+
     def _take(self, place: tuple[str, int], offset: int, records_max: int) -> list[LogRecord]:
-        if not self._broker.has(*place):
+        log = self._broker.logs[place]
+        if not log.low <= offset <= log.end:
+            del self._positions[place]  # the owner learns it from `ends`; going on would be a silent jump
             return []
-        with self._broker.lock:
-            low, end = self._broker.bounds(*place)
-            if not low <= offset <= end:
-                del self._positions[place]  # the owner learns it from `ends`; going on would be a silent jump
-                return []
-            records = self._broker.read(*place, offset, records_max) if offset < end else []
+        records = log.read(offset, records_max)
         if records:
             self.follow(*place, records[-1].offset + 1)  # to the back of the queue, so that no partition starves others
         return records
@@ -146,7 +152,7 @@ class MemoryWriter:
         """
         if self._closed:
             raise CallerError("this writer is closed")
-        if not self._broker.has(topic, partition):
+        if (topic, partition) not in self._broker.logs:
             raise CallerError(f"the memory log has no partition {partition} of `{topic}`")
         record = LogRecord(topic, partition, -1, key, value, None, tuple(headers))
         channel = self._channels.setdefault((topic, partition), Channel())
@@ -156,7 +162,8 @@ class MemoryWriter:
         """Fates known since the last call, in append order per partition."""
         with self._broker.lock:
             self._broker.advance()
-            return [d for channel in self._channels.values() for d in self._reported(channel)]
+            now_ms, waiting = self._broker.now_ms(), [c for c in self._channels.values() if c.reporting]
+            return [delivery for channel in waiting for delivery in self._reported(channel, now_ms)]
 
     def flush(self, timeout_ms: int) -> int:  # noqa: ARG002  time does not pass in here, waiting would change nothing
         """The number of records without a known fate; never waits, since only the owner of the clock moves time."""
@@ -203,8 +210,7 @@ class MemoryWriter:
             record, token, now_ms + fate.land_after_ms, now_ms + fate.report_after_ms, fate.lands, fate.reports
         )
 
-    def _reported(self, channel: Channel) -> list[Delivery]:
-        now_ms = self._broker.now_ms()
+    def _reported(self, channel: Channel, now_ms: int) -> list[Delivery]:
         known: list[Delivery] = []
         while channel.reporting and (
             channel.reporting[0].reports == "never" or channel.reporting[0].report_at_ms <= now_ms
