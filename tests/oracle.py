@@ -43,7 +43,7 @@ class Contribution:
         return frozenset().union(*(names for _, names in self.views))
 
     def values(self, path: str) -> frozenset[str]:
-        return frozenset(self.event.texts(resource)[path] for resource, _ in self.views)
+        return frozenset(self.event.text(path, resource) for resource, _ in self.views)
 
 
 def interval(window: Window, found: list[Contribution]) -> tuple[Decimal, Decimal | None]:
@@ -128,16 +128,18 @@ class Oracle:
     # --- windows ---
 
     def contribution(self, window: Window, group: tuple[str, ...], event: Event) -> Contribution | None:
-        members = [r for r in event.views() if event.group(window.group_by, r) == group]
+        of_views = zip(event.views(), event.groups(window.group_by), strict=True)
+        members = [resource for resource, own in of_views if own == group]
         views = [(r, frozenset(n for n in window.selections if self.selections[n].holds(event, r))) for r in members]
         matching = tuple((resource, names) for resource, names in views if names)
         return Contribution(event, matching) if matching else None
 
     def inside(self, window: Window, now: Event) -> Iterable[Event]:
         """Everything the window spans, the judged one last; both ends count."""
-        for event in [*(e for e in self.history.values() if e.key != now.key), now]:
-            if now.t - window.timespan_ms <= event.t <= now.t:
+        for key, event in self.history.items():
+            if now.t - window.timespan_ms <= event.t <= now.t and key != now.key:
                 yield event
+        yield now
 
     def contributions(self, window: Window, group: tuple[str, ...], now: Event) -> list[Contribution]:
         counted = (e for e in self.inside(window, now) if e is now or e.counts(now.t, attempts=window.attempts))
@@ -195,6 +197,8 @@ class Oracle:
     ) -> tuple[list[frozenset[str]], list[frozenset[str]]]:
         """Values or selections of each event inside that an outcome took out, and of each that ever stood there."""
         every = list(self.inside(window, now))
+        if all(e.as_approved is None for e in every):
+            return [], []  # nothing was taken out, and of what stood nobody asks then
         before = [self._keys(window, group, e.as_approved) for e in every if e.as_approved is not None]
         after = [self._keys(window, group, e) for e in every if e.as_approved is not None]
         gone = [old for old, new in zip(before, after, strict=True) if old != new]
@@ -233,7 +237,7 @@ class Oracle:
 
     def rule_says(self, rule: Rule, now: Event, *, workload_known: bool, stale: frozenset[str]) -> frozenset[str]:
         """Any resource is enough to deny or hold, all are needed to approve."""
-        if rule.reads(self.selections) & stale:
+        if stale and rule.reads(self.selections) & stale:
             return frozenset({FAILS})
         if rule.when.chain_label is None:
             return self._says_with(rule, now, frozenset(), workload_known=workload_known)
@@ -263,7 +267,7 @@ class Oracle:
     def _evidence(self, rule: Rule, now: Event) -> frozenset[str]:
         """Events that rule may name as what made it fire."""
         window = rule.window
-        groups = {now.group(window.group_by, r) for r in now.views()} if window else set()
+        groups = set(now.groups(window.group_by)) if window else set()
         found = (c for group in groups if window for c in self.contributions(window, group, now))
         return frozenset(c.event.id for c in found)
 

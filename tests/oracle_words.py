@@ -6,10 +6,11 @@ Rule of this file: plain facts and what they mean by themselves; what follows fr
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from decimal import Decimal
 
 COUNTING = ("event_count", "value_count", "value_sum")
@@ -58,6 +59,9 @@ class Event:
     released: bool = False
     as_approved: Event | None = None
     """What it was before an outcome changed it."""
+    _groups: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def key(self) -> tuple[str, str]:
@@ -66,21 +70,20 @@ class Event:
     def views(self) -> tuple[Resource, ...]:
         return self.resources or (Resource(),)
 
-    def texts(self, resource: Resource) -> dict[str, str]:
-        """Every path a window may group or count by."""
-        own = {
-            name: getattr(self, name) for name in ("agent_id", "owner", "tenant", "chain_id", "action", "purpose", "by")
-        }
-        own |= {"environment": self.environment, "decision": self.decision, "kind": "intent"}
-        own |= {"parent": self.parent[0] if self.parent else ""}
-        own |= {"operation": "", "object_class": ""}  # no scenario has a row for a tool
-        own |= {f"resource.{name}": getattr(resource, name) for name in ("uri", "zone", "sensitivity", "owner")}
-        return own | {"resource.system": resource.uri.partition(":")[0]}
+    def text(self, path: str, resource: Resource) -> str:
+        """What it says at a path that a window may group or count by."""
+        return TEXTS[path](self) if path in TEXTS else TEXTS_OF_RESOURCES[path](resource)
 
     def group(self, paths: tuple[str, ...], resource: Resource) -> tuple[str, ...]:
         """Nothing leaves its lane, and a chain is one agent's."""
-        texts = self.texts(resource)
-        return (self.lane, *((self.agent_id,) if "chain_id" in paths else ()), *(texts[path] for path in paths))
+        chain = (self.agent_id,) if "chain_id" in paths else ()
+        return (self.lane, *chain, *(self.text(path, resource) for path in paths))
+
+    def groups(self, paths: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+        """Of each view: every question scans the whole history, and an event stays what it is."""
+        if paths not in self._groups:
+            self._groups[paths] = tuple(self.group(paths, resource) for resource in self.views())
+        return self._groups[paths]
 
     def touched(self) -> frozenset[str]:
         """Every label it adds to what it belongs to."""
@@ -92,6 +95,19 @@ class Event:
     def counts(self, t: int, *, attempts: bool) -> bool:
         """Approved and open holds count; a denial and an expired hold are attempts; what was released never was."""
         return not self.released and (attempts or self.decision == "approve" or self.open_at(t))
+
+
+TEXTS: Mapping[str, Callable[[Event], str]] = {
+    **{name: attrgetter(name) for name in ("agent_id", "owner", "tenant", "chain_id", "action", "purpose", "by")},
+    **{name: attrgetter(name) for name in ("environment", "decision")},
+    "kind": lambda _: "intent",
+    "parent": lambda event: event.parent[0] if event.parent else "",
+    **dict.fromkeys(("operation", "object_class"), lambda _: ""),  # no scenario has a row for a tool
+}
+TEXTS_OF_RESOURCES: Mapping[str, Callable[[Resource], str]] = {
+    **{f"resource.{name}": attrgetter(name) for name in ("uri", "zone", "sensitivity", "owner")},
+    "resource.system": lambda resource: resource.uri.partition(":")[0],
+}
 
 
 @dataclass(frozen=True)

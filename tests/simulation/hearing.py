@@ -104,6 +104,7 @@ class Rows:
 
     world: World
     cached: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
+    known: dict[int, dict[str, Identity]] = field(default_factory=dict)
 
     def at(self, table: str, revision: int) -> dict[str, Any]:
         """Key → row; a row that was taken away is not there."""
@@ -116,6 +117,11 @@ class Rows:
             self.cached[key] = {name: row for name, row in rows.items() if row is not None}
         return self.cached[key]
 
+    def identities(self, revision: int) -> dict[str, Identity]:
+        """All of them."""
+        if revision not in self.known:
+            self.known[revision] = {name: identity_of(row) for name, row in self.at("identity", revision).items()}
+        return self.known[revision]
 
     def changes(self, agent_id: str) -> int:
         """How many rows this agent had, or lost."""
@@ -303,7 +309,7 @@ class LogWitness(Witness):
         return Resource(uri, labels=frozenset(row.get("labels", ())))
 
     def facts(self, intent: Intent, taken: Taken) -> Facts:
-        return Facts({name: identity_of(row) for name, row in self._rows("identity").items()}, workload_known=False)
+        return Facts(self.rows.identities(self.revisions["identity"]), workload_known=False)
 
     def enforces(self, outcome: Outcome, event: Event) -> bool:
         return outcome.by == f"enforcer-{event.lane[-1]}"

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 def notices(world: World, partition: int) -> list[tuple[int, Stopped]]:
     """Offset and content of every notice that an enforcer would obey."""
     place, found = Place.genesis("i1", partition), []
-    verifier = world.verifier(judges=False)
-    for record in world.everything(TOPICS.verdicts, partition):
+    verifier, records = world.verifier(judges=False), world.everything(TOPICS.verdicts, partition)
+    if not any(b'"kind":"notice"' in (record.value or b"") for record in records):
+        return []
+    for record in records:
         if verifier.decision_authentic(record):
             body, digest = read_body(record.value)
             if (said := heard(place.header, body)) is not None:
