@@ -147,7 +147,7 @@ class Deciding:
     @property
     def backlogged(self) -> bool:
         """Does a whole batch wait that the next step could begin?"""
-        return self.ready and len(self._inbox) >= BATCH_RECORDS_MAX
+        return len(self._inbox) >= BATCH_RECORDS_MAX and self.ready
 
     @property
     def at_rest(self) -> bool:
@@ -278,9 +278,11 @@ class Deciding:
         return any(table.fresh_as_of > decided_at for table in self._tables.values())
 
     def _decide(self) -> None:
+        if not len(self._inbox):
+            return
         room = limits.IN_FLIGHT_RECORDS_MAX - len(self._outbox)
         full = self._state.in_flight >= limits.IN_FLIGHT_BATCHES_MAX or self._outbox.size >= limits.IN_FLIGHT_BYTES_MAX
-        if not len(self._inbox) or room <= 0 or full:
+        if room <= 0 or full:
             return
         size_max = 1 if self._header.crash_claims else min(room, self._ahead, BATCH_RECORDS_MAX)
         candidates = self._inbox.first(size_max)
@@ -479,8 +481,7 @@ class Deciding:
         behind = self._folded.place.offset - self._checkpointed
         elapsed_ms = self._ports.clock.elapsed_ms() - self._checkpoint_ms
         due = elapsed_ms >= limits.CHECKPOINT_INTERVAL_MS or behind >= limits.CHECKPOINT_RECORDS
-        news = behind > 0 or self._next_rules() != self._told
-        if (news and due) or elapsed_ms >= CHECKPOINT_IDLE_MS:
+        if due and (behind > 0 or self._next_rules() != self._told or elapsed_ms >= CHECKPOINT_IDLE_MS):
             self._checkpoint()
 
     def _checkpoint(self, *, final: bool = False) -> None:

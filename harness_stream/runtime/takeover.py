@@ -45,6 +45,8 @@ class Takeover:
 
     def step(self, windows: Windows, fetch: Callable[[list[str]], bool]) -> None:
         """A few more units; `windows` are those of the confirmed bundle."""
+        if not self._state.warmed:
+            return
         open_ones = self._state.confirmed(PARTITION_UNIT).get(WARMUPS_KEY) or {}
         revision = next((r for r in self._state.warmed if str(r) in open_ones), None)
         if revision is None or self._mover.waiting > UNITS_WAITING_MAX:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from harness_stream.alarms import Alarm, sound
@@ -97,9 +96,9 @@ class Worker:
 
     def _offer(self, records: Iterable[LogRecord]) -> None:
         """Hand out what one poll brought, of each partition at once."""
-        by_partition = defaultdict[int, list["LogRecord"]](list)
+        by_partition: dict[int, list[LogRecord]] = {}
         for record in records:
-            by_partition[record.partition].append(record)
+            by_partition.setdefault(record.partition, []).append(record)
         for partition, arrived in by_partition.items():
             if partition in self.owners:
                 self.owners[partition].offer(arrived)
@@ -143,8 +142,9 @@ class Worker:
     def _read(self) -> None:
         clock = self._ports.clock
         self._reading.step(clock.elapsed_ms())
+        wall_ms = clock.now_ms() - clock.elapsed_ms()
         for view in self._views.values():
-            view.stamp(clock.now_ms() - clock.elapsed_ms())
+            view.stamp(wall_ms)
 
     def readiness(self) -> Readiness:
         """What is still waited for."""

@@ -84,7 +84,7 @@ class MemoryGroup:
         """What changed for a member since the last call."""
         with self.broker.lock:
             member = self._members.get(member_id)
-            if member is None:
+            if member is None or not member.news:
                 return []
             news, member.news = member.news, []
             return news
