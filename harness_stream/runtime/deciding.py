@@ -537,9 +537,9 @@ class Deciding:
         for unit in list(islice(self._state.units(), max(surplus, EVICTIONS_PER_TURN))):
             if len(self._state) <= self._realm.hot_units_max and self._state.hot_bytes <= self._realm.hot_bytes_max:
                 return
-            clean = self._mover.is_clean(unit) and self._snapshots.is_clean(unit)
-            idle = unit not in awaited and self._state.has(unit) and not self._state.is_open(unit)
-            if unit != PARTITION_UNIT and clean and idle:
+            if unit == PARTITION_UNIT or not (self._mover.is_clean(unit) and self._snapshots.is_clean(unit)):
+                continue
+            if unit not in awaited and self._state.has(unit) and not self._state.is_open(unit):
                 self._state.evict(unit)
 
 

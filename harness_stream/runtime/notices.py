@@ -57,6 +57,8 @@ class Notices:
         """
         if self._seen != self._identity.revision:
             self._gather()
+        if not self._due:
+            return
         room = min(NOTICES_PER_TURN, limits.IN_FLIGHT_RECORDS_MAX + NOTICES_PER_TURN - len(outbox))
         for _ in range(min(LOOKS_PER_TURN, len(self._due))):
             if room <= 0:

@@ -183,12 +183,10 @@ class SteppedClock:
 
     def __init__(self, base: ManualClock) -> None:
         self._base, self.off_ms = base, 0
+        self.elapsed_ms = base.elapsed_ms
 
     def now_ms(self) -> int:
         return self._base.now_ms() + self.off_ms
-
-    def elapsed_ms(self) -> int:
-        return self._base.elapsed_ms()
 
 
 class StallingReader(MemoryReader):

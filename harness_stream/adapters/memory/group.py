@@ -206,13 +206,12 @@ class MemoryInputConsumer:
     def damaged(self) -> Mapping[int, int]:
         """Partition → offset that it stands at because what is stored there cannot be read."""
         with self._broker.lock:
-            self._broker.advance()
             found = {
                 partition: self._log(partition).unreadable(place.offset)
                 for partition, place in self._places.items()
-                if place.offset is not None and not place.paused
+                if self._log(partition).damaged is not None and place.offset is not None and not place.paused
             }
-            return {partition: offset for partition, offset in found.items() if offset is not None}
+            return {partition: offset for partition, offset in found.items() if offset is not None} if found else {}
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Note next_input per partition in the group; only of owned partitions."""

@@ -61,22 +61,24 @@ class MemoryReader:
 
     def position(self, topic: str, partition: int) -> int | None:
         """Next offset to be delivered, holes at the end of the log passed over."""
-        offset = self._positions.get((topic, partition))
+        offset, log = self._positions.get((topic, partition)), self._broker.logs.get((topic, partition))
+        if offset is None or log is None:
+            return offset
         with self._broker.lock:
             self._broker.advance()
-            log = self._broker.logs.get((topic, partition))
-            if offset is None or log is None or offset == log.end:
+            if offset == log.end:
                 return offset
             stands = offset < log.end and (log.read(offset, 1) or log.unreadable(offset) is not None)
             return offset if stands else max(offset, log.end)
 
     def damaged(self, topic: str, partition: int) -> int | None:
         """The offset that a followed partition stands at because what is stored there cannot be read."""
-        offset = self._positions.get((topic, partition))
+        offset, log = self._positions.get((topic, partition)), self._broker.logs.get((topic, partition))
+        if offset is None or log is None:
+            return None
         with self._broker.lock:
             self._broker.advance()
-            log = self._broker.logs.get((topic, partition))
-            return None if offset is None or log is None else log.unreadable(offset)
+            return log.unreadable(offset)
 
     def ask_ends(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
         """Note the bounds as of now; partitions that do not exist get no answer."""
