@@ -554,31 +554,38 @@ class World:
             AGENTS if self.cut else ()
         ):  # an owner at rest learns only from its next record that others are gone
             self.send(agent_id=agent, by=agent)
-        healed_ms = self.clock.elapsed_ms()
+        healed_ms, refused = self.clock.elapsed_ms(), dict[int, list[int]]()
         for turn in range(HEAL_TURNS_MAX):
             self.turn(HEAL_TURN_MS)
             if turn % SETTLED_LOOK_TURNS == 0:
                 if self.settled():
                     return
-                self.resume_halted()
+                self.resume_halted(refused)
                 if self.clock.elapsed_ms() - healed_ms > HEAL_MS_MAX:
                     break
         phases = {m.name: {p: (o.phase, o.why) for p, o in m.worker.owners.items()} for m in self.members}
         raise Violation("V9", f"not settled after {self.clock.elapsed_ms() - healed_ms} ms: {phases}")
 
-    def resume_halted(self) -> None:
-        """An operator lets halted partitions go on without what they lost."""
+    def resume_halted(self, refused: dict[int, list[int]] | None = None) -> None:
+        """An operator lets halted partitions go on without what they lost.
+
+        Args:
+            refused: partition → where all logs ended when it could not be resumed; nobody is told otherwise before
+                somebody has written, as long as there are no faults. None: not known.
+        """
+        refused = {} if refused is None else refused
         halted = {p for m in self.members for p, o in m.worker.owners.items() if o.phase is Phase.HALTED}
         for partition in sorted(halted):
-            verifier = self.verifier()
-            source = Source(MemoryReader(self.broker), TOPICS, "i1", verifier, self.store, self.clock)
-            operator = Operator(
-                MemoryWriter(self.broker), self.signer("operator"), f"{self.random.getrandbits(128):032x}", "sim"
-            )
+            writer_id, ends = f"{self.random.getrandbits(128):032x}", [log.end for log in self.broker.logs.values()]
+            if refused.get(partition) == ends:
+                continue
+            source = Source(MemoryReader(self.broker), TOPICS, "i1", self.verifier(), self.store, self.clock)
+            operator = Operator(MemoryWriter(self.broker), self.signer("operator"), writer_id, "sim")
             try:
                 plan = planned(source, standing(source, partition))
-            except CallerError:
-                continue  # it was resumed, and its worker has not looked since
+            except CallerError:  # it was resumed, and its worker has not looked since
+                refused[partition] = ends
+                continue
             place = resume(source, plan, operator, "a record of the log was lost")
             self.tell("resume", f"partition {partition} goes on at {place.offset}, input {plan.next_input}")
 
