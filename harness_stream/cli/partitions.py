@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from harness_stream.runtime.resuming import Resumption
     from harness_stream.runtime.standing import Source
 
+DECISIONS_LOST_HINT: Final = "before more is lost, find out what took them: docs/runbook.md, `decisions_lost`"
 EXIT_HALTED: Final = 1
 EXIT_UNCLAIMED: Final = 3
 WRITER_BYTES: Final = 16  # 128 random bits, as every writer's (PROTOCOL §3)
@@ -60,7 +61,10 @@ def partitions(
 
     Lag is input end less next_input. Void records lost against others; they
     are counted among the newest 2,000 records, from the first checkpoint
-    among those on. A rate that no takeover explains is said below the table.
+    among those on. A rate that no takeover explains is said below the table,
+    and so is a Redis that knows of decisions which the log has not any more:
+    the log was cut, or put back from a backup. Redis vouches for nothing, so
+    that halts nobody; it is the worker's alarm `decisions_lost`.
 
     Exit code 1 while a partition is halted.
 
@@ -253,7 +257,14 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     silent = [row["partition"] for row in rows if row["store"] == "unavailable"]
     if silent:
         yield f"{_named(silent)}: Redis does not answer, so whether history is reached is not known"
+    filling = [row["partition"] for row in rows if row["store"] == "filling"]
+    if filling:
+        yield f"{_named(filling)}: Redis is being filled; who loads meanwhile reads snapshots and the log"
+        yield "  → a worker fills it while it decides; if it stays, does one run? `harness worker`"
     for row in rows:
+        if row["decisions_lost"] is not None:
+            yield f"partition {row['partition']}: {row['decisions_lost']}: the log lost decisions that Redis knows of"
+            yield f"  → {DECISIONS_LOST_HINT}"
         if _is_void_too_often(row):
             number, void, records = row["partition"], row["void"], row["records"]
             most = limits.IN_FLIGHT_RECORDS_MAX

@@ -38,6 +38,16 @@ SEARCH_RECORDS: Final = 1_000
 NAMED_RECORDS_MAX: Final = 16_384
 
 
+def ahead_text(offset: int, end: int) -> str:
+    """The state store knows of a record that is behind the decision log's end."""
+    return f"the state store stands at {offset}, and the decision log ends at {end}"
+
+
+def moved_text(offset: int) -> str:
+    """The decision log has another record than the one that the state store was moved by."""
+    return f"the state store was moved by another record at {offset} than the decision log has there"
+
+
 class Tail:
     """Buffers one followed partition and its newest bounds (a `Follower`)."""
 

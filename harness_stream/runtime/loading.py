@@ -28,7 +28,7 @@ from harness_stream.core.warming import Warmup
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.cold import Cold
 from harness_stream.runtime.folded import NO_BUNDLE, Body, Folded, windows_at
-from harness_stream.runtime.history import STEP_MS_MAX, History, Tail, checkpoint_in
+from harness_stream.runtime.history import STEP_MS_MAX, History, Tail, ahead_text, checkpoint_in, moved_text
 from harness_stream.runtime.mover import FILLING
 from harness_stream.runtime.progress import Progress
 from harness_stream.runtime.snapshots import PLACE_KEY, Gathered, Snapshot
@@ -312,11 +312,11 @@ class Loader:
         """The log does not reach what the store was moved by; a live owner may have gone on since it was asked."""
         end = (yield from self._bounds(self._realm.topics.verdicts, self._tail)).end
         if place.offset >= end:
-            self._decisions_lost(f"stands at {place.offset}, and the decision log ends at {end}")
+            self._decisions_lost(ahead_text(place.offset, end))
 
-    def _decisions_lost(self, where: str) -> None:
+    def _decisions_lost(self, what: str) -> None:
         """A store holds only what was acknowledged. It vouches for nothing, so it halts nobody, but is told."""
-        sound(log, Alarm.DECISIONS_LOST, f"partition {self._partition}: the state store {where}")
+        sound(log, Alarm.DECISIONS_LOST, f"partition {self._partition}: {what}")
         self._ports.metrics.count("harness_security_events_total", reason=Alarm.DECISIONS_LOST)
 
     def _from_snapshots(self, ends: Ends, checkpoint: Body) -> Generator[None, None, Folded | None]:
@@ -541,7 +541,7 @@ class Loader:
 
     def _contradicted(self, folded: Folded, offset: int) -> None:
         if folded.stored == offset:
-            self._decisions_lost(f"was moved by another record at {offset} than the decision log has there")
+            self._decisions_lost(moved_text(offset))
             raise CannotLoadError(Signal.STATE_GONE, f"the store does not stand on this log (offset {offset})")
         checkpoint = folded.checkpoint is not None and folded.checkpoint["verdict_offset"] == offset
         named = "the checkpoint names" if checkpoint else "the snapshots stand on"

@@ -107,7 +107,7 @@ def planned(source: Source, found: Standing, next_input: int | None = None, *, f
     if not found.troubles:
         found = replace(found, troubles=of_snapshots(source, found) or _untold(source, found, forget=forget))
     _require_readable(found)
-    if found.ends.low > 0 and not found.store_answers:
+    if found.ends.low > 0 and not found.store.answers:
         raise StateUnavailable("Redis does not answer, and it may hold the history", hint="bring it back, or name it")
     first = found.input_ends.end if next_input is None else next_input
     if not 0 <= first <= found.input_ends.end:
@@ -118,7 +118,7 @@ def planned(source: Source, found: Standing, next_input: int | None = None, *, f
         raise CallerError(f"inputs from {found.input_damaged} on cannot be read", hint=hint)
     snapshots, kept = _snapshots(source, found)
     whole = found.ends.low == 0 and Trouble.UNTOLD not in (found.troubles or {})
-    forgets = not (kept or whole or stands(found.stored, found))
+    forgets = not (kept or whole or stands(found.store.place, found))
     if forgets and not forget:
         raise CallerError(
             f"neither log, store nor snapshots reach the history of partition {found.partition}",
@@ -187,7 +187,7 @@ def _untold(source: Source, found: Standing, *, forget: bool) -> Mapping[Trouble
             hint="its worker's log says what it waits for. Only if that is `halted` for a record that nobody can read: "
             "--forget-history goes on without all that was before",
         )
-    if found.stored is not None:
+    if found.store.place is not None:
         raise CallerError(
             f"Redis still has the history of {name}, and a worker begins with that",
             hint="empty Redis first: what it held may be what the worker cannot go on from",

@@ -16,7 +16,7 @@ from harness_stream.core import limits
 from harness_stream.core.fold import STATEMENTS, Place, is_own
 from harness_stream.errors import LogDamaged, StateUnavailable
 from harness_stream.runtime.deciding import CHECKPOINT_IDLE_MS
-from harness_stream.runtime.history import any_checkpoint_in
+from harness_stream.runtime.history import ahead_text, any_checkpoint_in, moved_text
 from harness_stream.runtime.mover import FILLING
 from harness_stream.runtime.snapshots_seen import lost_record, snapshotted, unreadable
 from harness_stream.runtime.to_end import ends_of, read_to_end
@@ -77,6 +77,20 @@ class Source:
     verifier: Verifier
     store: StateStore
     clock: Clock
+
+
+class Stored(NamedTuple):
+    """What the state store says of a partition.
+
+    Attributes:
+        place: where it stands in this incarnation, None if nowhere.
+        answers: it was asked and answered.
+        filling: it is between two steps of a longer one, so it names no place.
+    """
+
+    place: Place | None
+    answers: bool = True
+    filling: bool = False
 
 
 class Stated(NamedTuple):
@@ -181,8 +195,7 @@ class Standing:
         input_ends: the input log's.
         heard: in the decision log.
         sampled: in its newest SAMPLE_RECORDS, as far as a checkpoint among them tells what counts.
-        stored: where the store stands in this incarnation, None if nowhere.
-        store_answers: the store was asked and answered.
+        store: what the state store says.
         waiting_ms: for how long the first unanswered input has been in the log, None if all are answered.
         troubles: what halts it, with details.
         input_damaged: the first input offset that cannot be read, if it is the next one to be answered.
@@ -196,8 +209,7 @@ class Standing:
     input_ends: Ends
     heard: Heard
     sampled: Heard | None = None
-    stored: Place | None = None
-    store_answers: bool = True
+    store: Stored = Stored(None)
     waiting_ms: int | None = None
     troubles: Mapping[Trouble, str] | None = None
     input_damaged: int | None = None
@@ -208,6 +220,16 @@ class Standing:
         return bool(self.troubles)
 
     @property
+    def decisions_lost(self) -> str | None:
+        """What shows that the log lost decisions, None if nothing does: the store holds only what was acknowledged."""
+        place = self.store.place
+        if place is None:
+            return None
+        if place.offset >= self.ends.end:
+            return ahead_text(place.offset, self.ends.end)
+        return None if self.heard.may_hold(place.offset, place.digest) else moved_text(place.offset)
+
+    @property
     def next_input(self) -> int | None:
         """First input offset that no effective record covers, as far as it is known."""
         place = self.heard.place or (self.checkpoint and self.checkpoint.place)
@@ -216,7 +238,7 @@ class Standing:
     @property
     def epoch_seen(self) -> int:
         """Highest epoch that anything names."""
-        places = [self.stored, self.checkpoint and self.checkpoint.place]
+        places = [self.store.place, self.checkpoint and self.checkpoint.place]
         return max(self.heard.epoch_seen, self.former, *(0 if p is None else p.header.epoch for p in places))
 
     def activity(self, now_ms: int) -> tuple[Activity, str]:
@@ -277,25 +299,24 @@ def _damaged(source: Source, partition: int, damage: LogDamaged) -> Standing:
     ends = ends_of(source.reader, source.topics.verdicts, partition, source.clock)
     input_ends = ends_of(source.reader, source.topics.intents, partition, source.clock)
     heard = Heard(source, partition, None if checkpoint is None else checkpoint.place, ends.low, frozenset())
-    stored, answers = _stored(source, partition)
     found = Standing(source.incarnation, partition, checkpoint, former, ends, input_ends, heard)
-    return replace(found, stored=stored, store_answers=answers, troubles={Trouble.DAMAGED: damage.message})
+    return replace(found, store=_stored(source, partition), troubles={Trouble.DAMAGED: damage.message})
 
 
 def _standing(source: Source, partition: int) -> Standing:
     checkpoint, former = _newest_checkpoint(source, partition)
-    stored, answers = _stored(source, partition)
+    store = _stored(source, partition)
     ends = ends_of(source.reader, source.topics.verdicts, partition, source.clock)
-    found = _folded(source, partition, checkpoint, ends, stored)
+    found = _folded(source, partition, checkpoint, ends, store.place)
     known = found.heard.place or (checkpoint and checkpoint.place)
     input_ends = ends_of(source.reader, source.topics.intents, partition, source.clock)
-    found = replace(found, former=former, stored=stored, store_answers=answers, input_ends=input_ends)
+    found = replace(found, former=former, store=store, input_ends=input_ends)
     found = replace(found, sampled=_sampled(source, partition, ends))
     troubles = dict(found.troubles or {})
     if known is not None and known.header.next_input > input_ends.end:
         end, last = input_ends.end, known.header.next_input - 1
         troubles[Trouble.INPUT_SHORT] = f"the input log ends at {end}, but inputs up to {last} were answered"
-    if not troubles and answers and not reached(source, found):
+    if not troubles and store.answers and not reached(source, found):
         troubles[Trouble.HISTORY_GONE] = f"the log begins at {ends.low} and neither store nor snapshots reach it"
     try:
         found = replace(found, waiting_ms=_waiting_ms(source, found))
@@ -331,7 +352,7 @@ def of_snapshots(source: Source, found: Standing) -> Mapping[Trouble, str]:
     place = seen.place
     if place is not None and place.offset >= ends.low and digest_at(source, partition, place.offset) != place.digest:
         return {Trouble.CONTRADICTED: f"the record at {place.offset} is not the one the snapshots stand on"}
-    if stands(found.stored, found):
+    if stands(found.store.place, found):
         return {}
     unit = None if _cut_of(found) < 0 else unreadable(seen)
     if unit is not None:
@@ -383,18 +404,17 @@ def _newest_checkpoint(source: Source, partition: int) -> tuple[Stated | None, i
     return newest, former
 
 
-def _stored(source: Source, partition: int) -> tuple[Place | None, bool]:
-    """(where the store stands in this incarnation, whether it answered)."""
+def _stored(source: Source, partition: int) -> Stored:
     try:
         head = source.store.head(partition)
         if head is None or head.header == FILLING:
-            return None, True
+            return Stored(None, filling=head is not None)
         place = Place.from_json(orjson.loads(head.header))
     except StateUnavailable:
-        return None, False
+        return Stored(None, answers=False)
     except (ValueError, KeyError, TypeError):
-        return None, True
-    return (place if place.header.incarnation == source.incarnation else None), True
+        return Stored(None)
+    return Stored(place if place.header.incarnation == source.incarnation else None)
 
 
 def _folded(source: Source, partition: int, checkpoint: Stated | None, ends: Ends, stored: Place | None) -> Standing:
@@ -440,7 +460,7 @@ def _sampled(source: Source, partition: int, ends: Ends) -> Heard | None:
 
 def reached(source: Source, found: Standing) -> bool:
     """Would a worker find the chains that belong to some place in this log?"""
-    if found.ends.low == 0 or stands(found.stored, found):
+    if found.ends.low == 0 or stands(found.store.place, found):
         return True
     if _cut_of(found) < 0:
         return False
@@ -486,5 +506,14 @@ def told(found: Standing, now_ms: int) -> dict[str, Any]:
         "next_rules": None if checkpoint is None else checkpoint.body.get("next_rules"),
         "void": 0 if found.sampled is None else found.sampled.void,
         "records": 0 if found.sampled is None else found.sampled.records,
-        "store": (None if found.stored is None else found.stored.offset) if found.store_answers else "unavailable",
+        "store": _store_told(found.store),
+        "decisions_lost": found.decisions_lost,
     }
+
+
+def _store_told(store: Stored) -> int | str | None:
+    if not store.answers:
+        return "unavailable"
+    if store.filling:
+        return "filling"
+    return None if store.place is None else store.place.offset

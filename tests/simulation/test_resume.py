@@ -12,7 +12,9 @@ from harness_stream.core.fold import Place
 from harness_stream.core.partition import Phase
 from harness_stream.core.units import encode_parts
 from harness_stream.errors import CallerError, StateUnavailable
+from harness_stream.ports import Move
 from harness_stream.runtime import standing as standing_module
+from harness_stream.runtime.mover import FILLING
 from harness_stream.runtime.resuming import Operator, claimed, planned, resume
 from harness_stream.runtime.snapshots import Key
 from harness_stream.runtime.snapshots_seen import snapshotted
@@ -110,6 +112,51 @@ def test_an_owner_whose_hourly_checkpoint_is_missing_is_silent_though_nothing_wa
     act(world)
     world.clock.advance(2 * 3_600_000)
     assert look(world).activity(world.clock.now_ms())[0] is Activity.SILENT
+
+
+@pytest.mark.parametrize("how", ["shorter", "grown again"])
+def test_decisions_that_only_the_store_knows_of_are_told_while_nobody_runs(how):
+    """All topics put back from one backup contradict nothing; only Redis is newer."""
+    world = quiet()
+    act(world)
+    turns(world, 600)
+    ends = {topic: end(world, topic) for topic in (TOPICS.verdicts, TOPICS.heads, TOPICS.intents)}
+    assert told(look(world), 0)["decisions_lost"] is None
+    act(world)
+    turns(world, 600)
+    stood = world.store.head(HOME).verdict_offset
+    world.crash(0)
+    for topic, left in ends.items():
+        world.broker.truncate_from(topic, HOME, left)
+    if how == "grown again":
+        for _ in range(stood + 1 - end(world)):
+            world.broker.append(TOPICS.verdicts, HOME, None, orjson.dumps({"kind": "notice"}), UNSIGNED_HEADERS)
+    world.clock.advance(2 * SILENT_MS)
+    row = told(look(world), world.clock.now_ms())
+    assert (row["activity"], row["troubles"], row["store"]) == ("at rest", [], stood)
+    if how == "shorter":
+        assert row["decisions_lost"] == f"the state store stands at {stood}, and the decision log ends at {end(world)}"
+    else:
+        moved = f"the state store was moved by another record at {stood} than the decision log has there"
+        assert row["decisions_lost"] == moved
+
+
+def test_a_store_whose_record_retention_took_has_lost_nothing():
+    world = quiet()
+    act(world)
+    turns(world, 600)
+    world.retain(TOPICS.verdicts, HOME, end(world))
+    assert told(look(world), 0)["decisions_lost"] is None
+
+
+def test_a_store_that_is_being_filled_is_told_as_that():
+    world = quiet()
+    act(world)
+    at = world.store.head(HOME)
+    move = Move(HOME, at.verdict_offset, replace(at, verdict_offset=at.verdict_offset + 1, header=FILLING), {}, {})
+    assert world.store.move(move) is None
+    row = told(look(world), 0)
+    assert (row["store"], row["decisions_lost"]) == ("filling", None)
 
 
 def test_nobody_and_a_clean_stop_are_told_apart():

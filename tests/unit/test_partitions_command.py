@@ -27,6 +27,7 @@ ROW = {
     "void": 1,
     "records": 9,
     "store": 60,
+    "decisions_lost": None,
 }
 
 
@@ -102,6 +103,20 @@ def test_nothing_is_said_of_a_healthy_one(activity):
 
 def test_it_is_said_what_is_not_known_without_redis():
     assert "Redis does not answer" in table(store="unavailable")[2]
+
+
+def test_it_is_said_that_redis_is_only_being_filled_and_by_whom():
+    _, _, said, todo = table(store="filling")
+    assert said == "partition 3: Redis is being filled; who loads meanwhile reads snapshots and the log"
+    assert "`harness worker`" in todo
+
+
+@pytest.mark.parametrize("activity", ["at rest", "deciding", "halted"])
+def test_decisions_that_only_redis_knows_of_are_told_with_the_runbooks_chapter(activity):
+    lost = "the state store stands at 812, and the decision log ends at 640"
+    *_, said, todo = table(activity=activity, concluded_from="because", decisions_lost=lost)
+    assert said == f"partition 3: {lost}: the log lost decisions that Redis knows of"
+    assert todo.endswith("docs/runbook.md, `decisions_lost`")
 
 
 @pytest.mark.parametrize(
