@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 EXIT_FOUND: Final = 1
 # A person reads the first ones and mends their cause; programs get all with --json.
 FINDINGS_SHOWN: Final = 100
+LINE_MAX: Final = 120
+_DIGESTS: Final = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{20,}\b")
 _PLACE: Final = re.compile(r"([0-9]{1,9})/([0-9]{1,18})")
 
 
@@ -92,6 +94,12 @@ def verify(
     which no retention takes. What is gone later is said as no longer kept,
     with the time of the newest such: older than your retention is right.
     Where the fold begins later than what is held, records alone are compared.
+
+    What an operator gave up with `harness partitions resume` is told as
+    resumed, for ever, and is no finding: inputs left out, lost epochs, and
+    checkpoints up to the one that the record names, if it names the head of
+    the log before it. Inputs answered again are one, and so is what a witness
+    holds.
 
     Where what is stored is damaged, the audit of that partition ends with a
     finding that names the first record it could not check.
@@ -296,11 +304,14 @@ def _say_where(number: int, start: Start, *, given: bool) -> None:
 
 
 def finding_text(finding: Finding) -> str:
-    """One line for a person."""
+    """For a person: one line, or one a part if that would be long; digests in short, `--json` has all of them."""
     from harness_stream.cli.verdicts import printable  # noqa: PLC0415  slow to load, `--help` is not
 
     name = typer.style(f"{finding.kind}", fg="red")
-    return f"{finding.partition}/{finding.offset}  {name}: {printable(finding.text)}"
+    text = _DIGESTS.sub(r"\1…", printable(finding.text))
+    if len(text) > LINE_MAX:
+        text = text.replace("; ", ";\n    ")
+    return f"{finding.partition}/{finding.offset}  {name}: {text}"
 
 
 def _show(finding: Finding, number: int, *, json: bool) -> None:
@@ -318,7 +329,7 @@ def _as_text(told: dict[str, Any]) -> str:
     where = "its first record" if begin == "genesis" else f"offset {begin}"
     answered = f"inputs {inputs['first']} to {inputs['next'] - 1} are answered"
     answered = answered if inputs["next"] > inputs["first"] else "no input is answered"
-    undecided = f", {told['undecided']:,} are not decided yet" if told["undecided"] else ""
+    undecided = f", {told['undecided']:,} {_are(told['undecided'])} not decided yet" if told["undecided"] else ""
     damaged = "" if told.get("damaged") is None else ", not to its end: damaged"
     lines = [
         f"partition {told['partition']}: from {where} to {told['end']}{damaged}; {answered}{undecided}",
@@ -327,8 +338,9 @@ def _as_text(told: dict[str, Any]) -> str:
     if told["void"]:
         lines += [f"  void:  {n:,} {why}, at {_offsets(told['void_at'][why], n)}" for why, n in told["void"].items()]
     checkpoints = told["checkpoints"]
-    old = f", {checkpoints['too_old']:,} name too old a place" if checkpoints["too_old"] else ""
+    old = f", {checkpoints['too_old']:,} of too old a place" if checkpoints["too_old"] else ""
     lines.append(f"  checkpoints: {checkpoints['compared']:,} compared{old}")
+    lines += [_resumed_text(resume) for resume in told["resumed"]]
     lines += _broken_texts(told)
     if told.get("notices"):
         lines.append(f"  notices of stopped agents: {told['notices']:,}")
@@ -339,6 +351,24 @@ def _as_text(told: dict[str, Any]) -> str:
         lines.append(f"  recomputed: {again}")
         lines += [f"  unproven: {n:,} {why}" for why, n in told["unproven"].items()]
     return "\n".join(lines)
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _resumed_text(resume: dict[str, Any]) -> str:
+    """What an operator gave up, and why."""
+    from harness_stream.cli.verdicts import printable  # noqa: PLC0415  slow to load, `--help` is not
+
+    parts = [f"  resumed: at {resume['offset']} with epoch {resume['epoch']}, \"{printable(resume['reason'])}\""]
+    for name, text in (("inputs_left_out", "inputs {} to {} left out"), ("records_lost", "records {} to {} lost")):
+        if resume[name] is not None:
+            parts.append(text.format(*resume[name]))
+    count = resume["checkpoints_of_lost"]
+    if count:
+        parts.append(f"{count:,} checkpoint{'' if count == 1 else 's'} of these")
+    return "; ".join(parts)
 
 
 def _broken_texts(told: dict[str, Any]) -> list[str]:
@@ -374,4 +404,6 @@ def _verdict(found: int, told: list[dict[str, Any]]) -> str:
     where = f"{len(told)} partition{'' if len(told) == 1 else 's'}"
     if found:
         return typer.style(f"{found:,} finding{'' if found == 1 else 's'} in {where}", fg="red")
-    return typer.style(f"nothing wrong in {where}", fg="green")
+    resumed = sum(bool(part["resumed"]) for part in told)
+    accepted = f", but what operators gave up in {resumed}" if resumed else ""
+    return typer.style(f"nothing wrong in {where}{accepted}", fg="green")

@@ -160,6 +160,7 @@ class AuditRun:
             "void": {str(why): n for why, n in log.void.items()},
             "void_at": {str(why): offsets for why, offsets in log.void_at.items()},
             "checkpoints": {"compared": log.records["checkpoint"] - log.unchecked, "too_old": log.unchecked},
+            "resumed": [resume.to_json() for resume in log.resumed.all],
             "broken": [{"at": b.at, "unproven": None if b.passed is None else list(b.passed)} for b in log.breaks],
             "stuck": None if log.stuck is None else {"from": log.stuck[0], "checkpoint": log.stuck[1]},
             "astray": log.astray,

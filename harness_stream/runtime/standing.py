@@ -93,6 +93,9 @@ class Stored(NamedTuple):
     filling: bool = False
 
 
+NOWHERE: Final = Stored(None)
+
+
 class Stated(NamedTuple):
     """A checkpoint, and when it was written (epoch ms)."""
 
@@ -209,7 +212,7 @@ class Standing:
     input_ends: Ends
     heard: Heard
     sampled: Heard | None = None
-    store: Stored = Stored(None)
+    store: Stored = NOWHERE
     waiting_ms: int | None = None
     troubles: Mapping[Trouble, str] | None = None
     input_damaged: int | None = None
@@ -413,7 +416,7 @@ def _stored(source: Source, partition: int) -> Stored:
     except StateUnavailable:
         return Stored(None, answers=False)
     except (ValueError, KeyError, TypeError):
-        return Stored(None)
+        return NOWHERE
     return Stored(place if place.header.incarnation == source.incarnation else None)
 
 

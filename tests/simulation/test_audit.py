@@ -343,23 +343,29 @@ def test_a_hold_answered_by_somebody_who_may_not(logs: Logs, who: str) -> None:
     assert by in found.text
 
 
-def test_an_operators_word_that_leaves_inputs_out(logs: Logs) -> None:
-    place = logs.checkpoints()[-1]
+@pytest.mark.parametrize("head", ["the log's", "another"])
+def test_an_operators_word_that_leaves_inputs_out(logs: Logs, head: str) -> None:
+    """Who names the head of the log as it is knows what is lost; anybody else's word is one about another log."""
+    offset = len(logs.decisions) // 2
+    place = logs.place_before(offset)
     resume = {
         "kind": "resume",
         "incarnation": "i1",
         "epoch": place.header.epoch + 1,
         "writer": "e" * 32,
         "checkpoint": {},
-        "head": "0" * 64,
+        "head": place.header.head if head == "the log's" else "0" * 64,
         "next_input": place.header.next_input + 3,
         "rules": None,
         "t": place.header.t + 60_000,
         "reason": "lost disk",
     }
-    offset = len(logs.decisions) - 1
-    found = logs.ending_in(offset, resume).findings()
-    assert {(f.kind, f.offset) for f in found} == {(Kind.COVERAGE, offset)}
+    lied = logs.ending_in(offset, resume)
+    audit = lied.audit()
+    found = {(f.kind, f.offset) for f in lied.findings(audit)}
+    assert found == (set() if head == "the log's" else {(Kind.COVERAGE, offset)})
+    [told] = audit.log.resumed.all
+    assert (told.offset, told.reason) == (offset, "lost disk")
 
 
 def test_an_ack_of_an_intent(logs: Logs) -> None:

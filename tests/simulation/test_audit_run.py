@@ -15,6 +15,8 @@ from harness_stream.cli.log_verify import bundles_in
 from harness_stream.core.audit import Kind, answers, log
 from harness_stream.runtime.audit_run import AuditedRealm, AuditPorts, AuditRun
 from tests.simulation.script import run
+from tests.simulation.test_regressions import HOME, act, quiet, turns
+from tests.simulation.test_resume import cut_decisions, resumed
 from tests.simulation.world import PARTITIONS, TOPICS, World
 
 if TYPE_CHECKING:
@@ -39,12 +41,12 @@ def log_of(world: World) -> DecisionLog:
     return DecisionLog(MemoryReader(world.broker), TOPICS, "i1", VERIFIER, world.clock)
 
 
-def begun(world: World, start: Start | None = None, *, full: bool = True) -> AuditRun:
+def begun(world: World, start: Start | None = None, *, full: bool = True, partition: int = PARTITION) -> AuditRun:
     reader, log = MemoryReader(world.broker), log_of(world)
-    start, rules = start or log.oldest(PARTITION), bundles_in(reader, TOPICS, VERIFIER)
+    start, rules = start or log.oldest(partition), bundles_in(reader, TOPICS, VERIFIER)
     ports = AuditPorts(reader, MemoryReader(world.broker), world.clock, VERIFIER, rules)
     realm = AuditedRealm("sim", TOPICS, PARTITIONS)
-    return AuditRun(ports, realm, start.place, start.ends, log.held(PARTITION), full=full)
+    return AuditRun(ports, realm, start.place, start.ends, log.held(partition), full=full)
 
 
 def found(audit: AuditRun | Iterator[Finding | None]) -> list[Finding]:
@@ -57,6 +59,52 @@ def bodies(world: World) -> dict[int, Any]:
 
 def kinds(world: World) -> list[str]:
     return [body["kind"] for body in bodies(world).values()]
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_what_an_operator_gave_up_is_told_and_is_no_finding(*, full: bool) -> None:
+    """The heads topic still has checkpoints of what was lost."""
+    world = quiet()
+    act(world, 3)
+    cut_decisions(world, 1)
+    plan, place = resumed(world)
+    turns(world, 4_000)
+    act(world, 2)
+    turns(world, 600)
+    audit = begun(world, full=full, partition=HOME)
+    assert found(audit) == []
+    [told] = audit.told()["resumed"]
+    assert (told["offset"], told["epoch"], told["reason"]) == (place.offset, place.header.epoch, "the broker lost its disk")
+    assert told["inputs_left_out"] == [plan.before.header.next_input, plan.next_input - 1]
+    assert told["records_lost"] == [plan.before.offset + 1, plan.found.checkpoint.place.offset]
+    assert told["checkpoints_of_lost"] > 0
+
+
+def test_an_operator_who_lets_inputs_be_answered_again_is_a_finding() -> None:
+    world = quiet()
+    act(world, 3)
+    cut_decisions(world, 2)
+    _, place = resumed(world, next_input=0)
+    turns(world, 4_000)
+    audit = begun(world, full=False, partition=HOME)
+    [again, *_] = found(audit)
+    assert (again.kind, again.offset, again.text) == (
+        Kind.COVERAGE, place.offset, "goes on at input 0, and the next one is 2"
+    )
+
+
+def test_a_checkpoint_that_came_after_the_operators_word_is_excused_by_nobody() -> None:
+    """The log is cut a second time, and nobody has said that this is well."""
+    world = quiet()
+    act(world, 3)
+    cut_decisions(world, 1)
+    _, place = resumed(world)
+    turns(world, 4_000)
+    act(world, 2)
+    turns(world, 600)
+    world.broker.truncate_from(TOPICS.verdicts, HOME, place.offset + 2)
+    kinds_found = {finding.kind for finding in found(begun(world, full=False, partition=HOME))}
+    assert kinds_found & {Kind.TRUNCATED, Kind.CHECKPOINT}
 
 
 def test_the_whole_log_is_read_and_everything_is_recomputed() -> None:

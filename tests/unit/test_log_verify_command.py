@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from harness_stream.cli import replay_output
-from harness_stream.cli.log_verify import FINDINGS_SHOWN, _as_text, _in_file, _show, _verdict
+from harness_stream.cli.log_verify import FINDINGS_SHOWN, LINE_MAX, _as_text, _in_file, _show, _verdict, finding_text
 from harness_stream.cli.main import app
 from harness_stream.cli.replay_output import Progress
-from harness_stream.core.audit import Finding, Kind
+from harness_stream.core.audit import Finding, Kind, log
 from harness_stream.core.fold import Place
 from harness_stream.errors import CallerError
 
@@ -25,6 +25,7 @@ TOLD = {
     "checkpoints": {"compared": 54, "too_old": 1},
     "inputs": {"first": 0, "next": 1_150, "end": 1_153},
     "undecided": 3,
+    "resumed": [],
     "recomputed": {"verdict": 1_149},
     "unproven": {"denied as quarantined, unevaluated": 1},
 }
@@ -36,10 +37,44 @@ def test_a_partition_is_told_in_a_few_lines():
         "  count: 2 claim, 1,150 verdict",
         "  void:  4 wrong prev, at 7, 8, 9, 30",
         f"  void:  17 not authentic, at {', '.join(map(str, range(100, 116)))}, …",
-        "  checkpoints: 54 compared, 1 name too old a place",
+        "  checkpoints: 54 compared, 1 of too old a place",
         "  recomputed: 1,149 verdict",
         "  unproven: 1 denied as quarantined, unevaluated",
     ]
+
+
+def test_one_input_is_not_decided_yet():
+    assert _as_text({**TOLD, "undecided": 1}).splitlines()[0].endswith("answered, 1 is not decided yet")
+
+
+RESUMED = {
+    "offset": 640,
+    "epoch": 7,
+    "reason": "broker 2 lost its disk",
+    "inputs_left_out": [600, 811],
+    "records_lost": [640, 812],
+    "checkpoints_of_lost": 2,
+}
+
+
+def test_what_an_operator_gave_up_is_told_for_ever_and_is_nothing_wrong():
+    line = '  resumed: at 640 with epoch 7, "broker 2 lost its disk"; '
+    told = TOLD | {"resumed": [RESUMED]}
+    parts = "inputs 600 to 811 left out; records 640 to 812 lost; 2 checkpoints of these"
+    assert line + parts in _as_text(told).splitlines()
+    assert "nothing wrong in 2 partitions, but what operators gave up in 1" in _verdict(0, [told, TOLD])
+
+
+def test_a_long_finding_is_told_a_part_a_line_and_its_digests_in_short(capsys):
+    """A checkpoint that differs in everything took 600 characters; programs get all of it."""
+    said = Place.genesis("i1", 3)._replace(offset=9)
+    folded = said._replace(header=said.header._replace(epoch=2, head="a" * 64, writer="b" * 32), digest="c" * 64)
+    finding = Finding(Kind.CHECKPOINT, 3, 9, f"a checkpoint says of offset 9: {log._differences(said, folded)}")
+    lines = finding_text(finding).splitlines()
+    assert max(map(len, lines)) <= LINE_MAX
+    assert f"    head {said.header.head[:12]}…, the fold has aaaaaaaaaaaa…;" in lines
+    _show(finding, 1, json=True)
+    assert json.loads(capsys.readouterr().out)["text"] == finding.text
 
 
 @pytest.mark.parametrize(("content", "told"), [(None, "No such file"), ("{}", "holds no checkpoint's body")])

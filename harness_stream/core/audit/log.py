@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from harness_stream.core import limits
 from harness_stream.core.audit.broken import Broken, Restart
 from harness_stream.core.audit.findings import Finding, Kind, about
+from harness_stream.core.audit.resumed import Resumed
 from harness_stream.core.audit.settled import Settled
 from harness_stream.core.audit.void import Void, why_void
 from harness_stream.core.denials import answers_in
@@ -23,7 +24,7 @@ from harness_stream.core.records import RECORDS, Checkpoint
 from harness_stream.core.witness import DIGITS_SHOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from harness_stream.core.audit.findings import Record
     from harness_stream.core.fold import Body
@@ -83,6 +84,7 @@ class LogAudit:
         void: records that do not count, by why.
         void_at: offsets of the first VOID_SHOWN of them, by why.
         unchecked: checkpoints that name a place before those kept.
+        resumed: what operators gave up, which is no finding.
         breaks: where the links broke, and the fold went on behind that.
         astray: checkpoints that differ because of a break that was said, and are no findings of their own.
         stuck: (first record behind it, last checkpoint there) of a break behind which it could not go on; else None.
@@ -103,6 +105,7 @@ class LogAudit:
             self._held.setdefault(stated.offset, []).append(stated)
         self._epoch_seen = start.header.epoch
         self._settled = Settled()
+        self.resumed = Resumed()
         self.breaks: list[Break] = []
         self.astray = 0
         self.stuck: tuple[int, int] | None = None
@@ -142,7 +145,10 @@ class LogAudit:
         if self._start.offset >= end:
             text = f"the log ends at {end}, and the start names offset {self._start.offset}"
             found.append(self._finding(Kind.TRUNCATED, end, text))
-        for offset, places in sorted(self._held.items()):
+        for offset, held in sorted(self._held.items()):
+            places = [place for place in held if not self.resumed.excuses(place)]
+            if not places:
+                continue
             if offset >= end:
                 text = f"the log ends at {end}, and a checkpoint (epoch {places[0].header.epoch}) names offset {offset}"
                 found.append(self._finding(Kind.TRUNCATED, end, text))
@@ -275,10 +281,10 @@ class LogAudit:
         if wrong is not None:
             return [self._finding(Kind.SCHEMA, record.offset, wrong)]
         texts: list[tuple[Kind, str | None]] = []
-        if kind in {"claim", "resume"}:
+        if kind == "claim":
             texts.append((Kind.EPOCH, self._epoch(body["epoch"])))
         if kind == "resume":
-            texts.append((Kind.COVERAGE, _jump(before, body)))
+            texts += self._resume(record.offset, body, before)
         if kind == "switch" and not self._has_bundle(body["rules"]["digest"]):
             texts.append((Kind.RULES, f"the rules topic has no bundle {body['rules']['digest']} that loads"))
         first, t = next(answers_in(body)), before.header.t
@@ -289,6 +295,12 @@ class LogAudit:
             texts.append((Kind.SETTLED_TWICE, again and about(verdict, body, again)))
             texts.append((Kind.LANE, self._lane(verdict)))
         return [self._finding(kind, record.offset, text) for kind, text in texts if text is not None]
+
+    def _resume(self, offset: int, body: Body, before: Place) -> Iterator[tuple[Kind, str | None]]:
+        epoch, jump = self._epoch(body["epoch"]), _jump(before, body)
+        knows = self.resumed.take(offset, body, before)
+        yield Kind.EPOCH, None if knows else epoch  # claims may be among what was lost
+        yield Kind.COVERAGE, None if knows and body["next_input"] >= before.header.next_input else jump
 
     def _epoch(self, epoch: int) -> str | None:
         expected, self._epoch_seen = self._epoch_seen + 1, max(self._epoch_seen, epoch)
@@ -355,7 +367,8 @@ class LogAudit:
         return stated
 
     def _held_at(self, offset: int) -> tuple[Finding, ...]:
-        texts = [self._differing(stated) for stated in self._held.pop(offset, ())]
+        held = [stated for stated in self._held.pop(offset, ()) if not self.resumed.excuses(stated)]
+        texts = [self._differing(stated) for stated in held]
         return tuple(self._finding(Kind.CHECKPOINT, offset, text) for text in texts if text is not None)
 
     def _differing(self, stated: Place) -> str | None:
