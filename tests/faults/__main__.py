@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.command import ended
 from tests.faults.plan import KINDS
 from tests.faults.report import as_json, as_text
 from tests.faults.run import Options, run
@@ -60,4 +61,4 @@ def arguments():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

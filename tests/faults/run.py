@@ -5,7 +5,8 @@ import time
 import traceback
 from dataclasses import dataclass, field
 
-from benchmarks.machine import machine
+from benchmarks.command import Terminated
+from benchmarks.machine import commit, machine
 from tests.faults.heard import Heard
 from tests.faults.plan import KINDS, planned
 from tests.faults.scene import Scene
@@ -56,7 +57,7 @@ class Result:
 
 def run(options, folder, progress=print):
     """Make the faults; every process of it has ended afterwards."""
-    result, began = Result(options, machine()), time.monotonic()
+    result, began = Result(options, {"commit": commit(), **machine()}), time.monotonic()
     site = Site(folder, workers=options.workers, partitions=options.partitions, rate=options.rate)
     scene = Scene(site, random.Random(options.seed), options.seed, options.transaction_s)
     try:
@@ -65,8 +66,9 @@ def run(options, folder, progress=print):
         scene.first_served()
         _play(scene, options, result, began, progress)
         scene.end_life()
-    except KeyboardInterrupt:
-        result.failed = "stopped by Ctrl-C in the middle of a fault: the logs after the last life were not read\n"
+    except (KeyboardInterrupt, Terminated) as end:
+        how = "SIGTERM" if isinstance(end, Terminated) else "Ctrl-C"
+        result.failed = f"stopped by {how} in the middle of a fault: the logs after the last life were not read\n"
     except Exception:  # noqa: BLE001  whatever it was belongs into the report, with what came before
         result.failed = traceback.format_exc()
     finally:

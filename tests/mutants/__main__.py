@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.command import ended
 from tests.mutants import runs
 from tests.mutants.table import MUTANTS
 
@@ -16,6 +17,7 @@ NOT_RUN = "not run"
 
 def real_servers(running):
     """A broker and a Redis that answer, or None and why there are none."""
+    print("starting a broker and a Redis", file=sys.stderr)
     sys.path[:0] = [str(ROOT / "tests")]  # as pytest's `pythonpath` has it
     from real_servers import open_real_stack
 
@@ -26,22 +28,36 @@ def real_servers(running):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], epilog="It takes some minutes.")
-    parser.parse_args()
+    asked = chosen()
     with ExitStack() as running:
-        print("starting a broker and a Redis", file=sys.stderr)
-        servers, why = real_servers(running)
+        servers, why = real_servers(running) if any(mutant.real for mutant in asked) else (None, "")
         print("running every named test on the product as it is", file=sys.stderr)
-        runnable = [mutant for mutant in MUTANTS if servers is not None or not mutant.real]
-        clean = runs.outcomes([mutant.killed_by for mutant in runnable], servers=servers)
+        runnable = [mutant for mutant in asked if servers is not None or not mutant.real]
+        clean = runs.outcomes([mutant.killed_by for mutant in runnable], servers=servers) if runnable else {}
         verdicts, killed = runs.verdicts(runnable, clean, servers), 0
-        for mutant in MUTANTS:
+        for mutant in asked:
             verdict = next(verdicts) if mutant in runnable else f"{NOT_RUN}: {why}"
             killed += verdict == runs.KILLED
             print(f"{mutant.name} → {mutant.breaks} → {mutant.killed_by} → {verdict}", flush=True)
-    print(f"{killed} of {len(MUTANTS)} mutants killed")
-    return 0 if killed == len(MUTANTS) else 1
+    print(f"{killed} of {len(asked)} mutants killed")
+    return 0 if killed == len(asked) else 1
+
+
+def chosen(words=None):
+    """The mutants that the command line names, all if it names none."""
+    parser = argparse.ArgumentParser(
+        "python -m tests.mutants",
+        description=(__doc__ or "").partition("\n")[0],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="All of them take some minutes. Mutants:\n" + "\n".join(f"  {mutant.name}" for mutant in MUTANTS),
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these, in quotes; else all")
+    asked = parser.parse_args(words).names
+    unknown = set(asked) - {mutant.name for mutant in MUTANTS}
+    if unknown:
+        parser.error(f"no mutant is named `{min(unknown)}`; --help lists them")
+    return [mutant for mutant in MUTANTS if not asked or mutant.name in asked]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

@@ -1,10 +1,13 @@
 """Every mutant of PROTOCOL §10 is killed by the test that the table names."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.mutants import runs
+from tests.mutants.__main__ import chosen as chosen_by_words
 from tests.mutants.table import MUTANTS
 
 LISTED = """
@@ -63,6 +66,25 @@ def test_every_mutant_of_the_protocol_is_in_the_table():
 
 def test_every_invariant_has_a_mutant():
     assert {mutant.breaks for mutant in MUTANTS} == {f"V{n}" for n in range(1, 10)}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.name)
+def test_each_can_be_asked_for_by_its_name(mutant):
+    assert chosen_by_words([mutant.name]) == [mutant]
+
+
+def test_without_a_name_all_are_asked_for_and_an_unknown_one_is_told(capsys):
+    assert chosen_by_words([]) == [*MUTANTS]
+    with pytest.raises(SystemExit):
+        chosen_by_words(["nonce"])
+    assert "python -m tests.mutants: error: no mutant is named `nonce`" in capsys.readouterr().err
+
+
+def test_one_alone_is_reported_and_needs_no_servers():
+    command = [sys.executable, "-m", "tests.mutants", "nonce ignored"]
+    done = subprocess.run(command, cwd=runs.ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "1 of 1 mutants killed"
+    assert "starting" not in done.stderr
 
 
 def test_a_test_that_notices_nothing_lets_its_mutant_survive():

@@ -8,7 +8,7 @@ from tests.simulation.shrink import chosen, failure
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser("python -m tests.simulation", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("seed", type=int, help="as a failing run printed it")
     parser.add_argument("steps", nargs="?", help="only these, as a failing run printed them; else all")
     asked = parser.parse_args()
