@@ -66,7 +66,8 @@ class _Help(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpF
 
 def parser(text: str | None, name: str | None = None) -> argparse.ArgumentParser:
     """One that shows the whole head of a file; its name is that of the script which was started."""
-    return argparse.ArgumentParser(name or f"python benchmarks/{Path(sys.argv[0]).name}", description=text, formatter_class=_Help)
+    name = name or f"python benchmarks/{Path(sys.argv[0]).name}"
+    return argparse.ArgumentParser(name, description=text, formatter_class=_Help)
 
 
 def count(text: str) -> int:

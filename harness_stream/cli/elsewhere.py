@@ -28,7 +28,9 @@ def pointing_elsewhere(settings: Settings) -> Iterator[None]:
     except (BrokerUnavailable, Unreachable, StateUnavailable) as error:
         failed = "redis_url" if isinstance(error, StateUnavailable) else "bootstrap"
         found = _elsewhere(settings, failed)
-        error.hint = f"{found}; otherwise: {error.hint}" if found and error.hint else found or error.hint
+        if found and getattr(settings, failed) != getattr(Settings(), failed):  # named by somebody, so it is meant
+            found, error.hint = error.hint, found
+        error.hint = "; otherwise: ".join(filter(None, (found, error.hint)))
         raise
 
 

@@ -119,8 +119,7 @@ def _print_text(stack: Stack) -> tuple[ServiceStatus, ...]:
     for service in found:
         typer.echo(_line(service))
     if not any(service.running for service in found):
-        where = "" if stack.directory == DEFAULT_DIRECTORY.resolve() else f" --dir {stack.directory}"
-        typer.echo(f"→ start it: harness up{where}")
+        typer.echo(f"→ start it: harness up{stack.flag}")
     return found
 
 
@@ -145,5 +144,6 @@ def _next_steps(stack: Stack) -> str:
         f"Next:\n{settings}"
         "  harness topics apply --dev     create the topics of an unsigned realm (a signed one: docs/signed.md)\n"
         "  harness demo --kafka           watch agents being judged on this stack\n"
-        "  harness status | down          look at it | stop it"
+        f"  harness status{stack.flag}\n"
+        f"  harness down{stack.flag}"
     )

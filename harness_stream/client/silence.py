@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 START_ONE: Final = "start one with `harness worker`; one that runs says in its log what it waits for"
 PUSH_RULES: Final = "push one with `harness rules push`, and start a worker (`harness worker`) if none runs"
+# There and back, each time over the broker: what is measured without anything to decide takes some ms on one machine.
+ANSWER_MS_LEAST: Final = 5
+TOO_SHORT: Final = "nobody can answer within so short a deadline: leave it out, or give at least half a second"
 LONGER: Final = "with a longer deadline if the broker is up (`harness status`)"
 OTHER_KIND: Final = "is the realm signed by another root, or one of the two unsigned (`dev`)? Ask for new credentials"
 # Nobody could find out which: the broker has not said whether the rules topic holds anything.
@@ -37,7 +40,7 @@ def not_confirmed(waiting: Waiting, error: str | None) -> Unreachable:
     """It was handed over, and the broker did not confirm it."""
     early = f"no delivery report by the deadline of {waiting.request.deadline_ms:,} ms"
     reason = Reason(Client.UNCONFIRMED, error or early)
-    hint = reason.hint if error else f"{reason.hint}, {LONGER}"
+    hint = reason.hint if error else _hint(waiting, f"{reason.hint}, {LONGER}")
     message = f"the broker did not confirm {waiting.request.subject} (partition {waiting.partition}): {reason.detail}"
     return Unreachable(f"{message}; unknown whether it landed, nothing was run", hint=hint, reasons=(reason,))
 
@@ -62,11 +65,17 @@ def _cause(waiting: Waiting, offset: int, following: Following, now_ms: int) -> 
         return _nothing_authentic(forged) if forged else _never_claimed(following.rules_pushed)
     last = _last(sign, now_ms)
     if header.next_input > offset:
-        return Reason(Client.NO_ANSWER, f"a worker has covered this record; {last}"), ""
+        return Reason(Client.NO_ANSWER, f"a worker has covered this record; {last}"), _hint(waiting)
     decided = f"decided up to offset {header.next_input}, {_queued(offset - header.next_input)}"
     if sign is not None and sign.offset > waiting.heard_to:
-        return Reason(Client.BEHIND, f"a worker has written since; {last}; {decided}"), ""
-    return Reason(Client.WORKER_SILENT, f"no worker has written here since; {last}; {decided}"), START_ONE
+        return Reason(Client.BEHIND, f"a worker has written since; {last}; {decided}"), _hint(waiting)
+    silent = Reason(Client.WORKER_SILENT, f"no worker has written here since; {last}; {decided}")
+    return silent, _hint(waiting, START_ONE)
+
+
+def _hint(waiting: Waiting, hint: str = "") -> str:
+    """What to do next, unless nobody could have answered: what was seen until then says nothing of workers."""
+    return TOO_SHORT if waiting.request.deadline_ms < ANSWER_MS_LEAST else hint
 
 
 def _nothing_authentic(forged: int) -> tuple[Reason, str]:

@@ -7,6 +7,7 @@ a file lock keeps two of them from starting the same server.
 from __future__ import annotations
 
 import fcntl
+import shlex
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -111,6 +112,12 @@ class Stack:
         self.redis = LocalRedis(RedisSettings(redis_home, port, appendonly=appendonly))
 
     @property
+    def flag(self) -> str:
+        """What names it in other commands, with a space before; nothing for the one that they mean without it."""
+        usual = self.directory == DEFAULT_DIRECTORY.resolve()
+        return "" if usual else f" --dir {shlex.quote(str(self.directory))}"
+
+    @property
     def bootstrap(self) -> str:
         """Kafka bootstrap servers, `host:port[,host:port]`."""
         return ",".join(broker.address for broker in self.brokers)
@@ -128,7 +135,7 @@ class Stack:
             Unavailable: a download or a start failed.
         """
         with self._locked():
-            mine = [service for service, address in self._services() if not _already_on(service, address)]
+            mine = [service for service, address in self._services() if not self._already_on(service, address)]
             try:
                 # Redis first: it is there in a moment, so a missing program shows before Kafka's download.
                 self.redis.start(progress)
@@ -170,6 +177,15 @@ class Stack:
 
     def _services(self) -> tuple[tuple[Service, str], ...]:
         return (self.redis, self.redis_url), *((broker, broker.address) for broker in self.brokers)
+
+    def _already_on(self, service: Service, address: str) -> bool:
+        record = service.running()
+        if record is not None and record.address != address:
+            raise CallerError(
+                f"{service.name} already runs, on {record.address} instead of {address}",
+                hint=f"leave the port option out, or run `harness down{self.flag}` first",
+            )
+        return record is not None
 
     def _status_of(self, service: Service) -> ServiceStatus:
         record = service.running()
@@ -221,13 +237,3 @@ def _last_port(service: Service) -> int | None:
     address = service.last_address()
     port = "" if address is None else address.rpartition(":")[2].partition("/")[0]
     return int(port) if port.isdecimal() else None
-
-
-def _already_on(service: Service, address: str) -> bool:
-    record = service.running()
-    if record is not None and record.address != address:
-        raise CallerError(
-            f"{service.name} already runs, on {record.address} instead of {address}",
-            hint="leave the port option out, or run `harness down` first",
-        )
-    return record is not None

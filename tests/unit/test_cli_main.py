@@ -10,7 +10,9 @@ import pytest
 import typer
 
 from harness_stream.cli import main as cli
+from harness_stream.cli.stack import _next_steps
 from harness_stream.errors import BrokerUnavailable, CallerError, HarnessError, ProtocolError
+from harness_stream.local.stack import Stack
 
 RUN = "from harness_stream.cli.main import main; main()"
 
@@ -191,6 +193,13 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     os.close(reader)
     with os.fdopen(writer, "w") as closed_pipe:
         assert python("-c", RUN, "--help", stdout=closed_pipe).stderr == ""
+
+
+def test_what_to_do_with_a_stack_names_the_folder_that_it_is_in(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    elsewhere = _next_steps(Stack(tmp_path / "my stack"))
+    assert f"  harness status --dir '{tmp_path}/my stack'\n  harness down --dir '{tmp_path}/my stack'" in elsewhere
+    assert "--dir" not in _next_steps(Stack())
 
 
 def test_the_way_to_start_a_stack_names_the_folder_that_was_asked_about(tmp_path) -> None:

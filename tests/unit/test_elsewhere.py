@@ -83,6 +83,14 @@ def test_whoever_looks_where_the_stack_is_gets_the_errors_own_hint(folder, named
     assert hint(BrokerUnavailable("no answer", hint="look"), "--bootstrap", named) == "look"
 
 
+def test_a_stack_that_the_caller_did_not_mean_comes_after_the_errors_own_hint(folder):
+    """Somebody who names another stack's address is not sent to the one that happens to be in this folder."""
+    kept(folder, "kafka", MOVED)
+    assert hint(BrokerUnavailable("no answer", hint="look"), "--bootstrap", "127.0.0.1:39092") == (
+        f"look; otherwise: the stack in .harness has Kafka at {MOVED}: `export HARNESS_BOOTSTRAP={MOVED}`"
+    )
+
+
 def test_a_folder_without_a_stack_and_another_error_change_nothing(folder):
     assert hint(BrokerUnavailable("no answer", hint="look")) == "look"
     kept(folder, "kafka", MOVED)

@@ -10,6 +10,7 @@ from scripted_worker import HOME, INCARNATION, LANE, TOPICS, Script, World, sha
 from harness_stream.adapters.memory.log import Fate
 from harness_stream.client import enforcer as enforcer_module
 from harness_stream.client.pace import FRESH_PAUSE_S, PAUSE_SHARE
+from harness_stream.client.silence import TOO_SHORT
 from harness_stream.core.limits import ANSWER_GRACE_MS
 from harness_stream.errors import CallerError, Denied, Held, Overloaded, TimedOut, Unreachable
 
@@ -469,6 +470,15 @@ class TestSilence:
             "a worker has written since; the last sign of one (checkpoint) is 0.5 s old; "
             "decided up to offset 0, so this record is next"
         )
+
+    @pytest.mark.parametrize(("writes", "seen"), [(True, "behind"), (False, "worker_silent")])
+    def test_a_deadline_that_nobody_can_meet_blames_no_worker(self, world, writes, seen):
+        future = world.ask(deadline_ms=1)
+        if writes:
+            world.script.checkpoint()
+        world.wait(ANSWER_GRACE_MS)
+        error = error_of(future, TimedOut)
+        assert (error.reasons[0].code, error.hint) == (seen, TOO_SHORT)
 
     def test_a_log_that_is_cut_while_we_wait_is_named_and_not_taken_for_a_silent_worker(self, world):
         future = world.ask()
