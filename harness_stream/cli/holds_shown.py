@@ -187,9 +187,8 @@ def _doubts(books: Sequence[Book]) -> list[str]:
     lines = []
     for book in books:
         if book.unanswered:
-            lines.append(
-                f"partition {book.partition}: {book.unanswered} inputs are not decided yet, an answer may be among them"
-            )
+            inputs = "1 input is" if book.unanswered == 1 else f"{book.unanswered} inputs are"
+            lines.append(f"partition {book.partition}: {inputs} not decided yet, an answer may be among them")
         if book.cut:
             lines.append(f"partition {book.partition}: read from {book.first} on, what came before is not kept")
         if book.holds.resumed_at is not None:

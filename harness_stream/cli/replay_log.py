@@ -144,7 +144,8 @@ class LogSource:
 
     def _note_what_was_missing(self) -> None:
         if self.undecided:
-            self._note(f"{self.undecided:,} input offsets at the end are not decided yet and were left out")
+            left = "1 input offset" if self.undecided == 1 else f"{self.undecided:,} input offsets"
+            self._note(f"not decided yet, so left out: {left} at the end")
         known = {s.partition: s.place.header.t for s in self.stretches if s.place.offset >= 0}
         short = [p for p, at_ms in self._began.items() if p in known and at_ms - known[p] < self.reach_ms]
         if short:

@@ -112,7 +112,7 @@ class TestList:
         found = documents(run, "list")[1]
         part = found["partitions"][HOME]
         assert (found["source"], part["behind"], part["unanswered_inputs"]) == ("decision log", 0, 1)
-        assert f"partition {HOME}: 1 inputs are not decided yet" in run("list")[1]
+        assert f"partition {HOME}: 1 input is not decided yet" in run("list")[1]
         world.start()
 
     def test_a_log_that_contradicts_its_checkpoint_is_no_empty_list(self, world, run):
