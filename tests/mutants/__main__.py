@@ -33,8 +33,7 @@ def main() -> int:
         servers, why = real_servers(running) if any(mutant.real for mutant in asked) else (None, "")
         print("running every named test on the product as it is", file=sys.stderr)
         runnable = [mutant for mutant in asked if servers is not None or not mutant.real]
-        clean = runs.outcomes([mutant.killed_by for mutant in runnable], servers=servers) if runnable else {}
-        verdicts, killed = runs.verdicts(runnable, clean, servers), 0
+        verdicts, killed = runs.verdicts(runnable, servers), 0
         for mutant in asked:
             verdict = next(verdicts) if mutant in runnable else f"{NOT_RUN}: {why}"
             killed += verdict == runs.KILLED

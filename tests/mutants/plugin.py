@@ -1,10 +1,13 @@
-"""A pytest plugin: runs the session's tests under the mutant that the environment names, and writes what became of them.
+"""A pytest plugin: runs the tests that it has collected in forks, without a mutant and under each that was asked for.
 
 Rule of this file: only an assertion made in a test says that the test has noticed; any other error is BROKEN.
 """
 
 import json
 import os
+import sys
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from unittest.mock import patch
 
@@ -12,8 +15,13 @@ import pytest
 
 from tests.mutants.table import MUTANTS
 
-MUTANT, REPORT = "HARNESS_MUTANT", "HARNESS_MUTANT_REPORT"
+MUTANTS_ASKED, REPORT_FD = "HARNESS_MUTANTS", "HARNESS_MUTANTS_REPORT"
+"""In the environment: [[name, test], …] as JSON, and where a line of JSON is written of each run, the first without."""
+
 PASSED, REFUTED, BROKEN = "passed", "refuted", "broken"
+
+# The smallest machine that runs the suite has two cores.
+AT_ONCE = 2
 
 # Under a mutant something may never come; what a reader is to be given it has within a second.
 PATIENCE_S = 5.0
@@ -25,19 +33,56 @@ TESTS = Path(__file__).parents[1]
 OUTCOMES = pytest.StashKey[dict[str, str]]()
 
 
-def pytest_configure(config):
-    config.stash[OUTCOMES] = {}
-
-
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session):
     """Once everything is imported, so that a test's own names are the product's as it is."""
-    name = os.environ.get(MUTANT)
-    if name is None:
-        return (yield)
-    [mutant] = [m for m in MUTANTS if m.name == name]
-    with mutant.made(), patch("log_lanes.PATIENCE_S", PATIENCE_S):
-        return (yield)
+    if session.testsfailed:
+        raise session.Interrupted("not every test could be collected")
+    asked = json.loads(os.environ[MUTANTS_ASKED])
+    runs = [(None, session.items), *((name, _items_of(test, session.items)) for name, test in asked)]
+    with tempfile.TemporaryDirectory() as folder, os.fdopen(int(os.environ[REPORT_FD]), "w") as report:
+        for number in _ended(runs, Path(folder)):
+            file = Path(folder) / str(number)
+            found = json.loads(file.read_text()) if file.exists() else {}
+            report.write(json.dumps({"run": number, "outcomes": found}) + "\n")
+            report.flush()
+    return True
+
+
+def _items_of(test, items):
+    return [item for item in items if item.nodeid == test or item.nodeid.startswith(f"{test}[")]
+
+
+def _ended(runs, folder):
+    """Numbers of the runs, as they end; each leaves a file of its number, unless its process was killed."""
+    running = {}
+    for number, (name, items) in enumerate(runs):
+        if len(running) == AT_ONCE:
+            yield running.pop(os.wait()[0])
+        pid = os.fork()
+        if pid == 0:
+            _forked(name, items, folder / str(number))
+        running[pid] = number
+    while running:
+        yield running.pop(os.wait()[0])
+
+
+def _forked(name, items, file):
+    """Run the items under the mutant, write what became of them, and end this process."""
+    code = 1
+    try:
+        found = items[0].config.stash[OUTCOMES] = {}
+        with ExitStack() as open_:
+            for mutant in [m for m in MUTANTS if m.name == name]:
+                open_.enter_context(mutant.made())
+                open_.enter_context(patch("log_lanes.PATIENCE_S", PATIENCE_S))
+            for item, following in zip(items, [*items[1:], None], strict=True):
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        file.write_text(json.dumps(found))
+        code = 0
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -46,10 +91,6 @@ def pytest_runtest_makereport(item, call):
     if report.when == "call" or not report.passed:
         item.config.stash[OUTCOMES][item.nodeid] = PASSED if report.passed else _failure(report, call)
     return report
-
-
-def pytest_sessionfinish(session):
-    Path(os.environ[REPORT]).write_text(json.dumps(session.config.stash[OUTCOMES]))
 
 
 def _failure(report, call):

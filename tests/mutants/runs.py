@@ -1,54 +1,82 @@
-"""Runs named tests in a process of their own, with and without a mutant, and judges the mutant by it."""
+"""Runs named tests with and without mutants in processes of their own, and judges each mutant by it.
+
+Rule of this file: everything is imported once, and each run is a fork of that (`plugin`): Python starting was most of it.
+"""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Timer
 
-from tests.mutants.plugin import BROKEN, MUTANT, PASSED, REPORT
+from tests.mutants.plugin import BROKEN, MUTANTS_ASKED, PASSED, REPORT_FD
 
 ROOT = Path(__file__).parents[2]
-# All named tests together take a minute; on a machine that six share that is ten times as long.
+# All together take a minute; on a machine that six share that is ten times as long.
 RUN_S_MAX = 600
-
-# Most of a run is Python starting, on a core of its own; the smallest machine that runs the suite has two.
-AT_ONCE = 2
 
 KILLED, SURVIVED = "killed", "SURVIVED"
 
 Outcomes = dict[str, str]
 
 
-def outcomes(tests, mutant=None, servers=None) -> Outcomes:
-    """Node id → what became of it.
+def outcomes(mutants, servers=None):
+    """Node id → what became of it: of every named test on the product as it is, then of each mutant's own under it.
 
     Args:
-        tests: node ids.
-        mutant: its name, None for the product as it is.
+        mutants: which; their tests need not be the table's.
         servers: a `RealStack` that answers, if the tests need one.
     """
-    with tempfile.TemporaryDirectory() as directory:
-        report = Path(directory) / "report.json"
-        environment = {**os.environ, REPORT: str(report)}
-        if mutant is not None:
-            environment[MUTANT] = mutant
-        if servers is not None:
-            environment |= {"HARNESS_TEST_BOOTSTRAP": servers.bootstrap, "HARNESS_TEST_REDIS": servers.redis_url}
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.mutants.plugin"]
-        done = subprocess.run(
-            [*command, *dict.fromkeys(tests)],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=RUN_S_MAX,
-            check=False,
-        )
-        assert report.exists(), done.stdout[-2_000:] + done.stderr[-2_000:]
-        return json.loads(report.read_text())
+    asked = [[mutant.name, mutant.killed_by] for mutant in mutants]
+    with tempfile.TemporaryFile() as said, _session(asked, servers, said) as lines:
+        known, number = {}, 0
+        for line in lines:
+            told = json.loads(line)
+            known[told["run"]] = told["outcomes"]
+            while number in known:  # they end in any order
+                yield known.pop(number)
+                number += 1
+        said.seek(0)
+        assert number == len(asked) + 1, said.read()[-4_000:].decode()
+
+
+@contextmanager
+def _session(asked, servers, said):
+    """A pytest that has imported all of these tests; each line that it writes is one run."""
+    reader, writer = os.pipe()
+    environment = {**os.environ, MUTANTS_ASKED: json.dumps(asked), REPORT_FD: str(writer)}
+    if servers is not None:
+        environment |= {"HARNESS_TEST_BOOTSTRAP": servers.bootstrap, "HARNESS_TEST_REDIS": servers.redis_url}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.mutants.plugin"]
+    tests = dict.fromkeys(test for _, test in asked)
+    process = subprocess.Popen(
+        [*command, *tests],
+        cwd=ROOT,
+        env=environment,
+        stdout=said,
+        stderr=said,
+        pass_fds=[writer],
+        start_new_session=True,  # so that its forks end with it
+    )
+    os.close(writer)
+    limit = Timer(RUN_S_MAX, _end, [process])
+    limit.start()
+    try:
+        with os.fdopen(reader) as lines:
+            yield lines
+    finally:
+        limit.cancel()
+        _end(process)
+        process.wait()
+
+
+def _end(process):
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def of(test, known: Outcomes) -> list[str]:
@@ -56,19 +84,20 @@ def of(test, known: Outcomes) -> list[str]:
     return [outcome for node, outcome in known.items() if node == test or node.startswith(f"{test}[")]
 
 
-def verdict(mutant, clean: Outcomes, servers=None) -> str:
-    """Is it killed by its test, which passes on the product as it is (`clean`)?"""
-    before = of(mutant.killed_by, clean)
+def verdict(mutant, clean: Outcomes, under: Outcomes) -> str:
+    """Is it killed by its test (`under` it), which passes on the product as it is (`clean`)?"""
+    before, after = of(mutant.killed_by, clean), of(mutant.killed_by, under)
     if not before or set(before) != {PASSED}:
         return f"{BROKEN}: without the mutant its test is {before or 'not there'}"
-    after = of(mutant.killed_by, outcomes([mutant.killed_by], mutant.name, servers))
     broken = [outcome for outcome in after if outcome.startswith(BROKEN)]
     if not after or broken:
         return broken[0] if broken else f"{BROKEN}: its test did not run"
     return KILLED if set(after) != {PASSED} else SURVIVED
 
 
-def verdicts(mutants, clean: Outcomes, servers=None):
+def verdicts(mutants, servers=None):
     """Each mutant's verdict, in order, as soon as it is known."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield from pool.map(lambda mutant: verdict(mutant, clean, servers), mutants)
+    found = outcomes(mutants, servers)
+    clean = next(found)
+    for mutant, under in zip(mutants, found, strict=True):
+        yield verdict(mutant, clean, under)

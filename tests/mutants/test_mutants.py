@@ -32,8 +32,7 @@ def _has_mutant(item):
 
 
 def judged(mutants, servers=None):
-    clean = runs.outcomes([mutant.killed_by for mutant in mutants], servers=servers)
-    return dict(zip([m.name for m in mutants], runs.verdicts(mutants, clean, servers), strict=True))
+    return dict(zip([m.name for m in mutants], runs.verdicts(mutants, servers), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -95,4 +94,4 @@ def test_a_test_that_notices_nothing_lets_its_mutant_survive():
 
 def test_a_test_that_fails_without_its_mutant_kills_nothing():
     [mutant] = [m for m in MUTANTS if m.name == "nonce ignored"]
-    assert runs.verdict(mutant, {mutant.killed_by: "refuted: it fails anyway"}).startswith("broken: without the mutant")
+    assert runs.verdict(mutant, {mutant.killed_by: "refuted: it fails anyway"}, {}).startswith("broken: without the mutant")
