@@ -2,6 +2,8 @@
 
 import signal
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -29,16 +31,57 @@ class Lanes(LoadScopeScheduling):
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        if nodeid.startswith("tests/mutants/"):
-            return SHARED_SERVERS if "on_real_servers" in nodeid else "mutants"
-        if nodeid.startswith(OWN_SERVERS):
-            return "own servers"
-        if nodeid.startswith(SECOND_SERVERS):
-            return "second servers"
-        return SHARED_SERVERS if nodeid.startswith(("tests/real/", "tests/contract/")) else nodeid
+        return scope_of(nodeid)
 
 
+def scope_of(nodeid: str) -> str:
+    """What is run by one process: by its name, one of what shares servers; a file; or one test."""
+    if nodeid.startswith("tests/mutants/"):
+        return SHARED_SERVERS if "on_real_servers" in nodeid else "mutants"
+    if nodeid.startswith(OWN_SERVERS):
+        return "own servers"
+    if nodeid.startswith(SECOND_SERVERS):
+        return "second servers"
+    if nodeid.startswith(("tests/real/", "tests/contract/")) and not nodeid.startswith(WITHOUT_SERVERS):
+        return SHARED_SERVERS
+    file = nodeid.partition("::")[0]
+    return file if _shares_a_fixture(file) else nodeid
+
+
+@cache
+def _shares_a_fixture(file: str) -> bool:
+    """Made anew by each process that has one of its tests; those that are shared cost up to a minute."""
+    return 'scope="module"' in (ROOT / file).read_text()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several processes the longest come first, so that none ends alone with one of them."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _turn(item.nodeid))
+
+
+def _turn(nodeid: str) -> int:
+    scope = scope_of(nodeid)
+    if scope in FIRST:
+        return FIRST.index(scope)
+    return len(FIRST) + (0 if nodeid.startswith(LONGEST) else 1 if scope != nodeid else 2)
+
+
+ROOT = Path(__file__).parents[1]
 SHARED_SERVERS = "shared servers"
+FIRST = ("own servers", SHARED_SERVERS, "second servers", "mutants")
+# Benchmarks that only compute.
+WITHOUT_SERVERS = "tests/real/test_benchmark_smoke.py::test_the_"
+LONGEST = (
+    "tests/unit/core/test_engine_equals_oracle.py",
+    "tests/unit/rules/test_compiled_equals_each.py::test_judging_together_equals_judging_each",
+    "tests/simulation/test_overload.py",
+    "tests/unit/test_quality.py::test_types_are_strict",
+    "tests/unit/core/test_state.py::TestLayered",
+    "tests/unit/rules/test_rule_pack.py::test_together_every_part_still_keeps_its_promises",
+    "tests/simulation/test_resume.py::test_wherever_the_sample_begins_what_counts_is_not_called_void",
+    WITHOUT_SERVERS,
+)
 # About half of what shares one: a second process has a broker and a Redis of its own for them.
 SECOND_SERVERS = tuple(
     f"tests/real/test_{name}"
@@ -51,6 +94,7 @@ OWN_SERVERS = tuple(
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Lanes:
+    config.option.loadscopereorder = False  # by the number of tests; ours come in order
     return Lanes(config, log)
 
 
