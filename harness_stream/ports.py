@@ -175,7 +175,10 @@ class InputConsumer(Protocol):
         """Go on where `pause` stopped."""
 
     def lost_ranges(self) -> list[tuple[int, int]]:
-        """(partition, first kept offset) for positions that retention has overtaken, since the last call."""
+        """(partition, first kept offset) of positions outside of the log, since the last call; they stand until `start`.
+
+        Retention has overtaken them, or the log was cut before them.
+        """
 
     def damaged(self) -> Mapping[int, int]:
         """Partition → offset that it stands at, of started ones whose next batch cannot be read (see `LogReader`)."""

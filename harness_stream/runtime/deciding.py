@@ -111,6 +111,7 @@ class Deciding:
         self._released = False
         self._final_sent = False
         self._kept_from = 0  # where the input log begins, as far as that was told
+        self._beyond = False  # the input log was cut, and our position is behind its end
         self._warming: Warming | None = None
         self._counting: Generator[None, None, None] | None = None
         cold, clock = loader.cold(snapshots), ports.clock
@@ -130,7 +131,7 @@ class Deciding:
         self._notices = Notices(tables["identity"], folded.state, ports.metrics)
         self._takeover = Takeover(self._state, mover, snapshots)
         self._checkpoint()
-        ports.consumer.start(partition, self._header.next_input)
+        self._inbox.start(self._header.next_input)
 
     # --- what happens to us ---
 
@@ -184,8 +185,15 @@ class Deciding:
             self._inbox.offer(records)
 
     def input_lost(self, low: int) -> None:
-        """Retention overtook the input position; what is kept begins at `low`."""
-        self._kept_from = low
+        """The input position is outside of the log, which begins at `low`: retention overtook it, or a cut did."""
+        self._kept_from, self._beyond = low, low <= self._header.next_input
+
+    def input_bounds(self, ends: Ends) -> None:
+        """The input log's bounds: one that was cut may be as long again before anybody could tell that it was short."""
+        position = self._inbox.position(self._header.next_input)
+        if self._beyond and position <= ends.end:
+            self._beyond = False
+            self._inbox.start(position)
 
     def bounds(self, ends: Ends) -> None:
         """The decision log's bounds: an end beyond own records shows a foreign writer."""
@@ -321,7 +329,7 @@ class Deciding:
         batch = self._new_batch()
         batch.input_lost(low - 1)
         self._publish(batch)
-        self._ports.consumer.start(self._partition, low)
+        self._inbox.start(low)
 
     def _admit(self, candidates: Sequence[Taken]) -> None:
         for taken in candidates:

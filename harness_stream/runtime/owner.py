@@ -152,7 +152,7 @@ class Owner:
             self._deciding.offer(records)
 
     def input_lost(self, low: int) -> None:
-        """Retention overtook the input position."""
+        """The input position is outside of the log, which begins at `low`."""
         if self._deciding is not None:
             self._deciding.input_lost(low)
 
@@ -184,8 +184,11 @@ class Owner:
         self._input_ends = ends
         next_input = self.place.header.next_input
         self._ports.metrics.gauge("harness_lag", max(0, ends.end - next_input), partition=str(self.partition))
-        if self._deciding is not None and self._shortage.shown_by(ends, next_input):
+        if self._deciding is None:
+            return
+        if self._shortage.shown_by(ends, next_input):
             self._deciding.fail(Signal.UNEXTENDABLE, too_short(ends, next_input))
+        self._deciding.input_bounds(ends)
 
     def _fail(self, signal: Signal, why: str) -> None:
         if self._deciding is not None:

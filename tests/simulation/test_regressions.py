@@ -263,6 +263,25 @@ def test_an_end_of_the_input_log_that_is_answered_late_halts_nobody(monkeypatch)
     assert (owner(world).place.header.epoch, owner(world).place.header.next_input) == (1, 30)
 
 
+@pytest.mark.parametrize("waiting", [0, 400], ids=["all were answered", "some were not yet"])
+def test_an_input_log_that_was_cut_and_at_once_as_long_again_is_read_on(waiting):
+    """Its consumer stood where the log no longer was, which no end that is asked for now and then needs to show."""
+    world = quiet()
+    act(world, 3)
+    for _ in range(waiting):
+        world.send(agent_id=AGENT, by=AGENT, action="crm.read")
+    turns(world, 1)
+    assert (owner(world).waiting > 0) is (waiting > 0)
+    world.broker.truncate_from(TOPICS.intents, HOME, 1)
+    turns(world, 1)
+    for _ in range(2 + waiting):
+        world.send(agent_id=AGENT, by=AGENT, action="crm.read")
+    turns(world, 100)
+    act(world)
+    assert (owner(world).phase, owner(world).place.header.epoch) == (Phase.DECIDING, 1)
+    assert owner(world).place.header.next_input == 4 + waiting
+
+
 def test_a_batch_that_is_half_delivered_is_rolled_back_whole():
     """Found by seed 1 of the first simulation: the confirmed place stood inside of a micro-batch."""
     world = World(1, workers=1)
