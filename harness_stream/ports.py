@@ -175,9 +175,9 @@ class InputConsumer(Protocol):
         """Go on where `pause` stopped."""
 
     def lost_ranges(self) -> list[tuple[int, int]]:
-        """(partition, first kept offset) of positions outside of the log, since the last call; they stand until `start`.
+        """(partition, first kept offset) of positions outside of the log, since the last call.
 
-        Retention has overtaken them, or the log was cut before them.
+        Retention has overtaken them, or the log was cut before them; such a partition stands until `start`.
         """
 
     def damaged(self) -> Mapping[int, int]:

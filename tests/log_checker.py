@@ -38,6 +38,7 @@ class Report:
     Attributes:
         effective: bodies of the records that count, of a run of denials each verdict; `digests` of the values.
         inputs: the input log as it was audited.
+        behind: behind each `resume` that goes back, as it was from there on, if that was told.
     """
 
     place: Place
@@ -46,6 +47,7 @@ class Report:
     effective: list[dict[str, Any]] = field(default_factory=list)
     digests: Sequence[str] = ()
     inputs: Sequence[Input] = ()
+    behind: Sequence[Sequence[Input]] = ()
     void: int = 0
     findings: Sequence[Finding] = ()
     audit: Audit | None = None
@@ -90,10 +92,12 @@ def audited(
     resumed: bool = False,
     input_end: int | None = None,
     verifier: Verifier | None = None,
+    behind: Iterable[Iterable[LogRecord]] = (),
 ) -> Report:
     """The same, whatever is found.
 
     Args:
+        behind: the input log behind each `resume` that goes back, in order; default as it was before.
         input_end: where the input log ends, if not after its last record.
         verifier: of a signed realm; default unsigned.
         resumed: an operator may have resumed it, and forgot no history: that of before is what the log says.
@@ -101,6 +105,7 @@ def audited(
     verifier = verifier or UnsignedVerifier()
     decisions = [record_of(record, verifier) for record in decision_log]
     inputs = [input_of(record, realm, verifier) for record in inputs_log]
+    others = [[input_of(record, realm, verifier) for record in log] for log in behind]
     start, found = Place.genesis(incarnation, partition), []
     effective: list[dict[str, Any]] = []
     digests: list[str] = []
@@ -109,7 +114,8 @@ def audited(
     def again(first: int, end: int) -> Iterable[Record]:
         return (r for r in decisions if first <= r.offset < end)
 
-    audit.with_inputs(iter(inputs), 0, again)
+    logs = iter([inputs, *others])
+    audit.with_inputs(lambda first: (item for item in next(logs, inputs) if item.offset >= first), 0, again)
     if resumed:
         audit.answers = Unforgetting(whole=True, rules=bundles.get, again=again)
     for record in decisions:
@@ -123,7 +129,7 @@ def audited(
     found += audit.end(end, input_end or last_input)
     assert audit.answers is not None
     state, windows = audit.answers.state, audit.answers.windows
-    return Report(audit.place, state, windows, effective, digests, inputs, audit.log.void.total(), found, audit)
+    return Report(audit.place, state, windows, effective, digests, inputs, others, audit.log.void.total(), found, audit)
 
 
 def take_over(state: State, windows: Windows, unit: str) -> None:

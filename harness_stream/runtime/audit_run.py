@@ -134,7 +134,7 @@ class AuditRun:
         yield from witnessed.cut()
         feed = Feed(self._ports.reader, self._ports.clock, ranges)
         if self._full:
-            self._audit.with_inputs(self._events(feed), self._inputs.low, self._again)
+            self._audit.with_inputs(lambda first: self._events(feed, first), self._inputs.low, self._again)
         while (record := feed.peek(*decisions)) is not None:
             feed.pop(*decisions)
             self._read_to = record.offset + 1
@@ -181,8 +181,9 @@ class AuditRun:
         first = None if self._witnessed is None else self._witnessed.first
         return max(self._ends.low, start if first is None else min(start, first))
 
-    def _events(self, feed: Feed) -> Iterator[Input]:
+    def _events(self, feed: Feed, first: int) -> Iterator[Input]:
         name = (self._realm.topics.intents, self.partition)
+        feed.begin(*name, max(self._inputs.low, first))
         while (record := feed.peek(*name)) is not None:
             feed.pop(*name)
             yield input_of(record, self._realm.name, self._ports.verifier)

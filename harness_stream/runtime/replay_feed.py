@@ -122,6 +122,14 @@ class Feed:
         if len(source.buffer) <= self._records_max // 2 and source.size <= self._bytes_max // 2:
             self._follow((topic, partition), source)
 
+    def begin(self, topic: str, partition: int, first: int) -> None:
+        """Hand out this one's records from `first` on, also those that it had handed out before."""
+        source = self._sources[topic, partition]
+        if source.next != first:
+            self._unfollow((topic, partition), source)
+            source.buffer.clear()
+            source.next, source.read, source.size = first, first, 0
+
     def drop(self, topic: str, partition: int) -> None:
         """Nothing more of this one."""
         source = self._sources[topic, partition]

@@ -21,9 +21,9 @@ from tests.simulation.script import run
 from tests.simulation.world import NEW_RULES, PARTITIONS, TOPICS, bundle, compiled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from harness_stream.core.audit import Finding
+    from harness_stream.core.audit import Finding, Input
     from harness_stream.ports import LogRecord
 
 PARTITION = 1
@@ -43,9 +43,11 @@ class Logs:
         start = start or Place.genesis("i1", PARTITION)
         audit = Audit(start, PARTITIONS, BUNDLES.get, held)
         if full:
-            events = (input_of(r, "sim", VERIFIER) for r in self.inputs if r.offset >= start.header.next_input)
-            audit.with_inputs(events, 0, lambda first, end: (record_of(r, VERIFIER) for r in self.decisions[first:end]))
+            audit.with_inputs(self.events, 0, lambda first, end: (record_of(r, VERIFIER) for r in self.decisions[first:end]))
         return audit
+
+    def events(self, first: int) -> Iterator[Input]:
+        return (input_of(r, "sim", VERIFIER) for r in self.inputs if r.offset >= first)
 
     def findings(self, audit: Audit | None = None) -> list[Finding]:
         audit = audit or self.audit()
@@ -432,8 +434,7 @@ def test_without_a_bundle_what_it_counted_is_not_known_and_nothing_is_recomputed
     missing = next(b["rules"]["digest"] for b in others if b["rules"] != first["rules"])
     start = Place.genesis("i1", PARTITION)
     audit = Audit(start, PARTITIONS, {d: b for d, b in BUNDLES.items() if d != missing}.get)
-    events = (input_of(r, "sim", VERIFIER) for r in logs.inputs)
-    audit.with_inputs(events, 0, lambda a, b: (record_of(r, VERIFIER) for r in logs.decisions[a:b]))
+    audit.with_inputs(logs.events, 0, lambda a, b: (record_of(r, VERIFIER) for r in logs.decisions[a:b]))
     found = logs.findings(audit)
     switches = [r.offset for r in logs.decisions if logs.body(r.offset).get("kind") == "switch"]
     lost = [at for at in switches if logs.body(at)["rules"]["digest"] == missing]

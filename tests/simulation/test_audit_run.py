@@ -13,11 +13,13 @@ from harness_stream.cli.decision_log import DecisionLog
 from harness_stream.cli.log_export import lines
 from harness_stream.cli.log_verify import bundles_in
 from harness_stream.core.audit import Kind, answers, log
+from harness_stream.core.lanes import partition_of
+from harness_stream.core.partition import Phase
 from harness_stream.runtime.audit_run import AuditedRealm, AuditPorts, AuditRun
 from tests.simulation.script import run
 from tests.simulation.test_regressions import HOME, act, quiet, turns
 from tests.simulation.test_resume import cut_decisions, resumed
-from tests.simulation.world import PARTITIONS, TOPICS, World
+from tests.simulation.world import AGENTS, PARTITIONS, TOPICS, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,6 +119,33 @@ def test_the_whole_log_is_read_and_everything_is_recomputed() -> None:
     assert told["checkpoints"] == {"compared": written.count("checkpoint"), "too_old": 0}
     assert audit.share == 1
     assert audit.records == len(written)
+
+
+def test_inputs_behind_a_resume_that_goes_back_are_held_against_what_answers_them() -> None:
+    """The input log had lost some that were answered; every answer to those that took their places was called wrong."""
+    world = World(1, workers=1)
+    agent = next(name for name, lane in AGENTS.items() if partition_of(lane, PARTITIONS) == PARTITION)
+    _decided(world, agent, 4)
+    world.broker.truncate_from(TOPICS.intents, PARTITION, 2)
+    while world.members[0].worker.owners[PARTITION].phase is not Phase.HALTED:
+        world.turn()
+    world.resume_halted()
+    while world.members[0].worker.owners[PARTITION].phase is not Phase.DECIDING:
+        world.turn()
+    _decided(world, agent, 4)
+    audit = begun(world)
+    wrong = found(audit)
+    resumed = next(at for at, body in bodies(world).items() if body["kind"] == "resume")
+    assert [f.kind for f in wrong if f.offset >= resumed] == [Kind.COVERAGE], "the resume itself"
+    assert {bodies(world)[f.offset]["covers"][1] for f in wrong if f.offset < resumed} == {2, 3}, "what is gone"
+    assert audit.told()["undecided"] == 0
+
+
+def _decided(world: World, agent: str, count: int) -> None:
+    for _ in range(count):
+        world.send(agent_id=agent, by=agent)
+        for _ in range(100):
+            world.turn()
 
 
 def test_void_records_are_no_finding_and_counted_by_why() -> None:

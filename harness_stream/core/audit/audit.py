@@ -36,22 +36,30 @@ class Audit:
         self.log = LogAudit(start, partitions, lambda digest: rules(digest) is not None, held)
         self.answers: Answers | None = None
         self._start, self._rules = start, rules
+        self._inputs_from: Callable[[int], Iterator[Input]] = lambda _: iter(())
         self._inputs: Iterator[Input] = iter(())
         self._next: Input | None = None
         self._low = 0
 
-    def with_inputs(self, inputs: Iterator[Input], low: int, again: Callable[[int, int], Iterable[Record]]) -> Audit:
+    def with_inputs(
+        self, inputs: Callable[[int], Iterator[Input]], low: int, again: Callable[[int, int], Iterable[Record]]
+    ) -> Audit:
         """Also hold each answer against its input, and recompute it if history is known from the first record on.
 
         Args:
-            inputs: the input log's records in order, from `start`'s next_input on; they are taken as they are needed.
+            inputs: the input log's records from an offset on, in order; they are taken as they are needed, and asked
+                for once more where a `resume` goes back.
             low: first offset that the input log still holds.
             again: the decision log's records from one offset up to, not including, another; a warmed switch needs it.
         """
         self.answers = Answers(whole=self._start.offset < 0, rules=self._rules, again=again)
-        self._inputs, self._low = inputs, low
-        self._next = next(inputs, None)
+        self._inputs_from, self._low = inputs, low
+        self._read_from(self._start.header.next_input)
         return self
+
+    def _read_from(self, offset: int) -> None:
+        self._inputs = self._inputs_from(offset)
+        self._next = next(self._inputs, None)
 
     @property
     def place(self) -> Place:
@@ -71,7 +79,10 @@ class Audit:
         found = list(step.findings)
         if self.answers is None or not step.effective:
             return found
-        covered = self._covered(self.place.header.next_input)
+        next_input = self.place.header.next_input
+        if next_input < step.before.header.next_input:
+            self._read_from(next_input)
+        covered = self._covered(next_input)
         if not step.sound:
             self.answers.lose(f"the record at {record.offset} breaks its schema")
             return found
