@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from tests.simulation.script import script
+from tests.simulation.script import script, with_input_cuts
 from tests.simulation.shrink import chosen, failure
 
 
@@ -11,9 +11,11 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.simulation", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("seed", type=int, help="as a failing run printed it")
     parser.add_argument("steps", nargs="?", help="only these, as a failing run printed them; else all")
+    parser.add_argument("--input-cuts", action="store_true", help="input logs lose their newest records, too")
     asked = parser.parse_args()
+    steps_of = with_input_cuts if asked.input_cuts else script
     try:
-        seed, steps = asked.seed, chosen(asked.seed, asked.steps) if asked.steps else script(asked.seed)
+        seed, steps = asked.seed, chosen(asked.seed, asked.steps, steps_of) if asked.steps else steps_of(asked.seed)
     except ValueError as error:
         parser.error(str(error))
     found = failure(seed, steps)

@@ -23,6 +23,7 @@ CLOCK_STEPS_MS = (-12_000, -4_000, -300, 300, 4_000, 12_000)
 # Below a session, beyond it (6 s), and beyond what ids are remembered for (130 s).
 STANDSTILLS_MS = (2_000, 8_000, 140_000)
 CUT_RECORDS_MAX = 25  # about two seconds of a busy partition's log: before the newest checkpoint, and behind it
+CUT_INPUTS_MAX = 8  # most were answered, and as many new ones often come before anybody can tell that the log is short
 MARKERS_MAX = 3
 KEPT_INPUTS_MAX = 4  # what a busy partition has in hand
 TABLES = {"identity": TOPICS.identity, "classification": TOPICS.classification, "risk": TOPICS.risk}
@@ -81,6 +82,16 @@ def log_cut(world: World) -> None:
         world.cut.add(partition)
         world.cuts.append((partition, at, end, world.broker.bounds(TOPICS.chains, partition)[1]))
         world.tell("log cut", f"partition {partition} from {at}; it ended at {end}")
+
+
+def input_cut(world: World) -> None:
+    """An unclean election: the input log's newest records are gone, of which most were answered."""
+    partition = world.random.randrange(PARTITIONS)
+    low, end = world.broker.bounds(TOPICS.intents, partition)
+    at = max(low, end - world.random.randint(1, CUT_INPUTS_MAX))
+    if at < end:
+        world.cut_inputs(partition, at)
+        world.tell("input cut", f"partition {partition} from {at}; it ended at {end}")
 
 
 def input_retention(world: World) -> None:
@@ -255,7 +266,9 @@ FAULTS: dict[str, Callable[[World], None]] = {
     "replay": replay,
     "replay beyond memory": replay_beyond_memory,
 }
-# Not among the others, whose dice every known seed has thrown. It does not meet a cut, after which nothing may reach
+# Not among the others, whose dice every known seed has thrown; it meets all of them.
+INPUT_CUT: dict[str, Callable[[World], None]] = {"input cut": input_cut}
+# Nor is this. It does not meet a cut, after which nothing may reach
 # the history, nor new rules: windows that retention keeps from being warmed are unknown, and for the judge exact.
 RETENTION: dict[str, Callable[[World], None]] = {"decision retention": decision_retention}
 WITHOUT_RETENTION = ("log cut",)

@@ -323,10 +323,13 @@ class LogWitness(Witness):
 def complaints(world: World, partition: int, report: Report) -> tuple[list[str], int]:
     """What the oracle says against a partition's effective records, and how many verdicts it was asked about."""
     witness = LogWitness(Rows(world), cramped=world.cramped)
-    inputs = {item.offset: item for item in report.inputs}
-    found = []
+    logs = iter([report.inputs, *report.behind])
+    inputs, next_input, found = {item.offset: item for item in next(logs)}, 0, []
     for body, digest in zip(report.effective, report.digests, strict=True):
+        if body["kind"] == "resume" and body["next_input"] < next_input and report.behind:
+            inputs = {item.offset: item for item in next(logs)}
         first, last = body.get("covers", (0, -1))
+        next_input = body["next_input"] if body["kind"] == "resume" else max(next_input, last + 1)
         item = next((inputs[offset] for offset in range(first, last + 1) if offset in inputs), None)
         wrong = witness.take(body, digest, item)
         found += [f"partition {partition}, covers {[first, last]}: {complaint}" for complaint in wrong]

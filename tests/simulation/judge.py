@@ -21,6 +21,7 @@ from harness_stream.runtime.snapshots import key_of
 from harness_stream.wire.decisions import read_body
 from tests.log_checker import ONLY_THE_PDP_KNOWS, WITHOUT_FACTS, audited, check_store
 from tests.simulation.hearing import complaints
+from tests.simulation.regiven import Regiven
 from tests.simulation.stopped import untold
 from tests.simulation.world import NEW_RULES, PARTITIONS, RULES, TOPICS, Violation, bundle, compiled
 
@@ -92,11 +93,15 @@ def _replaces(record: LogRecord, stands: int) -> bool:
 
 
 def _checked(world: World) -> list[Report]:
-    reports = [_audited(world, partition) for partition in range(PARTITIONS)]
-    passed_over = [_covered(world, partition, report) for partition, report in enumerate(reports)]
+    regiven = {partition: Regiven(world, partition) for partition in {cut.partition for cut in world.input_cuts}}
+    reports = [_audited(world, partition, regiven.get(partition)) for partition in range(PARTITIONS)]
+    passed_over = [_covered(world, partition, report, regiven.get(partition)) for partition, report in enumerate(reports)]
     effective = [body for report in reports for body in report.effective]
     require(not twice_settled(effective), "V2", twice_settled(effective))
     lost = set[bytes]().union(*(_never_approved(world, *each) for each in enumerate(reports)))
+    for each in regiven.values():
+        lost |= {record.value or b"" for record in each.unanswered()}
+        world.happened += each.happened()
     _all_ended(world, effective, passed_over, lost)
     for body in effective:
         _fresh(body)
@@ -112,16 +117,17 @@ def _checked(world: World) -> list[Report]:
     return reports
 
 
-def _audited(world: World, partition: int) -> Report:
+def _audited(world: World, partition: int, regiven: Regiven | None = None) -> Report:
     inputs, decisions = (world.everything(topic, partition) for topic in (TOPICS.intents, TOPICS.verdicts))
     lost = _lost(world, partition, decisions)
     inputs = [record for record in inputs if record.offset not in lost]
-    resumed = partition in world.cut
+    inputs, *behind = [inputs] if regiven is None else regiven.eras()
+    resumed = partition in world.cut or regiven is not None
     input_end = world.broker.bounds(TOPICS.intents, partition)[1]
-    how = {"resumed": resumed, "input_end": input_end, "verifier": world.verifier(judges=False)}
+    how = {"resumed": resumed, "input_end": input_end, "verifier": world.verifier(judges=False), "behind": behind}
     report = audited(inputs, decisions, partition, "i1", bundles(), **how)
     resumes = {r.offset for r in decisions if b'"kind":"resume"' in (r.value or b"")}
-    excused = OF_A_CUT if resumed else frozenset()
+    excused = OF_A_CUT if partition in world.cut else frozenset()
     findings = [
         finding
         for finding in report.findings
@@ -157,7 +163,8 @@ def _never_approved(world: World, partition: int, report: Report) -> set[bytes]:
     """What was lost is denied by silence (V2); which inputs that were."""
     lost, inputs = set(_said_lost(report.effective)), world.everything(TOPICS.intents, partition)
     values = {record.value or b"" for record in inputs if record.offset in lost}
-    only = values - {record.value for record in inputs if record.offset not in lost}  # else it was sent again
+    cut_off = [record for cut in world.input_cuts for record in cut.lost]
+    only = values - {r.value for r in (*inputs, *cut_off) if r in cut_off or r.offset not in lost}  # else sent again
     approved = {b["intent_id"] for b in report.effective if b["kind"] == "verdict" and b["decision"] == "approve"}
     wrong = {intent_id for intent_id in approved if world.sent.get(intent_id) in only}
     require(not wrong, "V2", f"lost, and approved: {wrong}")
@@ -176,7 +183,7 @@ def hear(world: World, partition: int, report: Report) -> None:
     require(not found, "V3", "\n".join(["the oracle:", *found[:10]]), partition)
 
 
-def _covered(world: World, partition: int, report: Report) -> set[int]:
+def _covered(world: World, partition: int, report: Report, regiven: Regiven | None = None) -> set[int]:
     """V5; which inputs an operator passed over."""
     next_input, passed_over = 0, set[int]()
     for body in report.effective:
@@ -185,6 +192,11 @@ def _covered(world: World, partition: int, report: Report) -> set[int]:
             next_input = body["next_input"]
         elif "covers" in body:
             next_input = body["covers"][1] + 1
+    if regiven is not None:
+        wrong_ones = regiven.wrong(passed_over)
+        require(not wrong_ones, "V5", f"partition {partition}: {wrong_ones}", partition)
+        require(next_input >= world.inputs_end(partition), "V5", f"partition {partition}: nobody answers {next_input}")
+        return passed_over
     wrong = miscovered(report.effective, world.inputs_end(partition))
     left = {offset: times for offset, times in wrong.items() if offset not in passed_over or times}
     require(not left, "V5", f"partition {partition}: offset → how often it is covered: {left}")

@@ -17,7 +17,7 @@ from harness_stream.core import limits
 from harness_stream.core.rate import Rate
 from harness_stream.runtime import fetching, history, loading, takeover, warming
 from harness_stream.runtime.realm import LANE_RATE_DEFAULT
-from tests.simulation.faults import FAULTS, RETENTION
+from tests.simulation.faults import FAULTS, INPUT_CUT, RETENTION
 from tests.simulation.world import AGENTS, NEW_RULES, PARTITIONS, RULES, SLOW_TURN_MS, TOPICS, TURN_MS, World
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LONG_EVERY = 50  # most of what is found needs few steps; some windows and snapshot cycles need many
 STEPS, STEPS_LONG = 36, 300
+STEPS_INPUT_CUT = 80  # a partition that halts looks again after 5 s
 FAULT_SHARE = 0.35
 SWITCHES = 3
 TURNS = (0, 1, 1, 2, 2, 3, 5, 8, 20)  # of the workers' loops, after each step
@@ -81,6 +82,13 @@ def script(seed: int, faults: Iterable[str] | None = None, count: int | None = N
         kind = "flood" if kind == "send" and index % FLOOD_EVERY == 0 and _is_flooded(seed) else kind
         steps.append(Step(index, kind, dice.getrandbits(32), dice.choice(TURNS)))
     return steps
+
+
+def with_input_cuts(seed: int) -> list[Step]:
+    """The same, with about half of all faults and input logs that lose their newest records."""
+    dice = random.Random(f"input cut {seed}")
+    others = [kind for kind in FAULTS if dice.random() < 0.5]
+    return script(seed, [*others, *INPUT_CUT, *INPUT_CUT, *INPUT_CUT], STEPS_INPUT_CUT)
 
 
 # --- Events ---
@@ -145,7 +153,7 @@ EVENT_ACTS = {
     "operator": World.resume_halted,
     "rules": _rules,
 }
-ACTS = {**EVENT_ACTS, **FAULTS, **RETENTION}
+ACTS = {**EVENT_ACTS, **FAULTS, **INPUT_CUT, **RETENTION}
 
 
 # --- Running ---

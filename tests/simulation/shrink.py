@@ -121,24 +121,24 @@ def named(steps: Sequence[Step]) -> str:
     return ",".join(f"{step.index}:{step.turns}" for step in steps)
 
 
-def chosen(seed: int, text: str) -> list[Step]:
-    """The steps that `named` named.
+def chosen(seed: int, text: str, steps_of: Callable[[int], list[Step]] = script) -> list[Step]:
+    """The steps that `named` named, of those that a seed has.
 
     Raises:
         ValueError: it is no such text.
     """
     if not re.fullmatch(r"(\d+:\d+(,\d+:\d+)*)?", text):
         raise ValueError(f"`{text}` is no list of index:turns")
-    steps = {step.index: step for step in script(seed)}
+    steps = {step.index: step for step in steps_of(seed)}
     pairs = [part.split(":") for part in text.split(",") if part]
     if unknown := [index for index, _ in pairs if int(index) not in steps]:
         raise ValueError(f"seed {seed} has no step {unknown[0]}; it has {min(steps)} to {max(steps)}")
     return [steps[int(index)]._replace(turns=int(turns)) for index, turns in pairs]
 
 
-def told(seed: int) -> str | None:
+def told(seed: int, steps_of: Callable[[int], list[Step]] = script) -> str | None:
     """A failing seed's smallest run, its trace and the command that replays it; None if it does not fail."""
-    steps = script(seed)
+    steps = steps_of(seed)
     if failure(seed, steps) is None:
         return None
     fewest = shrunk(seed, steps)
@@ -146,5 +146,5 @@ def told(seed: int) -> str | None:
     if found is None:
         return f"seed {seed} fails now and then: it is no function of its seed"
     trace = "\n".join(f"  {line}" for line in found.trace)
-    command = f"python -m tests.simulation {seed} '{named(fewest)}'"
+    command = f"python -m tests.simulation {seed} '{named(fewest)}'{'' if steps_of is script else ' --input-cuts'}"
     return f"seed {seed}, {len(fewest)} of {len(steps)} steps are enough:\n{trace}\n{found.told}\nagain: {command}"

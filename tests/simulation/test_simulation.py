@@ -15,7 +15,7 @@ import pytest
 from harness_stream.runtime.collector import tune_collector
 from tests.simulation.faults import FAULTS, RETENTION, WITHOUT_RETENTION
 from tests.simulation.judge import check
-from tests.simulation.script import run
+from tests.simulation.script import run, with_input_cuts
 from tests.simulation.shrink import proven, told
 from tests.simulation.tally import Tally
 from tests.simulation.world import PARTITIONS, TOPICS, World
@@ -38,6 +38,9 @@ FOUND_BY_LONG_RUNS = (940, 5724, 6452, 9669, 21791, 42621)
 SIGNED_SEEDS, SIGNED_CHUNKS = 120, 4
 # Long enough for some cycles of snapshots.
 RETENTION_SEEDS, RETENTION_CHUNKS, RETENTION_STEPS = 80, 4, 80
+INPUT_CUT_SEEDS, INPUT_CUT_CHUNKS = 80, 4
+# 18: the log was as long again before anybody could tell that it was short, and its owner answered nothing any more.
+FOUND_WITH_INPUT_CUTS = (18,)
 # The rarest kind happens once in some fifteen runs: that none of so many has it is a chance of one in a million.
 SEEDS_WITH_EVERY_FAULT = 200
 
@@ -107,6 +110,24 @@ def test_the_promises_hold_though_retention_takes_what_snapshots_hold(chunk: int
             raise AssertionError(f"retention, seed {seed}: {type(error).__name__}: {error}") from error
         taken += world.happened["decision retention"]
     assert taken
+
+
+@pytest.mark.parametrize("chunk", range(INPUT_CUT_CHUNKS))
+def test_the_promises_hold_though_input_logs_lose_what_was_answered(chunk: int) -> None:
+    """Others take the offsets: behind an operator's word they are answered, without it never."""
+    happened = Counter[str]()
+    for seed in range(FIRST_SEED + chunk, FIRST_SEED + INPUT_CUT_SEEDS, INPUT_CUT_CHUNKS):
+        try:
+            world = proven(seed, with_input_cuts(seed))
+        except Exception as error:
+            raise AssertionError(told(seed, with_input_cuts) or f"seed {seed} fails now and then") from error
+        happened += world.happened
+    assert all(happened[kind] for kind in ("input cut", "offset answered anew", "never answered at its offset"))
+
+
+@pytest.mark.parametrize("seed", FOUND_WITH_INPUT_CUTS)
+def test_what_a_cut_input_log_once_showed_is_mended(seed: int) -> None:
+    proven(seed, with_input_cuts(seed))
 
 
 def check_forged(world: World) -> None:

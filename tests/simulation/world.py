@@ -11,7 +11,7 @@ import hashlib
 import random
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -178,6 +178,24 @@ class Violation(AssertionError):  # noqa: N818  what it is, not that it is an er
         self.invariant, self.partition = invariant, partition
 
 
+class InputCut(NamedTuple):
+    """An input log before it lost its newest records.
+
+    Attributes:
+        at: offset of the first one that was lost.
+        before: everything that was ever in this log, or in what it had been made of by the cut before.
+    """
+
+    partition: int
+    at: int
+    before: tuple[LogRecord, ...]
+
+    @property
+    def lost(self) -> tuple[LogRecord, ...]:
+        """What was cut off."""
+        return tuple(record for record in self.before if record.offset >= self.at)
+
+
 class SteppedClock:
     """One process's clock: its wall time may step, its monotonic time never."""
 
@@ -247,6 +265,7 @@ class World:
         cut: partitions whose decision log lost records.
         cuts: of each such loss partition, first offset, end, and where the chains topic ended then.
         forgotten: what retention took, by topic and partition.
+        input_cuts: what input logs lost at their ends, in order.
         changed_ms: table → offset and time of every row.
         uneven: publishes take 0 to 4 ms, else 1.
         cramped: windows have room for a few groups only.
@@ -297,6 +316,7 @@ class World:
         self.watch: Callable[[Member, LogRecord], None] | None = None
         self.cut: set[int] = set()
         self.cuts: list[tuple[int, int, int, int]] = []
+        self.input_cuts: list[InputCut] = []
         self.changed_ms: dict[str, list[tuple[int, int]]] = {}
         self.lost_rows: set[str] = set()
         self.forged, self.forged_at = Counter[str](), list[tuple[int, int]]()
@@ -511,8 +531,13 @@ class World:
         self.forgotten.setdefault((topic, partition), []).extend(gone)
         self.broker.truncate_before(topic, partition, low)
 
+    def cut_inputs(self, partition: int, at: int) -> None:
+        """The input log loses all from `at` on; how it was is kept here for whoever judges the run."""
+        self.input_cuts.append(InputCut(partition, at, tuple(self.everything(TOPICS.intents, partition))))
+        self.broker.truncate_from(TOPICS.intents, partition, at)
+
     def everything(self, topic: str, partition: int) -> list[LogRecord]:
-        """All records of a partition, those that retention took as well."""
+        """All records of a partition, those that retention took as well; none of those that a cut took."""
         return [*self.forgotten.get((topic, partition), ()), *self.broker.read(topic, partition, 0, 10**9)]
 
     def inputs_end(self, partition: int) -> int:
@@ -596,6 +621,7 @@ class World:
         headers = {p: owner.place.header for p, owner in owners.items()}
         return (
             all(headers[p].next_input >= self.inputs_end(p) and not owners[p].in_flight for p in owners)
+            and all(headers[p].next_input <= self.broker.bounds(TOPICS.intents, p)[1] for p in owners)
             and all(self._stands(owner.place) for owner in owners.values())
             and not any(owner.state.warmed for owner in owners.values())
             and all(header.rules is not None and header.rules[1] == self.revision for header in headers.values())

@@ -1,0 +1,103 @@
+"""Whose answer is whose where an input log was cut, on the real worker in a virtual world: the judge of all such runs."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from harness_stream.adapters.memory.log import MemoryReader, MemoryWriter
+from harness_stream.core.lanes import partition_of
+from harness_stream.core.partition import Phase
+from harness_stream.runtime.resuming import Operator, planned, resume
+from harness_stream.runtime.standing import Source, standing
+from tests.simulation.judge import check
+from tests.simulation.regiven import Regiven
+from tests.simulation.world import AGENTS, PARTITIONS, TOPICS, Violation, World
+
+AGENT = "agent-0"
+HOME = partition_of(AGENTS[AGENT], PARTITIONS)
+
+
+def acted(count: int) -> World:
+    world = World(1, workers=1)
+    act(world, count)
+    return world
+
+
+def act(world: World, count: int) -> None:
+    for _ in range(count):
+        world.send(agent_id=AGENT, by=AGENT, action="crm.read")
+        turns(world, 100)
+
+
+def turns(world: World, count: int) -> None:
+    for _ in range(count):
+        world.turn()
+
+
+def resumed_at(world: World, next_input: int | None) -> None:
+    source = Source(MemoryReader(world.broker), TOPICS, "i1", world.verifier(), world.store, world.clock)
+    operator = Operator(MemoryWriter(world.broker), world.signer("operator"), "f" * 32, "sim")
+    resume(source, planned(source, standing(source, HOME), next_input), operator, "its input was lost")
+    while world.members[0].worker.owners[HOME].phase is not Phase.DECIDING:
+        world.turn()
+
+
+def cut(world: World, at: int) -> None:
+    world.cut_inputs(HOME, at)
+    while world.members[0].worker.owners[HOME].phase is not Phase.HALTED:
+        world.turn()
+
+
+def ids(world: World, records: list) -> list[int]:
+    """Each intent as the how-manieth it was sent."""
+    sent = list(world.sent)
+    return [sent.index(orjson.loads(record.value)["intent_id"]) for record in records]
+
+
+def test_behind_an_operators_word_the_inputs_that_took_lost_ones_offsets_are_answered() -> None:
+    world = acted(3)
+    cut(world, 1)
+    resumed_at(world, None)
+    act(world, 3)
+    found = Regiven(world, HOME)
+    assert [ids(world, era) for era in found.eras()] == [[0, 1, 2], [3, 4, 5]]
+    assert [record.offset for record in found.eras()[1]] == [1, 2, 3]
+    assert (found.wrong(set()), found.unanswered()) == ([], [])
+    world.heal()
+    check(world)
+
+
+def test_where_nobody_could_tell_that_the_log_was_short_they_are_not_and_those_behind_them_are() -> None:
+    world = acted(3)
+    world.cut_inputs(HOME, 1)
+    for _ in range(3):
+        world.send(agent_id=AGENT, by=AGENT)
+    turns(world, 200)
+    found = Regiven(world, HOME)
+    assert [ids(world, era) for era in found.eras()] == [[0, 1, 2, 5]]
+    assert ids(world, found.unanswered()) == [3, 4]
+    assert found.wrong(set()) == []
+    assert found.happened() == {"offset answered anew": 0, "never answered at its offset": 2}
+    world.heal()
+    check(world)
+
+
+def test_an_input_that_is_still_there_and_answered_twice_is_wrong() -> None:
+    world = acted(3)
+    cut(world, 2)
+    resumed_at(world, 1)
+    turns(world, 100)
+    assert Regiven(world, HOME).wrong(set()) == ["input 1 is answered 2 times"]
+    with pytest.raises(Violation, match=r"V5: .*input 1 is answered 2 times"):
+        check(world)
+
+
+def test_an_input_behind_all_that_was_answered_is_wrong_unless_it_was_lost() -> None:
+    world = acted(3)
+    world.send(agent_id=AGENT, by=AGENT)
+    assert Regiven(world, HOME).wrong(set()) == ["input 3 is answered 0 times"]
+    assert Regiven(world, HOME).wrong({3}) == []
+    world.cut_inputs(HOME, 3)
+    found = Regiven(world, HOME)
+    assert (found.wrong(set()), ids(world, found.unanswered())) == ([], [3])
