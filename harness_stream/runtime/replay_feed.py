@@ -223,13 +223,14 @@ class DecidedLog:
         self._feed.drop(*self._inputs)
 
     def _covered(self, known: Known) -> Iterator[Known | Answered]:
-        last = known.body["covers"][1]
+        first, last = known.body["covers"]
         if last < self._stretch.first:
             yield known
             return
         while (record := self._feed.peek(*self._inputs)) is not None and record.offset <= last:
             self._feed.pop(*self._inputs)
-            yield Answered(record, known.body)
+            if record.offset >= first:  # an operator may have left inputs out
+                yield Answered(record, known.body)
 
 
 def ranges_of(stretches: list[Stretch], topics: Topics) -> dict[tuple[str, int], tuple[int, int]]:

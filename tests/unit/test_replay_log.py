@@ -395,6 +395,24 @@ def test_inputs_that_no_worker_has_answered_yet_are_left_out():
     assert feed.share == 1
 
 
+def test_inputs_that_an_operator_left_out_are_left_out():
+    """Each was decided as if the next one's answer had been its own."""
+    world = queries(4)
+    (part,) = [part for part in stretches(world) if part.end]
+    verdicts = world.everything(TOPICS.verdicts, part.partition)
+    lost = next(r.offset for r in verdicts if read_body(r.value)[0].get("covers") == [2, 2])
+    world.broker.truncate_from(TOPICS.verdicts, part.partition, lost)
+    world.cut.add(part.partition)  # so that healing wakes its owner, which finds it out
+    world.heal()
+    world.cut.clear()
+    query(world)
+    answers = [read_body(r.value)[0] for r in world.everything(TOPICS.verdicts, part.partition)]
+    (went_on,) = [body["next_input"] for body in answers if body["kind"] == "resume"]
+    assert went_on > 2
+    told = [body for _, body in replayed(world, RULES) if body["partition"] == part.partition]
+    assert [body["offset"] for body in told] == [0, 1, *range(went_on, world.inputs_end(part.partition))]
+
+
 def test_a_stretch_ends_before_its_end():
     world = queries(5)
     (part,) = [part._replace(first=1, end=3) for part in stretches(world) if part.end]
