@@ -281,6 +281,10 @@ def store_speaks_for_units_that_wait():
     return patch.object(Deciding, "_follow_up", hasty)
 
 
+def input_position_left_beyond_the_log():
+    return patch.object(Deciding, "input_bounds", lambda *_: None)
+
+
 def taken_in_twice():
     """A unit that the store holds as of a later record takes in the records before it again."""
     return patch.object(loading, "stands_at", lambda base, deltas: -1)

@@ -1,8 +1,8 @@
 """PROTOCOL §10's mutants: what each breaks, how it is made, and which test must fail under it.
 
 Those that lose an event, and the last ones, are not on the protocol's list: V1, V4 and V7 would have no mutant without
-these, some are what our own way of loading could get wrong, some what approvers and rule-pushers may do, some what a
-notice must not do, and some what one record of many denials could leave out.
+these, some are what our own way of loading and of reading inputs could get wrong, some what approvers and rule-pushers
+may do, some what a notice must not do, and some what one record of many denials could leave out.
 """
 
 from collections.abc import Callable
@@ -289,6 +289,13 @@ MUTANTS = (
         "V5",
         made.link_of_one_input,
         f"{CORE}/test_link.py::test_it_goes_on_behind_what_the_verdict_covers[7]",
+    ),
+    Mutant(
+        "an input position beyond the log is left there",
+        "V9",
+        made.input_position_left_beyond_the_log,
+        "tests/simulation/test_regressions.py::"
+        "test_an_input_log_that_was_cut_and_at_once_as_long_again_is_read_on[all were answered]",
     ),
     Mutant("a run is not remembered", "V2", made.run_not_remembered, f"{REMEMBERED}[nowhere_else]"),
     Mutant(
