@@ -33,6 +33,7 @@ from harness_stream.access import KAFKA_SETTINGS, REDIS_SETTINGS
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka import settings as client_settings
 from harness_stream.adapters.kafka.admin import KafkaAdmin, incarnation
+from harness_stream.adapters.redis.keys import Whose
 from harness_stream.adapters.redis.state import RedisStateStore, client_of
 from harness_stream.adapters.signing import UnsignedSigner, keyring
 from harness_stream.adapters.signing.framing import Bound
@@ -124,7 +125,7 @@ def _answering(where: Servers, versions: Mapping[str, str]) -> Servers:
     except BrokerUnavailable as error:
         raise BrokerUnavailable(error.message, hint=hint) from None
     try:
-        RedisStateStore(settings.redis, "bench", SystemClock(), timeout_ms=REDIS_MS_MAX).head(0)
+        RedisStateStore(settings.redis, Whose("bench", ""), SystemClock(), timeout_ms=REDIS_MS_MAX).head(0)
     except StateRefused:
         raise
     except StateUnavailable as error:
@@ -410,7 +411,8 @@ def _create_echo_topics(made: BenchRealm) -> None:
 
 def _forget(made: BenchRealm) -> None:
     """Delete its topics, group and keys; what cannot be deleted is told, and does not hide why all this ends."""
-    for what, forget in (("topics", _forget_topics), ("group", _forget_group), ("keys in Redis", _forget_keys)):
+    # Keys first: they are named by the topics' ids.
+    for what, forget in (("keys in Redis", _forget_keys), ("topics", _forget_topics), ("group", _forget_group)):
         try:
             forget(made)
         except (KafkaException, HarnessError, TimeoutError) as error:
@@ -439,8 +441,8 @@ def _forget_group(made: BenchRealm) -> None:
 
 def _forget_keys(made: BenchRealm) -> None:
     settings = made.settings
-    realm = f"{settings.realm}/{settings.prefix}"
-    with closing(RedisStateStore(settings.redis, realm, SystemClock(), timeout_ms=REDIS_MS_MAX)) as store:
+    whose = Whose.of(settings, incarnation(settings))
+    with closing(RedisStateStore(settings.redis, whose, SystemClock(), timeout_ms=REDIS_MS_MAX)) as store:
         for partition in range(PARTITIONS):
             store.clear(partition)
 

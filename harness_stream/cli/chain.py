@@ -65,18 +65,21 @@ def show(
     Example: harness chain show support-1
     """
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
+    from harness_stream.adapters.kafka.admin import incarnation  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
+    from harness_stream.adapters.redis.keys import Whose  # noqa: PLC0415  same
     from harness_stream.adapters.redis.state import RedisStateStore  # noqa: PLC0415  same
     from harness_stream.adapters.signing.pairs import keys_of  # noqa: PLC0415  same
 
     keys_of(settings)
-    realm = f"{settings.realm}/{settings.prefix}"  # as `compose.kafka_worker` names it
+    realm_id = incarnation(settings)
+    whose, clock = Whose.of(settings, realm_id), SystemClock()
     with (
         closing(KafkaReader(settings.kafka)) as reader,
-        closing(RedisStateStore(settings.redis, realm, SystemClock(), timeout_ms=STORE_MS_MAX)) as store,
+        closing(RedisStateStore(settings.redis, whose, clock, timeout_ms=STORE_MS_MAX)) as store,
     ):
         try:
-            found = _found(agent, settings, reader, store)
+            found = _found(agent, settings, realm_id, reader, store)
         except StateUnavailable as error:
             raise StateUnavailable(error.message, hint=f"{error.hint}; {_from_the_log(agent)}") from error
     typer.echo(json_format.dumps(_as_json(found, events), ensure_ascii=False) if json else _as_text(found, events))
@@ -106,8 +109,8 @@ def identity_of(settings: Settings, reader: LogReader, agent_id: str) -> tuple[I
     return None, view.lanes.get(agent_id)
 
 
-def _found(agent_id: str, settings: Settings, reader: LogReader, store: StateStore) -> Found:
-    from harness_stream.adapters.kafka.admin import incarnation, partitions, require_topics  # noqa: PLC0415  slow
+def _found(agent_id: str, settings: Settings, realm_id: str, reader: LogReader, store: StateStore) -> Found:
+    from harness_stream.adapters.kafka.admin import partitions, require_topics  # noqa: PLC0415  slow
     from harness_stream.adapters.signing.pairs import verifier_of  # noqa: PLC0415  same
     from harness_stream.core.fold import Place  # noqa: PLC0415  same
     from harness_stream.core.lanes import partition_of  # noqa: PLC0415  same
@@ -115,7 +118,7 @@ def _found(agent_id: str, settings: Settings, reader: LogReader, store: StateSto
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
     topics = Topics(settings.prefix)
-    realm_id, count = incarnation(settings), partitions(settings, topics.verdicts)
+    count = partitions(settings, topics.verdicts)
     require_topics(settings.kafka, [topics.verdicts, topics.heads, topics.rules])
     row, lane = identity_of(settings, reader, agent_id)
     if lane is None:

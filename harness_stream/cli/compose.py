@@ -18,6 +18,7 @@ from harness_stream.adapters.kafka.incarnation import KafkaIncarnations
 from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
 from harness_stream.adapters.kafka.settings import DECISION_BATCHES
 from harness_stream.adapters.kafka.topics import verify
+from harness_stream.adapters.redis.keys import Whose
 from harness_stream.adapters.redis.state import RedisStateStore
 from harness_stream.adapters.signing.pairs import keys_of, worker_pair
 from harness_stream.core import limits
@@ -75,7 +76,7 @@ def kafka_worker(settings: Settings, realm: Realm, metrics: Metrics) -> Worker:
         writer=KafkaWriter(settings.kafka, DECISION_BATCHES),
         reader=KafkaReader(settings.kafka, clock, (topics.heads, topics.verdicts, topics.chains)),
         incarnations=KafkaIncarnations(settings.kafka, (topics.intents, topics.verdicts), clock),
-        store=RedisStateStore(settings.redis, f"{settings.realm}/{settings.prefix}", clock),
+        store=RedisStateStore(settings.redis, Whose.of(settings, realm.incarnation), clock),
         clock=clock,
         signer=signer,
         verifier=verifier,

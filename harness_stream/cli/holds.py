@@ -265,7 +265,8 @@ def _realm(speaker: Speaker) -> Iterator[Realm]:
             lambda done, of: progress.show(done, "records of the decision log", done / max(of, 1)),
         )
         count = admin.partitions(settings, topics.verdicts)
-        yield Realm(settings.realm, source, count, partial(_voice, speaker, incarnation), partial(_store, settings))
+        store = partial(_store, settings, incarnation)
+        yield Realm(settings.realm, source, count, partial(_voice, speaker, incarnation), store)
 
 
 @contextmanager
@@ -278,13 +279,14 @@ def _voice(speaker: Speaker, incarnation: str) -> Iterator[Voice]:
 
 
 @contextmanager
-def _store(settings: Settings) -> Iterator[StateStore]:
+def _store(settings: Settings, incarnation: str) -> Iterator[StateStore]:
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
+    from harness_stream.adapters.redis.keys import Whose  # noqa: PLC0415  same
     from harness_stream.adapters.redis.state import RedisStateStore  # noqa: PLC0415  same
     from harness_stream.cli.chain import STORE_MS_MAX  # noqa: PLC0415  same
 
-    name = f"{settings.realm}/{settings.prefix}"  # as `compose.kafka_worker` names it
-    with closing(RedisStateStore(settings.redis, name, SystemClock(), timeout_ms=STORE_MS_MAX)) as store:
+    whose = Whose.of(settings, incarnation)
+    with closing(RedisStateStore(settings.redis, whose, SystemClock(), timeout_ms=STORE_MS_MAX)) as store:
         yield store
 
 

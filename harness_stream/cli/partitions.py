@@ -181,6 +181,7 @@ def _source(settings: Settings) -> Iterator[tuple[Source, int]]:
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  the clients are slow to load, `--help` is not
     from harness_stream.adapters.kafka import admin  # noqa: PLC0415  same
     from harness_stream.adapters.kafka.log import KafkaReader  # noqa: PLC0415  same
+    from harness_stream.adapters.redis.keys import Whose  # noqa: PLC0415  same
     from harness_stream.adapters.redis.state import RedisStateStore  # noqa: PLC0415  same
     from harness_stream.adapters.signing.pairs import keys_of, verifier_of  # noqa: PLC0415  same
     from harness_stream.cli.chain import STORE_MS_MAX  # noqa: PLC0415  same
@@ -191,11 +192,11 @@ def _source(settings: Settings) -> Iterator[tuple[Source, int]]:
     topics, clock = Topics(settings.prefix), SystemClock()
     read = [topics.intents, topics.verdicts, topics.heads, topics.chains]
     admin.require_topics(settings.kafka, read)
-    name = f"{settings.realm}/{settings.prefix}"  # as `compose.kafka_worker` names it
+    realm_id = admin.incarnation(settings)
+    whose = Whose.of(settings, realm_id)
     with ExitStack() as stack:
         reader = stack.enter_context(closing(KafkaReader(settings.kafka, topics=read)))
-        store = stack.enter_context(closing(RedisStateStore(settings.redis, name, clock, timeout_ms=STORE_MS_MAX)))
-        realm_id = admin.incarnation(settings)
+        store = stack.enter_context(closing(RedisStateStore(settings.redis, whose, clock, timeout_ms=STORE_MS_MAX)))
         source = Source(reader, topics, realm_id, verifier_of(settings, realm_id), store, clock)
         yield source, admin.partitions(settings, topics.verdicts)
 

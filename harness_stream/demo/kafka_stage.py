@@ -19,6 +19,7 @@ from confluent_kafka import KafkaException
 from harness_stream.adapters.kafka import topics as realm_topics
 from harness_stream.adapters.kafka.admin import ADMIN_S_MAX, KafkaAdmin, incarnation
 from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
+from harness_stream.adapters.redis.keys import Whose
 from harness_stream.adapters.redis.state import RedisStateStore
 from harness_stream.adapters.signing import UnsignedSigner, UnsignedVerifier
 from harness_stream.client.wiring import ClientRealm, Wiring
@@ -175,9 +176,8 @@ class KafkaStage:
         }
 
     def _store(self) -> RedisStateStore:
-        settings = self.settings
-        realm = f"{settings.realm}/{settings.prefix}"
-        return RedisStateStore(settings.redis, realm, self._clock, timeout_ms=REDIS_MS_MAX)
+        whose = Whose.of(self.settings, self._incarnation)
+        return RedisStateStore(self.settings.redis, whose, self._clock, timeout_ms=REDIS_MS_MAX)
 
     def _remove(self) -> None:
         settings = self.settings

@@ -14,6 +14,7 @@ from redis.crc import key_slot
 
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.redis import keys
+from harness_stream.adapters.redis.keys import Whose
 from harness_stream.adapters.redis.state import (
     CLEAR_SLICE_UNITS,
     CONNECT_TIMEOUT_MS,
@@ -26,6 +27,7 @@ from harness_stream.errors import ConfigError, InvalidInput, StateUnavailable
 from harness_stream.ports import Move, StoredHead, StoredUnit
 
 real = pytest.mark.real
+R = Whose("r", "i1")
 
 
 class HandClock:
@@ -40,8 +42,8 @@ class HandClock:
 
 
 @pytest.fixture
-def realm():
-    return f"faults-{uuid.uuid4().hex}"
+def whose():
+    return Whose(f"faults-{uuid.uuid4().hex}", "i1")
 
 
 @pytest.fixture
@@ -51,8 +53,8 @@ def server(real_stack):
 
 
 @pytest.fixture
-def store(real_stack, realm):
-    opened = RedisStateStore(real_stack.redis_url, realm, SystemClock(), timeout_ms=5_000)
+def store(real_stack, whose):
+    opened = RedisStateStore(real_stack.redis_url, whose, SystemClock(), timeout_ms=5_000)
     yield opened
     opened.close()
 
@@ -87,9 +89,11 @@ def move(expect, offset, bases=None, deltas=None):
 
 @pytest.mark.parametrize("realm", ["default", "}", "{", "a}b{c", "a/1", ""])
 def test_all_keys_of_a_partition_are_in_one_slot_and_no_realm_meets_another(realm):
-    of_realm = [keys.head(realm, 3), keys.units(realm, 3), keys.unit(realm, 3, "agent:{x}"), keys.unit(realm, 3, "}")]
-    assert len({key_slot(key) for key in of_realm}) == 1
-    assert not set(of_realm) & {keys.head(realm + "/3", 3), keys.units("other", 3)}
+    whose = Whose(realm, "i1")
+    own = [keys.head(whose, 3), keys.units(whose, 3), keys.unit(whose, 3, "agent:{x}"), keys.unit(whose, 3, "}")]
+    assert len({key_slot(key) for key in own}) == 1
+    others = [Whose(realm + "/3", "i1"), Whose("other", "i1"), Whose(realm, "i2"), Whose(realm, ""), Whose(realm, "i1/3")]
+    assert not set(own) & {key for other in others for key in (keys.head(other, 3), keys.units(other, 3))}
 
 
 @pytest.mark.parametrize(
@@ -105,18 +109,18 @@ def test_all_keys_of_a_partition_are_in_one_slot_and_no_realm_meets_another(real
 )
 def test_a_dead_redis_is_state_unavailable_with_a_hint(call):
     with pytest.raises(StateUnavailable) as caught:
-        call(RedisStateStore(free_url(), "r", HandClock()))
+        call(RedisStateStore(free_url(), R, HandClock()))
     assert "redis_url" in caught.value.hint
 
 
 def test_a_malformed_url_is_the_operators_mistake():
     with pytest.raises(ConfigError, match="redis_url"):
-        RedisStateStore("localhost:6379", "r", HandClock())
+        RedisStateStore("localhost:6379", R, HandClock())
 
 
 def test_a_silent_redis_costs_one_time_limit():
     with listener() as (url, _):
-        store = RedisStateStore(url, "r", HandClock())
+        store = RedisStateStore(url, R, HandClock())
         began = time.monotonic()
         with pytest.raises(StateUnavailable):
             store.head(0)
@@ -127,7 +131,7 @@ def test_a_silent_redis_costs_one_time_limit():
 def test_after_a_failure_nobody_connects_again_before_the_interval_is_over():
     clock = HandClock()
     with listener() as (url, accepted):
-        store = RedisStateStore(url, "r", clock)
+        store = RedisStateStore(url, R, clock)
 
         def fails():
             with pytest.raises(StateUnavailable):
@@ -143,9 +147,9 @@ def test_after_a_failure_nobody_connects_again_before_the_interval_is_over():
 
 
 @real
-def test_it_comes_back_by_itself(real_stack, realm):
+def test_it_comes_back_by_itself(real_stack, whose):
     clock = HandClock()
-    store = RedisStateStore(real_stack.redis_url, realm, clock, timeout_ms=5_000)
+    store = RedisStateStore(real_stack.redis_url, whose, clock, timeout_ms=5_000)
     store.move(move(None, 1))
     with redis.Redis.from_url(real_stack.redis_url) as admin:
         admin.client_kill_filter(_type="normal", skipme=True)
@@ -166,9 +170,22 @@ def test_a_server_that_forgot_the_scripts_gets_them_again(store, server):
 
 
 @real
-def test_an_evicted_unit_is_listed_and_lost_and_deltas_do_not_hide_that(store, server, realm):
+def test_what_was_kept_of_topics_that_were_recreated_is_not_seen_however_far_it_stands(store, whose, real_stack):
+    """Found by `tests.faults`, seed 15: a dump of a realm that was gone had heads ahead of its successor's."""
+    before = RedisStateStore(real_stack.redis_url, whose._replace(incarnation="i0"), SystemClock(), timeout_ms=5_000)
+    before.move(move(None, 500, {"a": b"of another log"}))
+    assert (store.head(0), store.units(0)) == (None, frozenset())
+    assert store.move(move(None, 3, {"a": b"A"})) is None
+    assert store.move(move(3, 500, deltas={"a": [b"1"]})) is None
+    assert store.load(0, ["a"]) == {"a": StoredUnit(b"A", (b"1",))}
+    assert before.load(0, ["a"]) == {"a": StoredUnit(b"of another log")}
+    before.close()
+
+
+@real
+def test_an_evicted_unit_is_listed_and_lost_and_deltas_do_not_hide_that(store, server, whose):
     store.move(move(None, 0, {"a": b"A", "b": b"B"}))
-    server.delete(keys.unit(realm, 0, "a"))
+    server.delete(keys.unit(whose, 0, "a"))
     assert store.units(0) == {"a", "b"}
     assert store.load(0, ["a", "b"]) == {"a": None, "b": StoredUnit(b"B")}
     store.move(move(0, 1, deltas={"a": [b"1"]}))
@@ -176,31 +193,31 @@ def test_an_evicted_unit_is_listed_and_lost_and_deltas_do_not_hide_that(store, s
 
 
 @real
-def test_evicted_names_make_their_units_unknown_even_where_the_content_stayed(store, server, realm):
+def test_evicted_names_make_their_units_unknown_even_where_the_content_stayed(store, server, whose):
     store.move(move(None, 0, {"a": b"A"}, {"a": [b"1"]}))
-    server.delete(keys.units(realm, 0))
+    server.delete(keys.units(whose, 0))
     assert store.load(0, ["a"]) == {"a": None}
     store.move(move(0, 1, deltas={"a": [b"2"]}))
     assert store.load(0, ["a"]) == {"a": StoredUnit(None, (b"2",))}
 
 
 @real
-def test_without_its_head_a_partition_is_empty_and_the_next_first_step_clears_what_is_left(store, server, realm):
+def test_without_its_head_a_partition_is_empty_and_the_next_first_step_clears_what_is_left(store, server, whose):
     names = [f"u{i}" for i in range(2 * CLEAR_SLICE_UNITS + 1)]
     store.move(move(None, 5, dict.fromkeys(names, b"old")))
-    server.delete(keys.head(realm, 0))
+    server.delete(keys.head(whose, 0))
     assert (store.head(0), store.units(0), store.load(0, ["u1"])) == (None, frozenset(), {"u1": None})
     assert store.move(move(None, 2, {"u1": b"new"}, {"u2": [b"1"]})) is None
     assert store.units(0) == {"u1", "u2"}
     assert store.load(0, ["u1", "u2"]) == {"u1": StoredUnit(b"new"), "u2": StoredUnit(None, (b"1",))}
-    assert sorted(server.keys(f"hs:{{{realm}/0}}:u:*")) == [keys.unit(realm, 0, "u1"), keys.unit(realm, 0, "u2")]
+    assert sorted(server.keys(f"hs:{{{whose.realm}/i1/0}}:u:*")) == [keys.unit(whose, 0, "u1"), keys.unit(whose, 0, "u2")]
 
 
 @real
-def test_a_step_that_fails_half_way_leaves_no_head_so_nobody_reads_the_torn_state(store, server, realm):
+def test_a_step_that_fails_half_way_leaves_no_head_so_nobody_reads_the_torn_state(store, server, whose):
     store.move(move(None, 0, {"a": b"A", "b": b"B"}))
-    server.delete(keys.unit(realm, 0, "b"))
-    server.set(keys.unit(realm, 0, "b"), "a foreign type")
+    server.delete(keys.unit(whose, 0, "b"))
+    server.set(keys.unit(whose, 0, "b"), "a foreign type")
     with pytest.raises(StateUnavailable, match="WRONGTYPE"):
         store.move(move(0, 1, deltas={"a": [b"1"], "b": [b"1"]}))
     time.sleep(RECONNECT_INTERVAL_MS / 1000)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.memory.state import MemoryStateStore
+from harness_stream.adapters.redis.keys import Whose
 from harness_stream.adapters.redis.state import RedisStateStore
 from harness_stream.core.ids import ids_unit, remember_denied
 from harness_stream.core.state import State
@@ -35,7 +36,7 @@ def open_store(request):
 
     def open_realm(realm="r"):
         # The suite is about meaning, not speed: a busy test machine may answer late.
-        opened.append(RedisStateStore(url, realm + test, SystemClock(), timeout_ms=5_000))
+        opened.append(RedisStateStore(url, Whose(realm + test, "i1"), SystemClock(), timeout_ms=5_000))
         return opened[-1]
 
     yield open_realm

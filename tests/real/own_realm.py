@@ -22,6 +22,7 @@ from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka import topics
 from harness_stream.adapters.kafka.admin import KafkaAdmin, incarnation
 from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
+from harness_stream.adapters.redis.keys import Whose
 from harness_stream.adapters.redis.state import RedisStateStore
 from harness_stream.adapters.signing import keyring
 from harness_stream.adapters.signing.framing import Bound
@@ -263,8 +264,8 @@ class OwnRealm:
 
     def _store(self):
         """Redis, with the patience of a person."""
-        name = f"{self.settings.realm}/{self.settings.prefix}"
-        return RedisStateStore(self.settings.redis_url, name, self.clock, timeout_ms=5_000)
+        whose = Whose.of(self.settings, incarnation(self.settings))
+        return RedisStateStore(self.settings.redis_url, whose, self.clock, timeout_ms=5_000)
 
     def check(self, *pushed):
         """Every input is covered once, every verdict recomputes, and Redis equals the fold.

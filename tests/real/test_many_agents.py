@@ -16,6 +16,7 @@ import pytest
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka.admin import incarnation
 from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
+from harness_stream.adapters.redis.keys import Whose
 from harness_stream.adapters.redis.state import RedisStateStore
 from harness_stream.cli.rules import publish
 from harness_stream.config import Settings
@@ -143,7 +144,7 @@ def kill_half_way(realm, worker):
 
 def check_logs(realm):
     reader, clock, topics = KafkaReader(realm.bootstrap), SystemClock(), Topics(realm.prefix)
-    store = RedisStateStore(realm.redis_url, f"{realm.realm}/{realm.prefix}", clock, timeout_ms=5_000)
+    store = RedisStateStore(realm.redis_url, Whose.of(realm, incarnation(realm)), clock, timeout_ms=5_000)
     program = load(RULES)
     bundles = {program.digest: Windows(program)}
     reports = []

@@ -43,6 +43,7 @@ from harness_stream.adapters.kafka import settings as client_settings
 from harness_stream.adapters.kafka import topics as realm_topics
 from harness_stream.adapters.kafka.admin import KafkaAdmin, incarnation, require_topics
 from harness_stream.adapters.kafka.log import KafkaReader, KafkaWriter
+from harness_stream.adapters.redis.keys import Whose
 from harness_stream.adapters.redis.rights import rules as redis_rules
 from harness_stream.adapters.redis.state import RedisStateStore
 from harness_stream.errors import AccessRefused, StateRefused
@@ -471,7 +472,7 @@ def test_redis_serves_the_state_store_to_its_user_over_tls_and_forbids_all_else(
         def store(user, realm="r/p", ca=guarded.ca, suffix="-password"):
             words = {"redis_user": user, "redis_password": Secret(user + suffix)}
             access = redis_access(url, words | {"redis_ca": str(ca.crt)})
-            return RedisStateStore(access, realm, SystemClock(), timeout_ms=2_000)
+            return RedisStateStore(access, Whose(realm, "i1"), SystemClock(), timeout_ms=2_000)
 
         full, look = store("full"), store("look")
         full.clear(0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from harness_stream.adapters.redis.keys import Whose
 from harness_stream.adapters.redis.state import RECONNECT_INTERVAL_MS, RedisStateStore
 from harness_stream.core.rules.compile import from_bundle
 from harness_stream.core.rules.windows import Windows
@@ -84,7 +85,7 @@ def test_no_fault_leaves_anything_to_a_search(world: World, kind: str) -> None:
 
 def test_neither_does_a_store_that_does_not_answer(world: World) -> None:
     """The client's frames refer to themselves, and to all that the turn holds which asked."""
-    store = RedisStateStore("redis://127.0.0.1:1/0", "realm", world.clock)
+    store = RedisStateStore("redis://127.0.0.1:1/0", Whose("realm", "i1"), world.clock)
     for _ in range(3):
         with pytest.raises(StateUnavailable, match="does not answer"):
             store.head(0)

@@ -26,6 +26,7 @@ from hypothesis import HealthCheck, given, settings
 
 from harness_stream.adapters.memory.clock import ManualClock
 from harness_stream.adapters.memory.state import MemoryStateStore
+from harness_stream.adapters.redis.keys import Whose
 from harness_stream.adapters.redis.state import RedisStateStore
 from harness_stream.adapters.signing import UNSIGNED_HEADERS, UnsignedVerifier, keyring, merkle, tokens
 from harness_stream.adapters.signing.certificate import Certificate
@@ -361,7 +362,7 @@ def answering(reply: bytes):
 def redis_reply(data: bytes) -> None:
     clock = ManualClock()
     with answering(data) as url:
-        store = RedisStateStore(url, "r", clock, timeout_ms=20)
+        store = RedisStateStore(url, Whose("r", "i1"), clock, timeout_ms=20)
         for ask in (lambda: store.head(0), lambda: store.units(0), lambda: store.load(0, ["a:1"]), lambda: store.clear(0)):
             clock.advance(1_000)
             try:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator, Sequence
 
+    from harness_stream.adapters.redis.keys import Whose
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -78,7 +80,7 @@ class RedisStateStore:
 
     Args:
         where: the way in, or a URL alone. Name an address or a cached host: a DNS look-up has no time limit.
-        realm: whose partitions; realms on one server do not see each other.
+        whose: partitions of which realm and incarnation; no others are seen.
         clock: only its `elapsed_ms` is read.
         timeout_ms: longest silence of the server within a call; commands for people may wait longer than workers.
 
@@ -86,8 +88,8 @@ class RedisStateStore:
         ConfigError: the URL is malformed. An unreachable server is no error here.
     """
 
-    def __init__(self, where: RedisAccess | str, realm: str, clock: Clock, *, timeout_ms: int = TIMEOUT_MS) -> None:
-        self._realm = realm
+    def __init__(self, where: RedisAccess | str, whose: Whose, clock: Clock, *, timeout_ms: int = TIMEOUT_MS) -> None:
+        self._whose = whose
         self._clock = clock
         self._access = redis_at(where)
         self._client = client_of(self._access, timeout_ms)
@@ -100,13 +102,13 @@ class RedisStateStore:
     def head(self, partition: int) -> StoredHead | None:
         """Where the stored state of the partition stands; None if there is none."""
         fields = (keys.FIELD_OFFSET, keys.FIELD_EPOCH, keys.FIELD_HEADER)
-        return self._ask(lambda r: _head(r.hmget(keys.head(self._realm, partition), fields)))
+        return self._ask(lambda r: _head(r.hmget(keys.head(self._whose, partition), fields)))
 
     def units(self, partition: int) -> frozenset[str]:
         """Names of all stored units, those whose content was lost included. Several round trips, for many units."""
         if self.head(partition) is None:
             return frozenset()
-        key = keys.units(self._realm, partition)
+        key = keys.units(self._whose, partition)
         return self._ask(lambda r: frozenset(name.decode() for name in _members(r, key)))
 
     def load(self, partition: int, names: Sequence[str]) -> dict[str, StoredUnit | None]:
@@ -120,7 +122,7 @@ class RedisStateStore:
             raise InvalidInput(f"{len(names)} units in one load; at most {limits.COLD_FETCH_UNITS_MAX}")
         if not names:
             return {}
-        key_names = [*self._partition_keys(partition), *(keys.unit(self._realm, partition, name) for name in names)]
+        key_names = [*self._partition_keys(partition), *(keys.unit(self._whose, partition, name) for name in names)]
         args = (limits.COLD_FETCH_BYTES_MAX, *(name.encode() for name in names))
         return self._ask(
             lambda r: {
@@ -140,7 +142,7 @@ class RedisStateStore:
         if len(names) > MOVE_UNITS_MAX:
             raise InvalidInput(f"{len(names)} units in one move; at most {MOVE_UNITS_MAX}")
         key_names = [*self._partition_keys(move.partition)]
-        key_names += [keys.unit(self._realm, move.partition, name) for name in names]
+        key_names += [keys.unit(self._whose, move.partition, name) for name in names]
         state, stands = self._ask(lambda r: _moved(self._move.run(r, key_names, _move_args(move, names))))
         if state == _LEFTOVERS:
             self.clear(move.partition)
@@ -161,11 +163,11 @@ class RedisStateStore:
         self._client.close()
 
     def _forget_slice(self, partition: int, first: int) -> int:
-        args = (first, CLEAR_SLICE_UNITS, keys.unit_prefix(self._realm, partition))
+        args = (first, CLEAR_SLICE_UNITS, keys.unit_prefix(self._whose, partition))
         return self._ask(lambda r: int(self._clear.run(r, self._partition_keys(partition), args)))
 
     def _partition_keys(self, partition: int) -> tuple[bytes, bytes]:
-        return keys.head(self._realm, partition), keys.units(self._realm, partition)
+        return keys.head(self._whose, partition), keys.units(self._whose, partition)
 
     def _ask(self, question: Callable[[redis.Redis], T]) -> T:
         """Ask once, and read the answer. After a failure nobody asks again for `RECONNECT_INTERVAL_MS`."""

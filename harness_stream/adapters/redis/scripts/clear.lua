@@ -1,7 +1,7 @@
 -- One short slice of forgetting a partition; called until it answers 0, so that no slice blocks the server for long.
 --
--- KEYS[1]    hs:{realm/partition}:head   HASH
--- KEYS[2]    hs:{realm/partition}:units  SET of unit names
+-- KEYS[1]    hs:{realm/incarnation/partition}:head   HASH
+-- KEYS[2]    hs:{realm/incarnation/partition}:units  SET of unit names
 --
 -- ARGV[1]    `1` in the first slice: delete the head. `0` later: stop if a new head exists, its units are not ours
 -- ARGV[2]    units to forget in this slice

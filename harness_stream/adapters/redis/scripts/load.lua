@@ -1,8 +1,8 @@
 -- Some units as of one head, no more than a caller with 20 ms can take in.
 --
--- KEYS[1]    hs:{realm/partition}:head      HASH, exists if anything is stored
--- KEYS[2]    hs:{realm/partition}:units     SET of unit names
--- KEYS[2+i]  hs:{realm/partition}:u:<unit>  LIST `b`..base or `-`, then deltas; one key per unit asked for
+-- KEYS[1]    hs:{realm/incarnation/partition}:head      HASH, exists if anything is stored
+-- KEYS[2]    hs:{realm/incarnation/partition}:units     SET of unit names
+-- KEYS[2+i]  hs:{realm/incarnation/partition}:u:<unit>  LIST `b`..base or `-`, then deltas; one key per unit asked for
 --
 -- ARGV[1]    bytes of content to answer with; the first unit comes whatever its size
 -- ARGV[1+i]  name of the unit, in the order of KEYS

@@ -1,8 +1,8 @@
 -- One atomic, monotonic step of a partition's confirmed state (PROTOCOL §6). No business logic: bytes in, bytes kept.
 --
--- KEYS[1]    hs:{realm/partition}:head      HASH offset, epoch, header
--- KEYS[2]    hs:{realm/partition}:units     SET of unit names
--- KEYS[2+i]  hs:{realm/partition}:u:<unit>  LIST `b`..base or `-`, then deltas; one key per unit of this step
+-- KEYS[1]    hs:{realm/incarnation/partition}:head      HASH offset, epoch, header
+-- KEYS[2]    hs:{realm/incarnation/partition}:units     SET of unit names
+-- KEYS[2+i]  hs:{realm/incarnation/partition}:u:<unit>  LIST `b`..base or `-`, then deltas; one key per unit of this step
 --
 -- ARGV[1]    the verdict offset the store must stand at; empty: it must have no head
 -- ARGV[2]    new verdict offset   ARGV[3] new epoch   ARGV[4] new header bytes
