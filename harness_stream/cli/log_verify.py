@@ -307,11 +307,10 @@ def finding_text(finding: Finding) -> str:
     """For a person: one line, or one a part if that would be long; digests in short, `--json` has all of them."""
     from harness_stream.cli.verdicts import printable  # noqa: PLC0415  slow to load, `--help` is not
 
-    name = typer.style(f"{finding.kind}", fg="red")
-    text = _DIGESTS.sub(r"\1…", printable(finding.text))
-    if len(text) > LINE_MAX:
+    where, text = f"{finding.partition}/{finding.offset}", _DIGESTS.sub(r"\1…", printable(finding.text))
+    if len(f"{where}  {finding.kind}: {text}") > LINE_MAX:
         text = text.replace("; ", ";\n    ")
-    return f"{finding.partition}/{finding.offset}  {name}: {text}"
+    return f"{where}  {typer.style(f'{finding.kind}', fg='red')}: {text}"
 
 
 def _show(finding: Finding, number: int, *, json: bool) -> None:

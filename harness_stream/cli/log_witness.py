@@ -6,7 +6,7 @@ Rule of this file: it opens, loops and shows; what contradicts what is `runtime.
 from __future__ import annotations
 
 import time
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -73,10 +73,10 @@ def witness(
     """
     every_ms = _every_ms(every)
     found = 0
-    with _opened(settings, path, every_ms) as built:
+    with ExitStack() as ending, _opened(settings, path, every_ms) as built:
         if not once:
             _say_what_it_does(path, every, every_ms)
-        for finding in _once(built, settings) if once else _until_stopped(built):
+        for finding in _once(built, settings) if once else _until_stopped(built, ending):
             found += 1
             _tell(finding, json=json)
         built.finish()
@@ -138,18 +138,19 @@ def _once(built: Witness, settings: Settings) -> Iterator[Finding]:
             wait_or_give_up(topic, clock, heard_ms)
 
 
-def _until_stopped(built: Witness) -> Iterator[Finding]:
+def _until_stopped(built: Witness, ending: ExitStack) -> Iterator[Finding]:
+    """Until a signal. What is written to may hang: until all is put away (`ending`) a second Ctrl-C counts."""
     from harness_stream.cli.worker import Stop  # noqa: PLC0415  slow to load, `--help` is not
 
     stop = Stop()
     stop.by_draining()
+    ending.callback(stop.by_ending)
     yield from built.begin()
     while not stop.asked:
         read = built.read
         yield from built.step()
         if built.read == read:
             time.sleep(LOOK_S)
-    stop.by_ending()
 
 
 # --- What is shown ---

@@ -51,6 +51,7 @@ class Link(msgspec.Struct, frozen=True, gc=False):
     rules: NamedRules
     event: LinkedEvent | None
 
+
 _DECODER: Final = msgspec.json.Decoder(Link)
 
 

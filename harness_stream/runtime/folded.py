@@ -164,7 +164,8 @@ class Folded:
             self._require_bundle(rules)
             self.place, self.last, self.read = place, _A_VERDICT, place.offset
             self.state.deferred.add(told)
-            self.unmet.difference_update(each.offset for each in told if self.unmet)
+            if self.unmet:
+                self.unmet.difference_update(each.offset for each in told)
         return len(told)
 
     def _lost(self, offset: int, why: Void) -> None:

@@ -53,11 +53,17 @@ class Stretch(NamedTuple):
 
 @dataclass(slots=True)
 class _Source:
-    """One log of one partition: offsets `[next, end)` are still to be handed out, `buffer` holds the first of them."""
+    """One log of one partition: offsets `[next, end)` are still to be handed out, `buffer` holds the first of them.
+
+    Attributes:
+        read: what comes next from the reader.
+        first: lowest offset that was ever asked for.
+    """
 
     next: int
     end: int
     read: int
+    first: int
     followed: bool = False
     size: int = 0
     buffer: deque[LogRecord] = field(default_factory=deque)
@@ -74,7 +80,7 @@ class Feed:
 
     def __init__(self, reader: LogReader, clock: Clock, ranges: Mapping[tuple[str, int], tuple[int, int]]) -> None:
         self._reader, self._clock = reader, clock
-        self._sources = {name: _Source(first, end, first) for name, (first, end) in ranges.items()}
+        self._sources = {name: _Source(first, end, first, first) for name, (first, end) in ranges.items()}
         self._offsets = sum(max(0, end - first) for first, end in ranges.values())
         self._records_max = max(1, BUFFER_RECORDS_MAX // max(1, len(ranges)))
         self._bytes_max = max(1, BUFFER_BYTES_MAX // max(1, len(ranges)))
@@ -125,6 +131,8 @@ class Feed:
     def begin(self, topic: str, partition: int, first: int) -> None:
         """Hand out this one's records from `first` on, also those that it had handed out before."""
         source = self._sources[topic, partition]
+        self._offsets += max(0, min(source.first, source.end) - first)
+        source.first = min(source.first, first)
         if source.next != first:
             self._unfollow((topic, partition), source)
             source.buffer.clear()

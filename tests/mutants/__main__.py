@@ -1,4 +1,8 @@
-"""The report: `python -m tests.mutants` says which test kills which mutant, and ends with 1 unless all are killed."""
+"""The report: `python -m tests.mutants` says which test kills which mutant, and ends with 1 unless all are killed.
+
+Several NAMEs may be given together, each in quotes; `--help` lists them. One that is marked "real" there needs a broker
+and a Redis, as tests/real_servers.py finds or starts them; where there are none it is not run, and so not killed.
+"""
 
 import argparse
 import sys
@@ -46,9 +50,9 @@ def chosen(words=None):
     """The mutants that the command line names, all if it names none."""
     parser = argparse.ArgumentParser(
         "python -m tests.mutants",
-        description=(__doc__ or "").partition("\n")[0],
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="All of them take some minutes. Mutants:\n" + "\n".join(f"  {mutant.name}" for mutant in MUTANTS),
+        epilog="All of them take some minutes. Mutants:\n" + "\n".join(map(_listed, MUTANTS)),
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these, in quotes; else all")
     asked = parser.parse_args(words).names
@@ -56,6 +60,10 @@ def chosen(words=None):
     if unknown:
         parser.error(f"no mutant is named `{min(unknown)}`; --help lists them")
     return [mutant for mutant in MUTANTS if not asked or mutant.name in asked]
+
+
+def _listed(mutant):
+    return f"  {mutant.name}{'  (real)' if mutant.real else ''}"
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """A pytest plugin: runs the tests that it has collected in forks, without a mutant and under each that was asked for.
 
-Rule of this file: only an assertion made in a test says that the test has noticed; any other error is BROKEN.
+Rule of this file: only an assertion made in a test says that the test has noticed; any other error is BROKEN, and so
+is a test that took too long.
 """
 
 import json
 import os
 import sys
 import tempfile
+import traceback
 from contextlib import ExitStack
+from itertools import zip_longest
 from pathlib import Path
 from unittest.mock import patch
 
@@ -29,6 +32,9 @@ PATIENCE_S = 5.0
 # Of an error's text: enough to see what was noticed.
 SAID_CHARS_MAX = 200
 
+# How the text begins of what pytest-timeout raises, which is what `pytest.fail` raises.
+TIMED_OUT = "Timeout (>"
+
 TESTS = Path(__file__).parents[1]
 OUTCOMES = pytest.StashKey[dict[str, str]]()
 
@@ -39,7 +45,8 @@ def pytest_runtestloop(session):
     if session.testsfailed:
         raise session.Interrupted("not every test could be collected")
     asked = json.loads(os.environ[MUTANTS_ASKED])
-    runs = [(None, session.items), *((name, _items_of(test, session.items)) for name, test in asked)]
+    runs = [(name, _items_of([test], session.items)) for name, test in asked]
+    runs.insert(0, (None, _items_of([test for _, test in asked], session.items)))
     with tempfile.TemporaryDirectory() as folder, os.fdopen(int(os.environ[REPORT_FD]), "w") as report:
         for number in _ended(runs, Path(folder)):
             file = Path(folder) / str(number)
@@ -49,8 +56,8 @@ def pytest_runtestloop(session):
     return True
 
 
-def _items_of(test, items):
-    return [item for item in items if item.nodeid == test or item.nodeid.startswith(f"{test}[")]
+def _items_of(tests, items):
+    return [item for item in items if item.nodeid in tests or item.nodeid.partition("[")[0] in tests]
 
 
 def _ended(runs, folder):
@@ -69,20 +76,30 @@ def _ended(runs, folder):
 
 def _forked(name, items, file):
     """Run the items under the mutant, write what became of them, and end this process."""
-    code = 1
     try:
-        found = items[0].config.stash[OUTCOMES] = {}
-        with ExitStack() as open_:
-            for mutant in [m for m in MUTANTS if m.name == name]:
-                open_.enter_context(mutant.made())
-                open_.enter_context(patch("log_lanes.PATIENCE_S", PATIENCE_S))
-            for item, following in zip(items, [*items[1:], None], strict=True):
-                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        found = _outcomes(name, items)
+    except BaseException:  # noqa: BLE001  `os._exit` would swallow it
+        traceback.print_exc()
+        found = dict.fromkeys((item.nodeid for item in items), f"{BROKEN}: {_said(pytest.ExceptionInfo.from_current())}")
+    try:
         file.write_text(json.dumps(found))
-        code = 0
     finally:
         sys.stdout.flush()
-        os._exit(code)
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _outcomes(name, items):
+    found = {}
+    with ExitStack() as open_:
+        if name is not None:
+            [mutant] = [m for m in MUTANTS if m.name == name]
+            open_.enter_context(mutant.made())
+            open_.enter_context(patch("log_lanes.PATIENCE_S", PATIENCE_S))
+        for item, following in zip_longest(items, items[1:]):
+            item.config.stash[OUTCOMES] = found
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+    return found
 
 
 @pytest.hookimpl(wrapper=True)
@@ -95,13 +112,17 @@ def pytest_runtest_makereport(item, call):
 
 def _failure(report, call):
     error = call.excinfo
-    if report.when == "call" and (error.errisinstance(pytest.fail.Exception) or _asserted_in_a_test(error)):
+    if report.when == "call" and (_failed_by_a_test(error) or _asserted_in_a_test(error)):
         return f"{REFUTED}: {_said(error)}"
     return f"{BROKEN}: {report.when}: {_said(error)}"
 
 
 def _said(error):
     return " ".join(error.exconly().split())[:SAID_CHARS_MAX]
+
+
+def _failed_by_a_test(error):
+    return error.errisinstance(pytest.fail.Exception) and not str(error.value).startswith(TIMED_OUT)
 
 
 def _asserted_in_a_test(error):

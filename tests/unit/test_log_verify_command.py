@@ -5,6 +5,7 @@ import json
 import sys
 
 import pytest
+from click import unstyle
 from typer.testing import CliRunner
 
 from harness_stream.cli import replay_output
@@ -70,11 +71,20 @@ def test_a_long_finding_is_told_a_part_a_line_and_its_digests_in_short(capsys):
     said = Place.genesis("i1", 3)._replace(offset=9)
     folded = said._replace(header=said.header._replace(epoch=2, head="a" * 64, writer="b" * 32), digest="c" * 64)
     finding = Finding(Kind.CHECKPOINT, 3, 9, f"a checkpoint says of offset 9: {log._differences(said, folded)}")
-    lines = finding_text(finding).splitlines()
+    lines = unstyle(finding_text(finding)).splitlines()
     assert max(map(len, lines)) <= LINE_MAX
     assert f"    head {said.header.head[:12]}…, the fold has aaaaaaaaaaaa…;" in lines
     _show(finding, 1, json=True)
     assert json.loads(capsys.readouterr().out)["text"] == finding.text
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_line_is_as_long_as_it_is_with_its_place_and_kind(more):
+    place = "3/100  truncated: "
+    text = f"first part; {'x' * (LINE_MAX - len(place) - len('first part; ') + more)}"
+    lines = unstyle(finding_text(Finding(Kind.TRUNCATED, 3, 100, text))).splitlines()
+    assert lines == ([f"{place}first part;", f"    {text.partition('; ')[2]}"] if more else [place + text])
+    assert max(map(len, lines)) <= LINE_MAX
 
 
 @pytest.mark.parametrize(("content", "told"), [(None, "No such file"), ("{}", "holds no checkpoint's body")])

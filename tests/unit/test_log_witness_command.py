@@ -2,11 +2,14 @@
 
 import json
 import re
+import signal
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from harness_stream.cli import log_witness
 from harness_stream.cli.log_verify import _require_partitions
 from harness_stream.cli.log_witness import _say_what_it_does, _summary, _tell
 from harness_stream.cli.main import app
@@ -72,6 +75,40 @@ def test_programs_get_a_line_a_contradiction_and_a_summary(capsys):
     found, summary = map(json.loads, capsys.readouterr().out.splitlines())
     assert (found["finding"], found["partition"], found["offset"]) == ("truncated", 3, 100)
     assert summary == {"summary": {"findings": 1, "held": 12}}
+
+
+class Hanging(Held):
+    """A witness whose mount hangs: who waits for its last lines presses Ctrl-C again."""
+
+    read = 0
+
+    def begin(self):
+        return ()
+
+    def step(self):
+        signal.raise_signal(signal.SIGINT)
+        return ()
+
+    def finish(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture
+def signals():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_second_ctrl_c_ends_it_while_the_last_lines_cannot_be_written(monkeypatch, tmp_path):
+    monkeypatch.setattr(log_witness, "_opened", lambda *_: nullcontext(Hanging()))
+    done = CliRunner().invoke(app, ["log", "witness", str(tmp_path / "x"), "--dev"])
+    assert done.exit_code != 0
+    assert "checkpoints held" not in done.output
+    # All is put away, and how it ended must not depend on one more.
+    assert signal.getsignal(signal.SIGINT) is signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
 
 
 @pytest.mark.parametrize(

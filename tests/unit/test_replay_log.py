@@ -468,6 +468,23 @@ def test_a_broker_that_falls_silent_is_an_error_not_an_end():
         feed.peek("log", 0)
 
 
+def test_who_begins_before_the_range_has_handed_out_nothing_yet():
+    """An audit whose log answers inputs again, from before those that it was to begin with."""
+    clock = ManualClock()
+    broker = MemoryBroker({"log": 1}, clock.now_ms)
+    for number in range(10):
+        broker.append("log", 0, None, b"%d" % number, UNSIGNED_HEADERS)
+    feed = Feed(MemoryReader(broker), clock, {("log", 0): (8, 10)})
+    shares = []
+    for first in (0, 5, 0):
+        feed.begin("log", 0, first)
+        shares.append(feed.share)
+    assert shares == [0, 0.5, 0]
+    while feed.peek("log", 0) is not None:
+        feed.pop("log", 0)
+    assert feed.share == 1
+
+
 @pytest.mark.parametrize("offset", [0, 1, 4, 9, 10**6])
 @pytest.mark.parametrize("low", [0, 3, 20])
 def test_history_can_begin_anywhere_a_checkpoint_allows(offset: int, low: int):
