@@ -345,29 +345,64 @@ def test_a_hold_answered_by_somebody_who_may_not(logs: Logs, who: str) -> None:
     assert by in found.text
 
 
-@pytest.mark.parametrize("head", ["the log's", "another"])
-def test_an_operators_word_that_leaves_inputs_out(logs: Logs, head: str) -> None:
-    """Who names the head of the log as it is knows what is lost; anybody else's word is one about another log."""
-    offset = len(logs.decisions) // 2
+def resumed_at(logs: Logs, offset: int, **over: Any) -> tuple[Logs, dict[str, Any]]:
+    """The log up to there, and an operator's word behind it who names the newest checkpoint that was lost."""
     place = logs.place_before(offset)
-    resume = {
+    body = {
         "kind": "resume",
         "incarnation": "i1",
         "epoch": place.header.epoch + 1,
         "writer": "e" * 32,
-        "checkpoint": {},
-        "head": place.header.head if head == "the log's" else "0" * 64,
+        "checkpoint": newest_checkpoint(logs),
+        "head": place.header.head,
         "next_input": place.header.next_input + 3,
         "rules": None,
         "t": place.header.t + 60_000,
         "reason": "lost disk",
+        **over,
     }
-    lied = logs.ending_in(offset, resume)
+    return logs.ending_in(offset, body), body
+
+
+def newest_checkpoint(logs: Logs) -> dict[str, Any]:
+    return next(body for r in reversed(logs.decisions) if (body := dict(logs.body(r.offset)))["kind"] == "checkpoint")
+
+
+FORMS = {
+    "the log's": {},
+    "another head": {"head": "0" * 64},
+    "no checkpoint": {"checkpoint": {}},
+    "what is no checkpoint": {"checkpoint": {"verdict_offset": 2**53 - 1}},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_operators_word_that_leaves_inputs_out(logs: Logs, form: str) -> None:
+    """Who names the head of the log as it is, and its checkpoint, knows what is lost; any other is of another log."""
+    offset = len(logs.decisions) // 2
+    lied, _ = resumed_at(logs, offset, **FORMS[form])
     audit = lied.audit()
     found = {(f.kind, f.offset) for f in lied.findings(audit)}
-    assert found == (set() if head == "the log's" else {(Kind.COVERAGE, offset)})
+    assert found == (set() if form == "the log's" else {(Kind.COVERAGE, offset)})
     [told] = audit.log.resumed.all
     assert (told.offset, told.reason) == (offset, "lost disk")
+
+
+def test_a_checkpoint_of_what_was_lost_is_excused_by_who_names_one_that_is_held(logs: Logs) -> None:
+    offset, newest = len(logs.decisions) // 2, newest_checkpoint(logs)
+    held = tuple(place for place in logs.checkpoints() if place.offset > offset)
+    assert Place.from_json(newest) in held
+    for named, kinds in ((newest, set()), ({**newest, "verdict_offset": 2**53 - 1}, {Kind.TRUNCATED})):
+        lied, _ = resumed_at(logs, offset, checkpoint=named)
+        assert {f.kind for f in lied.findings(lied.audit(held=held))} == kinds
+
+
+def test_an_operators_epoch_is_the_next_one_to_all_that_are_known(logs: Logs) -> None:
+    """Claims may be among what was lost; the checkpoint that he names is of the last one that anybody knows."""
+    offset, newest = len(logs.decisions) // 2, newest_checkpoint(logs)
+    for further, kinds in ((1, set()), (2, {Kind.EPOCH}), (10**15, {Kind.EPOCH})):
+        lied, _ = resumed_at(logs, offset, checkpoint={**newest, "epoch": 20}, epoch=20 + further)
+        assert {f.kind for f in lied.findings()} == kinds
 
 
 def test_an_ack_of_an_intent(logs: Logs) -> None:

@@ -103,7 +103,7 @@ class LogAudit:
         self._held: dict[int, list[Place]] = {}
         for stated in held:
             self._held.setdefault(stated.offset, []).append(stated)
-        self._epoch_seen = start.header.epoch
+        self._epoch_seen, self._epoch_void = start.header.epoch, 0
         self._settled = Settled()
         self.resumed = Resumed()
         self.breaks: list[Break] = []
@@ -180,6 +180,9 @@ class LogAudit:
     def _is_void(self, why: Void, record: Record, *, unlinked: bool = False) -> None:
         self._broken.is_void(record, self.place, unlinked=unlinked)
         self.void[why] += 1
+        epoch = record.body.get("epoch")
+        if record.authentic and type(epoch) is int:
+            self._epoch_void = max(self._epoch_void, epoch)
         shown = self.void_at.setdefault(why, [])
         if len(shown) < VOID_SHOWN:
             shown.append(record.offset)
@@ -297,10 +300,12 @@ class LogAudit:
         return [self._finding(kind, record.offset, text) for kind, text in texts if text is not None]
 
     def _resume(self, offset: int, body: Body, before: Place) -> Iterator[tuple[Kind, str | None]]:
-        epoch, jump = self._epoch(body["epoch"]), _jump(before, body)
-        knows = self.resumed.take(offset, body, before)
-        yield Kind.EPOCH, None if knows else epoch  # claims may be among what was lost
-        yield Kind.COVERAGE, None if knows and body["next_input"] >= before.header.next_input else jump
+        named = self.resumed.take(offset, body, before, lambda place: place in self._held.get(place.offset, ()))
+        if named is not None:  # claims may be among what was lost
+            self._epoch_seen = max(self._epoch_seen, self._epoch_void, named.header.epoch)
+        yield Kind.EPOCH, self._epoch(body["epoch"])
+        excused = named is not None and body["next_input"] >= before.header.next_input
+        yield Kind.COVERAGE, None if excused else _jump(before, body)
 
     def _epoch(self, epoch: int) -> str | None:
         expected, self._epoch_seen = self._epoch_seen + 1, max(self._epoch_seen, epoch)
