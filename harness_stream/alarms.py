@@ -19,7 +19,7 @@ class Alarm(StrEnum):
     LOG_DAMAGED = "log_damaged"
     """What is stored of a topic cannot be read, however often it is asked for."""
     INPUT_LOST = "input_lost"
-    """Retention deleted inputs before anybody answered them."""
+    """Retention deleted inputs before anybody answered them, or the input log was cut."""
     DECISIONS_LOST = "decisions_lost"
     """The state store knows of decisions that the log has not any more."""
     QUARANTINED = "quarantined"

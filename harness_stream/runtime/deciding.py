@@ -185,15 +185,23 @@ class Deciding:
             self._inbox.offer(records)
 
     def input_lost(self, low: int) -> None:
-        """The input position is outside of the log, which begins at `low`: retention overtook it, or a cut did."""
+        """The input position is outside of the log, which begins at `low`: retention overtook it, or a cut did.
+
+        What waits here and is no longer in the log is not answered: it would take the offsets of what comes next.
+        """
         self._kept_from, self._beyond = low, low <= self._header.next_input
+        if self._beyond:
+            self._inbox.clear()
 
     def input_bounds(self, ends: Ends) -> None:
         """The input log's bounds: one that was cut may be as long again before anybody could tell that it was short."""
-        position = self._inbox.position(self._header.next_input)
-        if self._beyond and position <= ends.end:
+        next_input = self._header.next_input
+        if self._beyond and next_input <= ends.end:
             self._beyond = False
-            self._inbox.start(position)
+            self._inbox.start(next_input)
+            what = f"partition {self._partition}: the input log was cut; read on from {next_input}"
+            sound(log, Alarm.INPUT_LOST, what)
+            self._ports.metrics.count("harness_security_events_total", reason=Alarm.INPUT_LOST)
 
     def bounds(self, ends: Ends) -> None:
         """The decision log's bounds: an end beyond own records shows a foreign writer."""

@@ -55,13 +55,9 @@ class Inbox:
             self._paused = True
 
     def start(self, offset: int) -> None:
-        """Have the log read from `offset` on, behind what waits here."""
+        """Have the log read from `offset` on."""
         self._consumer.start(self._partition, offset)
         self._paused = False
-
-    def position(self, next_input: int) -> int:
-        """Offset behind what waits; `next_input` if nothing does."""
-        return self._waiting[-1].record.offset + 1 if self._waiting else next_input
 
     def first(self, count: int) -> list[Taken]:
         """At most so many, oldest first; they stay."""

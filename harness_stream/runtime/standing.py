@@ -299,11 +299,12 @@ def _damaged(source: Source, partition: int, damage: LogDamaged) -> Standing:
     checkpoint, former = None, 0
     if damage.topic != source.topics.heads:
         checkpoint, former = _newest_checkpoint(source, partition)
+    store = _stored(source, partition)
     ends = ends_of(source.reader, source.topics.verdicts, partition, source.clock)
     input_ends = ends_of(source.reader, source.topics.intents, partition, source.clock)
     heard = Heard(source, partition, None if checkpoint is None else checkpoint.place, ends.low, frozenset())
     found = Standing(source.incarnation, partition, checkpoint, former, ends, input_ends, heard)
-    return replace(found, store=_stored(source, partition), troubles={Trouble.DAMAGED: damage.message})
+    return replace(found, store=store, troubles={Trouble.DAMAGED: damage.message})
 
 
 def _standing(source: Source, partition: int) -> Standing:

@@ -1,7 +1,7 @@
 """Which inputs were answered where an input log was cut: its offsets are given to others again (PROTOCOL §5, HALTED).
 
 Rule of this file: what an answer names says which of an offset's inputs it answers, never when it was written: a worker
-answers what it had read before the cut. Promised of inputs that took the offsets of answered ones, while nobody could
+answers what it had read, until it is told of the cut. Promised of inputs that took the offsets of answered ones, while nobody could
 tell that the log was short: no verdict is theirs.
 """
 

@@ -101,3 +101,24 @@ def test_an_input_behind_all_that_was_answered_is_wrong_unless_it_was_lost() -> 
     world.cut_inputs(HOME, 3)
     found = Regiven(world, HOME)
     assert (found.wrong(set()), ids(world, found.unanswered())) == ([], [3])
+
+
+@pytest.mark.parametrize("come", [0, 150])
+def test_what_waits_here_when_the_input_log_is_cut_leaves_its_offsets_to_what_comes_next(come, caplog):
+    world = acted(1)
+    for _ in range(400):
+        world.send(agent_id=AGENT, by=AGENT, action="crm.read")
+    owner = world.members[0].worker.owners[HOME]
+    while owner.waiting < 100:
+        world.turn()
+    left = owner._deciding._header.next_input + 20
+    world.cut_inputs(HOME, left)
+    world.turn()
+    for _ in range(come):
+        world.send(agent_id=AGENT, by=AGENT, action="crm.read")
+    turns(world, 300)
+    assert owner.phase is Phase.DECIDING
+    assert owner.place.header.next_input == left + come
+    assert f"the input log was cut; read on from {left - 20} [input_lost]" in caplog.text
+    world.heal()
+    check(world)
