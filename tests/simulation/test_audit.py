@@ -397,6 +397,18 @@ def test_a_checkpoint_of_what_was_lost_is_excused_by_who_names_one_that_is_held(
         assert {f.kind for f in lied.findings(lied.audit(held=held))} == kinds
 
 
+def test_who_begins_behind_an_operators_word_does_not_ask_for_what_was_given_up(logs: Logs) -> None:
+    """Nobody is told of the resume there; of a checkpoint that is no older than the start everybody is."""
+    offset = len(logs.decisions) // 2
+    held = tuple(place for place in logs.checkpoints() if place.offset > offset)
+    lied, _ = resumed_at(logs, offset)
+    start = lied.place_before(offset + 1)
+    assert start.header.epoch > max(place.header.epoch for place in held)
+    for older, kinds in ((held, set()), ([p._replace(header=start.header) for p in held], {Kind.TRUNCATED})):
+        found = lied.findings(lied.audit(start, full=False, held=tuple(older)))
+        assert {f.kind for f in found} == kinds
+
+
 def test_an_operators_epoch_is_the_next_one_to_all_that_are_known(logs: Logs) -> None:
     """Claims may be among what was lost; the checkpoint that he names is of the last one that anybody knows."""
     offset, newest = len(logs.decisions) // 2, newest_checkpoint(logs)

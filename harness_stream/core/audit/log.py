@@ -76,7 +76,8 @@ class LogAudit:
         start: where the fold begins.
         partitions: P.
         has_bundle: is a bundle of this digest in the rules topic, and does it load?
-        held: places that checkpoints outside of the log name; the log must still hold them.
+        held: places that checkpoints outside of the log name; the log must still hold them, but for those ahead of the
+            start that are of an earlier epoch.
 
     Attributes:
         place: the fold so far.
@@ -102,7 +103,9 @@ class LogAudit:
         self._places = {start.offset: start}
         self._held: dict[int, list[Place]] = {}
         for stated in held:
-            self._held.setdefault(stated.offset, []).append(stated)
+            # Lost before the start was written: whoever begins there believes who went on without it.
+            if not (stated.header.epoch < start.header.epoch and stated.offset > start.offset):
+                self._held.setdefault(stated.offset, []).append(stated)
         self._epoch_seen, self._epoch_void = start.header.epoch, 0
         self._settled = Settled()
         self.resumed = Resumed()
