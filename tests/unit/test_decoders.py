@@ -46,6 +46,7 @@ from harness_stream.client.running import Running
 from harness_stream.client.signed_mandate import read_mandate, signed_mandate
 from harness_stream.config import load_settings
 from harness_stream.core.apply import change_of
+from harness_stream.core.audit import resumed
 from harness_stream.core.cases.read import read_cases
 from harness_stream.core.fold import Place, fold_header, genesis
 from harness_stream.core.groups import Kept
@@ -75,7 +76,7 @@ from harness_stream.runtime.replay_lines import Lines
 from harness_stream.runtime.snapshots import Gathered, Key, key_of
 from harness_stream.wire.cloudevents import SIGNATURE_NAMES, base64url, from_base64url, read_headers, signature_of
 from harness_stream.wire.codec import decode_input, decode_row, encode
-from harness_stream.wire.decisions import encode_body, read_body
+from harness_stream.wire.decisions import body_of, encode_body, read_body
 from harness_stream.wire.rules_topic import Pushed, newest_active, read_active
 from harness_stream.wire.witness import decode_line, encode_line
 from tests.fuzz import EXAMPLES, HOSTILE, HOSTILE_BYTES_MAX, HOSTILE_S_MAX, mutations, peak_bytes, seconds
@@ -210,7 +211,8 @@ def checkpoint(value: bytes) -> None:
     """Whoever starts from it can go on, and hold it."""
     place = place_of(log_record(value), INCARNATION, 0, UNSIGNED)
     body = any_checkpoint_in(log_record(value), 0, UNSIGNED)
-    for found in (place, None if body is None else Place.from_json(body)):
+    named = resumed._named(body_of(value), PLACE)
+    for found in (place, named, None if body is None else Place.from_json(body)):
         if found is not None:
             goes_on(found)
     if body is not None:
@@ -427,7 +429,7 @@ DECODERS: dict[str, Decoder] = {
         checkpoint,
         [encode_body(CHECKPOINT), encode_body({**CHECKPOINT, "next_rules": {"revision": 1, "state": "unusable", "detail": "x"}})],
         (),
-        tuple(f"harness_stream/{site}" for site in ("client/head.py::place_of", "runtime/history.py::place_before", "runtime/standing.py::place", "runtime/standing.py::_begun_by", "runtime/witness.py::_take", "core/audit/log.py::_statement", "runtime/history.py::any_checkpoint_in")),
+        tuple(f"harness_stream/{site}" for site in ("client/head.py::place_of", "runtime/history.py::place_before", "runtime/standing.py::place", "runtime/standing.py::_begun_by", "runtime/witness.py::_take", "core/audit/log.py::_statement", "core/audit/resumed.py::_named", "runtime/history.py::any_checkpoint_in")),
     ),
     "checkpoint in a file": Decoder(
         lambda data: log_verify._in_file(in_file("checkpoint.json", data)), [encode_body(CHECKPOINT)], (CallerError,),
