@@ -27,10 +27,10 @@ def pointing_elsewhere(settings: Settings) -> Iterator[None]:
         raise
     except (BrokerUnavailable, Unreachable, StateUnavailable) as error:
         failed = "redis_url" if isinstance(error, StateUnavailable) else "bootstrap"
-        found = _elsewhere(settings, failed)
-        if found and getattr(settings, failed) != getattr(Settings(), failed):  # named by somebody, so it is meant
-            found, error.hint = error.hint, found
-        error.hint = "; otherwise: ".join(filter(None, (found, error.hint)))
+        hints = [_elsewhere(settings, failed), error.hint]
+        if getattr(settings, failed) != getattr(Settings(), failed):  # named by somebody, so it is meant
+            hints.reverse()
+        error.hint = "; otherwise: ".join(filter(None, hints))
         raise
 
 

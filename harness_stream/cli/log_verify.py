@@ -96,10 +96,10 @@ def verify(
     Where the fold begins later than what is held, records alone are compared.
 
     What an operator gave up with `harness partitions resume` is told as
-    resumed, for ever, and is no finding: inputs left out, lost epochs, and
-    checkpoints up to the one that the record names, if it names the head of
-    the log before it. Inputs answered again are one, and so is what a witness
-    holds.
+    resumed, for ever, and is no finding, if the record names the head of the
+    log before it and a checkpoint of this log: inputs left out, lost epochs,
+    and checkpoints up to that one while it is in the heads topic. Inputs
+    answered again are a finding, and so is what a witness holds.
 
     Where what is stored is damaged, the audit of that partition ends with a
     finding that names the first record it could not check.

@@ -96,14 +96,14 @@ def remember_until(intent_id: str, ends_ms: int) -> int:
 
 
 def unit_of_id(intent_id: str) -> str:
-    """Name of the unit that remembers an intent id, of one that is asked for once."""
+    """Name of the unit that remembers an intent id (ValueError: it is no UUID); for one that is asked for once."""
     slot = id_time_ms(intent_id) // SLOT_MS % SLOTS
     return _UNITS[slot][int(intent_id[-_SHARD_DIGITS:], 16) % SHARDS]
 
 
 @lru_cache(IDS_KEPT)
 def ids_unit(intent_id: str) -> str:
-    """The same of one whose unit is asked for again and again."""
+    """The same, kept for an id that is asked for again and again."""
     return unit_of_id(intent_id)
 
 

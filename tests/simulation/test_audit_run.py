@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from harness_stream.cli.decision_log import Start
     from harness_stream.core.audit import Finding
+    from harness_stream.core.fold import Place
+    from harness_stream.runtime.resuming import Resumption
 
 PARTITION = 1
 VERIFIER = UnsignedVerifier()
@@ -63,9 +65,8 @@ def kinds(world: World) -> list[str]:
     return [body["kind"] for body in bodies(world).values()]
 
 
-@pytest.mark.parametrize("full", [True, False])
-def test_what_an_operator_gave_up_is_told_and_is_no_finding(*, full: bool) -> None:
-    """The heads topic still has checkpoints of what was lost."""
+def gone_on_after_a_cut() -> tuple[World, Resumption, Place]:
+    """A partition that an operator resumed; the place of his word."""
     world = quiet()
     act(world, 3)
     cut_decisions(world, 1)
@@ -73,6 +74,13 @@ def test_what_an_operator_gave_up_is_told_and_is_no_finding(*, full: bool) -> No
     turns(world, 4_000)
     act(world, 2)
     turns(world, 600)
+    return world, plan, place
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_what_an_operator_gave_up_is_told_and_is_no_finding(*, full: bool) -> None:
+    """The heads topic still has checkpoints of what was lost."""
+    world, plan, place = gone_on_after_a_cut()
     audit = begun(world, full=full, partition=HOME)
     assert found(audit) == []
     [told] = audit.told()["resumed"]
@@ -97,13 +105,7 @@ def test_an_operator_who_lets_inputs_be_answered_again_is_a_finding() -> None:
 
 def test_a_checkpoint_that_came_after_the_operators_word_is_excused_by_nobody() -> None:
     """The log is cut a second time, and nobody has said that this is well."""
-    world = quiet()
-    act(world, 3)
-    cut_decisions(world, 1)
-    _, place = resumed(world)
-    turns(world, 4_000)
-    act(world, 2)
-    turns(world, 600)
+    world, _, place = gone_on_after_a_cut()
     world.broker.truncate_from(TOPICS.verdicts, HOME, place.offset + 2)
     kinds_found = {finding.kind for finding in found(begun(world, full=False, partition=HOME))}
     assert kinds_found & {Kind.TRUNCATED, Kind.CHECKPOINT}
