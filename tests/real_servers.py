@@ -17,7 +17,7 @@ import pytest
 
 from harness_stream.errors import HarnessError
 from harness_stream.local.kafka import broker_answers
-from harness_stream.local.process import LOOPBACK, accepts_connections, free_port
+from harness_stream.local.process import LOOPBACK, accepts_connections, free_ports
 from harness_stream.local.redis import redis_answers
 from harness_stream.local.stack import Stack
 
@@ -64,15 +64,16 @@ def open_real_stack() -> Iterator[RealStack]:
 def open_own_stack(brokers: int = 1) -> Iterator[Stack]:
     """A stack of local processes, all of it one test's own; `up` has not been called."""
     with tempfile.TemporaryDirectory(prefix="harness-") as directory:
-        port = free_port() if brokers == 1 else _free_ports(2 * brokers)
-        stack = Stack(Path(directory), kafka_port=port, redis_port=free_port(), brokers=brokers)
+        own, redis_port = free_ports(2)
+        port = own if brokers == 1 else _ports_in_a_row(2 * brokers)
+        stack = Stack(Path(directory), kafka_port=port, redis_port=redis_port, brokers=brokers)
         try:
             yield stack
         finally:
             stack.down()
 
 
-def _free_ports(count: int) -> int:
+def _ports_in_a_row(count: int) -> int:
     """First of so many in a row; below those that the system gives to clients, who would take one of a killed server."""
     firsts = (random.randrange(*PORTS_OF_SERVERS) for _ in range(PORT_TRIES))
     taken = lambda port: accepts_connections(f"{LOOPBACK}:{port}")  # noqa: E731
@@ -119,7 +120,7 @@ def _from_containers() -> Iterator[RealStack]:
         docker.from_env().ping()
     except docker.errors.DockerException as error:
         raise NotHereError(f"no Docker engine answers ({type(error).__name__})") from error
-    kafka_port, redis_port = free_port(), free_port()
+    kafka_port, redis_port = free_ports(2)
     bootstrap, redis_url = f"127.0.0.1:{kafka_port}", f"redis://127.0.0.1:{redis_port}/0"
     with ExitStack() as containers:
         try:

@@ -107,12 +107,13 @@ class Worker:
         """What is left of a turn goes to partitions in which whole batches wait, as long as they answer some.
 
         With one batch a turn a flooded partition has a small part of the time: its refusals cost a fifth of what the
-        intents of all others do. All others wait meanwhile, so it is no longer than a wait for input.
+        intents of all others do. Who has less waiting comes between two of its batches, and what a turn does besides
+        waits no longer than for input.
         """
         done = set[int]()
-        while behind := [p for p, owner in self.owners.items() if owner.backlogged and p not in done]:
+        while any(owner.backlogged for p, owner in self.owners.items() if p not in done):
             self._take_in(0)
-            for partition in behind:
+            for partition in [p for p, owner in self.owners.items() if owner.ready_to_decide and p not in done]:
                 if self._ports.clock.elapsed_ms() >= until_ms:
                     return
                 if partition not in self.owners or not _stepped_on(self.owners[partition]):

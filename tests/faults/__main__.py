@@ -1,17 +1,19 @@
 """`python -m tests.faults`: real processes on real Kafka and Redis, and faults one after another, in a seeded order.
 
 Afterwards the logs are read by the product's auditor, and the report says how often each fault was made, how long it
-took until every partition served again, and what was lost, doubled or wrong: nothing. Exit code 1 otherwise.
+took until every partition served again, and what was lost, doubled or wrong: nothing. Exit code 1 otherwise, and if a
+goal for a takeover was missed.
 """
 
 import argparse
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks.command import ended
 from tests.faults.plan import KINDS
-from tests.faults.report import as_json, as_text
+from tests.faults.report import as_json, as_text, missed
 from tests.faults.run import Options, run
 
 
@@ -34,7 +36,10 @@ def main() -> int:
         path = Path(given.report)
         path.write_text(text)
         path.with_suffix(".json").write_text(as_json(result))
-    return int(result.wrong)
+    bad = result.wrong or bool(missed(result))
+    if not given.dir and not bad:
+        shutil.rmtree(folder, ignore_errors=True)
+    return int(bad)
 
 
 def arguments():
@@ -55,7 +60,7 @@ def arguments():
     parser.add_argument(
         "--transaction-s", type=float, default=standard.transaction_s, help="how long one stays open (%(default)s)"
     )
-    parser.add_argument("--dir", help="keep data and logs here; default: a temporary folder")
+    parser.add_argument("--dir", help="keep data and logs here; default: a temporary folder, which stays if anything is wrong")
     parser.add_argument("--report", help="write the text here, and JSON beside it")
     return parser.parse_args()
 

@@ -50,6 +50,13 @@ def _again(options):
     return " ".join([*words, *([] if options.kinds == standard.kinds else [f'--only "{k}"' for k in options.kinds])])
 
 
+def missed(result):
+    """In words: each takeover that took longer than its goal."""
+    limits = ((told, name, GOALS.get((told.kind, name))) for told in result.told for name in told.recover_s)
+    late = ((told, name, limit) for told, name, limit in limits if limit is not None and told.recover_s[name] > limit)
+    return [f"{told.kind}, {name}: {told.recover_s[name]:.2f} s, goal {limit:g} s" for told, name, limit in late]
+
+
 def _kinds(result):
     """A line a kind and wait: how often, and how long until every partition served again."""
     lines = [f"{'fault':37} {'wait until every partition served':26} {'n':>3} {'p50 s':>6} {'max s':>6}  goal"]
@@ -98,6 +105,7 @@ def _notes(result):
 
 
 def _end(result):
+    late = [f"MISSED: {text}" for text in missed(result)]
     if not result.wrong:
-        return ["", "nothing lost, nothing double, no history wrong"]
-    return ["", "FAILED", *result.total.examples, result.failed]
+        return ["", *late, "nothing lost, nothing double, no history wrong"]
+    return ["", *late, "FAILED", *result.total.examples, result.failed]

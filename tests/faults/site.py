@@ -16,7 +16,7 @@ from pathlib import Path
 
 from harness_stream.core.lanes import partition_of
 from harness_stream.local.kafka import BrokerSettings, LocalKafka
-from harness_stream.local.process import free_port
+from harness_stream.local.process import free_ports
 from harness_stream.local.redis import LocalRedis, RedisSettings
 from tests.faults.load import AGENTS_PER_LANE, CLOSE_S
 from tests.faults.proxy import Lines
@@ -104,18 +104,17 @@ class Site:
         self.folder, self.size, self._rate = folder, workers, rate
         self._lines = Lines()
         seats = range(workers + 1)  # the last one is for who joins
-        ports = {seat: free_port() for seat in seats}
-        redis_port = free_port()
+        redis_port, own, controller, *others = free_ports(3 + len(seats))
+        ports = dict(zip(seats, others, strict=True))
         self.kafka_lines = [self._lines.line(ports[seat]) for seat in seats]
         self.redis_lines = [self._lines.line(redis_port) for _ in seats]
-        self.broker = LocalKafka(self._broker_settings(ports))
+        self.broker = LocalKafka(self._broker_settings(own, controller, ports))
         self.redis = LocalRedis(RedisSettings(folder / "redis", redis_port))
         self.workers, self.clients, self._started = {}, [], 0
         self._partitions = partitions
         self.realm, self.lanes = None, lanes(partitions)
 
-    def _broker_settings(self, seat_ports):
-        port, controller = free_port(), free_port()
+    def _broker_settings(self, port, controller, seat_ports):
         inside = {"PLAINTEXT": port, **{f"SEAT{seat}": seat_port for seat, seat_port in seat_ports.items()}}
         outside = inside | {f"SEAT{seat}": self.kafka_lines[seat].port for seat in seat_ports}
         extra = {

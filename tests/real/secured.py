@@ -16,7 +16,7 @@ from harness_stream.access import Secret
 from harness_stream.config import Settings
 from harness_stream.errors import HarnessError
 from harness_stream.local.kafka import BrokerSettings, LocalKafka
-from harness_stream.local.process import LOOPBACK, free_port
+from harness_stream.local.process import LOOPBACK, free_port, free_ports
 
 PASSWORD = "a secret of {}"  # noqa: S105  of users that live as long as the test
 ROOT = "root"
@@ -79,7 +79,7 @@ def guarded_kafka(folder, users):
     ca = made(folder, "ca")
     server = made(folder, "broker", ca)
     (folder / "broker.pem").write_bytes(server.key.read_bytes() + server.crt.read_bytes())
-    own, controller, sasl, mtls = (free_port() for _ in range(4))
+    own, controller, sasl, mtls = free_ports(4)
     login = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
     extra = {
         # Without a name only the broker speaks to itself, and the launcher asks whether it serves.

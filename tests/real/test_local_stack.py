@@ -17,7 +17,7 @@ from real_servers import unavailable
 from harness_stream.errors import CallerError, ServerEnded, Unavailable
 from harness_stream.local.artifacts import kafka_libs
 from harness_stream.local.kafka import BrokerSettings, LocalKafka
-from harness_stream.local.process import birth_mark, free_port, silent
+from harness_stream.local.process import birth_mark, free_port, free_ports, silent
 from harness_stream.local.redis import LocalRedis, RedisSettings
 from harness_stream.local.stack import Stack
 
@@ -63,7 +63,8 @@ def first_record(bootstrap: str, topic: str) -> bytes:
 
 def test_what_was_written_survives_down_and_up_and_down_leaves_no_process(tmp_path: Path) -> None:
     where = ("--dir", str(tmp_path))
-    ports = ("--kafka-port", str(free_port()), "--redis-port", str(free_port()))
+    kafka_port, redis_port = map(str, free_ports(2))
+    ports = ("--kafka-port", kafka_port, "--redis-port", redis_port)
     try:
         first = document("up", *where, *ports)
         produce_one(first["bootstrap"], "kept", b"a record")
@@ -110,7 +111,8 @@ def test_a_topic_is_never_created_by_a_typing_mistake(own_stack: Stack) -> None:
 def test_a_taken_port_is_named_with_the_option_that_changes_it(tmp_path: Path, flag: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = str(other.getsockname()[1])
-        ports = {"--kafka-port": str(free_port()), "--redis-port": str(free_port()), flag: taken}
+        kafka_port, redis_port = map(str, free_ports(2))
+        ports = {"--kafka-port": kafka_port, "--redis-port": redis_port, flag: taken}
 
         done = harness("up", "--dir", str(tmp_path), *(word for pair in ports.items() for word in pair))
 

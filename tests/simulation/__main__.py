@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from benchmarks.command import ended
 from tests.simulation.script import script, with_input_cuts
 from tests.simulation.shrink import chosen, failure
 
@@ -27,4 +28,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

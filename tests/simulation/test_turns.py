@@ -7,12 +7,14 @@ import pytest
 from harness_stream.adapters.memory.log import Fate
 from harness_stream.core import limits
 from harness_stream.core.intake import Intake
+from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
 from harness_stream.ports import Assignment
 from harness_stream.runtime.deciding import BATCH_MS_MAX, BATCH_RECORDS_MAX, Deciding
 from tests.simulation.test_regressions import AGENT, HOME, act, owner, turns
-from tests.simulation.world import World
+from tests.simulation.world import AGENTS, PARTITIONS, World
 
+ELSEWHERE = next(agent for agent, lane in AGENTS.items() if partition_of(lane, PARTITIONS) != HOME)
 WAITING = 3 * BATCH_RECORDS_MAX
 
 
@@ -42,6 +44,24 @@ def answered_in_a_turn(world):
 def test_a_partition_in_which_whole_batches_wait_gets_what_is_left_of_a_turn():
     world = behind()
     assert answered_in_a_turn(world) == WAITING
+
+
+def test_who_asks_elsewhere_meanwhile_is_answered_between_two_batches_of_the_flooded_one():
+    world = behind()
+    decided, decide = [], Deciding._decide
+
+    def asked_elsewhere(deciding):
+        if not decided:
+            world.send(agent_id=ELSEWHERE, by=ELSEWHERE)
+        before = deciding.waiting
+        decide(deciding)
+        decided.append((deciding._partition, before - deciding.waiting))
+
+    with mock.patch.object(Deciding, "_decide", asked_elsewhere):
+        world.members[0].worker.step(0)
+    answered = [(partition, count) for partition, count in decided if count]
+    assert sorted(answered[:3]) == sorted([(HOME, BATCH_RECORDS_MAX), (HOME ^ 1, 1), (HOME, BATCH_RECORDS_MAX)])
+    assert sum(count for _, count in answered) == WAITING + 1
 
 
 @pytest.mark.parametrize("answer_ms", [1, 4, BATCH_MS_MAX])

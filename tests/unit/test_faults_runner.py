@@ -13,8 +13,9 @@ from tests.faults.audit import Verified, check_landed
 from tests.faults.heard import Heard
 from tests.faults.plan import KINDS, LEAST, planned
 from tests.faults.proxy import HOST, Lines
-from tests.faults.report import as_json, as_text
+from tests.faults.report import as_json, as_text, missed
 from tests.faults.run import Options, Result, Site, run
+from tests.faults.scene import Told
 
 
 def ended(kind, *, published, at, deadline=2.0, ran=False, partition=0):
@@ -85,6 +86,15 @@ class TestWhatAWholeRunHeard:
     def test_one_of_these_makes_the_run_wrong(self, heard):
         assert heard.faulty
         assert not Heard(Counter(approve=1, silence=1), Counter(late=1), slowest_s=9.0).faulty
+
+
+def test_a_takeover_that_took_longer_than_its_goal_is_told_and_what_has_no_goal_is_not():
+    late = {"taken over": 2.5, "with the new one": 99.0}
+    kinds, cost = ("worker leaves (SIGTERM)", "worker killed (SIGKILL)"), {"void": 0}
+    told = [Told(kind, recover_s=late, cost=cost) for kind in kinds]
+    result = Result(Options(), {}, told=told, total=Verified())
+    assert missed(result) == ["worker leaves (SIGTERM), taken over: 2.50 s, goal 2 s"]
+    assert "\nMISSED: worker leaves (SIGTERM), taken over: 2.50 s, goal 2 s\n" in as_text(result)
 
 
 def test_an_acknowledged_intent_that_is_not_where_the_broker_said_is_lost():
