@@ -216,12 +216,13 @@ class StoredUnit:
 class Move:
     """One atomic, monotonic step of a partition's state: head and units together.
 
-    `expect_offset` is the verdict offset the store must stand at (None: it must be empty).
+    `expect` is where the store must stand (None: it must be empty), the whole head: offsets that a log lost are taken
+    again by other records.
     A unit in `bases` is replaced; one in `deltas` is appended to.
     """
 
     partition: int
-    expect_offset: int | None
+    expect: StoredHead | None
     head: StoredHead
     bases: Mapping[str, bytes] = field(default_factory=dict)
     deltas: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
@@ -247,14 +248,14 @@ class StateStore(Protocol):
         """
 
     def move(self, move: Move) -> StoredHead | None:
-        """Apply `move` atomically iff the store stands at `expect_offset` and the step goes forward.
+        """Apply `move` atomically iff the store stands at `expect` and the step goes forward.
 
         Returns:
             None if it was applied; else the head the store stands at (offset −1 and epoch 0 if it is empty).
         """
 
-    def clear(self, partition: int) -> None:
-        """Forget everything of the partition."""
+    def clear(self, partition: int, epoch: int) -> bool:
+        """Forget everything of the partition, unless an owner of a later epoch moved it; is it forgotten?"""
 
     def close(self) -> None:
         """Free connections."""

@@ -192,7 +192,7 @@ class KafkaStage:
         with closing(self._store()) as store:
             try:
                 for partition in range(settings.partitions):
-                    store.clear(partition)
+                    store.clear(partition, limits.INTEGER_MAX)
             except StateUnavailable:  # a Redis that went away took its keys' use with it
                 return
 

@@ -19,7 +19,7 @@ from harness_stream.core.rules.language import COUNTING
 from harness_stream.core.state import PARTITION_UNIT, State
 from harness_stream.core.units import replay_unit
 from harness_stream.errors import StateUnavailable
-from harness_stream.runtime.mover import FILLING
+from harness_stream.runtime.mover import is_filling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,7 +88,7 @@ def stored_place(store: StateStore, partition: int) -> Place | None:
     head = store.head(partition)
     if head is None:
         return None
-    if head.header == FILLING:
+    if is_filling(head):
         raise StateUnavailable(
             f"the state of partition {partition} is being filled anew",
             hint="try again in a moment; a worker does it, so one must run",

@@ -104,6 +104,7 @@ class Deciding:
         self._tables, self._rules, self._loader = tables, rules, loader
         self._folded, self._mover, self._snapshots, self._outbox = folded, mover, snapshots, outbox
         self._next_offset = end
+        self._alone_ms = -1  # as of then everything in the log behind the own claim was our own
         self._header = folded.place.header
         self._inbox = Inbox(partition, ports.consumer)
         self._ahead = BATCH_RECORDS_MAX  # how many inputs the next batch looks at
@@ -205,6 +206,8 @@ class Deciding:
 
     def bounds(self, ends: Ends) -> None:
         """The decision log's bounds: an end beyond own records shows a foreign writer."""
+        if ends.end <= self._next_offset:
+            self._alone_ms = ends.asked_at_ms
         if ends.end > self._next_offset + len(self._outbox):
             self.fail(Signal.FAULT, "a foreign record is in the log")
 
@@ -270,9 +273,9 @@ class Deciding:
         if self._state.deferred:
             if leisure:
                 self._fetching.catch_up()
-        elif not self._mover.flush(
-            self._folded.place, self._state, self._ports.clock.elapsed_ms(), hurry=self._released
-        ):
+            return
+        now_ms, hurry = self._ports.clock.elapsed_ms(), self._released
+        if not self._mover.flush(self._folded.place, self._state, now_ms, alone_ms=self._alone_ms, hurry=hurry):
             self.fail(Signal.STATE_GONE, "the store lost state that is not in memory")
 
     def _took_in(self, units: frozenset[str]) -> None:

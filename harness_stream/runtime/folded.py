@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness_stream.core.reigns import Reign
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.warming import Warmup
-    from harness_stream.ports import LogRecord
+    from harness_stream.ports import LogRecord, StoredHead
     from harness_stream.runtime.facts import RulesView
 
 Body = Mapping[str, Any]
@@ -44,7 +44,7 @@ class Folded:
     Attributes:
         place: where it stands.
         state: chains and windows.
-        stored: verdict offset of the store it started from, None if it started elsewhere.
+        stored: where the store stood that it started from, None if it started elsewhere.
         epoch_seen: highest epoch of any claim read, effective or not.
         void: records that did not count.
         foreign: those of them that no owner writes, by why, until somebody tells of them.
@@ -68,7 +68,7 @@ class Folded:
 
     place: Place
     state: State
-    stored: int | None = None
+    stored: StoredHead | None = None
     epoch_seen: int = 0
     void: int = 0
     foreign: Counter[Void] = field(default_factory=Counter)
@@ -89,13 +89,18 @@ class Folded:
     chained_to: Place | None = None
     trusting: bool = False
 
+    @property
+    def stored_at(self) -> int | None:
+        """Verdict offset of the store it started from."""
+        return None if self.stored is None else self.stored.verdict_offset
+
     def begin_chain(self, to: Place, *, trusting: bool) -> None:
         """What comes next is to lead to this place; if it is trusted, by its hashes alone (PROTOCOL §7).
 
         Raises:
             CannotLoadError: STATE_GONE, the store says something else of the very record that the checkpoint names.
         """
-        if self.stored == to.offset and self.place != to:
+        if self.stored_at == to.offset and self.place != to:
             why = f"the store contradicts the checkpoint of the record at {to.offset}"
             raise CannotLoadError(Signal.STATE_GONE, why)
         self.chained_to = to if to.offset > self.place.offset else None

@@ -29,7 +29,7 @@ from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.cold import Cold
 from harness_stream.runtime.folded import NO_BUNDLE, Body, Folded, windows_at
 from harness_stream.runtime.history import STEP_MS_MAX, History, Tail, ahead_text, checkpoint_in, moved_text
-from harness_stream.runtime.mover import FILLING
+from harness_stream.runtime.mover import is_filling
 from harness_stream.runtime.progress import Progress
 from harness_stream.runtime.snapshots import PLACE_KEY, Gathered, Snapshot
 from harness_stream.runtime.taking import CannotLoadError, take_in_oldest
@@ -200,12 +200,12 @@ class Loader:
                 state.deferred.ahead[name] = stands
 
     def _fetch_all(
-        self, state: State, units: Sequence[str], windows: Windows, stored: int | None, moved: Signal
+        self, state: State, units: Sequence[str], windows: Windows, stored: StoredHead | None, moved: Signal
     ) -> Generator[None, None, None]:
         """All of `units`, from a store that stands at `stored`: elsewhere they may be ahead of the fold, or behind."""
 
         def judge(at: StoredHead | None) -> None:
-            if at is None or at.verdict_offset != stored:
+            if at is None or at != stored:
                 raise CannotLoadError(moved, "another worker moved the store meanwhile")
 
         while any(state.is_elsewhere(unit) for unit in units):
@@ -286,7 +286,7 @@ class Loader:
         store: StateStore = self._ports.store
         try:
             head = yield from self._answered(lambda: store.head(self._partition))
-            if head is None or head.header == FILLING:
+            if head is None or is_filling(head):
                 return None
             place = Place.from_json(orjson.loads(head.header))
             if place.header.incarnation != self._realm.incarnation:
@@ -299,14 +299,14 @@ class Loader:
             # Before the first rules nothing is kept but who claimed.
             state = State(elsewhere=names if windows is not None else [n for n in names if n != PARTITION_UNIT])
             if windows is not None:
-                yield from self._fetch_all(state, [PARTITION_UNIT], windows, head.verdict_offset, Signal.FAULT)
+                yield from self._fetch_all(state, [PARTITION_UNIT], windows, head, Signal.FAULT)
         except CannotLoadError as error:
             if error.signal is Signal.FAULT:  # it moved meanwhile; it may still be where to start from
                 raise
             return None
         except (StateUnavailable, ValueError, KeyError, TypeError):
             return None
-        return Folded(place, state, stored=place.offset, epoch_seen=place.header.epoch)
+        return Folded(place, state, stored=head, epoch_seen=place.header.epoch)
 
     def _tell_if_lost(self, place: Place) -> Generator[None, None, None]:
         """The log does not reach what the store was moved by; a live owner may have gone on since it was asked."""
@@ -540,7 +540,7 @@ class Loader:
                 self._contradicted(folded, at)
 
     def _contradicted(self, folded: Folded, offset: int) -> None:
-        if folded.stored == offset:
+        if folded.stored_at == offset:
             self._decisions_lost(moved_text(offset))
             raise CannotLoadError(Signal.STATE_GONE, f"the store does not stand on this log (offset {offset})")
         checkpoint = folded.checkpoint is not None and folded.checkpoint["verdict_offset"] == offset

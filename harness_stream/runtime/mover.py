@@ -1,16 +1,18 @@
 """Moves confirmed state to the store in atomic steps, at most one per micro-batch (PROTOCOL §6).
 
 Rule of this file: the store is a cache, so it may be a moment behind. A step that fails costs time: what changed since
-the last step that is known to have worked is sent again, and a delta that arrives twice counts once. A store that turns
-out to be another one than we left is filled anew if memory holds everything, else the partition is loaded again.
+the last step that is known to have worked is sent again, and a delta that arrives twice counts once. A store is known
+by its whole head: one that is elsewhere than we left it is another one. It is filled anew if memory holds everything,
+else the partition is loaded again.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from enum import Enum
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
 
@@ -46,8 +48,21 @@ MOVE_UNITS_SOON = limits.IN_FLIGHT_RECORDS_MAX
 RETRY_MS = 250
 # How often a partition at rest looks whether its store was emptied; anybody who reads the store sees that meanwhile.
 LOOK_MS = 5_000
-FILLING = b""
-"""The header of a store that is being filled: no reader may start from it."""
+FILLING = b"filling:"
+"""How the header of a store begins that is being filled: no reader may start from it. The record follows, by its
+digest, as of which it is filled, so that steps of one fill are not taken for those of another."""
+# Of steps that may still be taken: one whose answer did not come is sent again after RETRY_MS, and no network delivers
+# what was sent two seconds ago over a connection that was given up since.
+TRIED_KEPT = 8
+
+
+NOWHERE: Final = StoredHead(-1, 0, b"")
+"""Where an empty store stands."""
+
+
+def is_filling(head: StoredHead) -> bool:
+    """Is a store that stands there being filled?"""
+    return not head.header or head.header.startswith(FILLING)
 
 
 class Step(Enum):
@@ -80,13 +95,13 @@ class Mover:
         store: the state store.
         partition: whose.
         metrics: where failures count.
-        stored: the verdict offset the store stands at, None if it is empty.
+        stored: where the store stands, None if it is empty.
     """
 
-    def __init__(self, store: StateStore, partition: int, metrics: Metrics, stored: int | None) -> None:
+    def __init__(self, store: StateStore, partition: int, metrics: Metrics, stored: StoredHead | None) -> None:
         self._store, self._partition, self._metrics = store, partition, metrics
         self._stored = stored
-        self._attempted: tuple[int, bytes] | None = None  # offset and header of the step before its answer
+        self._tried = deque[StoredHead](maxlen=TRIED_KEPT)  # steps from there whose answers did not come
         self._dirty: dict[str, list[bytes] | None] = {}
         self._unknown: dict[str, list[bytes] | None] = {}  # of the step whose answer did not come
         self._deltas_left: dict[str, int] = {}  # that a stored unit still gets before it is written anew
@@ -96,7 +111,9 @@ class Mover:
         self._filled = 0
         self._emptied = False
         self._asked: int | None = None
-        self._now_ms = self._not_before_ms = 0
+        self._now_ms = self._not_before_ms = self._alone_ms = 0
+        self._met: tuple[int, int] | None = None  # epoch of a store that a later owner may have moved, and since when
+        self._outlived = 0  # up to that epoch none did
         self._moved_in = -1  # which period of MOVE_MS
         self._answers = True
         self._silent_since_ms: int | None = None
@@ -122,11 +139,11 @@ class Mover:
     def refill(self, state: State) -> None:
         """Write everything that memory holds into an emptied store."""
         self._refill, self._filled, self._emptied, self._open_part = list(state.units()), 0, False, None
-        self._stored = self._attempted = None
+        self._left_at(None)
 
     @property
-    def stored(self) -> int | None:
-        """The verdict offset the store stands at as far as we know, None if it is empty."""
+    def stored(self) -> StoredHead | None:
+        """Where the store stands as far as we know, None if it is empty."""
         return self._stored
 
     @property
@@ -136,7 +153,7 @@ class Mover:
         What units only took over (`takeover`) waits for the next step, which no record may ever bring: whoever starts
         from the store as it is takes it over again.
         """
-        unmoved = bool(self._dirty) and self._stored != self._asked
+        unmoved = bool(self._dirty) and (self._stored is None or self._stored.verdict_offset != self._asked)
         return unmoved or bool(self._unknown) or self._refill is not None
 
     @property
@@ -145,30 +162,45 @@ class Mover:
         return len(self._dirty | self._unknown)
 
     def reached(self, at: StoredHead | None) -> bool:
-        """Does a store that stands there hold what was left in it? One that was emptied or is an older one does not."""
-        return self._stored is None or (at is not None and at.verdict_offset >= self._stored)
+        """Does a store that stands there hold what was left in it? One that was emptied or is another one does not.
+
+        Raises:
+            StateUnavailable: a newer owner goes on from what was left; the log will tell us so.
+        """
+        if self._stored is None or self._is_own(at):
+            return True
+        if at is not None and self._is_newer(at, self._stored.epoch):
+            raise StateUnavailable("another worker moved the state store on", hint="the decision log says who it is")
+        return False
 
     def is_clean(self, unit: str) -> bool:
         """Does the store hold the unit as it is confirmed?"""
         waiting = unit in self._dirty or unit in self._unknown
         return self._stored is not None and self._refill is None and not waiting
 
-    def flush(self, place: Place, state: State, now_ms: int, *, hurry: bool = False) -> bool:
+    def flush(self, place: Place, state: State, now_ms: int, *, alone_ms: int = -1, hurry: bool = False) -> bool:
         """One step towards `place` when it is due, or in a hurry; after a failure not before RETRY_MS have passed.
+
+        Args:
+            place: the confirmed fold.
+            state: as of there.
+            now_ms: elapsed time.
+            alone_ms: elapsed time as of which the log held nothing behind the own claim but own records.
+            hurry: do not wait until it is due.
 
         Returns:
             False if the store lost what memory does not hold: the partition must be loaded again.
         """
         if now_ms < self._not_before_ms:
             return True
-        self._now_ms, self._asked = now_ms, place.offset
+        self._now_ms, self._alone_ms, self._asked = now_ms, alone_ms, place.offset
         if (self._unknown or self._open_part is not None) and not self._learn_its_fate():
             return True
         if self._refill is not None:
             step = self._fill(place, state)
         elif len(self._dirty) > MOVE_UNITS:
             step = self._catch_up(place, state)
-        elif place.offset >= 0 and place.offset != self._stored:  # also when no unit changed: a successor starts later
+        elif place.offset >= 0 and not self._stands_at(place):  # also when no unit changed: a successor starts later
             if not (hurry or self._due()):
                 return True
             self._moved_in = self._period()
@@ -197,15 +229,14 @@ class Mover:
             self._failed()
             return Step.UNKNOWN
         self._answered()
-        at = at or StoredHead(-1, 0, FILLING)
-        return Step.DONE if at.verdict_offset == self._stored else self._refused(at, place, state)
+        return Step.DONE if at == self._stored else self._refused(at or NOWHERE, place, state)
 
     def _catch_up(self, place: Place, state: State) -> Step:
         """More changed than one step takes: a part of it, under a head between here and there that names no place.
 
         There are enough of those: a record changes 128 units at most, and a part is a thousand.
         """
-        offset = (-1 if self._stored is None else self._stored) + 1
+        offset = (NOWHERE if self._stored is None else self._stored).verdict_offset + 1
         if offset >= place.offset:  # units that changed without a record
             if not state.complete:
                 return Step.GONE
@@ -227,9 +258,9 @@ class Mover:
             self._failed()
             return False
         self._answered()
-        taken = at is not None and self._is_attempted(at)
-        if at is not None and taken:
-            self._stored = at.verdict_offset
+        taken = bool(self._tried) and at == self._tried[-1]
+        if taken:
+            self._left_at(at)
         unknown, self._unknown = self._unknown, {}
         part, self._open_part = self._open_part, None
         if part is not None:
@@ -266,12 +297,13 @@ class Mover:
             self._many_until_ms[unit] = self._now_ms + SLOTS * SLOT_MS
 
     def _move(self, offset: int, place: Place, state: State, dirty: Mapping[str, list[bytes] | None]) -> Step:
-        header = orjson.dumps(place.to_json()) if offset == place.offset else FILLING
+        header = orjson.dumps(place.to_json()) if offset == place.offset else FILLING + place.digest.encode()
         whole = [unit for unit, deltas in dirty.items() if deltas is None]
         bases = {u: state.packed(u) or encode_unit(state.confirmed(u), place.offset, place.header.t) for u in whole}
         deltas = {u: d for u, d in dirty.items() if d is not None}
-        move = Move(self._partition, self._stored, StoredHead(offset, place.header.epoch, header), bases, deltas)
-        self._attempted = offset, header
+        head = StoredHead(offset, place.header.epoch, header)
+        move = Move(self._partition, self._stored, head, bases, deltas)
+        self._tried.append(head)
         try:
             at = self._store.move(move)
         except StateUnavailable:
@@ -280,7 +312,7 @@ class Mover:
         self._answered()
         if at is not None:
             return self._refused(at, place, state)
-        self._stored, self._attempted = offset, None
+        self._left_at(head)
         self._rebased(bases)
         for unit, added in deltas.items():
             state.weigh(unit, sum(map(len, added)), more=True)
@@ -309,20 +341,44 @@ class Mover:
             self._answers = False
             self._metrics.gauge("harness_redis_up", 0)
 
-    def _is_attempted(self, at: StoredHead) -> bool:
-        return self._attempted == (at.verdict_offset, at.header)
+    def _stands_at(self, place: Place) -> bool:
+        return self._stored is not None and self._stored.verdict_offset == place.offset
+
+    def _is_own(self, at: StoredHead | None) -> bool:
+        """Was it left there, or may it have been, by a step whose answer did not come?"""
+        return at == self._stored or at in self._tried
+
+    def _left_at(self, at: StoredHead | None) -> None:
+        self._stored = at
+        self._tried.clear()
+
+    def _is_newer(self, at: StoredHead, epoch: int) -> bool:
+        """May an owner of a later epoch than this have moved it there?
+
+        His claim was in the log before: if the log, asked since, has none, the epoch is of a history that it lost.
+        """
+        if at.epoch <= max(epoch, self._outlived):
+            return False
+        if self._met is None or self._met[0] != at.epoch:
+            self._met = at.epoch, self._now_ms
+        if self._alone_ms > self._met[1]:
+            self._outlived = at.epoch
+        return at.epoch > self._outlived
 
     def _refused(self, at: StoredHead, place: Place, state: State) -> Step:
-        """The store stands elsewhere: at a step whose answer was lost, at another owner's, or it is another store."""
-        before = -1 if self._stored is None else self._stored
-        forward = before < at.verdict_offset <= place.offset and at.header != FILLING
-        if forward or self._is_attempted(at):
-            self._stored = at.verdict_offset
+        """The store stands elsewhere: at a step whose answer was lost, at a newer owner's, or it is another store.
+
+        A former owner's last step is of this log as well. Yet nothing here tells it from a step of records that the log
+        has lost, and it is rare.
+        """
+        if at in self._tried:  # whether it is the last one, its fate tells
+            self._stored = at
             return Step.UNKNOWN
-        if at.verdict_offset > place.offset:
-            return Step.UNKNOWN  # a newer owner moved it; the log will tell us so
+        if self._is_newer(at, place.header.epoch):
+            return Step.UNKNOWN  # the log will tell us so
         if not state.complete:
             return Step.GONE
+        before = (self._stored or NOWHERE).verdict_offset
         stands = "is empty" if at.verdict_offset < 0 else f"stands at {at.verdict_offset}"
         what = f"partition {self._partition}: the state store {stands} and was left at {before}; filling it anew"
         sound(log, Alarm.STORE_REPLACED, what)
@@ -332,7 +388,7 @@ class Mover:
     def _fill(self, place: Place, state: State) -> Step:
         """The next part of a refill. Its heads are counted, so they rise, and only the last one names a place."""
         if not self._emptied:
-            self._empty()
+            self._empty(place)
             return Step.UNKNOWN
         todo = self._refill or []
         part, rest = todo[:REFILL_UNITS], todo[REFILL_UNITS:]
@@ -358,10 +414,11 @@ class Mover:
         self._filled += 1
         self._refill = part.rest or None
 
-    def _empty(self) -> None:
+    def _empty(self, place: Place) -> None:
         try:
-            self._store.clear(self._partition)
+            self._emptied = self._store.clear(self._partition, max(place.header.epoch, self._outlived))
+            at = None if self._emptied else self._store.head(self._partition)
+            if at is not None:
+                self._is_newer(at, place.header.epoch)  # if not, the next try outranks it
         except StateUnavailable:
             self._failed()
-        else:
-            self._emptied = True

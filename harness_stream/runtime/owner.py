@@ -393,7 +393,7 @@ class Owner:
             self._mover.refill(folded.state)
             self._snapshots.changed(frozenset(folded.state.units()))
         else:
-            self._snapshots.scan(cut + 1, folded.stored)
+            self._snapshots.scan(cut + 1, folded.stored.verdict_offset)
         folded.store_moved = Signal.OVERTAKEN
         self._hand_on()
 

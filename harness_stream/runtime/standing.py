@@ -17,7 +17,7 @@ from harness_stream.core.fold import STATEMENTS, Place, is_own
 from harness_stream.errors import LogDamaged, StateUnavailable
 from harness_stream.runtime.deciding import CHECKPOINT_IDLE_MS
 from harness_stream.runtime.history import ahead_text, any_checkpoint_in, moved_text
-from harness_stream.runtime.mover import FILLING
+from harness_stream.runtime.mover import is_filling
 from harness_stream.runtime.snapshots_seen import lost_record, snapshotted, unreadable
 from harness_stream.runtime.to_end import ends_of, read_to_end
 from harness_stream.wire.decisions import digest_of, read_body
@@ -411,7 +411,7 @@ def _newest_checkpoint(source: Source, partition: int) -> tuple[Stated | None, i
 def _stored(source: Source, partition: int) -> Stored:
     try:
         head = source.store.head(partition)
-        if head is None or head.header == FILLING:
+        if head is None or is_filling(head):
             return Stored(None, filling=head is not None)
         place = Place.from_json(orjson.loads(head.header))
     except StateUnavailable:

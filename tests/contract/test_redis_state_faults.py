@@ -84,7 +84,8 @@ def free_url():
 
 
 def move(expect, offset, bases=None, deltas=None):
-    return Move(0, expect, StoredHead(offset, 1, b"h"), bases or {}, deltas or {})
+    expected = None if expect is None else StoredHead(expect, 1, b"h")
+    return Move(0, expected, StoredHead(offset, 1, b"h"), bases or {}, deltas or {})
 
 
 @pytest.mark.parametrize("realm", ["default", "}", "{", "a}b{c", "a/1", ""])
@@ -103,7 +104,7 @@ def test_all_keys_of_a_partition_are_in_one_slot_and_no_realm_meets_another(real
         lambda s: s.units(0),
         lambda s: s.load(0, ["a"]),
         lambda s: s.move(move(None, 0)),
-        lambda s: s.clear(0),
+        lambda s: s.clear(0, 9),
     ],
     ids=["head", "units", "load", "move", "clear"],
 )
@@ -228,7 +229,7 @@ def test_a_step_that_fails_half_way_leaves_no_head_so_nobody_reads_the_torn_stat
 @real
 def test_a_clear_that_was_overtaken_leaves_the_new_state_alone(store):
     store.move(move(None, 0, {"a": b"A"}))
-    assert store._forget_slice(0, first=0) == 0  # the second slice of a clear that another one overtook
+    assert store._forget_slice(0, 1, first=0) == 0  # the second slice of a clear that another one overtook
     assert store.load(0, ["a"]) == {"a": StoredUnit(b"A")}
 
 

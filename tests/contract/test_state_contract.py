@@ -54,7 +54,8 @@ def head(offset, epoch=1, header=b"\x00h"):
 
 
 def step(expect, offset, *, partition=0, epoch=1, bases=None, deltas=None):
-    return Move(partition, expect, head(offset, epoch), bases or {}, deltas or {})
+    expected = head(expect) if isinstance(expect, int) else expect
+    return Move(partition, expected, head(offset, epoch), bases or {}, deltas or {})
 
 
 def everything(store, partition=0):
@@ -131,19 +132,21 @@ def test_deltas_without_a_base_say_that_the_base_is_missing(store):
 @pytest.mark.parametrize(
     ("refused", "why"),
     [
-        (step(None, 9), "it expects an empty store"),
-        (step(4, 9), "it expects an older head"),
-        (step(6, 9), "it expects a newer head"),
-        (step(5, 5), "it stands still"),
-        (step(5, 4), "it goes back"),
-        (step(5, 9, epoch=1), "its epoch goes back"),
+        (step(None, 9, epoch=2), "it expects an empty store"),
+        (step(head(4, 2), 9, epoch=2), "it expects an older head"),
+        (step(head(6, 2), 9, epoch=2), "it expects a newer head"),
+        (step(head(5, 2, b"other"), 9, epoch=2), "it expects another record at that offset"),
+        (step(head(5, 1), 9, epoch=2), "it expects another epoch at that offset"),
+        (step(head(5, 2), 5, epoch=2), "it stands still"),
+        (step(head(5, 2), 4, epoch=2), "it goes back"),
+        (step(head(5, 2), 9, epoch=1), "its epoch goes back"),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
 )
 def test_a_refused_move_changes_nothing_and_says_where_the_store_stands(store, refused, why):
     store.move(step(None, 5, epoch=2, bases={"a": b"A"}, deltas={"a": [b"1"]}))
     before = everything(store)
-    move = Move(0, refused.expect_offset, refused.head, {"a": b"X", "new": b"N"}, {"a": [b"x"]})
+    move = Move(0, refused.expect, refused.head, {"a": b"X", "new": b"N"}, {"a": [b"x"]})
     assert store.move(move) == head(5, 2), why
     assert everything(store) == before
 
@@ -167,7 +170,7 @@ def test_offsets_beyond_32_bits_are_kept_exactly(store):
 def test_clear_forgets_one_partition_and_lets_it_begin_again(store):
     store.move(step(None, 5, bases={"a": b"A"}))
     store.move(step(None, 6, partition=1, bases={"a": b"other"}))
-    store.clear(0)
+    assert store.clear(0, 1)
     assert everything(store) == (None, {})
     assert everything(store, 1) == (head(6), {"a": StoredUnit(b"other")})
     assert store.move(step(None, 1, deltas={"a": [b"1"]})) is None
@@ -175,7 +178,15 @@ def test_clear_forgets_one_partition_and_lets_it_begin_again(store):
 
 
 def test_clearing_an_empty_partition_is_fine(store):
-    store.clear(0)
+    assert store.clear(0, 0)
+    assert store.head(0) is None
+
+
+def test_an_older_owner_cannot_clear_what_a_newer_one_left(store):
+    store.move(step(None, 5, epoch=3, bases={"a": b"A"}))
+    assert not store.clear(0, 2)
+    assert everything(store) == (head(5, 3), {"a": StoredUnit(b"A")})
+    assert store.clear(0, 3)
     assert store.head(0) is None
 
 
@@ -183,7 +194,7 @@ def test_a_large_partition_is_written_listed_and_cleared_whole(store):
     names = {f"agent:{i}" for i in range(1_000)}
     store.move(step(None, 0, bases=dict.fromkeys(names, b"x" * 100)))
     assert store.units(0) == names
-    store.clear(0)
+    store.clear(0, 9)
     assert store.units(0) == frozenset()
 
 
@@ -200,7 +211,7 @@ def test_realms_do_not_see_each_other(open_store, other):
     one.move(step(None, 1, bases={"a": b"one"}))
     assert everything(two) == (None, {})
     assert two.move(step(None, 2, bases={"a": b"two"})) is None
-    two.clear(0)
+    two.clear(0, 9)
     assert everything(one) == (head(1), {"a": StoredUnit(b"one")})
 
 
@@ -264,8 +275,7 @@ def test_however_two_writers_race_the_store_is_what_the_accepted_steps_made_and_
         believed, now = past[max(0, len(past) - 1 - ago)], past[-1]
         start = -1 if believed is None else believed.verdict_offset
         epoch = (believed.epoch if believed else 0) + newer_epoch
-        expect = None if believed is None else believed.verdict_offset
-        move = Move(partition, expect, head(start + by, epoch), bases, deltas)
+        move = Move(partition, believed, head(start + by, epoch), bases, deltas)
         answer = writers[writer].move(move)
         # Accepted: the belief was true and the step goes forward. Anything else must leave the newer state alone.
         assert (answer is None) == (believed == now and by > 0)

@@ -30,6 +30,7 @@ from harness_stream.core.partition import Signal
 from harness_stream.core.state import State
 from harness_stream.core.units import Delta
 from harness_stream.core.window import Spec
+from harness_stream.ports import StoredHead
 from harness_stream.runtime import admission, folded, loading, mover
 from harness_stream.runtime.batch import Batch, Run
 from harness_stream.runtime.deciding import Deciding
@@ -241,8 +242,8 @@ def older_writer_overwrites_redis():
     moved = RedisStateStore.move
 
     def overwritten(self, move):
-        self.clear(move.partition)
-        return moved(self, replace(move, expect_offset=None))
+        self.clear(move.partition, limits.INTEGER_MAX)
+        return moved(self, replace(move, expect=None))
 
     return patch.object(RedisStateStore, "move", overwritten)
 
@@ -279,6 +280,30 @@ def store_speaks_for_units_that_wait():
         self._mover.flush(self._folded.place, self._state, self._ports.clock.elapsed_ms())
 
     return patch.object(Deciding, "_follow_up", hasty)
+
+
+def store_known_by_its_offset():
+    """What a log lost, and what took its place, are the same to everybody."""
+    return patch.object(StoredHead, "__eq__", lambda head, other: other and head.verdict_offset == other.verdict_offset)
+
+
+def store_that_went_on_is_ours():
+    """Who finds the store further on, though not beyond the log, goes on from there."""
+    refused = mover.Mover._refused
+
+    def adopted(self, at, place, state):
+        if (self._stored or mover.NOWHERE).verdict_offset < at.verdict_offset <= place.offset:
+            self._stored = at
+            return mover.Step.UNKNOWN
+        return refused(self, at, place, state)
+
+    return patch.object(mover.Mover, "_refused", adopted)
+
+
+def store_emptied_by_anybody():
+    """An older owner takes away what a newer one left."""
+    clear = memory_state.MemoryStateStore.clear
+    return patch.object(memory_state.MemoryStateStore, "clear", lambda self, at, _: clear(self, at, limits.INTEGER_MAX))
 
 
 def input_position_left_beyond_the_log():

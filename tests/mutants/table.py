@@ -291,6 +291,24 @@ MUTANTS = (
         f"{CORE}/test_link.py::test_it_goes_on_behind_what_the_verdict_covers[7]",
     ),
     Mutant(
+        "the store is known by its offset",
+        "V3",
+        made.store_known_by_its_offset,
+        "tests/unit/test_mover.py::test_a_partition_at_rest_sees_that_the_store_came_back_with_another_record",
+    ),
+    Mutant(
+        "a store that went on is ours",
+        "V3",
+        made.store_that_went_on_is_ours,
+        "tests/unit/test_mover.py::test_a_store_that_stands_at_another_record_is_filled_anew_wherever_that_was[1]",
+    ),
+    Mutant(
+        "anybody empties the store",
+        "V3",
+        made.store_emptied_by_anybody,
+        "tests/unit/test_mover.py::test_a_former_owner_neither_moves_nor_empties_what_its_successor_left[True]",
+    ),
+    Mutant(
         "an input position beyond the log is left there",
         "V9",
         made.input_position_left_beyond_the_log,

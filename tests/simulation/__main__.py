@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from benchmarks.command import ended
-from tests.simulation.script import script, with_input_cuts
+from tests.simulation.script import MIXES
 from tests.simulation.shrink import chosen, failure
 
 
@@ -12,9 +12,9 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.simulation", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("seed", type=int, help="as a failing run printed it")
     parser.add_argument("steps", nargs="?", help="only these, as a failing run printed them; else all")
-    parser.add_argument("--input-cuts", action="store_true", help="input logs lose their newest records, too")
+    parser.add_argument("--mix", choices=MIXES, default="all", help="which kinds of faults meet (default: %(default)s)")
     asked = parser.parse_args()
-    steps_of = with_input_cuts if asked.input_cuts else script
+    steps_of = MIXES[asked.mix]
     try:
         seed, steps = asked.seed, chosen(asked.seed, asked.steps, steps_of) if asked.steps else steps_of(asked.seed)
     except ValueError as error:

@@ -80,7 +80,6 @@ def log_cut(world: World) -> None:
                 member.writer.break_sequence(TOPICS.verdicts, partition)
         world.broker.truncate_from(TOPICS.verdicts, partition, at)
         world.cut.add(partition)
-        world.cuts.append((partition, at, end, world.broker.bounds(TOPICS.chains, partition)[1]))
         world.tell("log cut", f"partition {partition} from {at}; it ended at {end}")
 
 

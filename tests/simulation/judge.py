@@ -16,8 +16,6 @@ from harness_stream.core import limits
 from harness_stream.core.audit import Kind
 from harness_stream.core.coverage import miscovered, twice_settled
 from harness_stream.core.fold import Place
-from harness_stream.core.units import decode_part
-from harness_stream.runtime.snapshots import key_of
 from harness_stream.wire.decisions import read_body
 from tests.log_checker import ONLY_THE_PDP_KNOWS, WITHOUT_FACTS, audited, check_store
 from tests.simulation.hearing import complaints
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     from tests.simulation.world import Member, World
 
 # An epoch that was claimed in lost records is not claimed again; a checkpoint of before may land after the cut.
-OF_A_LOST_UNIT = frozenset({"V1", "V3"})
 OF_A_CUT = frozenset({Kind.EPOCH, Kind.CHECKPOINT})
 
 
@@ -49,50 +46,11 @@ def bundles() -> dict[str, Windows]:
 
 
 def check(world: World) -> list[Report]:
-    """The reports of a run that has healed; none if a unit came back from a history that was lost.
+    """The reports of a run that has healed.
 
     Raises:
         Violation: something does not hold.
     """
-    try:
-        return _checked(world)
-    except Violation as violation:
-        cuts = [cut for cut in world.cuts if cut[0] == violation.partition]
-        if violation.invariant not in OF_A_LOST_UNIT or not any(_unit_of_lost_history(world, *cut) for cut in cuts):
-            raise
-    world.tell("a lost history's unit came back")
-    return []
-
-
-def _unit_of_lost_history(world: World, partition: int, first: int, end: int, written: int) -> bool:
-    """What ARCHITECTURE.md 44 says that nothing tells.
-
-    A unit's snapshot is of records that were cut off, and the log had grown past its place before a newer one came.
-    """
-    taken = [(r, key) for r in world.everything(TOPICS.chains, partition) if (key := key_of(r, "i1")) is not None]
-    log = world.everything(TOPICS.verdicts, partition)
-    for record, key in taken:
-        stands = _stands(record)
-        if stands is not None and record.offset < written and first <= stands < end:
-            newer = (r for r, k in taken if k.unit == key.unit and r.offset >= written and _replaces(r, stands))
-            replaced_ms = next((r.timestamp_ms or 0 for r in newer), None)
-            grown_ms = next((r.timestamp_ms or 0 for r in log if r.offset >= stands), None)
-            if grown_ms is not None and (replaced_ms is None or grown_ms <= replaced_ms):
-                return True
-    return False
-
-
-def _stands(record: LogRecord) -> int | None:
-    return None if record.value is None else decode_part(record.value).as_of
-
-
-def _replaces(record: LogRecord, stands: int) -> bool:
-    """A newer snapshot does, and the end of all of them."""
-    own = _stands(record)
-    return own is None or own >= stands
-
-
-def _checked(world: World) -> list[Report]:
     regiven = {partition: Regiven(world, partition) for partition in {cut.partition for cut in world.input_cuts}}
     reports = [_audited(world, partition, regiven.get(partition)) for partition in range(PARTITIONS)]
     passed_over = [_covered(world, partition, report, regiven.get(partition)) for partition, report in enumerate(reports)]

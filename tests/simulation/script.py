@@ -21,13 +21,16 @@ from tests.simulation.faults import FAULTS, INPUT_CUT, RETENTION
 from tests.simulation.world import AGENTS, NEW_RULES, PARTITIONS, RULES, SLOW_TURN_MS, TOPICS, TURN_MS, World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from harness_stream.ports import LogRecord
 
 LONG_EVERY = 50  # most of what is found needs few steps; some windows and snapshot cycles need many
 STEPS, STEPS_LONG = 36, 300
 STEPS_INPUT_CUT = 80  # a partition that halts looks again after 5 s
+# Logs that lost their end go on by an operator's word, and then the store comes back as it was before.
+RESTORES = ("log cut", "store restore", "store restore", "operator", "operator", "standstill")
+STEPS_RESTORES = 160
 FAULT_SHARE = 0.35
 SWITCHES = 3
 TURNS = (0, 1, 1, 2, 2, 3, 5, 8, 20)  # of the workers' loops, after each step
@@ -89,6 +92,18 @@ def with_input_cuts(seed: int) -> list[Step]:
     dice = random.Random(f"input cut {seed}")
     others = [kind for kind in FAULTS if dice.random() < 0.5]
     return script(seed, [*others, *INPUT_CUT, *INPUT_CUT, *INPUT_CUT], STEPS_INPUT_CUT)
+
+
+def with_restores(seed: int) -> list[Step]:
+    """Histories that were lost and given up, and state of theirs that comes back."""
+    return script(seed, RESTORES, STEPS_RESTORES)
+
+
+MIXES: dict[str, Callable[[int], list[Step]]] = {
+    "all": script,
+    "input-cuts": with_input_cuts,
+    "restores": with_restores,
+}
 
 
 # --- Events ---

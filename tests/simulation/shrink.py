@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tests.simulation.faults import FAULTS
 from tests.simulation.judge import check, watched
-from tests.simulation.script import played, script, short_histories, world_of
+from tests.simulation.script import MIXES, played, script, short_histories, world_of
 from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
@@ -146,5 +146,6 @@ def told(seed: int, steps_of: Callable[[int], list[Step]] = script) -> str | Non
     if found is None:
         return f"seed {seed} fails now and then: it is no function of its seed"
     trace = "\n".join(f"  {line}" for line in found.trace)
-    command = f"python -m tests.simulation {seed} '{named(fewest)}'{'' if steps_of is script else ' --input-cuts'}"
+    mix = next(name for name, steps in MIXES.items() if steps is steps_of)
+    command = f"python -m tests.simulation {seed} '{named(fewest)}'{'' if steps_of is script else f' --mix {mix}'}"
     return f"seed {seed}, {len(fewest)} of {len(steps)} steps are enough:\n{trace}\n{found.told}\nagain: {command}"

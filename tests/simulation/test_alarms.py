@@ -119,7 +119,7 @@ def test_a_store_that_is_another_one_is_named_and_filled(caplog, lost):
     older = world.store.snapshot()
     act(world)
     if lost == "emptied":
-        world.store.clear(HOME)
+        world.store.clear(HOME, limits.INTEGER_MAX)
     else:
         world.store.restore(older)
     left = owner(world).place.offset

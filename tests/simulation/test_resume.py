@@ -153,7 +153,7 @@ def test_a_store_that_is_being_filled_is_told_as_that():
     world = quiet()
     act(world)
     at = world.store.head(HOME)
-    move = Move(HOME, at.verdict_offset, replace(at, verdict_offset=at.verdict_offset + 1, header=FILLING), {}, {})
+    move = Move(HOME, at, replace(at, verdict_offset=at.verdict_offset + 1, header=FILLING), {}, {})
     assert world.store.move(move) is None
     row = told(look(world), 0)
     assert (row["store"], row["decisions_lost"]) == ("filling", None)

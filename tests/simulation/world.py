@@ -315,7 +315,6 @@ class World:
         self.fates: deque[str] = deque()
         self.watch: Callable[[Member, LogRecord], None] | None = None
         self.cut: set[int] = set()
-        self.cuts: list[tuple[int, int, int, int]] = []
         self.input_cuts: list[InputCut] = []
         self.changed_ms: dict[str, list[tuple[int, int]]] = {}
         self.lost_rows: set[str] = set()

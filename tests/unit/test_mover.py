@@ -1,20 +1,21 @@
 """The mover and a store that takes its steps but answers too late: nothing is sent again that is known to be there."""
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import orjson
 import pytest
 
-from harness_stream.adapters.memory.state import MemoryStateStore
+from harness_stream.adapters.memory.state import MemoryStateStore, _Partition
 from harness_stream.core.fold import Place
 from harness_stream.core.ids import SLOT_MS, SLOTS, Remembered, ids_unit
 from harness_stream.core.limits import DELTAS_BEFORE_REBASE, IDS_DELTAS_MAX, STORE_PATIENCE_MS
 from harness_stream.core.state import State
 from harness_stream.core.units import decode_unit
 from harness_stream.errors import StateUnavailable
+from harness_stream.ports import StoredHead, StoredUnit
 from harness_stream.runtime.mover import (
-    FILLING,
     LOOK_MS,
     MOVE_MS,
     MOVE_UNITS,
@@ -23,6 +24,7 @@ from harness_stream.runtime.mover import (
     RETRY_MS,
     Moved,
     Mover,
+    is_filling,
 )
 from harness_stream.runtime.telemetry import PrometheusMetrics
 
@@ -54,14 +56,14 @@ class Partition:
         self.store, self.state, self.offset = SlowStore(), State(), 0
         self.mover = Mover(self.store, 0, PrometheusMetrics(), None)
 
-    def turn(self, units, at_ms=None, *, hurry=False):
+    def turn(self, units, at_ms=None, *, alone_ms=-1, hurry=False):
         self.offset += 1
         for unit in units:
             self.state.put(unit, ("since", "w", 1), self.offset)
         self.mover.changed(frozenset(units), ())
         place = Place.genesis("i", 0)._replace(offset=self.offset)
         now_ms = self.offset * RETRY_MS if at_ms is None else at_ms
-        assert self.mover.flush(place, self.state, now_ms, hurry=hurry)
+        assert self.mover.flush(place, self.state, now_ms, alone_ms=alone_ms, hurry=hurry)
 
 
 def test_a_step_that_was_taken_is_not_sent_again_though_its_answer_came_too_late():
@@ -193,9 +195,8 @@ def test_more_than_a_step_takes_is_moved_in_parts_and_nothing_is_loaded_anew(com
     head = partition.store.head(0)
     assert (head.verdict_offset, partition.mover.behind) == (partition.offset, False)
     assert len(partition.store.units(0)) == 2 * MOVE_UNITS + 5
-    parts = [head.header for head in partition.store.heads[1:3]]
-    assert parts == [FILLING, FILLING], "who comes in the middle does not start from it"
-    assert head.header != FILLING
+    assert all(is_filling(head) for head in partition.store.heads[1:3]), "who comes in the middle does not start from it"
+    assert not is_filling(head)
 
 
 @pytest.mark.parametrize("lost", ["emptied", "older"])
@@ -207,7 +208,7 @@ def test_a_partition_at_rest_notices_that_its_store_was_emptied_or_put_back(lost
     older = partition.store.snapshot()
     partition.turn([MANY[1]])
     if lost == "emptied":
-        partition.store.clear(0)
+        partition.store.clear(0, 9)
     else:
         partition.store.restore(older)
     place = Place.genesis("i", 0)._replace(offset=partition.offset)
@@ -248,7 +249,7 @@ def test_a_refill_ends_though_an_answer_was_lost_and_no_record_comes(units, lost
     """A clean stop waits for it: one that never ended kept its partition for ever (found by the simulation)."""
     partition = refilled(units, lost)
     assert not partition.mover.behind
-    assert partition.store.head(0).header != FILLING
+    assert not is_filling(partition.store.head(0))
     assert len(partition.store.units(0)) == units
     assert len(partition.store.heads) == 1 + units // REFILL_UNITS, "each part was sent once"
 
@@ -315,3 +316,104 @@ def test_partitions_of_one_worker_do_not_step_in_the_same_turn():
     assert first == 8
     assert max(turns.values()) <= 2
     assert sum(turns.values()) == pytest.approx(8 * 4, abs=8)
+
+
+# --- Whose step it was ---
+
+
+def left_in_a_store():
+    partition = Partition()
+    partition.turn(MANY[:3])
+    return partition
+
+
+def of_another_record(head):
+    """As the same offset has in a history that the log lost."""
+    place = Place.from_json(orjson.loads(head.header))._replace(digest="1" * 64)
+    return replace(head, header=orjson.dumps(place.to_json()))
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_store_that_stands_at_another_record_is_filled_anew_wherever_that_was(ahead, caplog):
+    """The log may have grown again beyond what it lost, so that offsets alone say nothing."""
+    partition = left_in_a_store()
+    head = of_another_record(partition.store.head(0))
+    lost = _Partition(replace(head, verdict_offset=head.verdict_offset + ahead), {"a:lost": StoredUnit(b"lost")})
+    partition.store.restore({0: lost})
+    for _ in range(6):
+        partition.turn([MANY[0]])
+    assert "filling it anew" in caplog.text
+    assert partition.store.units(0) == frozenset(MANY[:3])
+    assert not partition.mover.behind
+
+
+def test_a_partition_at_rest_sees_that_the_store_came_back_with_another_record():
+    partition = left_in_a_store()
+    partition.store.restore({0: _Partition(of_another_record(partition.store.head(0)))})
+    place = Place.genesis("i", 0)._replace(offset=partition.offset)
+    for number in range(6):
+        assert partition.mover.flush(place, partition.state, (number + 1) * LOOK_MS)
+    assert partition.store.units(0) == frozenset(MANY[:3])
+
+
+def test_what_a_store_holds_counts_only_where_it_was_left():
+    partition = left_in_a_store()
+    head = partition.store.head(0)
+    assert partition.mover.reached(head)
+    assert not partition.mover.reached(None)
+    assert not partition.mover.reached(of_another_record(head))
+    assert not partition.mover.reached(replace(of_another_record(head), verdict_offset=head.verdict_offset + 7))
+    with pytest.raises(StateUnavailable, match="another worker"):
+        partition.mover.reached(replace(head, verdict_offset=head.verdict_offset + 7, epoch=head.epoch + 1))
+
+
+@pytest.mark.parametrize("filling", [True, False])
+def test_a_former_owner_neither_moves_nor_empties_what_its_successor_left(filling):
+    partition = left_in_a_store()
+    if filling:
+        partition.mover.refill(partition.state)
+    newer = StoredHead(1, 5, b"a successor's")
+    partition.store.restore({0: _Partition(newer, {"a:kept": StoredUnit(b"kept")})})
+    for _ in range(6):
+        partition.turn([MANY[0]])
+    assert partition.store.head(0) == newer
+    assert partition.store.units(0) == {"a:kept"}
+
+
+@pytest.mark.parametrize("filling", [True, False])
+def test_a_later_epoch_that_the_log_does_not_know_is_of_a_history_that_it_lost(filling):
+    """Else the store would wait for ever for an owner that there is not."""
+    partition = left_in_a_store()
+    if filling:
+        partition.mover.refill(partition.state)
+    partition.store.restore({0: _Partition(StoredHead(1, 5, b"of a lost claim"), {"a:lost": StoredUnit(b"lost")})})
+    for _ in range(3):
+        partition.turn([MANY[0]])
+    met_ms = (partition.offset - 2) * RETRY_MS
+    partition.turn([MANY[0]], alone_ms=met_ms)
+    assert partition.store.head(0).epoch == 5, "asked before it was met, the log tells nothing of it"
+    for _ in range(4):
+        partition.turn([MANY[0]], alone_ms=met_ms + 1)
+    assert partition.store.units(0) == frozenset(MANY[:3])
+    assert not partition.mover.behind
+
+
+def test_a_step_that_arrives_after_the_next_one_was_sent_is_ones_own():
+    """One that was taken for lost: its connection was given up, and its bytes were still under way."""
+    partition, late = Partition(), []
+    partition.turn([MANY[0]])
+    taken = partition.store.move
+
+    def lost(move):
+        late.append(move)
+        raise StateUnavailable("away")
+
+    partition.store.move = lost
+    partition.turn([MANY[1]])
+    partition.store.move = lambda move: (late and taken(late.pop())) or taken(move)
+    for _ in range(3):
+        partition.turn([MANY[2]])
+    assert not late
+    assert not partition.mover.behind
+    assert partition.store.units(0) == frozenset(MANY[:3])
+    assert partition.store.head(0).verdict_offset == partition.offset

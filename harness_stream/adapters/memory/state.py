@@ -36,10 +36,9 @@ Dump = dict[int, _Partition]
 
 def refused(stored: StoredHead | None, move: Move) -> StoredHead | None:
     """The head that forbids the step, or None if it may be taken (the rule that `move.lua` repeats on the server)."""
-    expected = None if stored is None else stored.verdict_offset
     at = stored or EMPTY_HEAD
     forward = move.head.verdict_offset > at.verdict_offset and move.head.epoch >= at.epoch
-    return None if move.expect_offset == expected and forward else at
+    return None if move.expect == stored and forward else at
 
 
 class MemoryStateStore:
@@ -83,7 +82,7 @@ class MemoryStateStore:
         return found
 
     def move(self, move: Move) -> StoredHead | None:
-        """Apply `move` iff the store stands at `expect_offset` and the step goes forward; see the port."""
+        """Apply `move` iff the store stands at `expect` and the step goes forward; see the port."""
         stored = self._at(move.partition)
         if (at := refused(stored.head, move)) is not None:
             return at
@@ -99,10 +98,13 @@ class MemoryStateStore:
             raise StateUnavailable("the state store's answer was lost")
         return None
 
-    def clear(self, partition: int) -> None:
-        """Forget everything of the partition."""
-        self._at(partition)
+    def clear(self, partition: int, epoch: int) -> bool:
+        """Forget everything of the partition, unless an owner of a later epoch moved it; is it forgotten?"""
+        stored = self._at(partition).head
+        if stored is not None and stored.epoch > epoch:
+            return False
         del self._partitions[partition]
+        return True
 
     def close(self) -> None:
         """Nothing to free: the server outlives its users."""

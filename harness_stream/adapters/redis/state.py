@@ -132,7 +132,7 @@ class RedisStateStore:
         )
 
     def move(self, move: Move) -> StoredHead | None:
-        """Apply `move` atomically iff the store stands at `expect_offset` and the step goes forward; see the port.
+        """Apply `move` atomically iff the store stands at `expect` and the step goes forward; see the port.
 
         Raises:
             InvalidInput: more units than `MOVE_UNITS_MAX`.
@@ -145,25 +145,26 @@ class RedisStateStore:
         key_names += [keys.unit(self._whose, move.partition, name) for name in names]
         state, stands = self._ask(lambda r: _moved(self._move.run(r, key_names, _move_args(move, names))))
         if state == _LEFTOVERS:
-            self.clear(move.partition)
+            self.clear(move.partition, move.head.epoch)
             state, stands = self._ask(lambda r: _moved(self._move.run(r, key_names, _move_args(move, names))))
         if state == _LEFTOVERS:
             raise StateUnavailable("units of an older state came back while they were cleared", hint="try again")
         return stands
 
-    def clear(self, partition: int) -> None:
-        """Forget everything of the partition: its head at once, its units in slices."""
+    def clear(self, partition: int, epoch: int) -> bool:
+        """Forget everything of the partition: its head at once, its units in slices; see the port."""
         for step in range(SCAN_STEPS_MAX):
-            if not self._forget_slice(partition, first=int(step == 0)):
-                return
+            left = self._forget_slice(partition, epoch, first=int(step == 0))
+            if left <= 0:
+                return left == 0
         raise StateUnavailable(f"the units of partition {partition} do not come to an end", hint=_HINT)
 
     def close(self) -> None:
         """Free connections."""
         self._client.close()
 
-    def _forget_slice(self, partition: int, first: int) -> int:
-        args = (first, CLEAR_SLICE_UNITS, keys.unit_prefix(self._whose, partition))
+    def _forget_slice(self, partition: int, epoch: int, first: int) -> int:
+        args = (first, CLEAR_SLICE_UNITS, keys.unit_prefix(self._whose, partition), epoch)
         return self._ask(lambda r: int(self._clear.run(r, self._partition_keys(partition), args)))
 
     def _partition_keys(self, partition: int) -> tuple[bytes, bytes]:
@@ -287,13 +288,17 @@ def _moved(answer: Sequence[Any]) -> tuple[int, StoredHead | None]:
 
 
 def _move_args(move: Move, names: Sequence[str]) -> list[bytes | int | str]:
-    expect = "" if move.expect_offset is None else move.expect_offset
-    args: list[bytes | int | str] = [expect, move.head.verdict_offset, move.head.epoch, move.head.header]
+    expected: list[bytes | int | str] = ["", "", ""] if move.expect is None else _fields(move.expect)
+    args = [*expected, *_fields(move.head)]
     for name in names:
         base, deltas = move.bases.get(name), move.deltas.get(name, ())
         args += [name.encode(), 0] if base is None else [name.encode(), 1, base]
         args += [len(deltas), *deltas]
     return args
+
+
+def _fields(head: StoredHead) -> list[bytes | int | str]:
+    return [head.verdict_offset, head.epoch, head.header]
 
 
 def _unit(elements: Sequence[bytes]) -> StoredUnit | None:

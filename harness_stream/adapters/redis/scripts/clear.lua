@@ -7,12 +7,16 @@
 -- ARGV[2]    units to forget in this slice
 -- ARGV[3]    prefix of the units' keys; a name from KEYS[2] follows. They share the hash tag of KEYS, so they are in
 --            the same slot although they are not declared
+-- ARGV[4]    epoch of who asks
 --
--- Answers    how many unit names are left to forget
+-- Answers    how many unit names are left to forget; -1: nothing is forgotten, an owner of a later epoch moved it
 --
 -- The head goes first: from then on the partition counts as empty for everyone. Content is freed off the main thread.
 
 if ARGV[1] == '1' then
+  if (tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0') or 0) > tonumber(ARGV[4]) then
+    return -1
+  end
   redis.call('UNLINK', KEYS[1])
 elseif redis.call('EXISTS', KEYS[1]) == 1 then
   return 0

@@ -4,9 +4,10 @@
 -- KEYS[2]    hs:{realm/incarnation/partition}:units     SET of unit names
 -- KEYS[2+i]  hs:{realm/incarnation/partition}:u:<unit>  LIST `b`..base or `-`, then deltas; one key per unit of this step
 --
--- ARGV[1]    the verdict offset the store must stand at; empty: it must have no head
--- ARGV[2]    new verdict offset   ARGV[3] new epoch   ARGV[4] new header bytes
--- ARGV[5..]  per unit, in the order of KEYS: name, has_base (`1` or `0`), [base], number of deltas, deltas...
+-- ARGV[1..3] verdict offset, epoch and header bytes the store must stand at; empty: it must have no head. The offset
+--            alone would not tell: those that a log lost are taken again by other records
+-- ARGV[4..6] the new ones
+-- ARGV[7..]  per unit, in the order of KEYS: name, has_base (`1` or `0`), [base], number of deltas, deltas...
 --
 -- Answers    {1}                          applied
 --            {0, offset, epoch, header}   refused, nothing changed; where the store stands (-1, 0, '' if it is empty)
@@ -18,8 +19,8 @@
 local stored = redis.call('HMGET', KEYS[1], 'offset', 'epoch', 'header')
 local at_offset = tonumber(stored[1] or '-1')
 local at_epoch = tonumber(stored[2] or '0')
-local at_expected = (stored[1] or '') == ARGV[1]
-local forward = tonumber(ARGV[2]) > at_offset and tonumber(ARGV[3]) >= at_epoch
+local at_expected = (stored[1] or '') == ARGV[1] and (stored[2] or '') == ARGV[2] and (stored[3] or '') == ARGV[3]
+local forward = tonumber(ARGV[4]) > at_offset and tonumber(ARGV[5]) >= at_epoch
 if not (at_expected and forward) then
   return {0, stored[1] or '-1', stored[2] or '0', stored[3] or ''}
 end
@@ -28,7 +29,7 @@ if not stored[1] and redis.call('EXISTS', KEYS[2]) == 1 then
 end
 
 redis.call('DEL', KEYS[1])
-local at = 5
+local at = 7
 for i = 3, #KEYS do
   local key, name, has_base = KEYS[i], ARGV[at], ARGV[at + 1] == '1'
   at = at + 2
@@ -51,5 +52,5 @@ for i = 3, #KEYS do
   end
   at = last + 1
 end
-redis.call('HSET', KEYS[1], 'offset', ARGV[2], 'epoch', ARGV[3], 'header', ARGV[4])
+redis.call('HSET', KEYS[1], 'offset', ARGV[4], 'epoch', ARGV[5], 'header', ARGV[6])
 return {1}
