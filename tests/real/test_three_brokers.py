@@ -13,14 +13,18 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 from own_realm import OwnRealm, wait_until
 from real_servers import open_own_stack, unavailable
 
 from harness_stream.adapters.kafka.admin import KafkaAdmin
 from harness_stream.adapters.kafka.log import KafkaReader
 from harness_stream.client.blocking import HarnessSync
+from harness_stream.core.fold import Place
 from harness_stream.core.limits import CHECKPOINT_INTERVAL_MS
 from harness_stream.errors import BrokerUnavailable, HarnessError, TimedOut, Unreachable
+from harness_stream.runtime.mover import is_filling
+from harness_stream.wire.decisions import digest_of
 from tests.log_checker import check_terminal
 from tests.rule_texts import ALLOWED, budget, rule_set
 
@@ -242,6 +246,28 @@ def put_back(stack, folder, copies):
         shutil.copytree(copies / broker.name, broker.data / folder)
 
 
+def redis_as_it_is(realm):
+    with closing(redis.Redis.from_url(realm.settings.redis_url)) as client:
+        return {key: client.dump(key) for key in client.scan_iter()}
+
+
+def bring_back(realm, kept):
+    """Redis comes back with an older dump."""
+    with closing(redis.Redis.from_url(realm.settings.redis_url)) as client:
+        client.flushall()
+        for key, value in kept.items():
+            client.restore(key, 0, value)
+
+
+def stands_on_the_log(realm, partition):
+    """Is what moved Redis last a record of the decision log?"""
+    with closing(realm._store()) as store:
+        head = store.head(partition)
+    place = None if head is None or is_filling(head) else Place.from_json(json.loads(head.header))
+    records = {r.offset: digest_of(r.value) for r in realm.records(realm.topics.verdicts, partition)}
+    return place is not None and records.get(place.offset) == place.digest
+
+
 def test_a_log_that_all_three_have_shortened_halts_is_resumed_and_says_so_for_ever(cluster, tmp_path):
     realm, number = cluster.realm, cluster.partition
     folder = f"{realm.topics.verdicts}-{number}"
@@ -252,6 +278,7 @@ def test_a_log_that_all_three_have_shortened_halts_is_resumed_and_says_so_for_ev
         for _ in range(3):
             act()
         wait_until(lambda: realm.standings()[number]["checkpoint_offset"] >= left, why=lambda: "no checkpoint")
+        of_before = redis_as_it_is(realm)
         put_back(cluster.stack, folder, tmp_path)
         cluster.restore()
         acted = len(done)
@@ -271,6 +298,9 @@ def test_a_log_that_all_three_have_shortened_halts_is_resumed_and_says_so_for_ev
     with actor(realm) as (act, done):
         wait_until(lambda: acts(act), why=lambda: "nobody decides")
         assert done == [1]
+        bring_back(realm, of_before)  # it ends behind the records that were lost
+        assert acts(act)
+        wait_until(lambda: stands_on_the_log(realm, number), why=lambda: "Redis stays with what was lost")
 
     audit = realm.harness("log", "verify", "--full")
     assert '"all disks restored"; ' in audit
