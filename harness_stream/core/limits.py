@@ -112,6 +112,9 @@ SESSION_MS: Final = 6_000  # group session: the shortest a broker allows by defa
 HEARTBEAT_MS: Final = 500  # survivors notice a leave at their next one, and a takeover shall take at most 2 s
 DELIVERY_TIMEOUT_MS: Final = 3_000  # PROTOCOL §2: below DEADLINE_MS_DEFAULT, so that RESYNC can still answer
 DRAIN_MS_MAX: Final = 1_000  # a clean stop on SIGTERM
+# Copies of garbage whose fate is open, of one worker: a sixteenth of the writer's queue, in which claims and decisions
+# wait as well. A broker answers within 10 ms: up to 400 MiB/s of garbage are kept.
+DEADLETTER_BYTES_MAX: Final = 4 * MIB
 
 # --- Redis and snapshots (PROTOCOL §6) ---
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from harness_stream.core.warming import Warmup
     from harness_stream.ports import Delivery, Ends, LogRecord, Metrics
     from harness_stream.runtime.batch import Taken
+    from harness_stream.runtime.dead_letters import DeadLetters
     from harness_stream.runtime.facts import RulesView
     from harness_stream.runtime.folded import Folded
     from harness_stream.runtime.loading import Loader
@@ -69,7 +70,7 @@ _ENDED: Final = object()
 
 
 class Deciding:
-    """Answers one partition's inputs under one claim.
+    """Answers one partition's inputs under one claim, from `begin` on.
 
     Args:
         partition: which.
@@ -82,6 +83,7 @@ class Deciding:
         mover: keeps the state store behind it.
         snapshots: writes it to the chains topic.
         outbox: sends records.
+        dead_letters: keeps copies of garbage.
         end: the decision log's end as read with the claim: where the next own record must land.
     """
 
@@ -97,12 +99,14 @@ class Deciding:
         mover: Mover,
         snapshots: Snapshots,
         outbox: Outbox,
+        dead_letters: DeadLetters,
         end: int,
     ) -> None:
         self.fault: tuple[Signal, str] | None = None
         self._partition, self._realm, self._ports = partition, realm, ports
         self._tables, self._rules, self._loader = tables, rules, loader
         self._folded, self._mover, self._snapshots, self._outbox = folded, mover, snapshots, outbox
+        self._dead_letters = dead_letters
         self._next_offset = end
         self._alone_ms = -1  # as of then everything in the log behind the own claim was our own
         self._header = folded.place.header
@@ -131,6 +135,15 @@ class Deciding:
         self._rates, self._backlog = LaneRates(realm.lane_rate), Backlog()
         self._notices = Notices(tables["identity"], folded.state, ports.metrics)
         self._takeover = Takeover(self._state, mover, snapshots)
+        self._to_copy: Sent | None = None  # the newest checkpoint in the log, until it is among the heads
+        self._noted_checkpoint()
+
+    def begin(self) -> None:
+        """Say that this claim decides, and read inputs.
+
+        Raises:
+            BufferError: the local queue is full.
+        """
         self._checkpoint()
         self._inbox.start(self._header.next_input)
 
@@ -158,9 +171,9 @@ class Deciding:
 
     @property
     def finished(self) -> bool:
-        """After `release`: the final checkpoint is in the log, and the store holds everything."""
+        """After `release`: the final checkpoint is in the log and among the heads, and the store holds everything."""
         behind = self._mover.behind and not self._state.deferred  # what waits, a successor reads from the log
-        return self._final_sent and not len(self._outbox) and not behind
+        return self._final_sent and not len(self._outbox) and self._to_copy is None and not behind
 
     @property
     def checkpoint_age_ms(self) -> int:
@@ -236,13 +249,13 @@ class Deciding:
         """One turn; with `leisure` units may take in what nobody asks for.
 
         Nothing is done once a fault is known: what this fold holds may be of records that are lost.
+
+        Raises:
+            BufferError: the local queue is full; part of a micro-batch may be in it.
         """
         if self.fault is not None:
             return
-        try:
-            self._work()
-        except BufferError:
-            self.fail(Signal.FAULT, "local queue full")
+        self._work()
         self._follow_up(leisure=leisure)
         self._fetching.step()
         self._run_background()
@@ -250,6 +263,7 @@ class Deciding:
         self._evict()
 
     def _work(self) -> None:
+        self._copy_to_heads()
         if self._released:
             self._finish()
             return
@@ -350,16 +364,7 @@ class Deciding:
                 except GarbageRecord as garbage:
                     # Not the one that was raised: it refers to this very frame, and whoever sends garbage fills memory.
                     taken.garbage = GarbageRecord(garbage.reason, garbage.detail)
-                    self._bury(taken.record, garbage)
-
-    def _bury(self, record: LogRecord, garbage: GarbageRecord) -> None:
-        """Keep a copy of garbage to look at; nobody waits for it."""
-        headers = [("reason", garbage.reason.encode()), ("offset", f"{record.partition}/{record.offset}".encode())]
-        value = (record.value or b"")[: limits.INTENT_BYTES_MAX]
-        try:
-            self._ports.writer.append(self._realm.topics.deadletter, 0, record.key, value, headers)
-        except BufferError:
-            self._ports.metrics.count("harness_deadletter_dropped_total")
+                    self._dead_letters.bury(taken.record, garbage)
 
     def _take(self, batch: Batch, taken: Taken, *, all_there: bool) -> bool:
         """Answer one input; False if it waits for cold state."""
@@ -483,7 +488,7 @@ class Deciding:
 
     def _confirm(self, sent: Sent, offset: int) -> None:
         if sent.body["kind"] == "checkpoint":
-            self._outbox.copy_to_heads(sent)
+            self._to_copy = sent
         if sent.change is not None:
             self._changes.append(Moved(sent.change, offset, sent.units))
         if sent.closes_layer and sent.header is not None:
@@ -496,6 +501,16 @@ class Deciding:
             waited_ms = self._ports.clock.elapsed_ms() - sent.sent_ms
             self._ports.metrics.observe("harness_confirm_seconds", waited_ms / 1000)
 
+    def _copy_to_heads(self) -> None:
+        """Each turn until the queue has room, or a newer one is to be copied: a load would begin at an older one."""
+        if self._to_copy is None:
+            return
+        try:
+            self._outbox.copy_to_heads(self._to_copy)
+        except BufferError:
+            return
+        self._to_copy = None
+
     def _checkpoint_if_due(self) -> None:
         behind = self._folded.place.offset - self._checkpointed
         elapsed_ms = self._ports.clock.elapsed_ms() - self._checkpoint_ms
@@ -506,8 +521,7 @@ class Deciding:
     def _checkpoint(self, *, final: bool = False) -> None:
         place = self._folded.place
         header = place.header
-        self._checkpointed, self._checkpoint_ms = place.offset, self._ports.clock.elapsed_ms()
-        self._told = self._next_rules()
+        self._noted_checkpoint()
         body = {
             **self._own("checkpoint"),
             "partition": self._partition,
@@ -524,6 +538,10 @@ class Deciding:
             "final": final,
         }
         self._outbox.send(body)
+
+    def _noted_checkpoint(self) -> None:
+        self._checkpointed, self._checkpoint_ms = self._folded.place.offset, self._ports.clock.elapsed_ms()
+        self._told = self._next_rules()
 
     def _next_rules(self) -> dict[str, Any] | None:
         """What stands between a pushed bundle and this partition."""

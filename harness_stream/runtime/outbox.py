@@ -112,7 +112,7 @@ class Outbox:
         self.size = 0
 
     def copy_to_heads(self, checkpoint: Sent) -> None:
-        """Put a checkpoint that is in the log where readers look for it."""
+        """Put a checkpoint that is in the log where readers look for it (raises as `send`)."""
         seal = self._ports.signer.seal_batch(self._partition, [checkpoint.digest])[0]
         headers = self._headers("checkpoint", checkpoint.digest, self._ports.clock.now_ms(), seal)
         key, value = str(self._partition).encode(), encode_body(checkpoint.body)

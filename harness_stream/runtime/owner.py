@@ -7,7 +7,7 @@ Phases that wait are generators, each returning the signal that ends it, so that
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.alarms import Alarm, sound
 from harness_stream.core import limits
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from harness_stream.core.join import Tables
     from harness_stream.ports import Delivery, Ends, LogRecord
+    from harness_stream.runtime.dead_letters import DeadLetters
     from harness_stream.runtime.facts import RulesView
     from harness_stream.runtime.reading import Reading
     from harness_stream.runtime.realm import Ports, Realm
@@ -42,12 +43,15 @@ log = logging.getLogger(__name__)
 # A report that is not in by then never comes (a dead connection object); the claim fences what may still land.
 SETTLE_MS_MAX = 2 * limits.DELIVERY_TIMEOUT_MS
 JUST_ASSIGNED = "just assigned"
+QUEUE_FULL = "local queue full"
 # After a failed load: what failed (another owner, a broker without a leader) needs a moment.
 RELOAD_MS = 100
 # Whether input is pending is looked up for at most so long; then it is said to be, which costs at most one denial.
 PENDING_MS_MAX = 500
 # A halted partition looks again whether an operator has resumed it.
 HALT_RETRY_MS = 5_000
+_ENDS: Final = (CannotLoadError, StateUnavailable, BufferError)
+"""What ends a phase wherever it is raised; `_signal_of` says how."""
 _ALARMS: Final = {Signal.UNEXTENDABLE: Alarm.HALTED, Signal.STATE_GONE: Alarm.STATE_GONE}
 
 
@@ -63,6 +67,7 @@ class Owner:
         rules: the rules topic's view.
         writer_id: 128 random bits of this process, hex.
         next_token: gives tokens for appends.
+        dead_letters: the worker's copies of garbage.
 
     Attributes:
         phase: where ownership stands.
@@ -79,11 +84,12 @@ class Owner:
         rules: RulesView,
         writer_id: str,
         next_token: Callable[[], int],
+        dead_letters: DeadLetters,
     ) -> None:
         self.partition, self.phase, self.why = partition, Phase.LOADING, JUST_ASSIGNED
         self.halted = False
         self._realm, self._ports, self._tables, self._rules = realm, ports, tables, rules
-        self._next_token = next_token
+        self._next_token, self._dead_letters = next_token, dead_letters
         self._reading, self._tail = reading, Tail()
         self._loader = Loader(partition, realm, ports, reading, rules, self._tail)
         self._outbox = Outbox(partition, realm, ports, writer_id, next_token)
@@ -204,8 +210,8 @@ class Owner:
         if self._deciding is not None:
             try:
                 self._deciding.delivered(sent, delivery)
-            except CannotLoadError as error:
-                self._deciding.fail(error.signal, error.why)
+            except _ENDS as error:
+                self._deciding.fail(*_signal_of(error))
         elif sent.body["kind"] == "claim" and delivery.offset is None:
             self._fault = (Signal.FAULT, f"the claim's fate is unknown: {delivery.error}")
 
@@ -237,14 +243,15 @@ class Owner:
 
     def step(self, *, leisure: bool = True) -> None:
         """Do what the phase asks for, and with `leisure` what nobody waits for; never waits."""
-        if self._deciding is not None:
-            try:
+        try:
+            if self._deciding is not None:
                 self._deciding.step(leisure=leisure)
-            except CannotLoadError as error:  # a unit that was brought as bytes is none
-                self._deciding.fail(error.signal, error.why)
+            elif self._fault is None:
+                self._go_on()
+        except _ENDS as error:
+            self._fail(*_signal_of(error))
+        if self._deciding is not None:
             self._fault = self._deciding.fault
-        elif self._fault is None:
-            self._go_on()
         if self._fault is not None:
             (signal, why), self._fault = self._fault, None
             self._enter(signal, why)
@@ -256,10 +263,6 @@ class Owner:
             next(self._task)
         except StopIteration as end:
             self._enter(end.value, self.why)
-        except CannotLoadError as error:
-            self._enter(error.signal, error.why)
-        except StateUnavailable as error:
-            self._enter(Signal.STATE_GONE, str(error))
 
     # --- phases ---
 
@@ -310,8 +313,10 @@ class Owner:
             self._mover,
             self._snapshots,
             self._outbox,
+            self._dead_letters,
             self._end,
         )
+        self._deciding.begin()
         if self._released:
             self._deciding.release()
 
@@ -431,24 +436,7 @@ class Owner:
         return True
 
     def _claiming(self) -> Task:
-        yield from self._same_incarnation()
-        pending = yield from self._pending()
-        yield from self._claims_apart()
-        epoch = max(self._folded.epoch_seen, self.place.header.epoch) + 1
-        if not self._ports.signer.may_sign(epoch):
-            why = f"key not certified: nobody would believe epoch {epoch}; {CERTIFY}"
-            raise CannotLoadError(Signal.UNEXTENDABLE, why)
-        body = {
-            "kind": "claim",
-            "incarnation": self._realm.incarnation,
-            "epoch": epoch,
-            "writer": self._outbox.writer_id,
-            "after": self._after,
-            "pending": pending,
-        }
-        self._outbox.send(body)
-        self._ports.metrics.count("harness_claims_total", after=self._after)
-        self._after = "resync"  # whatever becomes of this claim, the next one is no crash's
+        epoch = yield from self._claimed()
         while len(self._outbox):
             yield
         yield from self._fold_to_end()
@@ -456,6 +444,37 @@ class Owner:
         header = self.place.header
         own = header.epoch == epoch and header.writer == self._outbox.writer_id
         return Signal.CLAIM_READ_BACK if own else Signal.OVERTAKEN
+
+    def _claimed(self) -> Generator[None, None, int]:
+        """Send a claim, and say of which epoch; while the local queue is full, what it says is looked up anew."""
+        while True:
+            claim = yield from self._next_claim()
+            try:
+                self._outbox.send(claim)
+            except BufferError:
+                log.info("partition %d: the claim waits (%s)", self.partition, QUEUE_FULL)
+                yield
+            else:
+                self._ports.metrics.count("harness_claims_total", after=self._after)
+                self._after = "resync"  # whatever becomes of this claim, the next one is no crash's
+                return int(claim["epoch"])
+
+    def _next_claim(self) -> Generator[None, None, dict[str, Any]]:
+        yield from self._same_incarnation()
+        pending = yield from self._pending()
+        yield from self._claims_apart()
+        epoch = max(self._folded.epoch_seen, self.place.header.epoch) + 1
+        if not self._ports.signer.may_sign(epoch):
+            why = f"key not certified: nobody would believe epoch {epoch}; {CERTIFY}"
+            raise CannotLoadError(Signal.UNEXTENDABLE, why)
+        return {
+            "kind": "claim",
+            "incarnation": self._realm.incarnation,
+            "epoch": epoch,
+            "writer": self._outbox.writer_id,
+            "after": self._after,
+            "pending": pending,
+        }
 
     def _claims_apart(self) -> Generator[None, None, None]:
         """A log that refuses claims, or what follows them, answers within a millisecond; it is not to be flooded."""
@@ -526,3 +545,10 @@ class Owner:
         for phase in Phase:
             value = float(phase is self.phase)
             self._ports.metrics.gauge("harness_partition_state", value, partition=str(self.partition), state=str(phase))
+
+
+def _signal_of(error: CannotLoadError | StateUnavailable | BufferError) -> tuple[Signal, str]:
+    """Of records that belong together some may be queued before there is no room: only a new claim tells how it is."""
+    if isinstance(error, CannotLoadError):
+        return error.signal, error.why
+    return (Signal.FAULT, QUEUE_FULL) if isinstance(error, BufferError) else (Signal.STATE_GONE, str(error))

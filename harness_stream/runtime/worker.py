@@ -14,6 +14,7 @@ from harness_stream.alarms import Alarm, sound
 from harness_stream.core import limits
 from harness_stream.core.join import Table, empty_tables
 from harness_stream.core.partition import Phase
+from harness_stream.runtime.dead_letters import DeadLetters
 from harness_stream.runtime.facts import RulesView, TableView
 from harness_stream.runtime.owner import Owner
 from harness_stream.runtime.readiness import Readiness
@@ -51,8 +52,10 @@ class Worker:
 
     def __init__(self, realm: Realm, ports: Ports, writer_id: str, rules: RulesView | None = None) -> None:
         self._realm, self._ports, self._writer_id = realm, ports, writer_id
-        self._decisions, self._chains = realm.topics.verdicts, realm.topics.chains
+        topics = realm.topics
+        self._decisions, self._chains, self._garbage = topics.verdicts, topics.chains, topics.deadletter
         self._tokens = itertools.count(1)
+        self._dead_letters = DeadLetters(realm, ports, self._tokens.__next__)
         self._reading = Reading(ports.reader)
         self.tables: Mapping[str, Table] = empty_tables()
         self.rules = rules or RulesView(realm.rule_set, refused=ports.verifier.why_rules_refused)
@@ -212,10 +215,8 @@ class Worker:
 
     def _new_owner(self, partition: int) -> Owner:
         self._drop(partition)
-        next_token = self._tokens.__next__
-        return Owner(
-            partition, self._realm, self._ports, self._reading, self.tables, self.rules, self._writer_id, next_token
-        )
+        own = self._writer_id, self._tokens.__next__, self._dead_letters
+        return Owner(partition, self._realm, self._ports, self._reading, self.tables, self.rules, *own)
 
     def _drop(self, partition: int) -> None:
         self._leaving.discard(partition)
@@ -241,9 +242,11 @@ class Worker:
     def _deliver(self) -> None:
         for delivery in self._ports.writer.deliveries():
             owner = self.owners.get(delivery.partition)
-            if owner is None:
+            if delivery.topic == self._garbage:
+                self._dead_letters.delivered(delivery)
+            elif owner is None:
                 continue
-            if delivery.topic == self._decisions:
+            elif delivery.topic == self._decisions:
                 owner.delivered(delivery)
             elif delivery.topic == self._chains:
                 owner.snapshot_delivered(delivery)

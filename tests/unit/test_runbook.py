@@ -21,6 +21,7 @@ from harness_stream.core.partition import Phase
 from harness_stream.core.reasons import Deny, Reject
 from harness_stream.runtime.deciding import CHECKPOINT_IDLE_MS
 from harness_stream.runtime.inbox import INBOX_RECORDS_MAX
+from harness_stream.runtime.owner import QUEUE_FULL
 from harness_stream.runtime.readiness import Readiness
 from harness_stream.runtime.standing import SILENT_MS, Trouble
 from harness_stream.runtime.telemetry import METRICS
@@ -93,9 +94,10 @@ FETCHED = {"the store lost a unit", "the store holds no unit", "the store is old
 
 
 def test_all_causes_of_a_resync_are_explained():
-    """Beside what deciding finds itself: a fetch from a store that is not what was left, a log too short or damaged."""
+    """Beside what deciding finds itself: a fetch from a store that is not what was left, a log too short or damaged, and
+    a queue without room, which any record may meet."""
     told = set(column(chapter(PAGE, "Void records and resyncs")))
-    assert told == {*causes(), *FETCHED, "input log too short", "a log is damaged"}
+    assert told == {*causes(), *FETCHED, "input log too short", "a log is damaged", QUEUE_FULL}
 
 
 def test_why_a_partition_halts_is_quoted_as_it_is_said():
