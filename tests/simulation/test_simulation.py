@@ -124,8 +124,9 @@ def test_the_promises_hold_though_input_logs_lose_what_was_answered(chunk: int) 
         except Exception as error:
             raise AssertionError(told(seed, with_input_cuts) or f"seed {seed} fails now and then") from error
         happened += world.happened
-    wanted = "input cut and grown" if (FIRST_SEED + chunk) % 2 else "input cut"
-    assert all(happened[kind] for kind in (wanted, "offset answered anew", "never answered at its offset"))
+    # Nobody is asked for a word where the log has grown again before it could be found too short.
+    often = "input cut and grown" if (FIRST_SEED + chunk) % 2 else "offset answered anew"
+    assert all(happened[kind] for kind in ("input cut", often, "never answered at its offset"))
 
 
 @pytest.mark.parametrize("seed", FOUND_WITH_INPUT_CUTS)
