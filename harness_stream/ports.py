@@ -175,9 +175,11 @@ class InputConsumer(Protocol):
         """Go on where `pause` stopped."""
 
     def lost_ranges(self) -> list[tuple[int, int]]:
-        """(partition, first kept offset) of positions outside of the log, since the last call.
+        """(partition, first kept offset) of positions that the log does not lead to, since the last call.
 
-        Retention has overtaken them, or the log was cut before them; such a partition stands until `start`.
+        Retention has overtaken them, or the log was cut before them, also if it has grown beyond them since: what was
+        delivered may not be in the log then. Such a partition stands until `start`. A cut behind which the log has
+        grown shows only if a record was delivered since the last `start`.
         """
 
     def damaged(self) -> Mapping[int, int]:

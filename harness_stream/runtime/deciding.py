@@ -116,7 +116,7 @@ class Deciding:
         self._released = False
         self._final_sent = False
         self._kept_from = 0  # where the input log begins, as far as that was told
-        self._beyond = False  # the input log was cut, and our position is behind its end
+        self._cut_ms: int | None = None  # when we were told that the input log was cut; until it is read on
         self._warming: Warming | None = None
         self._counting: Generator[None, None, None] | None = None
         cold, clock = loader.cold(snapshots), ports.clock
@@ -199,19 +199,22 @@ class Deciding:
             self._inbox.offer(records)
 
     def input_lost(self, low: int) -> None:
-        """The input position is outside of the log, which begins at `low`: retention overtook it, or a cut did.
+        """The log, which begins at `low`, does not lead to the input position: retention overtook it, or a cut did.
 
-        What waits here and is no longer in the log is not answered: it would take the offsets of what comes next.
+        What waits here and may not be in the log is not answered: it would take the offsets of what comes next.
         """
-        self._kept_from, self._beyond = low, low <= self._header.next_input
-        if self._beyond:
-            self._inbox.clear()
+        self._kept_from = low
+        self._cut_ms = self._ports.clock.elapsed_ms() if low <= self._header.next_input else None
+        self._inbox.clear()
 
     def input_bounds(self, ends: Ends) -> None:
-        """The input log's bounds: one that was cut may be as long again before anybody could tell that it was short."""
+        """The input log's bounds: one that was cut may be as long again before anybody could tell that it was short.
+
+        An answer to a question of before we were told may be of before the cut.
+        """
         next_input = self._header.next_input
-        if self._beyond and next_input <= ends.end:
-            self._beyond = False
+        if self._cut_ms is not None and ends.asked_at_ms > self._cut_ms and next_input <= ends.end:
+            self._cut_ms = None
             self._inbox.start(next_input)
             what = f"partition {self._partition}: the input log was cut; read on from {next_input}"
             sound(log, Alarm.INPUT_LOST, what)

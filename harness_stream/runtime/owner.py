@@ -158,7 +158,7 @@ class Owner:
             self._deciding.offer(records)
 
     def input_lost(self, low: int) -> None:
-        """The input position is outside of the log, which begins at `low`."""
+        """The input log, which begins at `low`, does not lead to our position."""
         if self._deciding is not None:
             self._deciding.input_lost(low)
 

@@ -310,6 +310,11 @@ def input_position_left_beyond_the_log():
     return patch.object(Deciding, "input_bounds", lambda *_: None)
 
 
+def cut_unheard():
+    """What the consumer says of a cut reaches nobody."""
+    return patch.object(Deciding, "input_lost", lambda *_: None)
+
+
 def taken_in_twice():
     """A unit that the store holds as of a later record takes in the records before it again."""
     return patch.object(loading, "stands_at", lambda base, deltas: -1)

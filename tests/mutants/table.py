@@ -315,6 +315,13 @@ MUTANTS = (
         "tests/simulation/test_regressions.py::"
         "test_an_input_log_that_was_cut_and_at_once_as_long_again_is_read_on[all were answered]",
     ),
+    Mutant(
+        "a cut of the input log goes unheard where the log has grown again",
+        "V5",
+        made.cut_unheard,
+        "tests/simulation/test_regiven.py::"
+        "test_so_it_does_where_the_log_has_grown_beyond_it_before_anybody_looks",
+    ),
     Mutant("a run is not remembered", "V2", made.run_not_remembered, f"{REMEMBERED}[nowhere_else]"),
     Mutant(
         "a run goes on over its own copy",

@@ -11,6 +11,7 @@ import orjson
 
 from harness_stream.core import limits
 from harness_stream.core.ids import id_time_ms
+from harness_stream.core.lanes import partition_of
 from tests.simulation.world import ACTIONS, AGENTS, FATES, PARTITIONS, RESOURCES, TOPICS, identities
 
 if TYPE_CHECKING:
@@ -91,6 +92,18 @@ def input_cut(world: World) -> None:
     if at < end:
         world.cut_inputs(partition, at)
         world.tell("input cut", f"partition {partition} from {at}; it ended at {end}")
+
+
+def input_cut_and_grown(world: World) -> None:
+    """The same, and as many new inputs or more before anybody looks: only leader epochs show it."""
+    before = len(world.input_cuts)
+    input_cut(world)
+    for cut in world.input_cuts[before:]:
+        agents = [name for name, lane in AGENTS.items() if partition_of(lane, PARTITIONS) == cut.partition]
+        for _ in range(world.random.randint(len(cut.lost), CUT_INPUTS_MAX + 1) if agents else 0):
+            agent = world.random.choice(agents)
+            world.send(agent_id=agent, by=agent)
+        world.tell("input cut and grown")
 
 
 def input_retention(world: World) -> None:
@@ -265,8 +278,9 @@ FAULTS: dict[str, Callable[[World], None]] = {
     "replay": replay,
     "replay beyond memory": replay_beyond_memory,
 }
-# Not among the others, whose dice every known seed has thrown; it meets all of them.
+# Not among the others, whose dice every known seed has thrown; they meet all of them, and every other seed has both.
 INPUT_CUT: dict[str, Callable[[World], None]] = {"input cut": input_cut}
+INPUT_REGROWN: dict[str, Callable[[World], None]] = {"input cut and grown": input_cut_and_grown}
 # Nor is this. It does not meet a cut, after which nothing may reach
 # the history, nor new rules: windows that retention keeps from being warmed are unknown, and for the judge exact.
 RETENTION: dict[str, Callable[[World], None]] = {"decision retention": decision_retention}

@@ -17,7 +17,7 @@ from harness_stream.core import limits
 from harness_stream.core.rate import Rate
 from harness_stream.runtime import fetching, history, loading, takeover, warming
 from harness_stream.runtime.realm import LANE_RATE_DEFAULT
-from tests.simulation.faults import FAULTS, INPUT_CUT, RETENTION
+from tests.simulation.faults import FAULTS, INPUT_CUT, INPUT_REGROWN, RETENTION
 from tests.simulation.world import AGENTS, NEW_RULES, PARTITIONS, RULES, SLOW_TURN_MS, TOPICS, TURN_MS, World
 
 if TYPE_CHECKING:
@@ -88,10 +88,14 @@ def script(seed: int, faults: Iterable[str] | None = None, count: int | None = N
 
 
 def with_input_cuts(seed: int) -> list[Step]:
-    """The same, with about half of all faults and input logs that lose their newest records."""
+    """The same, with about half of all faults and input logs that lose their newest records.
+
+    Where the seed is odd, most of them have grown again before anybody looks.
+    """
     dice = random.Random(f"input cut {seed}")
     others = [kind for kind in FAULTS if dice.random() < 0.5]
-    return script(seed, [*others, *INPUT_CUT, *INPUT_CUT, *INPUT_CUT], STEPS_INPUT_CUT)
+    often = INPUT_REGROWN if seed % 2 else INPUT_CUT
+    return script(seed, [*others, *INPUT_CUT, *often, *often], STEPS_INPUT_CUT)
 
 
 def with_restores(seed: int) -> list[Step]:
@@ -168,7 +172,7 @@ EVENT_ACTS = {
     "operator": World.resume_halted,
     "rules": _rules,
 }
-ACTS = {**EVENT_ACTS, **FAULTS, **INPUT_CUT, **RETENTION}
+ACTS = {**EVENT_ACTS, **FAULTS, **INPUT_CUT, **INPUT_REGROWN, **RETENTION}
 
 
 # --- Running ---

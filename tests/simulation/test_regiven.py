@@ -8,6 +8,7 @@ import pytest
 from harness_stream.adapters.memory.log import MemoryReader, MemoryWriter
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
+from harness_stream.ports import Ends
 from harness_stream.runtime.resuming import Operator, planned, resume
 from harness_stream.runtime.standing import Source, standing
 from tests.simulation.judge import check
@@ -122,3 +123,37 @@ def test_what_waits_here_when_the_input_log_is_cut_leaves_its_offsets_to_what_co
     assert f"the input log was cut; read on from {left - 20} [input_lost]" in caplog.text
     world.heal()
     check(world)
+
+
+def test_so_it_does_where_the_log_has_grown_beyond_it_before_anybody_looks(caplog):
+    """Only the broker's leader epochs tell: the position was in the log all the time."""
+    world = acted(1)
+    for _ in range(400):
+        world.send(agent_id=AGENT, by=AGENT, action="crm.read")
+    owner = world.members[0].worker.owners[HOME]
+    while owner.waiting < 100:
+        world.turn()
+    read_on_from = owner._deciding._header.next_input
+    world.cut_inputs(HOME, read_on_from + 20)
+    for _ in range(500):
+        world.send(agent_id=AGENT, by=AGENT, action="crm.read")
+    turns(world, 300)
+    assert (owner.phase, owner.waiting) == (Phase.DECIDING, 0)
+    assert owner.place.header.next_input == read_on_from + 520
+    assert [r.message for r in caplog.records if "input_lost" in r.message] == [
+        f"partition {HOME}: the input log was cut; read on from {read_on_from} [input_lost]"
+    ]
+    world.heal()
+    check(world)
+    assert not Regiven(world, HOME).happened()["never answered at its offset"]
+
+
+def test_an_answer_to_a_question_of_before_the_cut_does_not_end_it(caplog):
+    world = acted(3)
+    owner = world.members[0].worker.owners[HOME]
+    old = Ends(TOPICS.intents, HOME, 0, 3, world.clock.elapsed_ms())
+    owner.input_lost(0)
+    owner.input_bounds(old)
+    assert "input_lost" not in caplog.text
+    owner.input_bounds(old._replace(asked_at_ms=old.asked_at_ms + 1))
+    assert caplog.text.count("input_lost") == 1

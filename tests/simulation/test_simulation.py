@@ -78,6 +78,7 @@ def test_the_promises_hold_whatever_happens(chunk: int, record_property: Callabl
             world = proven(seed)
         except Exception as error:
             raise AssertionError(told(seed) or f"seed {seed} fails now and then") from error
+        assert world.happened["input retention"] or not world.happened["told of lost inputs"], f"seed {seed}: a false alarm"
         tally.take(seed, world)
     assert len(tally.seeds) < SEEDS_WITH_EVERY_FAULT or not tally.missing
     record_property(Tally.PROPERTY, tally.to_json())
@@ -127,7 +128,9 @@ def test_the_promises_hold_though_input_logs_lose_what_was_answered(chunk: int) 
         except Exception as error:
             raise AssertionError(told(seed, with_input_cuts) or f"seed {seed} fails now and then") from error
         happened += world.happened
-    assert all(happened[kind] for kind in ("input cut", "offset answered anew", "never answered at its offset"))
+    # Nobody is asked for a word where the log has grown again before it could be found too short.
+    often = "input cut and grown" if (FIRST_SEED + chunk) % 2 else "offset answered anew"
+    assert all(happened[kind] for kind in ("input cut", often, "never answered at its offset"))
 
 
 @pytest.mark.parametrize("seed", FOUND_WITH_INPUT_CUTS)

@@ -226,7 +226,7 @@ class StallingReader(MemoryReader):
 
 
 class Told(NullMetrics):
-    """Counts what workers tell of claims and of partitions that halted."""
+    """Counts what workers tell of claims, of partitions that halted, and of what is lost."""
 
     def __init__(self, happened: Counter[str]) -> None:
         self._happened = happened
@@ -238,6 +238,8 @@ class Told(NullMetrics):
             self._happened["halt"] += 1
         elif labels.get("reason") == "decisions_lost":
             self._happened["told of lost decisions"] += 1
+        elif labels.get("reason") == "input_lost" and name == "harness_security_events_total":
+            self._happened["told of lost inputs"] += 1
 
 
 @dataclass

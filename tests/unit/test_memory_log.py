@@ -221,6 +221,36 @@ class TestGroup:
         assert a.poll(10, 0) == []
         assert [x.lost for x in a.assignments() if x.lost] == [(0, 1, 3)]  # 3 was not given up yet
 
+    @pytest.mark.parametrize(("at", "told"), [(1, [(0, 0)]), (2, [])])
+    def test_a_cut_below_what_was_delivered_is_told_though_the_log_has_grown_beyond_it(self, group, broker, at, told):
+        a = MemoryInputConsumer(group, "a")
+        a.assignments()
+        a.start(0, 0)
+        for value in (b"a", b"b", b"c"):
+            broker.append("in", 0, None, value)
+        assert [r.offset for r in a.poll(2, 0)] == [0, 1]
+        broker.truncate_from("in", 0, at)
+        for value in (b"d", b"e", b"f"):
+            broker.append("in", 0, None, value)
+        come = [r.value for r in a.poll(10, 0)]
+        assert a.lost_ranges() == told
+        assert come == ([] if told else [b"d", b"e", b"f"])
+        a.start(0, 2)
+        a.poll(10, 0)
+        assert a.lost_ranges() == []
+
+    def test_before_the_first_record_nobody_knows_a_leader_epoch_to_compare(self, group, broker):
+        a = MemoryInputConsumer(group, "a")
+        a.assignments()
+        for value in (b"a", b"b"):
+            broker.append("in", 0, None, value)
+        a.start(0, 1)
+        broker.truncate_from("in", 0, 0)
+        for value in (b"c", b"d"):
+            broker.append("in", 0, None, value)
+        assert [r.value for r in a.poll(10, 0)] == [b"d"]
+        assert a.lost_ranges() == []
+
     def test_an_expelled_member_joins_again(self, group, clock):
         a, b = MemoryInputConsumer(group, "a"), MemoryInputConsumer(group, "b")
         a.finish_revoke([2, 3])

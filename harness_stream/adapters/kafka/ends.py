@@ -95,6 +95,11 @@ class EndsQueries:
         queries = (_Query(p.topic, p.partition, now_ms, low, ends[p]) for p, low in zip(places, lows, strict=True))
         self._open += queries
 
+    def forget(self, topic: str, partition: int) -> None:
+        """Whatever is answered of this partition from here on, both bounds were asked for from here on."""
+        self._open = [query for query in self._open if (query.topic, query.partition) != (topic, partition)]
+        self._lows.pop((topic, partition), None)
+
     def collect(self) -> list[Ends]:
         """Answers that have arrived; failed queries have none."""
         done = [query for query in self._open if query.answered()]

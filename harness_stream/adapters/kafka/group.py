@@ -77,7 +77,7 @@ class KafkaInputConsumer:
         self._held: frozenset[int] = frozenset()  # revoked in one callback, given up in one call
         self._unfinished: set[int] = set()
         self._held_until_ms = 0
-        self._outside: dict[int, int] = {}  # partition → when its bounds were last asked for
+        self._outside: dict[int, int] = {}  # partition → when bounds were last asked for that say where its log begins
         self._news: list[Assignment] = []
         self._lost: list[tuple[int, int]] = []
         self._heard_ms = self._clock.elapsed_ms()  # when a broker last answered
@@ -128,7 +128,7 @@ class KafkaInputConsumer:
         self._positions.resume(self._topic, partition)
 
     def lost_ranges(self) -> list[tuple[int, int]]:
-        """(partition, first kept offset) of positions outside of the log; such a partition stands until `start`."""
+        """(partition, first kept offset) of positions that the log does not lead to; each stands until `start`."""
         lost, self._lost = self._lost, []
         return lost
 
@@ -216,8 +216,9 @@ class KafkaInputConsumer:
 
     def _look(self) -> None:
         """Find out, without waiting, where the logs begin and end, and what that says of positions that do not move."""
-        for _, partition in self._positions.outside():
-            self._outside.setdefault(partition, -END_QUERY_MS)
+        for topic, partition in self._positions.outside():
+            self._queries.forget(topic, partition)
+            self._outside[partition] = -END_QUERY_MS
         now_ms = self._clock.elapsed_ms()
         answers = self._queries.collect()
         if answers:
@@ -273,13 +274,7 @@ class KafkaInputConsumer:
         return Wait(now_ms, now_ms, JOIN_MS)
 
     def _judge(self, ends: Ends) -> None:
-        if self._outside.get(ends.partition, -1) < 0:
-            return  # not asked for yet: this answers an earlier question
-        del self._outside[ends.partition]
-        expected = self._positions.expected(ends.topic, ends.partition)
-        if expected is None:
-            return
-        if ends.low <= expected <= ends.end:  # a broker that was behind when it was asked
-            self._positions.place(ends.topic, ends.partition, expected)
-        else:
+        """A position that is within the bounds is lost as well: the log was cut before it, and has grown since."""
+        placed = self._positions.expected(ends.topic, ends.partition) is not None
+        if self._outside.pop(ends.partition, None) is not None and placed:
             self._lost.append((ends.partition, ends.low))

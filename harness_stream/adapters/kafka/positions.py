@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What librdkafka says when the wanted offset is not in the log (with `auto.offset.reset=error`).
+# What librdkafka says when the wanted offset is not in the log; also when it is again, but the broker's leader epochs
+# show that the log was cut before it since the record that was delivered last. With `auto.offset.reset=error` it is the
+# first of these codes in every case, the others stand in its text.
 _OUTSIDE: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE})  # noqa: SLF001  public names of librdkafka's local errors
 
 

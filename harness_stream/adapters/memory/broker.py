@@ -86,6 +86,7 @@ class Partition:
     end: int = 0
     last_append_ms: int = 0
     damaged: int | None = None
+    cuts: list[int] = field(default_factory=list)  # where it lost its end, in order, as leader epochs would tell
 
     def read(self, offset: int, records_max: int) -> list[LogRecord]:
         """Up to `records_max` records from `offset` on, none from the damaged one on unless `offset` is beyond it."""
@@ -203,6 +204,7 @@ class MemoryBroker:
             self.advance()
             log = self._at(topic, partition)
             log.end = min(log.end, max(log.low, offset))
+            log.cuts.append(log.end)
             del log.records[bisect_left(log.records, log.end, key=_offset) :]
 
     def skip_offsets(self, topic: str, partition: int, count: int) -> None:

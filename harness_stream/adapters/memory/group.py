@@ -129,10 +129,23 @@ class MemoryGroup:
 
 @dataclass(slots=True)
 class _Place:
-    """Where a member stands in one partition. `offset` None: not started."""
+    """Where a member stands in one partition.
+
+    Attributes:
+        offset: the next one to deliver; None: it stands until it is started.
+        paused: nothing is delivered.
+        cuts: how often the log had been cut when a record was delivered last; None: none was since the start, so no
+            leader epoch is known to compare.
+    """
 
     offset: int | None = None
     paused: bool = False
+    cuts: int | None = None
+
+    def is_in(self, log: Partition, offset: int) -> bool:
+        """Does what was delivered before `offset` lead to it?"""
+        cut = self.cuts is not None and any(at < offset for at in log.cuts[self.cuts :])
+        return not cut and log.low <= offset <= log.end
 
 
 class MemoryInputConsumer:
@@ -199,7 +212,7 @@ class MemoryInputConsumer:
             self._places[partition].paused = False
 
     def lost_ranges(self) -> list[tuple[int, int]]:
-        """(partition, first kept offset) of positions outside of the log; such a partition stands until `start`."""
+        """(partition, first kept offset) of positions that the log does not lead to; each stands until `start`."""
         lost, self._lost = self._lost, []
         return lost
 
@@ -247,19 +260,19 @@ class MemoryInputConsumer:
         for partition, place in list(self._places.items()):
             if len(taken) >= records_max:
                 break
-            if not place.paused and place.offset is not None and place.offset != self._log(partition).end:
+            if not place.paused and place.offset is not None:
                 taken += self._take_from(partition, place, place.offset, records_max - len(taken))
         return taken
 
     def _take_from(self, partition: int, place: _Place, offset: int, records_max: int) -> list[LogRecord]:
         log = self._log(partition)
-        if not log.low <= offset <= log.end:
+        if not place.is_in(log, offset):
             self._lost.append((partition, log.low))
             place.offset = None
             return []
-        records = log.read(offset, records_max)
+        records = log.read(offset, records_max) if offset < log.end else []
         if records:
-            place.offset = records[-1].offset + 1
+            place.offset, place.cuts = records[-1].offset + 1, len(log.cuts)
             self._places[partition] = self._places.pop(partition)  # to the back of the queue
         return records
 
