@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from harness_stream.adapters.signing import UnsignedVerifier
 from harness_stream.core import counting
 from harness_stream.core.audit import Audit
-from harness_stream.core.audit.answers import RESUMED, Answers
 from harness_stream.core.chain import AGENT_KEY
 from harness_stream.core.coverage import miscovered, twice_settled
 from harness_stream.core.denials import answers_in
@@ -53,14 +52,6 @@ class Report:
     audit: Audit | None = None
 
 
-class Unforgetting(Answers):
-    """Knows that no operator let go of history."""
-
-    def lose(self, why: str) -> None:
-        if why != RESUMED:
-            super().lose(why)
-
-
 def fold_partition(
     inputs_log: Iterable[LogRecord],
     decision_log: Iterable[LogRecord],
@@ -70,9 +61,11 @@ def fold_partition(
     *,
     partitions: int = 2,
     realm: str = "sim",
+    resumed: bool = False,
 ) -> Report:
     """Audit everything; nothing may be wrong, and every verdict whose facts are in the log recomputes (V1, V3)."""
-    report = audited(inputs_log, decision_log, partition, incarnation, bundles, partitions=partitions, realm=realm)
+    names: Any = {"partitions": partitions, "realm": realm, "resumed": resumed}
+    report = audited(inputs_log, decision_log, partition, incarnation, bundles, **names)
     assert not report.findings, "\n".join(map(str, report.findings[:10]))
     assert report.audit is not None
     assert report.audit.answers is not None
@@ -100,7 +93,7 @@ def audited(
         behind: the input log behind each `resume` that goes back, in order; default as it was before.
         input_end: where the input log ends, if not after its last record.
         verifier: of a signed realm; default unsigned.
-        resumed: an operator may have resumed it, and forgot no history: that of before is what the log says.
+        resumed: an operator may have resumed it.
     """
     verifier = verifier or UnsignedVerifier()
     decisions = [record_of(record, verifier) for record in decision_log]
@@ -116,8 +109,6 @@ def audited(
 
     logs = iter([inputs, *others])
     audit.with_inputs(lambda first: (item for item in next(logs, inputs) if item.offset >= first), 0, again)
-    if resumed:
-        audit.answers = Unforgetting(whole=True, rules=bundles.get, again=again)
     for record in decisions:
         before = audit.place
         found += audit.take(record)
@@ -127,6 +118,7 @@ def audited(
                 digests.append(record.digest)
     end, last_input = (log[-1].offset + 1 if log else 0 for log in (decisions, inputs))
     found += audit.end(end, input_end or last_input)
+    assert resumed or not audit.log.resumed.all, "nobody was to resume it"
     assert audit.answers is not None
     state, windows = audit.answers.state, audit.answers.windows
     return Report(audit.place, state, windows, effective, digests, inputs, others, audit.log.void.total(), found, audit)

@@ -76,10 +76,13 @@ def verify(
     Tables are in no log: facts and roles are taken as recorded, and so is
     where returned values came from. Counted as unproven: a reject as
     wrong_partition or state_unavailable; a denial as too_large or
-    quarantined, which is given unevaluated; what another engine decided; and
-    answers whose input is no longer kept. A record that no certified worker
-    signed does not count. Who wrote an input only the workers' key can tell,
-    so inputs that were skipped as not authentic are unproven, too.
+    quarantined, which is given unevaluated; what another engine decided;
+    answers whose input is no longer kept; and all answers behind a resume
+    that forgets history (--forget-history), or that does not say whether it
+    does, as those of older builds. Behind any other they are recomputed, on
+    what is left of the log. A record that no certified worker signed does not
+    count. Who wrote an input only the workers' key can tell, so inputs that
+    were skipped as not authentic are unproven, too.
 
     --from begins at a checkpoint instead: a file with the body of one, or
     with its line of `log export`, or its place in the log. A log that was truncated or replaced since does not
@@ -97,9 +100,11 @@ def verify(
 
     What an operator gave up with `harness partitions resume` is told as
     resumed, for ever, and is no finding, if the record names the head of the
-    log before it and a checkpoint of this log: inputs left out, lost epochs,
-    and checkpoints up to that one while it is in the heads topic. Inputs
-    answered again are a finding, and so is what a witness holds.
+    log before it and a checkpoint that is known: it is in the log or in the
+    heads topic, or the record keeps the seal with which a worker wrote it.
+    That is for inputs left out, lost epochs, and checkpoints up to that one
+    while it is in the heads topic. Inputs answered again are a finding, and
+    so are other rules than were in force, and what a witness holds.
 
     Where what is stored is damaged, the audit of that partition ends with a
     finding that names the first record it could not check.
@@ -364,6 +369,8 @@ def _resumed_text(resume: dict[str, Any]) -> str:
     for name, text in (("inputs_left_out", "inputs {} to {} left out"), ("records_lost", "records {} to {} lost")):
         if resume[name] is not None:
             parts.append(text.format(*resume[name]))
+    if resume["forgets_history"]:
+        parts.append("history forgotten")
     count = resume["checkpoints_of_lost"]
     if count:
         parts.append(f"{count:,} checkpoint{'' if count == 1 else 's'} of these")

@@ -113,7 +113,8 @@ def resume(
 
     If log, Redis and snapshots together do not reach the history, it also
     needs --forget-history: then chains, labels, counts and open holds of all
-    agents of this partition begin anew, and rules that look back see nothing.
+    agents of this partition begin anew, rules that look back see nothing, and
+    `harness log verify --full` recomputes no answer behind it.
     The same goes for a record that no worker can read, which only its log
     names: then empty Redis first.
 

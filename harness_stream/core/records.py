@@ -232,6 +232,14 @@ class Resume(_Record):
     rules: RuleRef | None
     t: EpochMs
     reason: str
+    forgets: bool | None = Field(
+        default=None,
+        strict=True,
+        description="no chain, window, hold or id of before is known from here on; null: not said",
+    )
+    seal: dict[str, str] | None = Field(
+        default=None, description="signature headers of that checkpoint's record, so that it can still be believed"
+    )
 
 
 class Notice(_Record):

@@ -10,16 +10,30 @@ from typing import TYPE_CHECKING
 from harness_stream.core.audit import Input, Record
 from harness_stream.errors import GarbageRecord
 from harness_stream.runtime.admission import admit
-from harness_stream.wire.decisions import digest_of, read_body
+from harness_stream.wire.decisions import digest_of, encode_body, headers_of, read_body
 
 if TYPE_CHECKING:
+    from harness_stream.core.fold import Body
     from harness_stream.ports import LogRecord, Verifier
 
 
 def record_of(record: LogRecord, verifier: Verifier) -> Record:
     """A record of the decision log."""
     body, digest = read_body(record.value)
-    return Record(record.offset, body, digest, verifier.decision_authentic(record))
+    vouched = body.get("kind") == "resume" and _is_sealed(record, body, verifier)
+    return Record(record.offset, body, digest, verifier.decision_authentic(record), vouched)
+
+
+def _is_sealed(resume: LogRecord, body: Body, verifier: Verifier) -> bool:
+    """Did a worker write the checkpoint that a resume names? Its own record may be gone from log and heads topic."""
+    checkpoint, seal = body.get("checkpoint"), body.get("seal")
+    if not isinstance(checkpoint, dict) or checkpoint.get("kind") != "checkpoint" or not isinstance(seal, dict):
+        return False
+    try:
+        value, headers = encode_body(checkpoint), headers_of(seal)
+    except (TypeError, ValueError):
+        return False
+    return verifier.decision_authentic(resume._replace(value=value, headers=headers))
 
 
 def input_of(record: LogRecord, realm: str, verifier: Verifier) -> Input:

@@ -29,7 +29,7 @@ from harness_stream.runtime.snapshots_seen import snapshotted
 from harness_stream.runtime.standing import Activity, Trouble, digest_at, of_snapshots, reached, stands
 from harness_stream.runtime.to_end import SILENCE_MS_MAX, read_to_end
 from harness_stream.wire.cloudevents import source_of
-from harness_stream.wire.decisions import decision_headers, digest_of, encode_body, read_body
+from harness_stream.wire.decisions import decision_headers, digest_of, encode_body, read_body, seal_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -285,6 +285,8 @@ def _body(plan: Resumption, operator: Operator, reason: str) -> Body:
         "rules": None if plan.rules is None else {"digest": plan.rules[0], "revision": plan.rules[1]},
         "t": plan.t,
         "reason": reason,
+        "forgets": plan.forgets,
+        "seal": None if checkpoint is None else seal_of(checkpoint.headers),
     }
 
 

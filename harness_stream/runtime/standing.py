@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from harness_stream.core.fold import Body
-    from harness_stream.ports import Clock, Ends, LogReader, LogRecord, StateStore, Verifier
+    from harness_stream.ports import Clock, Ends, Headers, LogReader, LogRecord, StateStore, Verifier
     from harness_stream.wire.topics import Topics
 
 # With work to do an owner writes each second (CHECKPOINT_INTERVAL_MS), and after a crash its successor within ten: the
@@ -97,10 +97,11 @@ NOWHERE: Final = Stored(None)
 
 
 class Stated(NamedTuple):
-    """A checkpoint, and when it was written (epoch ms)."""
+    """A checkpoint, when it was written (epoch ms), and the headers that vouch for it."""
 
     body: Body
     append_ms: int
+    headers: Headers = ()
 
     @property
     def place(self) -> Place:
@@ -402,7 +403,7 @@ def _newest_checkpoint(source: Source, partition: int) -> tuple[Stated | None, i
         if body is None:
             continue
         if body["incarnation"] == source.incarnation:
-            newest = Stated(body, record.timestamp_ms or 0)
+            newest = Stated(body, record.timestamp_ms or 0, record.headers)
         else:
             former = max(former, body["epoch"])
     return newest, former

@@ -9,10 +9,10 @@ import orjson
 
 from harness_stream.core import limits
 from harness_stream.core.denials import answers_in
-from harness_stream.wire.cloudevents import envelope
+from harness_stream.wire.cloudevents import SIGNATURE_NAMES, envelope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 UNREADABLE: Mapping[str, Any] = {"kind": "unreadable"}
 """The body of a value that is no JSON object: no fold takes it."""
@@ -67,3 +67,19 @@ def decision_headers(
         traceparent: of the input that it answers, of many the last one.
     """
     return envelope(event_id=digest, source=source, event_type=kind, time_ms=time_ms, traceparent=traceparent)
+
+
+def seal_of(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+    """The headers that vouch for a record, as another body may keep them; of a record that was found authentic."""
+    return {name: (value or b"").decode("ascii") for name, value in headers if name in SIGNATURE_NAMES}
+
+
+def headers_of(seal: Mapping[str, Any]) -> list[tuple[str, bytes]]:
+    """The inverse of `seal_of`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not all(isinstance(value, str) for value in seal.values()):
+        raise ValueError("a seal's headers are texts")
+    return [(name, value.encode("ascii")) for name, value in seal.items()]

@@ -356,9 +356,11 @@ def resumed_at(logs: Logs, offset: int, **over: Any) -> tuple[Logs, dict[str, An
         "checkpoint": newest_checkpoint(logs),
         "head": place.header.head,
         "next_input": place.header.next_input + 3,
-        "rules": None,
+        "rules": place.to_json()["rules"],
         "t": place.header.t + 60_000,
         "reason": "lost disk",
+        "forgets": False,
+        "seal": {"hs-alg": "none"},
         **over,
     }
     return logs.ending_in(offset, body), body
@@ -368,9 +370,11 @@ def newest_checkpoint(logs: Logs) -> dict[str, Any]:
     return next(body for r in reversed(logs.decisions) if (body := dict(logs.body(r.offset)))["kind"] == "checkpoint")
 
 
-FORMS = {
+FORMS: dict[str, Body] = {
     "the log's": {},
     "another head": {"head": "0" * 64},
+    "a checkpoint that nothing shows": {"seal": None},
+    "a checkpoint whose seal is none": {"seal": {"hs-alg": "none", "hs-kid": "x"}},
     "no checkpoint": {"checkpoint": {}},
     "what is no checkpoint": {"checkpoint": {"verdict_offset": 2**53 - 1}},
 }
@@ -407,6 +411,79 @@ def test_who_begins_behind_an_operators_word_does_not_ask_for_what_was_given_up(
     for older, kinds in ((held, set()), ([p._replace(header=start.header) for p in held], {Kind.TRUNCATED})):
         found = lied.findings(lied.audit(start, full=False, held=tuple(older)))
         assert {f.kind for f in found} == kinds
+
+
+@pytest.mark.parametrize("seal", [None, {"hs-alg": "none"}])
+def test_a_checkpoint_that_an_operator_has_invented_excuses_nothing(logs: Logs, seal: Body | None) -> None:
+    """Whoever has a worker's key could seal it as well; but each of so many epochs would have had a record."""
+    offset = len(logs.decisions) // 2
+    over = {"epoch": 10**9, "verdict_offset": 7, "record_digest": "0" * 64}
+    lied, _ = resumed_at(logs, offset, checkpoint={**newest_checkpoint(logs), **over}, epoch=10**9 + 1, seal=seal)
+    audit = lied.audit()
+    assert [f.kind for f in lied.findings(audit)] == [Kind.EPOCH, Kind.COVERAGE]
+    assert audit.log.resumed.all[0].inputs is None
+
+
+def test_a_log_that_was_cut_to_nothing_twice_has_lost_more_epochs_than_its_offsets_tell(logs: Logs) -> None:
+    """Found by seed 2021: the checkpoint is of the claim at 0 that came after the first resume."""
+    lied, _ = resumed_at(logs, 0, checkpoint={**newest_checkpoint(logs), "verdict_offset": 0, "epoch": 3}, epoch=4)
+    assert lied.findings() == []
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_checkpoint_that_the_log_or_the_heads_topic_shows_needs_no_seal(logs: Logs, *, held: bool) -> None:
+    offset = len(logs.decisions) // 2
+    of_the_log = next(dict(b) for at in range(offset - 1, 0, -1) if (b := logs.body(at))["kind"] == "checkpoint")
+    lied, _ = resumed_at(logs, offset, checkpoint=newest_checkpoint(logs) if held else of_the_log, seal=None)
+    outside = (Place.from_json(newest_checkpoint(logs)),) if held else ()
+    assert lied.findings(lied.audit(held=outside)) == []
+
+
+def test_a_checkpoint_too_old_to_look_up_excuses_inputs_and_no_epoch(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness_stream.core.audit.log.PLACES_KEPT", 4)
+    offset = len(logs.decisions) // 2
+    old = next(dict(b) for at in range(offset) if (b := logs.body(at))["kind"] == "checkpoint")
+    for epoch, wrong in ((old["epoch"], []), (10**6, [Kind.EPOCH, Kind.COVERAGE])):
+        own = logs.place_before(offset).header.epoch if epoch == old["epoch"] else epoch
+        lied, _ = resumed_at(logs, offset, checkpoint=old | {"epoch": epoch}, epoch=own + 1, seal=None)
+        assert [f.kind for f in lied.findings() if f.offset == offset] == wrong
+
+
+def test_no_checkpoint_is_named_rightly_only_where_none_was_written(logs: Logs) -> None:
+    first = logs.first(kind("checkpoint"))
+    for offset, wrong in ((first, []), (first + 1, [Kind.COVERAGE])):
+        lied, _ = resumed_at(logs, offset, checkpoint={}, seal=None)
+        assert [f.kind for f in lied.findings()] == wrong
+
+
+OTHER_RULES = {
+    "none": None,
+    "an unknown bundle": {"digest": "0" * 64, "revision": 10**9},
+    "a known bundle of a revision that nobody pushed": {"digest": next(iter(BUNDLES)), "revision": 10**9},
+}
+
+
+@pytest.mark.parametrize("rules", OTHER_RULES)
+def test_an_operator_who_sets_other_rules_than_were_in_force(logs: Logs, rules: str) -> None:
+    """The first keeps every worker from loading, the last keeps out every bundle that is pushed later."""
+    offset = len(logs.decisions) // 2
+    lied, _ = resumed_at(logs, offset, rules=OTHER_RULES[rules])
+    [found] = lied.findings()
+    assert (found.kind, found.offset) == (Kind.RULES, offset)
+
+
+@pytest.mark.parametrize("forgets", [True, False, None])
+def test_who_forgets_goes_on_by_the_rules_of_the_checkpoint_that_he_names(logs: Logs, *, forgets: bool | None) -> None:
+    offset = logs.first(second_switch)
+    named = newest_checkpoint(logs)
+    assert named["rules"] not in (None, logs.place_before(offset).to_json()["rules"])
+    lied, _ = resumed_at(logs, offset, rules=named["rules"], forgets=forgets)
+    assert [f.kind for f in lied.findings()] == ([Kind.RULES] if forgets is False else [])
+    without = {digest: windows for digest, windows in BUNDLES.items() if digest != named["rules"]["digest"]}
+    [missing] = [f for f in lied.findings(Audit(Place.genesis("i1", PARTITION), PARTITIONS, without.get)) if f.offset == offset]
+    assert missing.kind is Kind.RULES
 
 
 def test_an_operators_epoch_is_the_next_one_to_all_that_are_known(logs: Logs) -> None:

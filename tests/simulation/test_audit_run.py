@@ -13,13 +13,15 @@ from harness_stream.cli.decision_log import DecisionLog
 from harness_stream.cli.log_export import lines
 from harness_stream.cli.log_verify import bundles_in
 from harness_stream.core.audit import Kind, answers, log
+from harness_stream.core.audit.answers import FORGOTTEN, RESUMED
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
 from harness_stream.runtime.audit_run import AuditedRealm, AuditPorts, AuditRun
+from tests.log_checker import audited
 from tests.simulation.script import run
 from tests.simulation.test_regressions import HOME, act, quiet, turns
 from tests.simulation.test_resume import cut_decisions, resumed
-from tests.simulation.world import AGENTS, PARTITIONS, TOPICS, World
+from tests.simulation.world import AGENTS, PARTITIONS, TOPICS, World, bundle, compiled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from harness_stream.core.audit import Finding
     from harness_stream.core.fold import Place
     from harness_stream.runtime.resuming import Resumption
+    from tests.log_checker import Report
 
 PARTITION = 1
 VERIFIER = UnsignedVerifier()
@@ -88,6 +91,57 @@ def test_what_an_operator_gave_up_is_told_and_is_no_finding(*, full: bool) -> No
     assert told["inputs_left_out"] == [plan.before.header.next_input, plan.next_input - 1]
     assert told["records_lost"] == [plan.before.offset + 1, plan.found.checkpoint.place.offset]
     assert told["checkpoints_of_lost"] > 0
+
+
+def audited_with(world: World, at: int, end: int | None = None, **over: Any) -> Report:
+    """The whole log up to `end`, with another body at one offset."""
+    records = world.everything(TOPICS.verdicts, HOME)
+    body = {**orjson.loads(records[at].value or b""), **over}
+    records[at] = records[at]._replace(value=orjson.dumps(body))
+    windows = compiled(bundle())
+    inputs = world.everything(TOPICS.intents, HOME)
+    return audited(inputs, records[:end], HOME, "i1", {windows.digest: windows}, resumed=True)
+
+
+def test_behind_an_operator_who_forgets_nothing_answers_are_recomputed_on_what_is_left() -> None:
+    """A wrong approve behind a resume was unproven, and no finding."""
+    world, plan, place = gone_on_after_a_cut()
+    audit = begun(world, partition=HOME)
+    assert (found(audit), audit.told()["unproven"], plan.forgets) == ([], {}, False)
+    records = world.everything(TOPICS.verdicts, HOME)
+    at = [r.offset for r in records if b'"kind":"verdict"' in (r.value or b"")][-1]
+    assert at > place.offset
+    report = audited_with(world, at, at + 1, decision="deny")
+    assert {(f.kind, f.offset) for f in report.findings} == {(Kind.VERDICT, at)}
+
+
+@pytest.mark.parametrize(("said", "why"), [(True, FORGOTTEN), (None, RESUMED)])
+def test_behind_an_operator_who_forgets_or_does_not_say_nothing_is_proven(said: bool | None, why: str) -> None:
+    world, _, place = gone_on_after_a_cut()
+    audit = audited_with(world, place.offset, forgets=said).audit
+    assert audit is not None
+    assert audit.answers is not None
+    assert audit.answers.unproven == {why: 2}
+    assert [resume.forgets for resume in audit.log.resumed.all] == [said]
+
+
+def test_behind_an_operator_who_sets_other_rules_nothing_is_proven() -> None:
+    world, _, place = gone_on_after_a_cut()
+    audit = audited_with(world, place.offset, place.offset + 1, rules={"digest": "0" * 64, "revision": 7}).audit
+    assert audit is not None
+    assert audit.answers is not None
+    assert audit.answers._lost == f"the resume at {place.offset} sets other rules"
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_what_an_operator_gave_up_is_no_finding_once_the_heads_topic_was_compacted(*, full: bool) -> None:
+    """The record keeps the seal of the checkpoint, which is nowhere else by then."""
+    world, _, _ = gone_on_after_a_cut()
+    newest = world.everything(TOPICS.heads, HOME)[-1]
+    world.broker.truncate_before(TOPICS.heads, HOME, newest.offset)
+    audit = begun(world, full=full, partition=HOME)
+    assert found(audit) == []
+    assert audit.told()["resumed"][0]["inputs_left_out"] is not None
 
 
 def test_an_operator_who_lets_inputs_be_answered_again_is_a_finding() -> None:

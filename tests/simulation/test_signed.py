@@ -14,14 +14,16 @@ from harness_stream.adapters.memory.state import MemoryStateStore
 from harness_stream.adapters.signing import UNSIGNED_HEADERS
 from harness_stream.adapters.signing.verifier import SignedVerifier
 from harness_stream.core import limits
+from harness_stream.core.audit import Kind
 from harness_stream.core.fold import Place
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
 from harness_stream.runtime import loading
 from harness_stream.runtime.loading import Loader
 from harness_stream.wire.decisions import read_body
+from tests.log_checker import audited
 from tests.signed import SignedRealm
-from tests.simulation.judge import check
+from tests.simulation.judge import bundles, check
 from tests.simulation.world import AGENTS, PARTITIONS, TOPICS, World
 
 if TYPE_CHECKING:
@@ -450,3 +452,32 @@ def test_what_was_forged_before_a_true_resume_is_believed_by_nobody() -> None:
     assert owner.phase is Phase.DECIDING
     world.heal()
     assert owner.state.confirmed(f"a:{AGENT}")["chain", f"agent:{AGENT}"].events == 2
+
+
+INVENTED: dict[str, dict[str, Any]] = {
+    "as it was written": {},
+    "another one": {"checkpoint": {"epoch": 50}},
+    "unsigned": {"seal": {"hs-alg": "none"}},
+    "without a seal": {"seal": {}},
+}
+
+
+@pytest.mark.parametrize("how", INVENTED)
+def test_a_checkpoint_that_only_a_resume_still_has_is_believed_by_its_seal(how: str) -> None:
+    """Who may sign a resume could excuse whatever he left out by a checkpoint that never was."""
+    world = world_of()
+    for _ in range(2):
+        ask(world)
+    second = next(r.offset for r in reversed(world.everything(TOPICS.verdicts, HOME)) if b'"kind":"verdict"' in (r.value or b""))
+    world.broker.truncate_from(TOPICS.verdicts, HOME, second)
+    assert restarted(world).phase is Phase.HALTED
+    world.resume_halted()
+    logs = [world.everything(topic, HOME) for topic in (TOPICS.intents, TOPICS.verdicts)]
+    at = next(r.offset for r in logs[1] if b'"kind":"resume"' in (r.value or b""))
+    body, over = orjson.loads(logs[1][at].value or b""), INVENTED[how]
+    assert set(body["seal"]) > {"hs-sig", "hs-cert"}
+    value = orjson.dumps({**body, **{name: body[name] | over[name] if name == "checkpoint" else over[name] for name in over}})
+    [headers] = world.signer("operator").seal_batch(HOME, [sha256(value).hexdigest()])
+    logs[1][at:] = [logs[1][at]._replace(value=value, headers=headers)]
+    report = audited(*logs, HOME, "i1", bundles(), resumed=True, verifier=world.verifier(judges=False))
+    assert [f.kind for f in report.findings] == ([] if how == "as it was written" else [Kind.COVERAGE])

@@ -69,6 +69,7 @@ from harness_stream.errors import (
 )
 from harness_stream.local.process import DetachedProcess
 from harness_stream.ports import LogRecord, Move, Sender, StoredHead
+from harness_stream.runtime.audit_read import record_of
 from harness_stream.runtime.chain_view import stored_place
 from harness_stream.runtime.cold import units_named
 from harness_stream.runtime.history import any_checkpoint_in
@@ -134,7 +135,7 @@ DECISIONS = [
     {**LINKED, "kind": "denials", "covers": [4, 6], "rules": CHECKPOINT["rules"], "decided_at": NOW, "engine": "e", "denied": DENIED},
     {**LINKED, "kind": "ack", "agent_id": "a", "event_type": "outcome", "id": "x", "digest": "0" * 64, "status": "refused"},
     {**LINKED, "kind": "switch", "covers": [4, 3], "rules": {"digest": "e" * 64, "revision": 2}, "warmed": None},
-    {**LINKED, "kind": "resume", "epoch": 9, "checkpoint": {}, "head": "0" * 64, "next_input": 4, "rules": None},
+    {**LINKED, "kind": "resume", "epoch": 9, "checkpoint": CHECKPOINT, "seal": {"hs-alg": "none"}, "head": "0" * 64, "next_input": 4, "rules": None},
     notice(PLACE.header, Stopped("a", "killed", 3)),
 ]
 RULES = make.APPROVE_ALL.replace("rules:\n", "selections:\n  any: 'true'\nrules:\n", 1) + (
@@ -203,6 +204,7 @@ def decision(value: bytes) -> None:
             assert skipped is None or skipped.reason_of(4)
             assert not readable(answer.body) or repr(Answer(answer.body, digest, 6, log_record(value)))
     units_named(body)
+    record_of(log_record(value), UNSIGNED)
     if readable(body):
         repr(Answer(body, digest, 6, log_record(value)))
 
@@ -211,7 +213,7 @@ def checkpoint(value: bytes) -> None:
     """Whoever starts from it can go on, and hold it."""
     place = place_of(log_record(value), INCARNATION, 0, UNSIGNED)
     body = any_checkpoint_in(log_record(value), 0, UNSIGNED)
-    named = resumed._named(body_of(value), PLACE)
+    named = resumed.named_by({"checkpoint": body_of(value)}, PLACE)
     for found in (place, named, None if body is None else Place.from_json(body)):
         if found is not None:
             goes_on(found)
@@ -429,7 +431,7 @@ DECODERS: dict[str, Decoder] = {
         checkpoint,
         [encode_body(CHECKPOINT), encode_body({**CHECKPOINT, "next_rules": {"revision": 1, "state": "unusable", "detail": "x"}})],
         (),
-        tuple(f"harness_stream/{site}" for site in ("client/head.py::place_of", "runtime/history.py::place_before", "runtime/standing.py::place", "runtime/standing.py::_begun_by", "runtime/witness.py::_take", "core/audit/log.py::_statement", "core/audit/resumed.py::_named", "runtime/history.py::any_checkpoint_in")),
+        tuple(f"harness_stream/{site}" for site in ("client/head.py::place_of", "runtime/history.py::place_before", "runtime/standing.py::place", "runtime/standing.py::_begun_by", "runtime/witness.py::_take", "core/audit/log.py::_statement", "core/audit/resumed.py::named_by", "runtime/history.py::any_checkpoint_in")),
     ),
     "checkpoint in a file": Decoder(
         lambda data: log_verify._in_file(in_file("checkpoint.json", data)), [encode_body(CHECKPOINT)], (CallerError,),

@@ -54,6 +54,7 @@ RESUMED = {
     "reason": "broker 2 lost its disk",
     "inputs_left_out": [600, 811],
     "records_lost": [640, 812],
+    "forgets_history": True,
     "checkpoints_of_lost": 2,
 }
 
@@ -61,7 +62,7 @@ RESUMED = {
 def test_what_an_operator_gave_up_is_told_for_ever_and_is_nothing_wrong():
     line = '  resumed: at 640 with epoch 7, "broker 2 lost its disk"; '
     told = TOLD | {"resumed": [RESUMED]}
-    parts = "inputs 600 to 811 left out; records 640 to 812 lost; 2 checkpoints of these"
+    parts = "inputs 600 to 811 left out; records 640 to 812 lost; history forgotten; 2 checkpoints of these"
     assert line + parts in _as_text(told).splitlines()
     assert "nothing wrong in 2 partitions, but what operators gave up in 1" in _verdict(0, [told, TOLD])
 

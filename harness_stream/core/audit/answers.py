@@ -48,6 +48,7 @@ _DIGESTS: Final = frozenset(
 )
 _KINDS: Final = {"verdict": Kind.VERDICT, "ack": Kind.ACK, "reject": Kind.REJECT}
 RESUMED: Final = "an operator's word stands for what was before it"
+FORGOTTEN: Final = "an operator let go of the history before it"
 _TABLES_SAY: Final = frozenset({Reject.WRONG_PARTITION, Reject.STATE_UNAVAILABLE})
 
 
@@ -217,7 +218,8 @@ class Answers:
             yield from self._switched(before, record)
             return
         if record.body["kind"] == "resume":
-            self.lose(RESUMED)
+            self._resumed(before, record)
+            return
         try:
             change = change_of(record.body, record.digest)
             if change is None:
@@ -231,6 +233,14 @@ class Answers:
             yield Kind.SCHEMA, f"what it changes cannot be read: {type(error).__name__}: {error}"
             return
         self._forget(max(before.header.t, record.body["t"]))
+
+    def _resumed(self, before: Place, record: Record) -> None:
+        """Workers go on from what is left of the log, as this does, unless history was let go of."""
+        forgets = record.body.get("forgets")
+        if forgets is not False:
+            self.lose(RESUMED if forgets is None else FORGOTTEN)
+        elif record.body["rules"] != before.to_json()["rules"]:
+            self.lose(f"the resume at {record.offset} sets other rules")
 
     def _forget(self, t: int) -> None:
         self._changes += 1

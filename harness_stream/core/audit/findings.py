@@ -17,12 +17,14 @@ class Record(NamedTuple):
         body: its parsed value.
         digest: SHA-256 of the value as received, hex.
         authentic: its signature verifies, or the realm is unsigned.
+        vouched: it is a resume, and the seal that it keeps of the checkpoint that it names verifies.
     """
 
     offset: int
     body: Body
     digest: str
     authentic: bool = True
+    vouched: bool = False
 
 
 class Input(NamedTuple):

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from harness_stream.core import limits
 from harness_stream.core.audit.broken import Broken, Restart
 from harness_stream.core.audit.findings import Finding, Kind, about
-from harness_stream.core.audit.resumed import Resumed
+from harness_stream.core.audit.resumed import Resumed, named_by
 from harness_stream.core.audit.settled import Settled
 from harness_stream.core.audit.void import Void, why_void
 from harness_stream.core.denials import answers_in
@@ -36,6 +36,10 @@ PLACES_KEPT: Final = 16_384
 VOID_SHOWN: Final = limits.SKIP_OFFSETS_MAX
 # Checkpoints of one place that wait for the next record: a day of one an hour, which is a partition at rest.
 DOUBTED_MAX: Final = 24
+
+# A log that is cut again has lost the epochs of before its first cut, too, which its offsets no longer count. So many
+# are a takeover an hour for half a year.
+EPOCHS_FORMER_MAX: Final = 4_096
 
 
 class Step(NamedTuple):
@@ -102,7 +106,9 @@ class LogAudit:
         self._start, self._partitions, self._has_bundle = start, partitions, has_bundle
         self._places = {start.offset: start}
         self._held: dict[int, list[Place]] = {}
-        for stated in held:
+        outside = list(held)
+        self._outside = frozenset(outside)
+        for stated in outside:
             # Lost before the start was written: whoever begins there believes who went on without it.
             if not (stated.header.epoch < start.header.epoch and stated.offset > start.offset):
                 self._held.setdefault(stated.offset, []).append(stated)
@@ -200,7 +206,7 @@ class LogAudit:
             text = f"covers {body.get('covers')} by the owner itself, and the next input is {header.next_input}"
             return (self._finding(Kind.COVERAGE, record.offset, f"void: {text}"),)
         if why is Void.WRONG_RULES:
-            in_force = "none" if header.rules is None else f"{header.rules[0][:12]}, revision {header.rules[1]}"
+            in_force = _bundle_text(header.rules)
             text = f"void: names rules {_rules_text(body)} by the owner itself, and in force is {in_force}"
             return (self._finding(Kind.RULES, record.offset, text),)
         return ()
@@ -290,7 +296,7 @@ class LogAudit:
         if kind == "claim":
             texts.append((Kind.EPOCH, self._epoch(body["epoch"])))
         if kind == "resume":
-            texts += self._resume(record.offset, body, before)
+            texts += self._resume(record, before)
         if kind == "switch" and not self._has_bundle(body["rules"]["digest"]):
             texts.append((Kind.RULES, f"the rules topic has no bundle {body['rules']['digest']} that loads"))
         first, t = next(answers_in(body)), before.header.t
@@ -302,13 +308,44 @@ class LogAudit:
             texts.append((Kind.LANE, self._lane(verdict)))
         return [self._finding(kind, record.offset, text) for kind, text in texts if text is not None]
 
-    def _resume(self, offset: int, body: Body, before: Place) -> Iterator[tuple[Kind, str | None]]:
-        named = self.resumed.take(offset, body, before, lambda place: place in self._held.get(place.offset, ()))
+    def _resume(self, record: Record, before: Place) -> Iterator[tuple[Kind, str | None]]:
+        """What it says of inputs and epochs is excused if it names the log's head and a checkpoint that is known."""
+        body, named = record.body, named_by(record.body, before)
+        if named is not None and not (self._knows(named, before) or (record.vouched and self._can_be(named, before))):
+            named = None
+        yield Kind.RULES, self._resumed_rules(before, None if body.get("forgets") is False else named)
+        named = named if body["head"] == before.header.head else None
+        held = named is not None and named in self._held.get(named.offset, ())
+        self.resumed.take(record.offset, body, before, named, held=held)
         if named is not None:  # claims may be among what was lost
             self._epoch_seen = max(self._epoch_seen, self._epoch_void, named.header.epoch)
         yield Kind.EPOCH, self._epoch(body["epoch"])
         excused = named is not None and body["next_input"] >= before.header.next_input
         yield Kind.COVERAGE, None if excused else _jump(before, body)
+
+    def _knows(self, stated: Place, before: Place) -> bool:
+        """Does anything but the resume say this, in the log or outside? What is too old to look up moves no epoch."""
+        if stated.offset < 0:  # nobody had stated anything
+            return self._start.offset < 0 and not self.records["checkpoint"]
+        if stated.offset < next(iter(self._places)):
+            return stated.header.epoch <= before.header.epoch
+        return self._places.get(stated.offset) == stated or stated in self._outside
+
+    def _can_be(self, stated: Place, before: Place) -> bool:
+        """Each epoch is begun by a record of its own, so hardly more of them than records can be lost."""
+        lost = stated.offset - (before.offset if stated.offset > before.offset else -1)
+        return stated.header.epoch <= max(self._epoch_seen, self._epoch_void) + lost + EPOCHS_FORMER_MAX
+
+    def _resumed_rules(self, before: Place, named: Place | None) -> str | None:
+        """Whoever forgets may go on by the rules that the checkpoint names, anybody else by those in force."""
+        rules, was = self.place.header.rules, before.header.rules
+        if rules == was:
+            return None
+        if named is None or named.offset < 0 or rules != named.header.rules:
+            return f"goes on by {_bundle_text(rules)}, and in force is {_bundle_text(was)}"
+        if rules is not None and not self._has_bundle(rules[0]):
+            return f"the rules topic has no bundle {rules[0]} that loads"
+        return None
 
     def _epoch(self, epoch: int) -> str | None:
         expected, self._epoch_seen = self._epoch_seen + 1, max(self._epoch_seen, epoch)
@@ -423,6 +460,10 @@ def _jump(before: Place, body: Body) -> str | None:
     """A `resume` says where to go on; inputs that it leaves out or answers again are covered by nobody, or twice."""
     was, now = before.header.next_input, body["next_input"]
     return None if was == now else f"goes on at input {now}, and the next one is {was}"
+
+
+def _bundle_text(rules: tuple[str, int] | None) -> str:
+    return "none" if rules is None else f"{rules[0][:12]}, revision {rules[1]}"
 
 
 def _rules_text(body: Body) -> str:

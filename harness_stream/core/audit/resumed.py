@@ -1,8 +1,9 @@
 """What operators gave up with a `resume`: told for ever, no finding as far as that record itself says so (PROTOCOL §3).
 
-Rule of this file: only a record that names the very head of the log before it and a checkpoint of this log excuses
-anything, and only what was lost: inputs that it leaves out, epochs, and checkpoints up to the one that it names, if
-that one is there. Inputs that are answered again, what differs before it, and what a witness holds stay findings.
+Rule of this file: only a record that names the very head of the log before it, and a checkpoint that the log, the heads
+topic or a worker's seal shows, excuses anything, and only what was lost: inputs that it leaves out, epochs, and
+checkpoints up to the one that it names, if that one is held. Inputs that are answered again, other rules, what differs
+before it, and what a witness holds stay findings.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from harness_stream.core.fold import Place
 from harness_stream.core.records import Checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from harness_stream.core.fold import Body
 
 
@@ -30,6 +29,7 @@ class Resume:
         reason: as the operator gave it.
         inputs: (first, last) of those that nobody answers; None if none was left out.
         records: (first, last) offsets that the old checkpoint vouches for and the log had lost; None if there are none.
+        forgets: workers know nothing of before; None if it does not say.
         checkpoints: that name one of these.
     """
 
@@ -38,6 +38,7 @@ class Resume:
     reason: str
     inputs: tuple[int, int] | None
     records: tuple[int, int] | None
+    forgets: bool | None = None
     checkpoints: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -49,6 +50,7 @@ class Resume:
             "inputs_left_out": None if self.inputs is None else list(self.inputs),
             "records_lost": None if self.records is None else list(self.records),
             "checkpoints_of_lost": self.checkpoints,
+            "forgets_history": self.forgets,
         }
 
 
@@ -62,26 +64,21 @@ class Resumed:
     def __init__(self) -> None:
         self.all: list[Resume] = []
 
-    def take(self, offset: int, body: Body, before: Place, held: Callable[[Place], bool]) -> Place | None:
+    def take(self, offset: int, body: Body, before: Place, named: Place | None, *, held: bool) -> None:
         """The next one that counts.
 
         Args:
             offset: the record's.
             body: its, as its schema demands it.
             before: the fold before it.
-            held: is a checkpoint of this place among those outside of the log?
-
-        Returns:
-            The checkpoint that it names, if it speaks of the log that is before it, so that it may excuse.
+            named: the checkpoint that it names, None if it excuses nothing.
+            held: that is among those outside of the log.
         """
-        was, now, named = before.header.next_input, body["next_input"], _named(body["checkpoint"], before)
-        if body["head"] != before.header.head:
-            named = None
+        was, now = before.header.next_input, body["next_input"]
         inputs = (was, now - 1) if named is not None and now > was else None
-        lost = named is not None and named.offset > before.offset and held(named)
+        lost = named is not None and held and named.offset > before.offset
         records = (before.offset + 1, named.offset) if named is not None and lost else None
-        self.all.append(Resume(offset, body["epoch"], body["reason"], inputs, records))
-        return named
+        self.all.append(Resume(offset, body["epoch"], body["reason"], inputs, records, body.get("forgets")))
 
     def excuses(self, stated: Place) -> bool:
         """Is it a checkpoint of what an operator gave up? It is counted then."""
@@ -93,12 +90,20 @@ class Resumed:
         return False
 
 
-def _named(checkpoint: Mapping[str, Any], before: Place) -> Place | None:
-    """The place of a checkpoint of this log, None if it is none."""
+def named_by(body: Body, before: Place) -> Place | None:
+    """The place that a resume's checkpoint states; genesis if it says that there was none; None if it is none of these.
+
+    Args:
+        body: the resume's.
+        before: the fold before it.
+    """
+    known = before.header
+    if not body["checkpoint"]:
+        return Place.genesis(known.incarnation, known.partition)
     try:
-        stated = Checkpoint.model_validate(checkpoint)
+        stated = Checkpoint.model_validate(body["checkpoint"])
     except (ValidationError, RecursionError):
         return None
     place = Place.from_json(stated.model_dump())
-    same = place.header.incarnation == before.header.incarnation and place.header.partition == before.header.partition
+    same = (place.header.incarnation, place.header.partition) == (known.incarnation, known.partition)
     return place if same else None
