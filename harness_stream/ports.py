@@ -256,8 +256,12 @@ class StateStore(Protocol):
             None if it was applied; else the head the store stands at (offset −1 and epoch 0 if it is empty).
         """
 
-    def clear(self, partition: int, epoch: int) -> bool:
-        """Forget everything of the partition, unless an owner of a later epoch moved it; is it forgotten?"""
+    def clear(self, partition: int, expect: StoredHead | None) -> bool:
+        """Forget everything of the partition iff the store stands at `expect` (None: it has no head).
+
+        Returns:
+            Whether it is forgotten.
+        """
 
     def close(self) -> None:
         """Free connections."""

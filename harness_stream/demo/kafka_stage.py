@@ -192,7 +192,7 @@ class KafkaStage:
         with closing(self._store()) as store:
             try:
                 for partition in range(settings.partitions):
-                    store.clear(partition, limits.INTEGER_MAX)
+                    store.clear(partition, store.head(partition))
             except StateUnavailable:  # a Redis that went away took its keys' use with it
                 return
 

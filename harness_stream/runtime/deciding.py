@@ -108,7 +108,6 @@ class Deciding:
         self._folded, self._mover, self._snapshots, self._outbox = folded, mover, snapshots, outbox
         self._dead_letters = dead_letters
         self._next_offset = end
-        self._alone_ms = -1  # as of then everything in the log behind the own claim was our own
         self._header = folded.place.header
         self._inbox = Inbox(partition, ports.consumer)
         self._ahead = BATCH_RECORDS_MAX  # how many inputs the next batch looks at
@@ -135,6 +134,7 @@ class Deciding:
         self._rates, self._backlog = LaneRates(realm.lane_rate), Backlog()
         self._notices = Notices(tables["identity"], folded.state, ports.metrics)
         self._takeover = Takeover(self._state, mover, snapshots)
+        mover.reign(self._header.epoch, self._header.writer)
         self._to_copy: Sent | None = None  # the newest checkpoint in the log, until it is among the heads
         self._noted_checkpoint()
 
@@ -222,8 +222,6 @@ class Deciding:
 
     def bounds(self, ends: Ends) -> None:
         """The decision log's bounds: an end beyond own records shows a foreign writer."""
-        if ends.end <= self._next_offset:
-            self._alone_ms = ends.asked_at_ms
         if ends.end > self._next_offset + len(self._outbox):
             self.fail(Signal.FAULT, "a foreign record is in the log")
 
@@ -292,7 +290,7 @@ class Deciding:
                 self._fetching.catch_up()
             return
         now_ms, hurry = self._ports.clock.elapsed_ms(), self._released
-        if not self._mover.flush(self._folded.place, self._state, now_ms, alone_ms=self._alone_ms, hurry=hurry):
+        if not self._mover.flush(self._folded.place, self._state, now_ms, hurry=hurry):
             self.fail(Signal.STATE_GONE, "the store lost state that is not in memory")
 
     def _took_in(self, units: frozenset[str]) -> None:

@@ -60,7 +60,7 @@ class Fetching:
         clock: Clock,
         metrics: Metrics,
         fail: Callable[[Signal, str], None],
-        reached: Callable[[StoredHead | None], bool],
+        reached: Callable[[StoredHead | None, int], bool],
         took_in: Callable[[frozenset[str]], None],
     ) -> None:
         self._loader, self._cold, self._state, self._windows = loader, cold, state, windows
@@ -188,8 +188,8 @@ class Fetching:
         return True
 
     def _judge(self, at: StoredHead | None) -> None:
-        if not self._reached(at):
-            raise CannotLoadError(Signal.STATE_GONE, "the store is older than what was left in it")
+        if not self._reached(at, self._clock.elapsed_ms()):
+            raise CannotLoadError(Signal.STATE_GONE, "the store is another one than what was left")
 
     def _read(self, units: Sequence[str]) -> None:
         wanted = [unit for unit in units if self._readable(unit)]

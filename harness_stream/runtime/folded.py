@@ -45,6 +45,7 @@ class Folded:
         place: where it stands.
         state: chains and windows.
         stored: where the store stood that it started from, None if it started elsewhere.
+        store_met: where the store stood when this began, whatever it holds; None if it is empty or did not answer.
         epoch_seen: highest epoch of any claim read, effective or not.
         void: records that did not count.
         foreign: those of them that no owner writes, by why, until somebody tells of them.
@@ -69,6 +70,7 @@ class Folded:
     place: Place
     state: State
     stored: StoredHead | None = None
+    store_met: StoredHead | None = None
     epoch_seen: int = 0
     void: int = 0
     foreign: Counter[Void] = field(default_factory=Counter)

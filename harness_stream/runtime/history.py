@@ -40,7 +40,7 @@ NAMED_RECORDS_MAX: Final = 16_384
 
 def ahead_text(offset: int, end: int) -> str:
     """The state store knows of a record that is behind the decision log's end."""
-    return f"the state store stands at {offset}, and the decision log ends before {end}"
+    return f"the state store stands at {offset}, and the decision log has nothing from {end} on"
 
 
 def moved_text(offset: int) -> str:

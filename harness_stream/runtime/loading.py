@@ -258,8 +258,19 @@ class Loader:
         return tail.ends
 
     def _start(self, checkpoint: Body | None, ends: Ends, *, trust_store: bool) -> Generator[None, None, Folded]:
-        if trust_store and (folded := (yield from self._from_store(ends, checkpoint))) is not None:
-            return folded
+        met = yield from self._store_head()
+        folded = (yield from self._from_store(met, ends, checkpoint)) if trust_store and met is not None else None
+        folded = folded or (yield from self._from_log(checkpoint, ends))
+        folded.store_met = met
+        return folded
+
+    def _store_head(self) -> Generator[None, None, StoredHead | None]:
+        try:
+            return (yield from self._answered(lambda: self._ports.store.head(self._partition)))
+        except StateUnavailable:
+            return None
+
+    def _from_log(self, checkpoint: Body | None, ends: Ends) -> Generator[None, None, Folded]:
         if checkpoint is not None and checkpoint["snapshot_cut"] >= 0:
             found = yield from self._from_snapshots(ends, checkpoint)
             if found is not None:
@@ -282,12 +293,13 @@ class Loader:
     def _at_rest(self, place: Place, checkpoint: Body | None) -> bool:
         return checkpoint is not None and checkpoint["record_digest"] == place.digest
 
-    def _from_store(self, ends: Ends, checkpoint: Body | None) -> Generator[None, None, Folded | None]:
+    def _from_store(
+        self, head: StoredHead, ends: Ends, checkpoint: Body | None
+    ) -> Generator[None, None, Folded | None]:
         store: StateStore = self._ports.store
+        if is_filling(head):
+            return None
         try:
-            head = yield from self._answered(lambda: store.head(self._partition))
-            if head is None or is_filling(head):
-                return None
             place = Place.from_json(orjson.loads(head.header))
             if place.header.incarnation != self._realm.incarnation:
                 return None

@@ -24,7 +24,7 @@ from harness_stream.errors import StateUnavailable
 from harness_stream.ports import Metrics, Move, StateStore, StoredHead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from harness_stream.core.apply import Change
     from harness_stream.core.fold import Place
@@ -49,11 +49,13 @@ RETRY_MS = 250
 # How often a partition at rest looks whether its store was emptied; anybody who reads the store sees that meanwhile.
 LOOK_MS = 5_000
 FILLING = b"filling:"
-"""How the header of a store begins that is being filled: no reader may start from it. The record follows, by its
-digest, as of which it is filled, so that steps of one fill are not taken for those of another."""
-# Of steps that may still be taken: one whose answer did not come is sent again after RETRY_MS, and no network delivers
-# what was sent two seconds ago over a connection that was given up since.
+"""How the header of a store begins that is being filled: no reader may start from it. Who fills it follows."""
+# Of steps that may still be taken: one whose answer did not come is sent again after RETRY_MS, and hardly a network
+# delivers what was sent two seconds ago. What does arrive later is taken for another store.
 TRIED_KEPT = 8
+# A later owner's claim is in the log before his first step, and who decides looks at the log's end every END_QUERY_MS:
+# as long as a record may take, this is enough to hear of one there is.
+NEWER_MS = limits.DELIVERY_TIMEOUT_MS
 
 
 NOWHERE: Final = StoredHead(-1, 0, b"")
@@ -95,12 +97,24 @@ class Mover:
         store: the state store.
         partition: whose.
         metrics: where failures count.
-        stored: where the store stands, None if it is empty.
+        next_token: gives numbers that no other step of this process has.
+        stored: where the store stands, None if memory was not loaded from it.
+        met: where it stood before the own claim, whatever that is: no later owner can have left it there.
     """
 
-    def __init__(self, store: StateStore, partition: int, metrics: Metrics, stored: StoredHead | None) -> None:
+    def __init__(
+        self,
+        store: StateStore,
+        partition: int,
+        metrics: Metrics,
+        next_token: Callable[[], int],
+        stored: StoredHead | None = None,
+        met: StoredHead | None = None,
+    ) -> None:
         self._store, self._partition, self._metrics = store, partition, metrics
-        self._stored = stored
+        self._next_token, self._stored, self._met = next_token, stored, met
+        self._epoch, self._writer = 0, b""  # of the own claim
+        self._doubted: tuple[StoredHead, int] | None = None  # where a later owner may have left it, and since when
         self._tried = deque[StoredHead](maxlen=TRIED_KEPT)  # steps from there whose answers did not come
         self._dirty: dict[str, list[bytes] | None] = {}
         self._unknown: dict[str, list[bytes] | None] = {}  # of the step whose answer did not come
@@ -108,16 +122,17 @@ class Mover:
         self._many_until_ms: dict[str, int] = {}  # of units of ids that may get more of them
         self._refill: list[str] | None = None
         self._open_part: Part | None = None  # of a refill: the step whose answer did not come
-        self._filled = 0
         self._emptied = False
         self._asked: int | None = None
-        self._now_ms = self._not_before_ms = self._alone_ms = 0
-        self._met: tuple[int, int] | None = None  # epoch of a store that a later owner may have moved, and since when
-        self._outlived = 0  # up to that epoch none did
+        self._now_ms = self._not_before_ms = 0
         self._moved_in = -1  # which period of MOVE_MS
         self._answers = True
         self._silent_since_ms: int | None = None
         self._looked_ms = 0
+
+    def reign(self, epoch: int, writer_id: str) -> None:
+        """Steps are taken under this claim from here on."""
+        self._epoch, self._writer = epoch, writer_id.encode()
 
     def changed(
         self, touched: frozenset[str], changes: Iterable[Moved], whole: frozenset[str] = frozenset()
@@ -138,7 +153,7 @@ class Mover:
 
     def refill(self, state: State) -> None:
         """Write everything that memory holds into an emptied store."""
-        self._refill, self._filled, self._emptied, self._open_part = list(state.units()), 0, False, None
+        self._refill, self._emptied, self._open_part = list(state.units()), False, None
         self._left_at(None)
 
     @property
@@ -161,15 +176,15 @@ class Mover:
         """Units the next step will write."""
         return len(self._dirty | self._unknown)
 
-    def reached(self, at: StoredHead | None) -> bool:
+    def reached(self, at: StoredHead | None, now_ms: int) -> bool:
         """Does a store that stands there hold what was left in it? One that was emptied or is another one does not.
 
         Raises:
-            StateUnavailable: a newer owner goes on from what was left; the log will tell us so.
+            StateUnavailable: a later owner may have gone on from what was left; the log will tell.
         """
         if self._stored is None or self._is_own(at):
             return True
-        if at is not None and self._is_newer(at, self._stored.epoch):
+        if at is not None and self._may_be_newer(at, now_ms):
             raise StateUnavailable("another worker moved the state store on", hint="the decision log says who it is")
         return False
 
@@ -178,22 +193,16 @@ class Mover:
         waiting = unit in self._dirty or unit in self._unknown
         return self._stored is not None and self._refill is None and not waiting
 
-    def flush(self, place: Place, state: State, now_ms: int, *, alone_ms: int = -1, hurry: bool = False) -> bool:
+    def flush(self, place: Place, state: State, now_ms: int, *, hurry: bool = False) -> bool:
         """One step towards `place` when it is due, or in a hurry; after a failure not before RETRY_MS have passed.
 
-        Args:
-            place: the confirmed fold.
-            state: as of there.
-            now_ms: elapsed time.
-            alone_ms: elapsed time as of which the log held nothing behind the own claim but own records.
-            hurry: do not wait until it is due.
-
         Returns:
-            False if the store lost what memory does not hold: the partition must be loaded again.
+            False if the store lost what memory does not hold, or is left to somebody whom the log does not know: the
+            partition must be loaded again.
         """
         if now_ms < self._not_before_ms:
             return True
-        self._now_ms, self._alone_ms, self._asked = now_ms, alone_ms, place.offset
+        self._now_ms, self._asked = now_ms, place.offset
         if (self._unknown or self._open_part is not None) and not self._learn_its_fate():
             return True
         if self._refill is not None:
@@ -205,11 +214,11 @@ class Mover:
                 return True
             self._moved_in = self._period()
             sent, self._dirty = self._dirty, {}
-            step = self._move(place.offset, place, state, sent)
+            step = self._move(place, state, sent)
             if step is not Step.DONE:
                 self._unknown = sent
         else:
-            step = self._look_after(place, state)
+            step = self._look_after(state)
         return step is not Step.GONE
 
     def _due(self) -> bool:
@@ -218,7 +227,7 @@ class Mover:
     def _period(self) -> int:
         return (self._now_ms + self._partition * PHASE_MS) // MOVE_MS
 
-    def _look_after(self, place: Place, state: State) -> Step:
+    def _look_after(self, state: State) -> Step:
         """At rest: does the store still hold what we left in it?"""
         if self._stored is None or self._now_ms - self._looked_ms < LOOK_MS:
             return Step.DONE
@@ -229,15 +238,14 @@ class Mover:
             self._failed()
             return Step.UNKNOWN
         self._answered()
-        return Step.DONE if at == self._stored else self._refused(at or NOWHERE, place, state)
+        return Step.DONE if at == self._stored else self._refused(at or NOWHERE, state)
 
     def _catch_up(self, place: Place, state: State) -> Step:
         """More changed than one step takes: a part of it, under a head between here and there that names no place.
 
         There are enough of those: a record changes 128 units at most, and a part is a thousand.
         """
-        offset = (NOWHERE if self._stored is None else self._stored).verdict_offset + 1
-        if offset >= place.offset:  # units that changed without a record
+        if self._next_between() >= place.offset:  # units that changed without a record
             if not state.complete:
                 return Step.GONE
             self.refill(state)
@@ -245,7 +253,7 @@ class Mover:
         part = dict(islice(self._dirty.items(), MOVE_UNITS))
         for unit in part:
             del self._dirty[unit]
-        step = self._move(offset, place, state, part)
+        step = self._move(place, state, part, between=True)
         if step is not Step.DONE:
             self._unknown = part
         return step
@@ -296,8 +304,11 @@ class Mover:
             self._deltas_left[unit] = min(ids, limits.IDS_DELTAS_MAX)
             self._many_until_ms[unit] = self._now_ms + SLOTS * SLOT_MS
 
-    def _move(self, offset: int, place: Place, state: State, dirty: Mapping[str, list[bytes] | None]) -> Step:
-        header = orjson.dumps(place.to_json()) if offset == place.offset else FILLING + place.digest.encode()
+    def _move(
+        self, place: Place, state: State, dirty: Mapping[str, list[bytes] | None], *, between: bool = False
+    ) -> Step:
+        """One try; with `between` others follow before the store may be started from."""
+        offset, header = self._next_between() if between else place.offset, self._header(None if between else place)
         whole = [unit for unit, deltas in dirty.items() if deltas is None]
         bases = {u: state.packed(u) or encode_unit(state.confirmed(u), place.offset, place.header.t) for u in whole}
         deltas = {u: d for u, d in dirty.items() if d is not None}
@@ -311,7 +322,7 @@ class Mover:
             return Step.UNKNOWN
         self._answered()
         if at is not None:
-            return self._refused(at, place, state)
+            return self._refused(at, state)
         self._left_at(head)
         self._rebased(bases)
         for unit, added in deltas.items():
@@ -352,20 +363,31 @@ class Mover:
         self._stored = at
         self._tried.clear()
 
-    def _is_newer(self, at: StoredHead, epoch: int) -> bool:
-        """May an owner of a later epoch than this have moved it there?
+    def _header(self, place: Place | None) -> bytes:
+        """Of the next try; each has a number, so that one that arrives late is not taken for a later one."""
+        step = self._next_token()
+        if place is None:
+            return FILLING + self._writer + b":%d" % step
+        return orjson.dumps({**place.to_json(), "step": step})
 
-        His claim was in the log before: if the log, asked since, has none, the epoch is of a history that it lost.
-        """
-        if at.epoch <= max(epoch, self._outlived):
+    def _next_between(self) -> int:
+        """Offset of a step that names no place. There are enough: a record changes 128 units, and a part has more."""
+        return (self._stored or NOWHERE).verdict_offset + 1
+
+    def _is_earlier(self, at: StoredHead) -> bool:
+        """Is it certain that no later owner left it there? Of the own epoch nobody but ourselves is."""
+        own = at.epoch == self._epoch and self._writer in at.header
+        return at.epoch < self._epoch or own or at == self._met
+
+    def _may_be_newer(self, at: StoredHead, now_ms: int) -> bool:
+        """As long as the log may still tell of a later owner. If it does not, a load finds out what that is."""
+        if self._is_earlier(at):
             return False
-        if self._met is None or self._met[0] != at.epoch:
-            self._met = at.epoch, self._now_ms
-        if self._alone_ms > self._met[1]:
-            self._outlived = at.epoch
-        return at.epoch > self._outlived
+        if self._doubted is None or self._doubted[0] != at:
+            self._doubted = at, now_ms
+        return now_ms - self._doubted[1] < NEWER_MS
 
-    def _refused(self, at: StoredHead, place: Place, state: State) -> Step:
+    def _refused(self, at: StoredHead, state: State) -> Step:
         """The store stands elsewhere: at a step whose answer was lost, at a newer owner's, or it is another store.
 
         A former owner's last step is of this log as well. Yet nothing here tells it from a step of records that the log
@@ -374,9 +396,9 @@ class Mover:
         if at in self._tried:  # whether it is the last one, its fate tells
             self._stored = at
             return Step.UNKNOWN
-        if self._is_newer(at, place.header.epoch):
-            return Step.UNKNOWN  # the log will tell us so
-        if not state.complete:
+        if self._may_be_newer(at, self._now_ms):
+            return Step.UNKNOWN
+        if not state.complete or not self._is_earlier(at):
             return Step.GONE
         before = (self._stored or NOWHERE).verdict_offset
         stands = "is empty" if at.verdict_offset < 0 else f"stands at {at.verdict_offset}"
@@ -388,17 +410,19 @@ class Mover:
     def _fill(self, place: Place, state: State) -> Step:
         """The next part of a refill. Its heads are counted, so they rise, and only the last one names a place."""
         if not self._emptied:
-            self._empty(place)
-            return Step.UNKNOWN
+            return self._empty()
         todo = self._refill or []
         part, rest = todo[:REFILL_UNITS], todo[REFILL_UNITS:]
         late = [unit for unit in self._dirty if unit not in todo]
         if not rest and len(late) > REFILL_UNITS:  # those first, before the head may name a place
             rest, late = late, []
+        if rest and self._next_between() >= place.offset:  # late ones took offsets of others
+            self.refill(state)
+            return Step.UNKNOWN
         units = part if rest else [*part, *late]
         for unit in units:  # what changes from here on comes after this step
             self._dirty.pop(unit, None)
-        step = self._move(self._filled if rest else place.offset, place, state, dict.fromkeys(units))
+        step = self._move(place, state, dict.fromkeys(units), between=bool(rest))
         if step is Step.DONE:
             self._after_part(Part(units, rest), taken=True)
         else:
@@ -411,14 +435,16 @@ class Mover:
             self._dirty.update(dict.fromkeys(part.units))
             return
         self._rebased(part.units)
-        self._filled += 1
         self._refill = part.rest or None
 
-    def _empty(self, place: Place) -> None:
+    def _empty(self) -> Step:
+        """What no later owner can have left."""
         try:
-            self._emptied = self._store.clear(self._partition, max(place.header.epoch, self._outlived))
-            at = None if self._emptied else self._store.head(self._partition)
-            if at is not None:
-                self._is_newer(at, place.header.epoch)  # if not, the next try outranks it
+            at = self._store.head(self._partition)
+            if at is None or self._is_earlier(at):
+                self._emptied = self._store.clear(self._partition, at)
+            elif not self._may_be_newer(at, self._now_ms):
+                return Step.GONE
         except StateUnavailable:
             self._failed()
+        return Step.UNKNOWN

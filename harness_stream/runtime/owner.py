@@ -389,7 +389,8 @@ class Owner:
         """Set up what follows the confirmed fold: the store and the snapshots."""
         folded, metrics = self._folded, self._ports.metrics
         cut = -1 if folded.checkpoint is None else folded.checkpoint["snapshot_cut"]
-        self._mover = Mover(self._ports.store, self.partition, metrics, folded.stored)
+        stands = folded.stored, folded.store_met
+        self._mover = Mover(self._ports.store, self.partition, metrics, self._next_token, *stands)
         topic, interval_ms = self._realm.topics.chains, self._realm.snapshot_interval_ms
         self._snapshots = Snapshots(
             topic, self.partition, self._ports.writer, self._next_token, interval_ms, metrics, cut

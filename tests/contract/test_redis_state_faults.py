@@ -104,7 +104,7 @@ def test_all_keys_of_a_partition_are_in_one_slot_and_no_realm_meets_another(real
         lambda s: s.units(0),
         lambda s: s.load(0, ["a"]),
         lambda s: s.move(move(None, 0)),
-        lambda s: s.clear(0, 9),
+        lambda s: s.clear(0, None),
     ],
     ids=["head", "units", "load", "move", "clear"],
 )
@@ -229,7 +229,7 @@ def test_a_step_that_fails_half_way_leaves_no_head_so_nobody_reads_the_torn_stat
 @real
 def test_a_clear_that_was_overtaken_leaves_the_new_state_alone(store):
     store.move(move(None, 0, {"a": b"A"}))
-    assert store._forget_slice(0, 1, first=0) == 0  # the second slice of a clear that another one overtook
+    assert store._forget_slice(0, None, first=0) == 0  # the second slice of a clear that another one overtook
     assert store.load(0, ["a"]) == {"a": StoredUnit(b"A")}
 
 

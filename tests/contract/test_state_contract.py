@@ -170,7 +170,7 @@ def test_offsets_beyond_32_bits_are_kept_exactly(store):
 def test_clear_forgets_one_partition_and_lets_it_begin_again(store):
     store.move(step(None, 5, bases={"a": b"A"}))
     store.move(step(None, 6, partition=1, bases={"a": b"other"}))
-    assert store.clear(0, 1)
+    assert store.clear(0, head(5))
     assert everything(store) == (None, {})
     assert everything(store, 1) == (head(6), {"a": StoredUnit(b"other")})
     assert store.move(step(None, 1, deltas={"a": [b"1"]})) is None
@@ -178,15 +178,16 @@ def test_clear_forgets_one_partition_and_lets_it_begin_again(store):
 
 
 def test_clearing_an_empty_partition_is_fine(store):
-    assert store.clear(0, 0)
+    assert store.clear(0, None)
     assert store.head(0) is None
 
 
-def test_an_older_owner_cannot_clear_what_a_newer_one_left(store):
+@pytest.mark.parametrize("expected", [None, head(4, 3), head(5, 2), head(5, 3, b"other")])
+def test_nobody_clears_what_another_one_left(store, expected):
     store.move(step(None, 5, epoch=3, bases={"a": b"A"}))
-    assert not store.clear(0, 2)
+    assert not store.clear(0, expected)
     assert everything(store) == (head(5, 3), {"a": StoredUnit(b"A")})
-    assert store.clear(0, 3)
+    assert store.clear(0, head(5, 3))
     assert store.head(0) is None
 
 
@@ -194,7 +195,7 @@ def test_a_large_partition_is_written_listed_and_cleared_whole(store):
     names = {f"agent:{i}" for i in range(1_000)}
     store.move(step(None, 0, bases=dict.fromkeys(names, b"x" * 100)))
     assert store.units(0) == names
-    store.clear(0, 9)
+    assert store.clear(0, head(0))
     assert store.units(0) == frozenset()
 
 
@@ -211,7 +212,7 @@ def test_realms_do_not_see_each_other(open_store, other):
     one.move(step(None, 1, bases={"a": b"one"}))
     assert everything(two) == (None, {})
     assert two.move(step(None, 2, bases={"a": b"two"})) is None
-    two.clear(0, 9)
+    assert two.clear(0, head(2))
     assert everything(one) == (head(1), {"a": StoredUnit(b"one")})
 
 

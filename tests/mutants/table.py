@@ -303,10 +303,18 @@ MUTANTS = (
         "tests/unit/test_mover.py::test_a_store_that_stands_at_another_record_is_filled_anew_wherever_that_was[1]",
     ),
     Mutant(
+        "a step that arrives late is the one sent after it",
+        "V3",
+        made.steps_without_a_number,
+        "tests/unit/test_mover.py::"
+        "test_a_step_that_arrives_late_is_not_taken_for_the_one_that_was_sent_after_it[1-3000-False]",
+    ),
+    Mutant(
         "anybody empties the store",
         "V3",
         made.store_emptied_by_anybody,
-        "tests/unit/test_mover.py::test_a_former_owner_neither_moves_nor_empties_what_its_successor_left[True]",
+        "tests/unit/test_mover.py::"
+        "test_a_former_owner_neither_moves_nor_empties_what_a_later_one_left_and_then_loads_again[5-True]",
     ),
     Mutant(
         "an input position beyond the log is left there",

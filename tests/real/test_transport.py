@@ -475,16 +475,16 @@ def test_redis_serves_the_state_store_to_its_user_over_tls_and_forbids_all_else(
             return RedisStateStore(access, Whose(realm, "i1"), SystemClock(), timeout_ms=2_000)
 
         full, look = store("full"), store("look")
-        full.clear(0)
+        full.clear(0, full.head(0))
         assert full.move(Move(0, None, StoredHead(5, 1, b"h"), {"a": b"x"}, {"b": (b"y",)})) is None
         assert full.move(Move(0, StoredHead(5, 1, b"h"), StoredHead(6, 1, b"h"), {}, {"a": (b"z",)})) is None
         for reading in (full, look):
             assert reading.units(0) == {"a", "b"}
             assert reading.load(0, ["a"])["a"].deltas == (b"z",)
             assert reading.head(0).verdict_offset == 6
-        full.clear(0)
+        full.clear(0, full.head(0))
         assert full.head(0) is None
-        for call in (lambda s: s.move(Move(0, None, StoredHead(5, 1, b"h"), {"a": b"x"})), lambda s: s.clear(0, 1)):
+        for call in (lambda s: s.move(Move(0, None, StoredHead(5, 1, b"h"), {"a": b"x"})), lambda s: s.clear(0, None)):
             with pytest.raises(StateRefused, match="user `look` may not"):
                 call(store("look"))
         for other in ("r/q", "rr/p", "r"):

@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from harness_stream.adapters.memory.state import MemoryStateStore
 from harness_stream.adapters.signing import UNSIGNED_HEADERS
 from harness_stream.adapters.signing.verifier import SignedVerifier
-from harness_stream.core import limits
 from harness_stream.core.audit import Kind
 from harness_stream.core.fold import Place
 from harness_stream.core.lanes import partition_of
@@ -135,7 +134,7 @@ def test_a_worker_of_the_other_kind_claims_nothing_in_a_log_that_has_begun(first
     written = len(world.everything(TOPICS.verdicts, HOME))
     world.signed = not first_signed
     if not stored:
-        world.store.clear(HOME, limits.INTEGER_MAX)
+        world.store.clear(HOME, world.store.head(HOME))
     owner = restarted(world)
     assert owner.phase is Phase.HALTED
     assert "is authentic here" in owner.why
@@ -203,7 +202,7 @@ def test_a_forged_checkpoint_starts_nobody_and_halts_nobody(change: dict[str, An
     value = orjson.dumps(orjson.loads(true.value or b"") | change)
     headers = {"unsigned": UNSIGNED_HEADERS, "another root's": stranger(value), "copied": true.headers}[how]
     world.broker.append(TOPICS.heads, HOME, true.key, value, headers)
-    world.store.clear(HOME, limits.INTEGER_MAX)
+    world.store.clear(HOME, world.store.head(HOME))
     assert restarted(world).phase is Phase.DECIDING
     world.send(agent_id=AGENT, by=AGENT)
     settle(world)
@@ -236,7 +235,7 @@ def from_the_log(world: World, monkeypatch: pytest.MonkeyPatch | None = None) ->
 
     if monkeypatch is not None:
         monkeypatch.setattr(SignedVerifier, "decision_authentic", authentic)
-    world.store.clear(HOME, limits.INTEGER_MAX)
+    world.store.clear(HOME, world.store.head(HOME))
     return restarted(world), asked
 
 

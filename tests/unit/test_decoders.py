@@ -367,7 +367,7 @@ def redis_reply(data: bytes) -> None:
     clock = ManualClock()
     with answering(data) as url:
         store = RedisStateStore(url, Whose("r", "i1"), clock, timeout_ms=20)
-        for ask in (lambda: store.head(0), lambda: store.units(0), lambda: store.load(0, ["a:1"]), lambda: store.clear(0, 9)):
+        for ask in (lambda: store.head(0), lambda: store.units(0), lambda: store.load(0, ["a:1"]), lambda: store.clear(0, None)):
             clock.advance(1_000)
             try:
                 ask()

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import count
 from random import Random
 
 import orjson
@@ -20,6 +21,7 @@ from harness_stream.runtime.mover import (
     MOVE_MS,
     MOVE_UNITS,
     MOVE_UNITS_SOON,
+    NEWER_MS,
     REFILL_UNITS,
     RETRY_MS,
     Moved,
@@ -54,16 +56,19 @@ class Partition:
 
     def __init__(self):
         self.store, self.state, self.offset = SlowStore(), State(), 0
-        self.mover = Mover(self.store, 0, PrometheusMetrics(), None)
+        self.mover = Mover(self.store, 0, PrometheusMetrics(), count().__next__)
 
-    def turn(self, units, at_ms=None, *, alone_ms=-1, hurry=False):
+    def turn(self, units, at_ms=None, *, hurry=False):
+        assert self.is_kept(units, at_ms, hurry=hurry), "it must be loaded again"
+
+    def is_kept(self, units, at_ms=None, *, hurry=False):
         self.offset += 1
         for unit in units:
             self.state.put(unit, ("since", "w", 1), self.offset)
         self.mover.changed(frozenset(units), ())
         place = Place.genesis("i", 0)._replace(offset=self.offset)
         now_ms = self.offset * RETRY_MS if at_ms is None else at_ms
-        assert self.mover.flush(place, self.state, now_ms, alone_ms=alone_ms, hurry=hurry)
+        return self.mover.flush(place, self.state, now_ms, hurry=hurry)
 
 
 def test_a_step_that_was_taken_is_not_sent_again_though_its_answer_came_too_late():
@@ -89,7 +94,7 @@ class RebasingStore(MemoryStateStore):
 
 def test_a_unit_of_ids_is_written_anew_no_more_often_than_it_doubles_and_others_every_64_deltas():
     store, state = RebasingStore(), State()
-    mover, unit, agent = Mover(store, 0, PrometheusMetrics(), None), ids_unit(INTENT), "a:agent-1"
+    mover, unit, agent = Mover(store, 0, PrometheusMetrics(), count().__next__), ids_unit(INTENT), "a:agent-1"
     for number in range(1, 2_001):
         change = {"kind": "outcome", "agent_id": f"agent-{number}", "intent_id": INTENT, "status": "done"}
         state.put(unit, ("id", f"agent-{number}", INTENT), REMEMBERED)
@@ -131,7 +136,7 @@ def outcome(number):
 @pytest.mark.parametrize("seed", range(20))
 def test_every_change_of_a_unit_is_stored_once_and_in_order_whatever_becomes_of_steps(seed):
     random, store, state, units = Random(seed), FailingStore(), State(), ("a:x", "a:y", "i:1.2", "l:z")
-    mover, told, offset = Mover(store, 0, PrometheusMetrics(), None), {unit: [] for unit in units}, -1
+    mover, told, offset = Mover(store, 0, PrometheusMetrics(), count().__next__), {unit: [] for unit in units}, -1
     for turn in range(60):
         changes = []
         for _ in range(random.randint(0, 3)):
@@ -174,7 +179,7 @@ def behind_by(units, *, complete, answers_lost=0):
     """A partition whose store is one record behind that and then some, and how it gets there."""
     partition = Partition()
     partition.store = CountingStore()
-    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), None)
+    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), count().__next__)
     partition.turn([MANY[0]])
     partition.store.answers_lost = answers_lost
     if not complete:
@@ -203,12 +208,12 @@ def test_more_than_a_step_takes_is_moved_in_parts_and_nothing_is_loaded_anew(com
 def test_a_partition_at_rest_notices_that_its_store_was_emptied_or_put_back(lost):
     partition = Partition()
     partition.store = CountingStore()
-    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), None)
+    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), count().__next__)
     partition.turn([MANY[0]])
     older = partition.store.snapshot()
     partition.turn([MANY[1]])
     if lost == "emptied":
-        partition.store.clear(0, 9)
+        partition.store.flush()
     else:
         partition.store.restore(older)
     place = Place.genesis("i", 0)._replace(offset=partition.offset)
@@ -234,7 +239,7 @@ def refilled(units, lost):
     for number in range(units):
         partition.state.put(f"a:agent-{number}", ("since", "w", 1), 1)
     partition.store = CountingStore()
-    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), None)
+    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), count().__next__)
     partition.mover.refill(partition.state)
     place = Place.genesis("i", 0)._replace(offset=7)
     for turn in range(1, 20):
@@ -257,7 +262,7 @@ def test_a_refill_ends_though_an_answer_was_lost_and_no_record_comes(units, lost
 def test_what_changes_while_a_part_is_under_way_is_not_taken_for_sent():
     partition = Partition()
     partition.store = CountingStore()
-    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), None)
+    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), count().__next__)
     partition.state.put(MANY[0], ("since", "w", 1), 1)
     partition.mover.refill(partition.state)
     partition.store.answers_lost = 1
@@ -288,7 +293,7 @@ def test_what_changed_between_two_steps_is_all_in_the_next():
 def test_many_units_do_not_wait():
     partition = Partition()
     partition.store = MemoryStateStore()
-    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), None)
+    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), count().__next__)
     partition.turn(["first"], 0)
     partition.turn([f"u{n}" for n in range(MOVE_UNITS_SOON)], 1)
     assert partition.store.head(0).verdict_offset == 2
@@ -307,7 +312,7 @@ def test_partitions_of_one_worker_do_not_step_in_the_same_turn():
     turn_ms, turns = 10, Counter()
     for number in range(8):
         partition = Partition()
-        partition.mover = Mover(partition.store, number, PrometheusMetrics(), None)
+        partition.mover = Mover(partition.store, number, PrometheusMetrics(), count().__next__)
         for at_ms in range(0, 4 * MOVE_MS, turn_ms):
             before = len(partition.store.sent)
             partition.turn([MANY[0]], at_ms)
@@ -359,61 +364,129 @@ def test_a_partition_at_rest_sees_that_the_store_came_back_with_another_record()
 def test_what_a_store_holds_counts_only_where_it_was_left():
     partition = left_in_a_store()
     head = partition.store.head(0)
-    assert partition.mover.reached(head)
-    assert not partition.mover.reached(None)
-    assert not partition.mover.reached(of_another_record(head))
-    assert not partition.mover.reached(replace(of_another_record(head), verdict_offset=head.verdict_offset + 7))
+    partition.mover.reign(3, "w" * 32)
+    assert partition.mover.reached(head, 0)
+    assert not partition.mover.reached(None, 0)
+    assert not partition.mover.reached(of_another_record(head), 0)
+    assert not partition.mover.reached(replace(of_another_record(head), verdict_offset=head.verdict_offset + 7), 0)
     with pytest.raises(StateUnavailable, match="another worker"):
-        partition.mover.reached(replace(head, verdict_offset=head.verdict_offset + 7, epoch=head.epoch + 1))
+        partition.mover.reached(of_another_owner(4), 1_000)
+    assert not partition.mover.reached(of_another_owner(4), 1_000 + NEWER_MS), "the log would have told us of him"
+
+
+def of_another_owner(epoch, writer=b"another"):
+    return StoredHead(1, epoch, b'{"writer":"' + writer + b'"}')
 
 
 @pytest.mark.parametrize("filling", [True, False])
-def test_a_former_owner_neither_moves_nor_empties_what_its_successor_left(filling):
+@pytest.mark.parametrize("epoch", [3, 5])
+def test_a_former_owner_neither_moves_nor_empties_what_a_later_one_left_and_then_loads_again(filling, epoch):
+    """Of the own epoch as well: a log that lost a claim may give its number to somebody else."""
     partition = left_in_a_store()
+    partition.mover.reign(3, "w" * 32)
     if filling:
         partition.mover.refill(partition.state)
-    newer = StoredHead(1, 5, b"a successor's")
-    partition.store.restore({0: _Partition(newer, {"a:kept": StoredUnit(b"kept")})})
-    for _ in range(6):
-        partition.turn([MANY[0]])
-    assert partition.store.head(0) == newer
+    later = of_another_owner(epoch)
+    partition.store.restore({0: _Partition(later, {"a:kept": StoredUnit(b"kept")})})
+    heard = [partition.is_kept([MANY[0]]) for _ in range(NEWER_MS // RETRY_MS + 3)]
+    assert heard.index(False) == pytest.approx(NEWER_MS // RETRY_MS, abs=2)
+    assert partition.store.head(0) == later
     assert partition.store.units(0) == {"a:kept"}
 
 
-@pytest.mark.parametrize("filling", [True, False])
-def test_a_later_epoch_that_the_log_does_not_know_is_of_a_history_that_it_lost(filling):
-    """Else the store would wait for ever for an owner that there is not."""
-    partition = left_in_a_store()
-    if filling:
-        partition.mover.refill(partition.state)
-    partition.store.restore({0: _Partition(StoredHead(1, 5, b"of a lost claim"), {"a:lost": StoredUnit(b"lost")})})
-    for _ in range(3):
-        partition.turn([MANY[0]])
-    met_ms = (partition.offset - 2) * RETRY_MS
-    partition.turn([MANY[0]], alone_ms=met_ms)
-    assert partition.store.head(0).epoch == 5, "asked before it was met, the log tells nothing of it"
+@pytest.mark.parametrize("seen", ["before our claim", "of our own claim", "of an earlier claim"])
+def test_what_no_later_owner_can_have_left_is_replaced_at_once(seen):
+    partition, state = Partition(), State()
+    heads = {
+        "before our claim": of_another_owner(9),
+        "of our own claim": of_another_owner(3, b"w" * 32),
+        "of an earlier claim": of_another_owner(2),
+    }
+    partition.store.restore({0: _Partition(heads[seen], {"a:lost": StoredUnit(b"lost")})})
+    met = heads[seen] if seen == "before our claim" else None
+    partition.mover, partition.state = Mover(partition.store, 0, PrometheusMetrics(), count().__next__, met=met), state
+    partition.mover.reign(3, "w" * 32)
+    partition.mover.refill(state)
     for _ in range(4):
-        partition.turn([MANY[0]], alone_ms=met_ms + 1)
-    assert partition.store.units(0) == frozenset(MANY[:3])
+        partition.turn([MANY[0]])
+    assert partition.store.units(0) == {MANY[0]}
     assert not partition.mover.behind
 
 
-def test_a_step_that_arrives_after_the_next_one_was_sent_is_ones_own():
-    """One that was taken for lost: its connection was given up, and its bytes were still under way."""
-    partition, late = Partition(), []
-    partition.turn([MANY[0]])
-    taken = partition.store.move
+LATE = [(1, 3_000, False), (2, 3_000, False), (1, 600, True), (2, 600, True), (3, 600, True)]
 
-    def lost(move):
-        late.append(move)
-        raise StateUnavailable("away")
 
-    partition.store.move = lost
-    partition.turn([MANY[1]])
-    partition.store.move = lambda move: (late and taken(late.pop())) or taken(move)
-    for _ in range(3):
-        partition.turn([MANY[2]])
-    assert not late
+class LateStore(MemoryStateStore):
+    """One step is taken for lost: its connection was given up, and it arrives right before the next one."""
+
+    def __init__(self):
+        super().__init__()
+        self.arms_at, self.late, self.calls = None, None, 0
+
+    def move(self, move):
+        self.calls += 1
+        if self.calls == self.arms_at:
+            self.late = move
+            raise StateUnavailable("away")
+        if self.late is not None:
+            late, self.late = self.late, None
+            super().move(late)
+        return super().move(move)
+
+
+def late_in(*, step, units, refilled):
+    """A partition whose step of that number arrives late, once all is said to be stored."""
+    partition = Partition()
+    partition.store, partition.offset = LateStore(), 100
+    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), count().__next__)
+    names = [f"a:{number}" for number in range(units)]
+    for name in names:
+        partition.state.put(name, ("since", "w", 1), 1)
+    partition.store.arms_at = step
+    if refilled:
+        partition.mover.refill(partition.state)
+    partition.turn(names)
+    for _ in range(40):
+        partition.turn([names[0]])
+        if not partition.mover.behind:
+            break
+    return partition, names
+
+
+@pytest.mark.parametrize(("step", "units", "refilled"), LATE)
+def test_a_step_that_arrives_late_is_not_taken_for_the_one_that_was_sent_after_it(step, units, refilled, caplog):
+    partition, names = late_in(step=step, units=units, refilled=refilled)
+    assert partition.store.late is None
     assert not partition.mover.behind
-    assert partition.store.units(0) == frozenset(MANY[:3])
-    assert partition.store.head(0).verdict_offset == partition.offset
+    assert partition.store.units(0) == frozenset(names)
+    assert not is_filling(partition.store.head(0))
+    assert "filling it anew" not in caplog.text
+    assert partition.store.calls < 12
+
+
+def test_a_fill_that_has_no_offsets_left_never_names_a_place_before_all_is_there():
+    """Each try takes an offset of its own, and the log may have no more records than there are parts."""
+    partition = Partition()
+    partition.store = HeadsStore()
+    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), count().__next__)
+    names = [f"a:{number}" for number in range(3 * REFILL_UNITS)]
+    for name in names:
+        partition.state.put(name, ("since", "w", 1), 1)
+    partition.mover.refill(partition.state)
+    for _ in range(12):
+        partition.turn([names[0]])
+    assert not partition.mover.behind
+    assert all(is_filling(head) for head, units in partition.store.steps if units < len(names))
+
+
+class HeadsStore(MemoryStateStore):
+    """Notes after each step where it stands, and how many units it holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = []
+
+    def move(self, move):
+        at = super().move(move)
+        self.steps.append((self.head(0), len(self.units(0))))
+        return at

@@ -113,7 +113,7 @@ def test_it_is_said_that_redis_is_only_being_filled_and_by_whom():
 
 @pytest.mark.parametrize("activity", ["at rest", "deciding", "halted"])
 def test_decisions_that_only_redis_knows_of_are_told_with_the_runbooks_chapter(activity):
-    lost = "the state store stands at 812, and the decision log ends before 640"
+    lost = "the state store stands at 812, and the decision log has nothing from 640 on"
     *_, said, todo = table(activity=activity, concluded_from="because", decisions_lost=lost)
     assert said == f"partition 3: {lost}: the log lost decisions that Redis knows of"
     assert todo.endswith("docs/runbook.md, `decisions_lost`")

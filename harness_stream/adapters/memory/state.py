@@ -98,10 +98,9 @@ class MemoryStateStore:
             raise StateUnavailable("the state store's answer was lost")
         return None
 
-    def clear(self, partition: int, epoch: int) -> bool:
-        """Forget everything of the partition, unless an owner of a later epoch moved it; is it forgotten?"""
-        stored = self._at(partition).head
-        if stored is not None and stored.epoch > epoch:
+    def clear(self, partition: int, expect: StoredHead | None) -> bool:
+        """Forget everything of the partition iff the store stands at `expect`; see the port."""
+        if self._at(partition).head != expect:
             return False
         del self._partitions[partition]
         return True

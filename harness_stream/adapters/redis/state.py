@@ -145,16 +145,16 @@ class RedisStateStore:
         key_names += [keys.unit(self._whose, move.partition, name) for name in names]
         state, stands = self._ask(lambda r: _moved(self._move.run(r, key_names, _move_args(move, names))))
         if state == _LEFTOVERS:
-            self.clear(move.partition, move.head.epoch)
+            self.clear(move.partition, None)
             state, stands = self._ask(lambda r: _moved(self._move.run(r, key_names, _move_args(move, names))))
         if state == _LEFTOVERS:
             raise StateUnavailable("units of an older state came back while they were cleared", hint="try again")
         return stands
 
-    def clear(self, partition: int, epoch: int) -> bool:
+    def clear(self, partition: int, expect: StoredHead | None) -> bool:
         """Forget everything of the partition: its head at once, its units in slices; see the port."""
         for step in range(SCAN_STEPS_MAX):
-            left = self._forget_slice(partition, epoch, first=int(step == 0))
+            left = self._forget_slice(partition, expect, first=int(step == 0))
             if left <= 0:
                 return left == 0
         raise StateUnavailable(f"the units of partition {partition} do not come to an end", hint=_HINT)
@@ -163,8 +163,8 @@ class RedisStateStore:
         """Free connections."""
         self._client.close()
 
-    def _forget_slice(self, partition: int, epoch: int, first: int) -> int:
-        args = (first, CLEAR_SLICE_UNITS, keys.unit_prefix(self._whose, partition), epoch)
+    def _forget_slice(self, partition: int, expect: StoredHead | None, first: int) -> int:
+        args = (first, CLEAR_SLICE_UNITS, keys.unit_prefix(self._whose, partition), *_fields(expect))
         return self._ask(lambda r: int(self._clear.run(r, self._partition_keys(partition), args)))
 
     def _partition_keys(self, partition: int) -> tuple[bytes, bytes]:
@@ -288,8 +288,7 @@ def _moved(answer: Sequence[Any]) -> tuple[int, StoredHead | None]:
 
 
 def _move_args(move: Move, names: Sequence[str]) -> list[bytes | int | str]:
-    expected: list[bytes | int | str] = ["", "", ""] if move.expect is None else _fields(move.expect)
-    args = [*expected, *_fields(move.head)]
+    args = [*_fields(move.expect), *_fields(move.head)]
     for name in names:
         base, deltas = move.bases.get(name), move.deltas.get(name, ())
         args += [name.encode(), 0] if base is None else [name.encode(), 1, base]
@@ -297,8 +296,8 @@ def _move_args(move: Move, names: Sequence[str]) -> list[bytes | int | str]:
     return args
 
 
-def _fields(head: StoredHead) -> list[bytes | int | str]:
-    return [head.verdict_offset, head.epoch, head.header]
+def _fields(head: StoredHead | None) -> list[bytes | int | str]:
+    return ["", "", ""] if head is None else [head.verdict_offset, head.epoch, head.header]
 
 
 def _unit(elements: Sequence[bytes]) -> StoredUnit | None:

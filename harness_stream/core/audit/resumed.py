@@ -101,9 +101,8 @@ def named_by(body: Body, before: Place) -> Place | None:
     if not body["checkpoint"]:
         return Place.genesis(known.incarnation, known.partition)
     try:
-        stated = Checkpoint.model_validate(body["checkpoint"])
-    except (ValidationError, RecursionError):
+        place = Place.from_json(Checkpoint.model_validate(body["checkpoint"]).model_dump())
+    except (ValidationError, TypeError, RecursionError):  # TypeError: a number beyond what a log can hold
         return None
-    place = Place.from_json(stated.model_dump())
     same = (place.header.incarnation, place.header.partition) == (known.incarnation, known.partition)
     return place if same else None

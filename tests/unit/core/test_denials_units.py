@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import factories as make
@@ -218,7 +219,7 @@ class Stored:
 
     def __init__(self) -> None:
         self.store, self.state, self.offset, self.ids = MemoryStateStore(), State(), -1, 0
-        self.mover = Mover(self.store, 0, PrometheusMetrics(), None)
+        self.mover = Mover(self.store, 0, PrometheusMetrics(), count().__next__)
         self.unit = ids_unit(make.uuid7(NOW, SHARDS))
 
     def run(self, count: int) -> None:
@@ -263,8 +264,8 @@ def test_a_run_of_more_than_are_left_writes_the_unit_anew_at_once() -> None:
 @given(counts=st.lists(st.integers(2, 200), min_size=1, max_size=15))
 def test_however_long_runs_are_what_is_replayed_is_bounded_and_the_store_is_the_state(counts: list[int]) -> None:
     stored = Stored()
-    for count in counts:
-        stored.run(count)
+    for length in counts:
+        stored.run(length)
         loaded = stored.loaded()
         assert stored.told() <= IDS_DELTAS_MAX
         assert replayed(stored.unit, loaded.base, list(loaded.deltas)) == stored.state.confirmed(stored.unit)

@@ -7,14 +7,15 @@
 -- ARGV[2]    units to forget in this slice
 -- ARGV[3]    prefix of the units' keys; a name from KEYS[2] follows. They share the hash tag of KEYS, so they are in
 --            the same slot although they are not declared
--- ARGV[4]    epoch of who asks
+-- ARGV[4..6] verdict offset, epoch and header bytes the store must stand at in the first slice; empty: it has no head
 --
--- Answers    how many unit names are left to forget; -1: nothing is forgotten, an owner of a later epoch moved it
+-- Answers    how many unit names are left to forget; -1: nothing is forgotten, it stands elsewhere
 --
 -- The head goes first: from then on the partition counts as empty for everyone. Content is freed off the main thread.
 
 if ARGV[1] == '1' then
-  if (tonumber(redis.call('HGET', KEYS[1], 'epoch') or '0') or 0) > tonumber(ARGV[4]) then
+  local stored = redis.call('HMGET', KEYS[1], 'offset', 'epoch', 'header')
+  if (stored[1] or '') ~= ARGV[4] or (stored[2] or '') ~= ARGV[5] or (stored[3] or '') ~= ARGV[6] then
     return -1
   end
   redis.call('UNLINK', KEYS[1])
