@@ -258,6 +258,18 @@ class HoldWorld:
         last = self.decided(number)[-1]["offset"]
         self.until(lambda: (head := self.store.head(number)) is not None and head.verdict_offset >= last)
 
+    def lose_last(self, number, grown):
+        """No worker runs any more, and of the decision log its last effective record is lost; the store stands on it.
+
+        `grown`: records that another history has brought since. What workers kept elsewhere is lost as well, as it is
+        behind a resume.
+        """
+        self.stop()
+        self.broker.truncate_from(TOPICS.verdicts, number, self.decided(number)[-1]["offset"])
+        self.broker.truncate_from(TOPICS.heads, number, 0)
+        for _ in range(grown):
+            self.broker.append(TOPICS.verdicts, number, b"", b"{}")
+
     # --- as a command sees it ---
 
     def source(self):

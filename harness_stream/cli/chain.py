@@ -1,6 +1,7 @@
 """`harness chain show`: what one agent did, as the workers' store has it, and how far that is behind the log.
 
-Rule of this file: the store is a cache, so the answer always says as of which verdict it holds.
+Rule of this file: the store is a cache, so the answer always says as of which verdict it holds, and there is none if
+the log has not that verdict.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from harness_stream.errors import HarnessError, ProtocolError, StateUnavailable
 from harness_stream.wire.rules_topic import bundle_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from harness_stream.config import Settings
     from harness_stream.core.chain import Chain
@@ -60,7 +61,8 @@ def show(
     """Show one agent's chains: mandate, labels, newest events, and what the rules' windows count for it.
 
     It reads Redis, and says as of which verdict and how far behind the log's end. Exit code 1 for an unknown agent,
-    3 if Redis does not answer or does not hold what the log says: nothing is lost then, a worker brings it back.
+    3 if Redis does not answer or does not hold what the log says: nothing is lost then, a worker brings it back. Also 3
+    if Redis knows of decisions that the log has lost: nothing of them is shown.
 
     Example: harness chain show support-1
     """
@@ -78,10 +80,7 @@ def show(
         closing(KafkaReader(settings.kafka)) as reader,
         closing(RedisStateStore(settings.redis, whose, clock, timeout_ms=STORE_MS_MAX)) as store,
     ):
-        try:
-            found = _found(agent, settings, realm_id, reader, store)
-        except StateUnavailable as error:
-            raise StateUnavailable(error.message, hint=f"{error.hint}; {_from_the_log(agent)}") from error
+        found = _found(agent, settings, realm_id, reader, store)
     typer.echo(json_format.dumps(_as_json(found, events), ensure_ascii=False) if json else _as_text(found, events))
 
 
@@ -114,7 +113,6 @@ def _found(agent_id: str, settings: Settings, realm_id: str, reader: LogReader, 
     from harness_stream.adapters.signing.pairs import verifier_of  # noqa: PLC0415  same
     from harness_stream.core.fold import Place  # noqa: PLC0415  same
     from harness_stream.core.lanes import partition_of  # noqa: PLC0415  same
-    from harness_stream.runtime.chain_view import view  # noqa: PLC0415  same
     from harness_stream.wire.topics import Topics  # noqa: PLC0415  same
 
     topics = Topics(settings.prefix)
@@ -127,7 +125,7 @@ def _found(agent_id: str, settings: Settings, realm_id: str, reader: LogReader, 
         )
     partition = partition_of(lane, count)
     verifier = verifier_of(settings, realm_id)
-    seen = view(store, partition, agent_id, lambda digest: windows_in_force(reader, topics.rules, digest, verifier))
+    seen = _seen(store, partition, agent_id, lambda digest: windows_in_force(reader, topics.rules, digest, verifier))
     if seen.place is not None and seen.place.header.incarnation != realm_id:
         raise ProtocolError(
             f"Redis holds the state of other topics than `{topics.verdicts}`: they were recreated",
@@ -138,9 +136,19 @@ def _found(agent_id: str, settings: Settings, realm_id: str, reader: LogReader, 
         raise StateUnavailable(
             f"Redis holds nothing of partition {partition}, in whose log {_records(behind)} stand, so what "
             f"`{agent_id}` did is not known here",
-            hint="a worker fills Redis again from the log; does one run? `harness worker`",
+            hint=f"a worker fills Redis again from the log; does one run? `harness worker`; {_from_the_log(agent_id)}",
         )
     return Found(agent_id, "deleted" if row is None else row.status, lane, partition, seen, behind)
+
+
+def _seen(store: StateStore, partition: int, agent_id: str, windows_of: Callable[[str], Windows]) -> ChainView:
+    """What the store says (raises StateUnavailable, which says where else it is to be found)."""
+    from harness_stream.runtime.chain_view import view  # noqa: PLC0415  slow to load, `--help` is not
+
+    try:
+        return view(store, partition, agent_id, windows_of)
+    except StateUnavailable as error:
+        raise StateUnavailable(error.message, hint=f"{error.hint}; {_from_the_log(agent_id)}") from error
 
 
 def _from_the_log(agent_id: str) -> str:
@@ -152,13 +160,18 @@ def _records(count: int) -> str:
 
 
 def _behind(reader: LogReader, topics: Topics, verifier: Verifier, place: Place) -> int:
-    """Records after `place` that count."""
+    """Records after `place` that count.
+
+    Raises:
+        StateUnavailable: the log lost the record of that place.
+    """
     from harness_stream.adapters.clock import SystemClock  # noqa: PLC0415  slow to load, `--help` is not
     from harness_stream.cli.decision_log import DecisionLog  # noqa: PLC0415  same
     from harness_stream.cli.verdicts import Tailing  # noqa: PLC0415  same
 
     header = place.header
     log = DecisionLog(reader, topics, header.incarnation, verifier, SystemClock())
+    log.require_record_of(header.partition, place)
     tailing = Tailing(reader, log, verifier, topics.verdicts)
     tailing.begin_at(header.partition, place)
     return sum(entry.effective for entry in tailing.entries(follow=False))

@@ -1,21 +1,30 @@
 """Where a person's reader of the decision log begins: the newest checkpoint of a partition, or genesis (PROTOCOL §7).
 
-Rule of this file: it only finds places; which records count from there on is `core.fold`'s to say.
+Rule of this file: it only finds places, and says whether one that somebody else names is in the log; which records
+count from there on is `core.fold`'s to say.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness_stream.client.head import place_of
 from harness_stream.core.fold import Place
-from harness_stream.errors import ProtocolError
-from harness_stream.runtime.to_end import ends_of, read_to_end
+from harness_stream.errors import ProtocolError, StateUnavailable
+from harness_stream.runtime.history import ahead_text, moved_text
+from harness_stream.runtime.to_end import ends_of, read_to_end, record_at
+from harness_stream.wire.decisions import digest_of
 
 if TYPE_CHECKING:
     from harness_stream.ports import Clock, Ends, LogReader, LogRecord, Verifier
     from harness_stream.wire.topics import Topics
+
+LOST: Final = "the log lost decisions that Redis knows of, and nothing of what Redis says is shown"
+LOST_HINT: Final = (
+    "a running worker replaces it within seconds; does one run? And find out what took the records: "
+    "docs/runbook.md, `decisions_lost`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +127,31 @@ class DecisionLog:
         Raises:
             BrokerUnavailable: the broker does not answer, or has no such partition.
         """
-        for record in read_to_end(self._reader, self._topics.verdicts, partition, self._clock, offset):
-            self._reader.unfollow(self._topics.verdicts, partition)
-            stands_there = record.offset == offset
-            return place_of(record, self._incarnation, partition, self._verifier) if stands_there else None
-        return None
+        record = self._record_at(partition, offset)
+        return None if record is None else place_of(record, self._incarnation, partition, self._verifier)
+
+    def require_record_of(self, partition: int, stored: Place) -> None:
+        """Refuse a state store that stands on a record which this log has lost; nothing of it is true then.
+
+        A record that retention took cannot be compared.
+
+        Args:
+            partition: which.
+            stored: where the store stands in this incarnation, read before this is asked: it holds only what was
+                acknowledged.
+
+        Raises:
+            StateUnavailable: the log ends before that record, or has another one there.
+            BrokerUnavailable: the broker does not answer.
+            LogDamaged: the log's record cannot be read.
+        """
+        record = self._record_at(partition, stored.offset)
+        ends = self.ends(partition)  # asked after: retention may have taken the record just before it was looked for
+        if stored.offset < ends.low or (record is not None and digest_of(record.value or b"") == stored.digest):
+            return
+        ahead = stored.offset >= ends.end
+        what = ahead_text(stored.offset, ends.end) if ahead else moved_text(stored.offset)
+        raise StateUnavailable(f"{what}: {LOST}", hint=LOST_HINT)
 
     def held(self, partition: int) -> list[Place]:
         """What the checkpoints outside of the log state, the newest last (raises BrokerUnavailable)."""
@@ -133,6 +162,9 @@ class DecisionLog:
     def ends(self, partition: int) -> Ends:
         """The decision log's bounds as of now (raises BrokerUnavailable)."""
         return ends_of(self._reader, self._topics.verdicts, partition, self._clock)
+
+    def _record_at(self, partition: int, offset: int) -> LogRecord | None:
+        return record_at(self._reader, self._topics.verdicts, partition, self._clock, offset)
 
     def _newest_checkpoint(self, partition: int) -> LogRecord | None:
         newest = None

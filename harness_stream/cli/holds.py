@@ -362,6 +362,7 @@ def _view(realm: Realm, found: Found) -> tuple[HoldView, int]:
         view = view_of(store, number, found.hold, lambda d: windows_in_force(source.reader, topic, d, verifier))
     if view.place.header.incarnation != source.incarnation:
         raise StateUnavailable("Redis holds the state of former topics", hint="a running worker replaces it")
+    source.log.require_record_of(number, view.place)
     return view, max(0, found.book.place.offset - view.place.offset)
 
 

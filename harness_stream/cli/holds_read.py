@@ -20,7 +20,7 @@ from harness_stream.core.holds import Hold, Holds, Settled
 from harness_stream.core.ids import id_time_ms
 from harness_stream.core.records import Verdict
 from harness_stream.errors import CallerError, HarnessError, ProtocolError
-from harness_stream.runtime.to_end import ends_of, read_to_end
+from harness_stream.runtime.to_end import ends_of, read_to_end, record_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -297,13 +297,9 @@ def attempts(source: HoldsSource, found: Found) -> list[Attempt]:
 
 def _input_at(source: HoldsSource, partition: int, offset: int) -> Mapping[str, Any]:
     """The input at this offset; nothing if retention took it or nobody can read it."""
-    for record in read_to_end(source.reader, source.topics.intents, partition, source.clock, offset):
-        source.reader.unfollow(source.topics.intents, partition)
-        if record.offset != offset:
-            break
-        try:
-            body = orjson.loads(record.value or b"")
-        except orjson.JSONDecodeError:
-            break
-        return body if isinstance(body, dict) else {}
-    return {}
+    record = record_at(source.reader, source.topics.intents, partition, source.clock, offset)
+    try:
+        body = {} if record is None else orjson.loads(record.value or b"")
+    except orjson.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}

@@ -19,7 +19,7 @@ from harness_stream.runtime.deciding import CHECKPOINT_IDLE_MS
 from harness_stream.runtime.history import ahead_text, any_checkpoint_in, moved_text
 from harness_stream.runtime.mover import is_filling
 from harness_stream.runtime.snapshots_seen import lost_record, snapshotted, unreadable
-from harness_stream.runtime.to_end import ends_of, read_to_end
+from harness_stream.runtime.to_end import ends_of, read_to_end, record_at
 from harness_stream.wire.decisions import digest_of, read_body
 
 if TYPE_CHECKING:
@@ -374,11 +374,8 @@ def _cut_of(found: Standing) -> int:
 
 def digest_at(source: Source, partition: int, offset: int) -> str | None:
     """The digest of the decision-log record at exactly this offset, None if there is none."""
-    topic = source.topics.verdicts
-    for record in read_to_end(source.reader, topic, partition, source.clock, offset):
-        source.reader.unfollow(topic, partition)
-        return digest_of(record.value or b"") if record.offset == offset else None
-    return None
+    record = record_at(source.reader, source.topics.verdicts, partition, source.clock, offset)
+    return None if record is None else digest_of(record.value or b"")
 
 
 def stands(place: Place | None, found: Standing) -> bool:

@@ -43,6 +43,14 @@ def read_to_end(reader: LogReader, topic: str, partition: int, clock: Clock, fir
     reader.unfollow(topic, partition)
 
 
+def record_at(reader: LogReader, topic: str, partition: int, clock: Clock, offset: int) -> LogRecord | None:
+    """The record at exactly this offset, None if none stands there (raises as `read_to_end`)."""
+    for record in read_to_end(reader, topic, partition, clock, offset):
+        reader.unfollow(topic, partition)
+        return record if record.offset == offset else None
+    return None
+
+
 def ends_of(reader: LogReader, topic: str, partition: int, clock: Clock) -> Ends:
     """The partition's bounds as of now (raises as `read_to_end`)."""
     started_ms, asked_ms = clock.elapsed_ms(), -ASK_MS

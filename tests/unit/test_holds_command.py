@@ -301,6 +301,24 @@ class TestShow:
         world.store.drop_units(["a:agent-1"])
         assert "not known, the store lost `a:agent-1`" in run("show", hold["place"])[1]
 
+    @pytest.mark.parametrize(
+        ("grown", "what"),
+        [(0, "the decision log ends before"), (3, "was moved by another record at")],
+        ids=["it-is-too-short", "it-has-grown-since"],
+    )
+    def test_of_a_redis_that_knows_more_than_the_log_nothing_is_shown(self, world, run, grown, what):
+        """No worker runs that would replace it."""
+        hold = world.ask()
+        world.ask("crm.read")
+        world.stored(HOME)
+        world.lose_last(HOME, grown)
+        text = run("show", hold["place"])[1]
+        assert re.search(rf"not known, the state store .*{what}", text)
+        assert "docs/runbook.md, `decisions_lost`" in text
+        assert "the chain, " not in text
+        chain = documents(run, "show", hold["place"])[1]["chain"]
+        assert (chain["known"], "labels" in chain) == (False, False)
+
     def test_a_lane_of_which_nothing_is_kept_is_no_loss(self, world, run, monkeypatch):
         hold, lane, load, units = world.ask(), lane_unit("acme"), world.store.load, world.store.units
         world.stored(HOME)
