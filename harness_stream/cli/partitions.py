@@ -168,7 +168,8 @@ def _tell(plan: Resumption, offset: int, claim: int | None, *, json: bool) -> No
     elif claim is not None:
         typer.echo(f"partition {partition} was claimed with epoch {claim} and decides again")
     else:
-        typer.echo("no worker has claimed it yet; is one running? `harness partitions` shows it", err=True)
+        typer.echo("no worker has claimed it yet", err=True)
+        typer.echo("→ start one: `harness worker`; `harness partitions` shows what one that runs does", err=True)
     if claim is None:
         raise typer.Exit(EXIT_UNCLAIMED)
 

@@ -61,6 +61,7 @@ def apply(
     from harness_stream.adapters.kafka import topics  # noqa: PLC0415  the Kafka client is slow to load, `--help` is not
     from harness_stream.adapters.kafka.admin import KafkaAdmin  # noqa: PLC0415  same
     from harness_stream.cli.topics_acls import applied  # noqa: PLC0415  same
+    from harness_stream.config import Settings  # noqa: PLC0415  same
 
     _require_sense(fix=fix, check=check, acls=acls, principal=principal, prune=prune)
     admin = KafkaAdmin(settings.kafka)
@@ -76,7 +77,10 @@ def apply(
     if check and after.missing:
         advice.insert(0, "without `--check` the missing topics are created")
     error = ProtocolError(f"{count} differences remain", hint="; ".join(advice)) if count else None
-    _report(Applied(before, after, rights), error, as_json=as_json)
+    done = Applied(before, after, rights)
+    _report(done, error, as_json=as_json)
+    if done.created and settings.partitions != Settings().partitions and not as_json:
+        typer.echo(f"→ start workers with the same count: `HARNESS_PARTITIONS={settings.partitions}`")
     if error is not None and as_json:  # one document, so it is told in the report
         show(error)
         raise typer.Exit(error.exit_code)

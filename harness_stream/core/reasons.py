@@ -239,6 +239,7 @@ EXPLAIN: dict[str, str] = {
     Client.BEHIND: "a worker is there and has not come to this record yet; add workers or ask for a longer deadline",
     Client.NO_ANSWER: "the record is covered, but no answer to it was seen in time; look at the worker's log",
     Client.FOREIGN_ANSWER: "a verdict names this intent id but not this intent; somebody else uses the same ids",
-    Client.LOG_CONTRADICTS: "the decision log is damaged, or not the one its checkpoint names (truncated or recreated)",
+    Client.LOG_CONTRADICTS: "the decision log is damaged, or not the one its checkpoint names (truncated or recreated)"
+    "; `harness partitions` says which, and what to do; once it is mended, start this process again",
     Client.CLOSED: "this harness was closed; connect anew",
 }

@@ -197,6 +197,11 @@ def _untold(source: Source, found: Standing, *, forget: bool) -> Mapping[Trouble
 
 def _loses(found: Standing, before: Place, first: int, *, forgets: bool) -> list[str]:
     """What is gone for good, each a sentence."""
+    return [*_lost_records(found, before, first), *_lost_history(found, before, forgets=forgets)]
+
+
+def _lost_records(found: Standing, before: Place, first: int) -> list[str]:
+    """Inputs and decisions on them, and what the auditor will go on saying of the place."""
     stated = None if found.checkpoint is None else found.checkpoint.place
     was = max(before.header.next_input, 0 if stated is None else stated.header.next_input)
     lost: list[str] = []
@@ -205,13 +210,35 @@ def _loses(found: Standing, before: Place, first: int, *, forgets: bool) -> list
         lost.append(
             f"the decisions on inputs {before.header.next_input} to {last}, as far as a checkpoint knew of them"
         )
+    if was > found.input_ends.end:
+        lost.append(
+            f"inputs {found.input_ends.end} to {was - 1}, which were answered: others that come to stand at these "
+            "offsets are answered anew"
+        )
     if first < min(was, found.input_ends.end):
         lost.append(f"inputs {first} to {min(was, found.input_ends.end) - 1} are answered a second time")
     if first > was:
         lost.append(f"inputs {was} to {first - 1} are never answered: whoever waits for them times out")
-    if forgets:
+    if first < before.header.next_input:  # what the auditor does not excuse (`core.audit`)
+        lost.append(
+            f"`harness log verify` finds this place wrong for ever (`coverage`): it goes on at input {first}, "
+            f"and those up to {before.header.next_input - 1} were answered"
+        )
+    return lost
+
+
+def _lost_history(found: Standing, before: Place, *, forgets: bool) -> list[str]:
+    """What agents had done that nothing knows of any more."""
+    cut = Trouble.CONTRADICTED in (found.troubles or {})
+    lost: list[str] = []
+    if forgets or (cut and before.header.next_input == 0):  # a cut that left no answer left no history
         lost.append("the history of every agent of this partition: chains, labels, counts, open holds, delegations")
-    if forgets or Trouble.CONTRADICTED in (found.troubles or {}):
+    elif cut:
+        lost.append(
+            "what agents did by the lost decisions: limits, labels, open holds and delegations count without it, "
+            "so what a limit denied may be approved"
+        )
+    if forgets or cut:
         lost.append(
             f"ids of intents answered lately: for {limits.ID_MEMORY_MS // 1000} s after it was answered, "
             "an intent whose bytes are sent again may be approved again"

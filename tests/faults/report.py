@@ -34,7 +34,8 @@ def _head(result):
     return [
         f"faults: {len(result.told)} of {options.faults} in {result.seconds / 60:.1f} minutes, seed {options.seed}",
         f"on: {options.workers} workers, {options.partitions} partitions, 1 broker, 1 Redis",
-        f"load: {CLIENTS} clients at {options.rate} intents/s each; {result.lives} lives of the realm",
+        f"load: {CLIENTS} clients at {options.rate} intents/s each; {result.lives} lives of the realm"
+        + (f", the logs of {result.read_lives} were read" if result.failed else ""),
         f"with: {where}",
         f"again: python -m tests.faults {_again(options)}",
     ]
@@ -81,17 +82,27 @@ def _goal(kind, name, waits):
 
 
 def _totals(result):
-    total, heard = result.total, result.heard
-    wrong = {name: getattr(total, name) for name in total.MUST_BE_NONE}
+    """What was counted; of a run that was stopped, nothing that nobody came to count."""
+    read, heard = _read(result) if result.read_lives else [], _heard(result) if result.heard_lives else []
+    return [*read, *heard] or ["no logs were read and no client was heard to its end: nothing was counted"]
+
+
+def _read(result):
+    total = result.total
     return [
-        "; ".join(f"{name} {getattr(total, name):,}" for name in FIGURES)
-        + f"; no answer by the deadline {heard.ends['silence']:,}",
+        "; ".join(f"{name} {getattr(total, name):,}" for name in FIGURES),
         f"effective verdicts: {_counted(total.decisions)}",
+        "; ".join(f"{name} {getattr(total, name)}" for name in total.MUST_BE_NONE),
+    ]
+
+
+def _heard(result):
+    heard, silence = result.heard, result.heard.ends["silence"]
+    ends = f"begun after the deadline {len(heard.overdue)}; waits without an end {heard.unended}"
+    return [
         f"what clients were told: {_counted(heard.ends)}; without a rule's answer: {_counted(heard.silent)}",
         f"latest end after its deadline: {1000 * max(0.0, heard.slowest_s):.0f} ms",
-        "; ".join(f"{name} {count}" for name, count in wrong.items())
-        + f"; begun after the deadline {len(heard.overdue)}; "
-        f"waits without an end {heard.unended}",
+        f"no answer by the deadline {silence:,}; {ends}",
     ]
 
 

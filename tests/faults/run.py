@@ -42,7 +42,10 @@ class Options:
 
 @dataclass
 class Result:
-    """What a run came to; `failed` is why it ended early, in words."""
+    """What a run came to; `failed` is why it ended early, in words.
+
+    `lives` were begun; of `heard_lives` it is known what clients were told, of `read_lives` what the logs say.
+    """
 
     options: Options
     machine: dict
@@ -51,6 +54,8 @@ class Result:
     total: dict = field(default_factory=dict)
     heard: Heard = field(default_factory=Heard)
     lives: int = 0
+    heard_lives: int = 0
+    read_lives: int = 0
     failed: str = ""
     wrong: bool = False
 
@@ -75,6 +80,7 @@ def run(options, folder, progress=print):
         site.close()
     result.seconds, result.lives = time.monotonic() - began, scene.lives
     result.total, result.heard = scene.total, scene.heard
+    result.heard_lives, result.read_lives = scene.heard_lives, scene.read_lives
     doubts = (result.failed, scene.heard.faulty, scene.total.faulty)
     result.wrong = any(doubts) or any(told.cost["doubles"] for told in result.told)
     return result

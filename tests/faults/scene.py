@@ -45,7 +45,7 @@ class Scene:
 
     def __init__(self, site, chance, seed, transaction_s):
         self.site, self.chance, self.transaction_s = site, chance, transaction_s
-        self._seed, self.lives = seed, 0
+        self._seed, self.lives, self.heard_lives, self.read_lives = seed, 0, 0, 0
         self.total, self.heard = Verified(), Heard()
         self.told, self._began, self._from = None, 0.0, 0.0
 
@@ -65,6 +65,8 @@ class Scene:
         self.logs.close()
         self.total.add(found)
         self.heard.add(self.answers.heard)
+        self.read_lives += 1
+        self.heard_lives += 1
         return found
 
     def drop_life(self):
@@ -73,6 +75,7 @@ class Scene:
         self.answers.read(self._outs)
         self.logs.close()
         self.heard.add(self.answers.heard)
+        self.heard_lives += 1
 
     def first_served(self):
         self.told = Told("start")

@@ -230,7 +230,10 @@ def test_after_inputs_were_lost_it_goes_on_with_new_ones_and_keeps_its_history()
     found = look(world)
     assert found.troubles == {Trouble.INPUT_SHORT: "the input log ends at 1, but inputs up to 2 were answered"}
     plan, place = resumed(world)
-    assert (plan.next_input, plan.forgets, plan.loses) == (1, False, ())
+    assert (plan.next_input, plan.forgets) == (1, False)
+    gone, finding = plan.loses
+    assert gone == "inputs 1 to 2, which were answered: others that come to stand at these offsets are answered anew"
+    assert finding.startswith("`harness log verify` finds this place wrong for ever (`coverage`): it goes on at input 1,")
     assert claimed(source(world), place, wait_ms=0) is None
     turns(world, 4_000)
     assert claimed(source(world), place, wait_ms=0).header.epoch == place.header.epoch + 1
@@ -287,6 +290,29 @@ def test_what_is_left_of_the_log_still_knows_which_intents_were_answered():
     turns(world, 200)
     assert owner(world).place.header.next_input == 4
     assert decided(world)[first] == ["approve"]
+
+
+def test_a_cut_says_that_what_the_lost_decisions_did_counts_no_longer():
+    world = quiet()
+    act(world, 3)
+    cut_decisions(world, 2)
+    plan, _ = resumed(world)
+    (said,) = (loss for loss in plan.loses if "limits, labels, open holds and delegations count without it" in loss)
+    assert "the lost decisions" in said
+    assert not any("every agent" in loss for loss in plan.loses), "one that is left counts"
+    assert not any("log verify" in loss for loss in plan.loses), "the auditor excuses what a checkpoint names"
+
+
+def test_a_cut_that_leaves_no_answer_says_that_all_history_is_lost_though_nothing_had_to_be_allowed():
+    world = quiet()
+    act(world, 3)
+    cut_decisions(world, 0)
+    plan, _ = resumed(world)
+    assert not plan.forgets
+    assert "the history of every agent of this partition: chains, labels, counts, open holds, delegations" in plan.loses
+    turns(world, 4_000)
+    act(world)
+    assert events(world) == 1
 
 
 def test_naming_an_earlier_input_has_it_answered_again_and_says_so():

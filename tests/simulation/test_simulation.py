@@ -23,10 +23,20 @@ from tests.simulation.world import PARTITIONS, TOPICS, World
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SEEDS = int(os.environ.get("HARNESS_SIMULATION_SEEDS", "5000"))
-FIRST_SEED = int(os.environ.get("HARNESS_SIMULATION_FIRST_SEED", "0"))
+
+def asked(name, kind, standard):
+    """A number of the environment; whoever mistypes it reads its name and no trace."""
+    text = os.environ.get(name, standard)
+    try:
+        return kind(text)
+    except ValueError:
+        raise pytest.Collector.CollectError(f"{name} is `{text}`, which is no number; default: {standard}") from None
+
+
+SEEDS = asked("HARNESS_SIMULATION_SEEDS", int, "5000")
+FIRST_SEED = asked("HARNESS_SIMULATION_FIRST_SEED", int, "0")
 # The long run: so many seconds of one process, whatever SEEDS says; processes that share the chunks share them as well.
-SECONDS = float(os.environ.get("HARNESS_SIMULATION_SECONDS", "0"))
+SECONDS = asked("HARNESS_SIMULATION_SECONDS", float, "0")
 # As many as leave each enough to have met every fault; the last one may leave the other process without work. A prime:
 # what kind of world a seed has depends on its remainders by small numbers, and each chunk shall have all of them.
 CHUNKS = 23
@@ -176,3 +186,9 @@ def test_without_faults_nothing_is_void_and_one_claim_a_partition_is_enough() ->
     reports = check(world)
     assert all(r.void == 0 for r in reports)
     assert sum(b["kind"] == "claim" for r in reports for b in r.effective) == PARTITIONS
+
+
+def test_a_variable_that_is_no_number_is_named(monkeypatch):
+    monkeypatch.setenv("HARNESS_SIMULATION_SEEDS", "abc")
+    with pytest.raises(pytest.Collector.CollectError, match="HARNESS_SIMULATION_SEEDS is `abc`, which is no number"):
+        asked("HARNESS_SIMULATION_SEEDS", int, "5000")

@@ -4,6 +4,7 @@ import json
 import socket
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -74,7 +75,7 @@ class TestWhatAWholeRunHeard:
         heard = Heard()
         heard.add(Heard(Counter(approve=2, silence=1), Counter(late=1), overdue=[{"as": "approve"}], slowest_s=0.5))
         heard.add(Heard(Counter(approve=3), slowest_s=0.2, unended=4))
-        result = Result(Options(), {}, total=Verified(), heard=heard)
+        result = Result(Options(), {}, total=Verified(), heard=heard, heard_lives=2)
         content = json.loads(as_json(result))
         assert (content["ends"], content["silent"]) == ({"approve": 5, "silence": 1}, {"late": 1})
         assert (content["overdue"], content["slowest_s"], content["unended"]) == ([{"as": "approve"}], 0.5, 4)
@@ -158,3 +159,22 @@ class TestCtrlC:
         assert result.wrong
         assert "stopped by Ctrl-C" in as_text(result)
         assert "Traceback" not in as_text(result)
+
+    def test_what_nobody_came_to_count_is_no_zero(self, monkeypatch, tmp_path):
+        def interrupted(_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Site, "open", interrupted)
+        result = run(Options(), tmp_path)
+        assert "gaps" not in as_text(result)
+        assert "waits without an end" not in as_text(result)
+        assert "nothing was counted" in as_text(result)
+
+    def test_logs_that_were_read_before_it_are_told_with_how_many_lives_they_are_of(self):
+        failed = {"wrong": True, "failed": "stopped by Ctrl-C"}
+        only_heard = Result(Options(), {}, total=Verified(), lives=2, heard_lives=1, **failed)
+        assert "gaps" not in as_text(only_heard)
+        assert "waits without an end 0" in as_text(only_heard)
+        read = replace(only_heard, read_lives=1)
+        assert "gaps 0; doubles 0" in as_text(read)
+        assert "2 lives of the realm, the logs of 1 were read\n" in as_text(read)

@@ -1,12 +1,14 @@
 """`harness partitions` on a terminal: its table, its durations, and what it refuses before it reads anything."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from harness_stream.cli.main import app
-from harness_stream.cli.partitions import as_text, duration_text
+from harness_stream.cli.partitions import EXIT_UNCLAIMED, _tell, as_text, duration_text
 from harness_stream.core import limits
 from harness_stream.runtime.standing import SAMPLE_RECORDS
 
@@ -141,3 +143,10 @@ def test_a_resume_without_a_reason_is_refused_before_anything_is_asked():
     done = CliRunner().invoke(app, ["partitions", "resume", "3", "--reason", " ", "--dev", "--yes"])
     assert done.exit_code != 0
     assert "reason is empty" in f"{done.output}{done.exception}"
+
+
+def test_a_resume_that_no_worker_has_claimed_yet_names_what_starts_one(capsys):
+    with pytest.raises(typer.Exit) as ended:
+        _tell(SimpleNamespace(found=SimpleNamespace(partition=3)), 18, None, json=False)
+    assert ended.value.exit_code == EXIT_UNCLAIMED
+    assert "→ start one: `harness worker`" in capsys.readouterr().err

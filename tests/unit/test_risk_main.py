@@ -27,7 +27,7 @@ def test_without_a_broker_it_names_the_address(tmp_path):
     code, said = topology(tmp_path, HARNESS_DEV="1", HARNESS_BOOTSTRAP=nobody)
     assert code == BrokerUnavailable.exit_code
     assert said.startswith(f"error: Kafka does not answer at {nobody}")
-    assert "→ `harness up` starts one on this machine" in said
+    assert "→ `harness up` starts one on this machine, and with `--dir` of a stack that is there what is down" in said
 
 
 def test_without_faust_it_says_how_to_get_it(tmp_path):

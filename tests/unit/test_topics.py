@@ -3,8 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from harness_stream.adapters.kafka import topics
 from harness_stream.adapters.kafka.topics import Found, compare, topics_for
+from harness_stream.cli.main import app
 from harness_stream.config import Settings
 from harness_stream.errors import ConfigError
 from harness_stream.wire.topics import Requirement, Topics, retention_ms, topic_specs
@@ -126,3 +129,15 @@ def test_each_setting_that_is_missing_is_one_difference(name, data):
 @given(st.integers(0, 2**53), st.integers(0, 2**53))
 def test_a_floor_is_met_by_any_number_not_below_it(floor, found):
     assert Requirement("x", str(floor), floor=True).met_by(str(found)) == (found >= floor)
+
+
+@pytest.mark.parametrize(("partitions", "told"), [(4, True), (Settings().partitions, False)])
+def test_whoever_creates_topics_with_another_partition_count_reads_that_workers_need_it_too(monkeypatch, partitions, told):
+    missing = topics.Plan(tuple(topic_specs("harness", partitions, DAY_MS, 1)), ())
+    monkeypatch.setattr(topics, "plan", lambda *_: missing)
+    monkeypatch.setattr(topics, "create", lambda *_: None)
+    monkeypatch.setattr(topics, "plan_when_visible", lambda *_, **__: topics.Plan((), ()))
+    monkeypatch.setattr(topics, "advice", lambda *_: [])
+    done = CliRunner().invoke(app, ["topics", "apply", "--dev", "--partitions", str(partitions)])
+    assert f"created `harness.intents` ({partitions} partitions)" in done.output
+    assert (f"`HARNESS_PARTITIONS={partitions}`" in done.output) is told

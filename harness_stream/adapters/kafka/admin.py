@@ -132,7 +132,8 @@ class KafkaAdmin:
         """The error of a broker that does not answer."""
         return BrokerUnavailable(
             f"Kafka does not answer at {self.bootstrap}" + (f" ({detail})" if detail else ""),
-            hint="`harness up` starts one on this machine; `--bootstrap` or HARNESS_BOOTSTRAP names another"
+            hint="`harness up` starts one on this machine, and with `--dir` of a stack that is there what is down "
+            "of it; `--bootstrap` or HARNESS_BOOTSTRAP names another"
             + ("" if self._refusals.nobody else f"; {wrong_port(self.access)}"),
         )
 

@@ -77,6 +77,7 @@ def test_a_log_that_cannot_be_read_on_is_named_as_that(world, topic):
         opened(world).result(0)
     assert caught.value.reasons[0].code == "log_contradicts"
     assert "damaged" in caught.value.hint
+    assert "`harness partitions`" in caught.value.hint, "where it is told what to do"
 
 
 def test_what_is_asked_for_on_a_log_that_becomes_unreadable_ends_and_nothing_more_is_published(world):
