@@ -28,6 +28,7 @@ from workload import ACTIONS, TENANTS, Intents, lane_of
 
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.rate import Rate
+from harness_stream.core.reasons import Deny
 from harness_stream.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -65,17 +66,19 @@ class Variant(NamedTuple):
         name: for people.
         lanes: of the overload; the calm load is always in all lanes.
         rate_share: what one lane may ask, as a share of the capacity.
+        refused: reason codes of the denials that it is there for.
     """
 
     name: str
     lanes: tuple[str, ...]
     rate_share: float
+    refused: tuple[str, ...]
 
 
 VARIANTS: Final = (
     # A lane's bound twenty times the calm load of one lane, and far below what would fill the worker.
-    Variant("one runaway lane", (RUNAWAY,), 0.1),
-    Variant("all lanes, none beyond its bound", ALL_LANES, 1.0),
+    Variant("one runaway lane", (RUNAWAY,), 0.1, (Deny.RATE,)),
+    Variant("all lanes, none beyond its bound", ALL_LANES, 1.0, (Deny.OVERLOAD, Deny.LATE)),
 )
 
 
@@ -233,6 +236,7 @@ def collapse(where: Servers, agents: int, variant: Variant, capacity: float, sec
             sent = [json.loads(flood.communicate(timeout=STOP_S_MAX)[0]) for flood in (one, two)]
             honest.close()
         found = {"variant": variant.name, "lane_rate": rate, "capacity": capacity, "sent": sent}
+        found["refused_as"] = list(variant.refused)
         found |= {"worker": {"cores": used_s / wall_s, "peak_mib": [peak, peak_mib(pid)]}}
         return found | _seen_by(honest, timeline) | _in_log(made, timeline)
 
@@ -303,15 +307,28 @@ def as_text(found: dict[str, Any]) -> list[str]:
 
 
 def _judged(found: dict[str, Any]) -> list[str]:
-    """Met or missed; not judged where a lane's bound is below what an honest one asks, who runs away then, too."""
+    """Met or missed, or not judged and why."""
     both = f"{found['recovered_s']:.1f} s for honest clients, {found['recovered_in_log_s']:.1f} s in the log"
     met = max(found["recovered_s"], found["recovered_in_log_s"]) <= RECOVERED_S_MAX
-    said, doubt = "met" if met else "MISSED", []
+    doubts = _doubts(found)
+    said = "not judged" if doubts else "met" if met else "MISSED"
+    return [f"  recovered after {both}; goal {RECOVERED_S_MAX:g} s: {said}", *(f"  {doubt}" for doubt in doubts)]
+
+
+def _doubts(found: dict[str, Any]) -> list[str]:
+    """Why this run says nothing of a recovery: an honest lane ran away, too, or nobody did."""
+    doubts, wanted = [], found["refused_as"]
     if found["lane_rate"] <= HONEST_RATE:
-        said = "not judged"
         why = f"a lane's bound, {found['lane_rate']}/s, is not above the {HONEST_RATE:g}/s of an honest lane"
-        doubt = [f"  {why}: this machine is too slow or too busy for this"]
-    return [f"  recovered after {both}; goal {RECOVERED_S_MAX:g} s: {said}", *doubt]
+        doubts.append(f"{why}: this machine is too slow or too busy for this")
+    (during,) = [row for row in found["log"] if row["phase"] == "overload"]
+    refused = any(during["said"].get(f"deny: {code}") for code in wanted)
+    if not refused and during["p50"] <= WAITING_MS:  # NaN of no verdict at all: all of them waited
+        doubts.append(
+            f"there was no overload: no denial as {' or '.join(wanted)}, and half of the verdicts came within "
+            f"{WAITING_MS:g} ms: the worker can do more than it was taken for (give --capacity), or no flood came"
+        )
+    return doubts
 
 
 def _count(row: dict[str, Any]) -> str:

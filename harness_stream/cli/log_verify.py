@@ -330,13 +330,12 @@ def _show(finding: Finding, number: int, *, json: bool) -> None:
 def _as_text(told: dict[str, Any]) -> str:
     inputs, begin = told["inputs"], told["from"]
     counted = ", ".join(f"{n:,} {kind}" for kind, n in told["effective"].items()) or "nothing"
-    where = "its first record" if begin == "genesis" else f"offset {begin}"
     answered = f"inputs {inputs['first']} to {inputs['next'] - 1} are answered"
     answered = answered if inputs["next"] > inputs["first"] else "no input is answered"
     undecided = f", {told['undecided']:,} {_are(told['undecided'])} not decided yet" if told["undecided"] else ""
     damaged = "" if told.get("damaged") is None else ", not to its end: damaged"
     lines = [
-        f"partition {told['partition']}: from {where} to {told['end']}{damaged}; {answered}{undecided}",
+        f"partition {told['partition']}: {_read_text(begin, told['end'])}{damaged}; {answered}{undecided}",
         f"  count: {counted}",
     ]
     if told["void"]:
@@ -355,6 +354,15 @@ def _as_text(told: dict[str, Any]) -> str:
         lines.append(f"  recomputed: {again}")
         lines += [f"  unproven: {n:,} {why}" for why, n in told["unproven"].items()]
     return "\n".join(lines)
+
+
+def _read_text(begin: int | str, end: int) -> str:
+    """What was read, up to the first offset that was not; of a log that ends before its start that is nothing."""
+    if begin == "genesis":
+        return f"from its first record to {end}"
+    if isinstance(begin, int) and begin >= end:
+        return f"nothing is left to read; it ends at {end}, and the start is offset {begin}"
+    return f"from offset {begin} to {end}"
 
 
 def _are(count: int) -> str:

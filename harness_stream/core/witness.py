@@ -10,6 +10,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness_stream.core.fold import Place
 
 DIGITS_SHOWN: Final = 12  # of a digest, as everywhere people read them
@@ -65,3 +67,14 @@ def described(place: Place) -> str:
         f"offset {place.offset}, record {place.digest[:DIGITS_SHOWN]}, epoch {header.epoch}, "
         f"next_input {header.next_input}, head {header.head[:DIGITS_SHOWN]}"
     )
+
+
+def spanned(places: Sequence[Place]) -> str:
+    """For people: the first of them, how many more there are and where the last one is.
+
+    Args:
+        places: at least one, in the order of offsets.
+    """
+    first, last = places[0], places[-1]
+    more = "" if len(places) == 1 else f", and {len(places) - 1:,} more up to offset {last.offset}"
+    return f"{described(first)}{more}"

@@ -401,6 +401,19 @@ def test_a_checkpoint_of_what_was_lost_is_excused_by_who_names_one_that_is_held(
         assert {f.kind for f in lied.findings(lied.audit(held=held))} == kinds
 
 
+def test_a_sealed_checkpoint_that_nobody_holds_tells_what_was_lost_and_excuses_no_other_one(logs: Logs) -> None:
+    newest = Place.from_json(newest_checkpoint(logs))
+    older = [place for place in logs.checkpoints() if place.offset < newest.offset][-1]
+    offset = older.offset - 1
+    lied, _ = resumed_at(logs, offset)
+    for held, kinds, excused in (((older,), {Kind.TRUNCATED}, 0), ((older, newest), set(), 2)):
+        audit = lied.audit(held=held)
+        assert {f.kind for f in lied.findings(audit)} == kinds
+        [told] = audit.log.resumed.all
+        assert told.records == (lied.place_before(offset).offset + 1, newest.offset)
+        assert told.checkpoints == excused
+
+
 def test_who_begins_behind_an_operators_word_does_not_ask_for_what_was_given_up(logs: Logs) -> None:
     """Nobody is told of the resume there; of a checkpoint that is no older than the start everybody is."""
     offset = len(logs.decisions) // 2
@@ -829,6 +842,45 @@ def test_a_log_that_ends_before_a_checkpoint_that_somebody_held(logs: Logs) -> N
     assert logs.findings(logs.audit(held=tuple(logs.checkpoints()))) == []
     (found,) = short.findings(short.audit(start=newest))
     assert (found.kind, found.offset) == (Kind.TRUNCATED, newest.offset)
+
+
+@pytest.mark.parametrize("emptied", [False, True])
+def test_all_checkpoints_that_one_cut_has_taken_are_one_finding_that_counts_them(logs: Logs, *, emptied: bool) -> None:
+    """An emptied log gave as many lines as the heads topic had checkpoints."""
+    held = tuple(dict.fromkeys(logs.checkpoints()))
+    end = 0 if emptied else held[1].offset
+    lost = [place for place in held if place.offset >= end]
+    short = Logs(logs.inputs, logs.decisions[:end])
+    (found,) = short.findings(short.audit(full=False, held=held))
+    assert (found.kind, found.offset) == (Kind.TRUNCATED, end)
+    assert f"the log ends at {end}; checkpoints outside of it: offset {lost[0].offset}, record" in found.text
+    assert found.text.endswith(f", and {len(lost) - 1} more up to offset {lost[-1].offset}")
+    (again,) = short.findings(short.audit(lost[0], full=False, held=tuple(lost)))
+    assert again.text == found.text.replace("; ", f"; the start names offset {lost[0].offset}; ", 1)
+
+
+def test_checkpoints_of_another_history_are_told_by_the_first_and_a_count_until_one_agrees(logs: Logs) -> None:
+    held = list(dict.fromkeys(logs.checkpoints()))
+    assert len(held) >= 6
+    agrees = len(held) - 2
+    others = [place if n == agrees else place._replace(digest="0" * 64) for n, place in enumerate(held)]
+    first, more, last = logs.findings(logs.audit(full=False, held=tuple(others)))
+    assert {first.kind, more.kind, last.kind} == {Kind.CHECKPOINT}
+    assert [first.offset, more.offset, last.offset] == [held[n].offset for n in (0, 1, -1)]
+    assert more.text.endswith(f", and {agrees - 2} more up to offset {held[agrees - 1].offset}")
+    _, more = logs.findings(logs.audit(full=False, held=tuple(others[:agrees])))
+    assert more.text.endswith(f", and {agrees - 2} more up to offset {held[agrees - 1].offset}")
+
+
+def test_checkpoints_that_name_what_does_not_count_here_are_one_finding(logs: Logs) -> None:
+    """A log that was cut has grown again by what counts nowhere."""
+    at = [r.offset for r in logs.decisions if logs.body(r.offset)["kind"] == "checkpoint"]
+    held = tuple(logs.checkpoints()[0]._replace(offset=offset) for offset in at)
+    (found,) = logs.findings(logs.audit(full=False, held=held))
+    assert (found.kind, found.offset) == (Kind.CHECKPOINT, at[0])
+    assert found.text.endswith(f", and {len(at) - 1} more up to offset {at[-1]}")
+    (found,) = logs.findings(logs.audit(full=False, held=held[:1]))
+    assert found.text.endswith("which does not count here")
 
 
 def test_an_input_log_that_ends_before_what_was_answered(logs: Logs) -> None:

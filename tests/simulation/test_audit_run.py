@@ -136,12 +136,15 @@ def test_behind_an_operator_who_sets_other_rules_nothing_is_proven() -> None:
 @pytest.mark.parametrize("full", [True, False])
 def test_what_an_operator_gave_up_is_no_finding_once_the_heads_topic_was_compacted(*, full: bool) -> None:
     """The record keeps the seal of the checkpoint, which is nowhere else by then."""
-    world, _, _ = gone_on_after_a_cut()
+    world, plan, _ = gone_on_after_a_cut()
     newest = world.everything(TOPICS.heads, HOME)[-1]
     world.broker.truncate_before(TOPICS.heads, HOME, newest.offset)
     audit = begun(world, full=full, partition=HOME)
     assert found(audit) == []
-    assert audit.told()["resumed"][0]["inputs_left_out"] is not None
+    [told] = audit.told()["resumed"]
+    assert told["inputs_left_out"] is not None
+    assert told["records_lost"] == [plan.before.offset + 1, plan.found.checkpoint.place.offset]
+    assert told["checkpoints_of_lost"] == 0, "none of them is held any more"
 
 
 def test_an_operator_who_lets_inputs_be_answered_again_is_a_finding() -> None:

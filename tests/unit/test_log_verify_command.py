@@ -44,6 +44,14 @@ def test_a_partition_is_told_in_a_few_lines():
     ]
 
 
+@pytest.mark.parametrize("begin", [190, 0])
+def test_a_log_that_ends_before_the_start_was_not_read_from_there_to_its_end(begin):
+    """It was told as "from offset 190 to 0"."""
+    first = _as_text({**TOLD, "from": begin, "end": 0}).splitlines()[0]
+    assert first.startswith(f"partition 3: nothing is left to read; it ends at 0, and the start is offset {begin}; ")
+    assert _as_text({**TOLD, "from": 190, "end": 191}).startswith("partition 3: from offset 190 to 191; ")
+
+
 def test_one_input_is_not_decided_yet():
     assert _as_text({**TOLD, "undecided": 1}).splitlines()[0].endswith("answered, 1 is not decided yet")
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from harness_stream.core import limits
 from harness_stream.core.audit.broken import Broken, Restart
 from harness_stream.core.audit.findings import Finding, Kind, about
+from harness_stream.core.audit.outside import Outside
 from harness_stream.core.audit.resumed import Resumed, named_by
 from harness_stream.core.audit.settled import Settled
 from harness_stream.core.audit.void import Void, why_void
@@ -105,16 +106,10 @@ class LogAudit:
         self.unchecked = 0
         self._start, self._partitions, self._has_bundle = start, partitions, has_bundle
         self._places = {start.offset: start}
-        self._held: dict[int, list[Place]] = {}
-        outside = list(held)
-        self._outside = frozenset(outside)
-        for stated in outside:
-            # Lost before the start was written: whoever begins there believes who went on without it.
-            if not (stated.header.epoch < start.header.epoch and stated.offset > start.offset):
-                self._held.setdefault(stated.offset, []).append(stated)
         self._epoch_seen, self._epoch_void = start.header.epoch, 0
         self._settled = Settled()
         self.resumed = Resumed()
+        self._outside = Outside(held, start, self.resumed.excuses)
         self.breaks: list[Break] = []
         self.astray = 0
         self.stuck: tuple[int, int] | None = None
@@ -143,30 +138,24 @@ class LogAudit:
         self._keep(place)
         found = [*self.held_back(), *self._effective(record, before)]
         sound = not any(f.kind is Kind.SCHEMA and f.offset == record.offset for f in found)
-        return Step(before, (*found, *self._held_at(record.offset)), effective=True, sound=sound)
+        return Step(before, (*found, *self._outside.take(record.offset, self._differing)), effective=True, sound=sound)
 
     def end(self, end: int, input_end: int) -> tuple[Finding, ...]:
         """Everything was read, up to the logs' ends as of the start: what must be there and is not."""
-        found = [*self.held_back(), *self._held_at(self._start.offset)]
+        found = [*self.held_back(), *self._outside.beyond(end)]
+        found += [*self._outside.take(self._start.offset, self._differing), *self._outside.more()]
         if self.place.header.next_input > input_end:
             text = f"inputs are covered up to {self.place.header.next_input - 1}, and the input log ends at {input_end}"
             found.append(self._finding(Kind.COVERAGE, self.place.offset, text))
-        if self._start.offset >= end:
-            text = f"the log ends at {end}, and the start names offset {self._start.offset}"
-            found.append(self._finding(Kind.TRUNCATED, end, text))
-        for offset, held in sorted(self._held.items()):
-            places = [place for place in held if not self.resumed.excuses(place)]
-            if not places:
-                continue
-            if offset >= end:
-                text = f"the log ends at {end}, and a checkpoint (epoch {places[0].header.epoch}) names offset {offset}"
-                found.append(self._finding(Kind.TRUNCATED, end, text))
-            elif self._is_passed(offset) or (offset >= self._start.offset and self.stuck is not None):
-                self.astray += len(places)
-            elif offset >= self._start.offset:
-                text = f"a checkpoint outside of the log names this record, which does not count here{self._unlinked()}"
-                found.append(self._finding(Kind.CHECKPOINT, offset, text))
-        return tuple(found)
+        return (*found, *self._uncounted())
+
+    def _uncounted(self) -> Iterator[Finding]:
+        """Checkpoints outside of the log that name what does not count; those behind a break are counted only."""
+        left, start = self._outside.left(), self._start.offset
+        asked = [place for place in left if place.offset >= start or self._is_passed(place.offset)]
+        told = [place for place in asked if self.stuck is None and not self._is_passed(place.offset)]
+        self.astray += len(asked) - len(told)
+        yield from self._outside.uncounted(told, self._unlinked())
 
     def _finding(self, kind: Kind, offset: int, text: str) -> Finding:
         return Finding(kind, self._start.header.partition, offset, text)
@@ -315,7 +304,7 @@ class LogAudit:
             named = None
         yield Kind.RULES, self._resumed_rules(before, None if body.get("forgets") is False else named)
         named = named if body["head"] == before.header.head else None
-        held = named is not None and named in self._held.get(named.offset, ())
+        held = named is not None and self._outside.waits_for(named)
         self.resumed.take(record.offset, body, before, named, held=held)
         if named is not None:  # claims may be among what was lost
             self._epoch_seen = max(self._epoch_seen, self._epoch_void, named.header.epoch)
@@ -329,7 +318,7 @@ class LogAudit:
             return self._start.offset < 0 and not self.records["checkpoint"]
         if stated.offset < next(iter(self._places)):
             return stated.header.epoch <= before.header.epoch
-        return self._places.get(stated.offset) == stated or stated in self._outside
+        return self._places.get(stated.offset) == stated or stated in self._outside.all
 
     def _can_be(self, stated: Place, before: Place) -> bool:
         """Each epoch is begun by a record of its own, so hardly more of them than records can be lost."""
@@ -410,11 +399,6 @@ class LogAudit:
             self.unchecked += 1
             return ()
         return stated
-
-    def _held_at(self, offset: int) -> tuple[Finding, ...]:
-        held = [stated for stated in self._held.pop(offset, ()) if not self.resumed.excuses(stated)]
-        texts = [self._differing(stated) for stated in held]
-        return tuple(self._finding(Kind.CHECKPOINT, offset, text) for text in texts if text is not None)
 
     def _differing(self, stated: Place) -> str | None:
         """In what a checkpoint differs from the fold, None if in nothing."""

@@ -3,7 +3,8 @@
 Rule of this file: only a record that names the very head of the log before it, and a checkpoint that the log, the heads
 topic or a worker's seal shows, excuses anything, and only what was lost: inputs that it leaves out, epochs, and
 checkpoints up to the one that it names, if that one is held. Inputs that are answered again, other rules, what differs
-before it, and what a witness holds stay findings.
+before it, and what a witness holds stay findings. Which records were lost is told as long as the resume is kept: the
+heads topic forgets the checkpoints of them within minutes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Resume:
         reason: as the operator gave it.
         inputs: (first, last) of those that nobody answers; None if none was left out.
         records: (first, last) offsets that the old checkpoint vouches for and the log had lost; None if there are none.
+        held: that checkpoint stands outside of the log, too.
         forgets: workers know nothing of before; None if it does not say.
         checkpoints: that name one of these.
     """
@@ -38,6 +40,7 @@ class Resume:
     reason: str
     inputs: tuple[int, int] | None
     records: tuple[int, int] | None
+    held: bool
     forgets: bool | None = None
     checkpoints: int = 0
 
@@ -76,14 +79,14 @@ class Resumed:
         """
         was, now = before.header.next_input, body["next_input"]
         inputs = (was, now - 1) if named is not None and now > was else None
-        lost = named is not None and held and named.offset > before.offset
+        lost = named is not None and named.offset > before.offset
         records = (before.offset + 1, named.offset) if named is not None and lost else None
-        self.all.append(Resume(offset, body["epoch"], body["reason"], inputs, records, body.get("forgets")))
+        self.all.append(Resume(offset, body["epoch"], body["reason"], inputs, records, held, body.get("forgets")))
 
     def excuses(self, stated: Place) -> bool:
         """Is it a checkpoint of what an operator gave up? It is counted then."""
         for resume in self.all:
-            first, last = resume.records or (0, -1)
+            first, last = (resume.held and resume.records) or (0, -1)
             if stated.header.epoch < resume.epoch and first <= stated.offset <= last:
                 resume.checkpoints += 1
                 return True

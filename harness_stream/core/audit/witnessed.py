@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.core import limits
 from harness_stream.core.audit.findings import Finding, Kind
-from harness_stream.core.witness import DIGITS_SHOWN, described
+from harness_stream.core.witness import DIGITS_SHOWN, described, spanned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -132,10 +132,9 @@ class Witnessed:
         """One finding for all that a log which is too short has lost."""
         if not held:
             return []
-        first, last = held[0], held[-1]
-        more = "" if len(held) == 1 else f", and {len(held) - 1} more up to offset {last.place.offset}"
-        text = f"the log ends at {end}; held: {described(first.place)}{more}{self._resumed(last.place)}"
-        return [Finding(Kind.TRUNCATED, first.place.header.partition, end, text)]
+        places = [one.place for one in held]
+        text = f"the log ends at {end}; held: {spanned(places)}{self._resumed(places[-1])}"
+        return [Finding(Kind.TRUNCATED, places[0].header.partition, end, text)]
 
     def _finding(self, kind: Kind, one: Held, what: str) -> Finding:
         text = f"held: {described(one.place)}; {what}{self._resumed(one.place)}"

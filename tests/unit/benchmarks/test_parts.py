@@ -1,5 +1,6 @@
 """What the parts make of what they measured: which moments count, what a goal is measured by, what is no answer."""
 
+import math
 import os
 import runpy
 import subprocess
@@ -249,8 +250,36 @@ def test_few_kills_are_not_judged(script):
 
 @pytest.mark.parametrize(("late", "rate", "said"), [(9.0, 100, "met"), (11.0, 100, "MISSED"), (9.0, 14, "not judged")])
 def test_recovery_from_overload_is_judged_where_honest_lanes_keep_within_their_bound(script, late, rate, said):
-    found = {"recovered_s": late, "recovered_in_log_s": 0.0, "lane_rate": rate}
+    found = recovered(late, rate, {"approve": 9, "deny: rate": 1}, 20.0, ["rate"])
     assert f"goal 10 s: {said}" in script("collapse")._judged(found)[0]
+
+
+def recovered(late, rate, said, p50, refused_as):
+    rows = [{"phase": phase, "said": {"approve": 9}, "p50": 20.0} for phase in ("before", "after")]
+    rows.append({"phase": "overload", "said": said, "p50": p50})
+    return {"recovered_s": late, "recovered_in_log_s": 0.0, "lane_rate": rate, "refused_as": refused_as, "log": rows}
+
+
+@pytest.mark.parametrize(
+    ("variant", "said", "p50", "judged"),
+    [
+        (1, {"approve": 2_873}, 9.0, False),
+        (1, {"approve": 2_873}, 900.0, True),
+        (1, {}, math.nan, True),
+        (1, {"approve": 9, "deny: overload": 1}, 9.0, True),
+        (1, {"approve": 9, "deny: late": 1}, 9.0, True),
+        (1, {"approve": 9, "deny: rate": 1}, 9.0, False),
+        (0, {"approve": 9, "deny: rate": 1}, 9.0, True),
+        (0, {"approve": 9, "deny: late": 1}, 9.0, False),
+    ],
+)
+def test_a_recovery_from_an_overload_that_was_none_is_not_judged(script, variant, said, p50, judged):
+    """On a busy machine the capacity was taken as a third of what it was, and "met" was printed of calm load."""
+    collapse = script("collapse")
+    found = recovered(0.0, 100, said, p50, list(collapse.VARIANTS[variant].refused))
+    first, *doubts = collapse._judged(found)
+    assert first.endswith("goal 10 s: met" if judged else "goal 10 s: not judged")
+    assert ["there was no overload" in doubt for doubt in doubts] == ([] if judged else [True])
 
 
 def test_a_worker_keeps_up_until_its_verdicts_wait_longer_than_a_pause(script):
