@@ -23,7 +23,7 @@ from harness_stream.core.groups import generation
 from harness_stream.core.partition import Signal
 from harness_stream.core.reigns import REIGNS_KEY, outlived
 from harness_stream.core.state import PARTITION_UNIT, State, Unit
-from harness_stream.core.units import decode_parts, replay_unit, stands_at
+from harness_stream.core.units import decode_parts, replay_unit
 from harness_stream.core.warming import Warmup
 from harness_stream.errors import StateUnavailable
 from harness_stream.runtime.cold import Cold
@@ -192,12 +192,9 @@ class Loader:
                 raise CannotLoadError(Signal.STATE_GONE, f"the store lost a unit: {name}")
             try:
                 values = replay_unit(name, unit.base, unit.deltas, partition, windows)
-                stands = stands_at(unit.base, unit.deltas)
             except ValueError as error:
                 raise CannotLoadError(Signal.STATE_GONE, f"the store holds no unit: {name}, {error}") from None
             state.install(name, values, unit.size)
-            if name in state.deferred:
-                state.deferred.ahead[name] = stands
 
     def _fetch_all(
         self, state: State, units: Sequence[str], windows: Windows, stored: StoredHead | None, moved: Signal

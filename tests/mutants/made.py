@@ -22,7 +22,7 @@ from harness_stream.client.enforcer import Enforcer
 from harness_stream.client.following import Following
 from harness_stream.client.forks import Forks
 from harness_stream.client.head import Head
-from harness_stream.core import answered, apply, decide, denials, fold, limits, link, variables, window
+from harness_stream.core import answered, apply, decide, deferred, denials, fold, limits, link, variables, window
 from harness_stream.core.fold import Place
 from harness_stream.core.intake import Intake
 from harness_stream.core.model import Intent
@@ -322,8 +322,8 @@ def cut_unheard():
 
 
 def taken_in_twice():
-    """A unit that the store holds as of a later record takes in the records before it again."""
-    return patch.object(loading, "stands_at", lambda base, deltas: -1)
+    """A unit whose snapshot is of a later record takes in the records before it again."""
+    return patch.object(deferred.Deferred, "holds", lambda *_: False)
 
 
 def snapshot_of_lost_records():

@@ -207,7 +207,7 @@ MUTANTS = (
         "a record is taken in twice",
         "V3",
         made.taken_in_twice,
-        f"{DEFERRED}::test_nothing_is_counted_twice_that_a_former_owner_had_stored_meanwhile",
+        f"{CORE}/test_denials_units.py::test_what_a_units_base_holds_already_is_not_taken_in_again",
     ),
     Mutant(
         "a snapshot of lost records is believed",
