@@ -303,7 +303,7 @@ class TestShow:
 
     @pytest.mark.parametrize(
         ("grown", "what"),
-        [(0, "the decision log ends before"), (3, "was moved by another record at")],
+        [(0, "the decision log has nothing from"), (3, "was moved by another record at")],
         ids=["it-is-too-short", "it-has-grown-since"],
     )
     def test_of_a_redis_that_knows_more_than_the_log_nothing_is_shown(self, world, run, grown, what):
