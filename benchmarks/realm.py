@@ -444,7 +444,8 @@ def _forget_keys(made: BenchRealm) -> None:
     whose = Whose.of(settings, incarnation(settings))
     with closing(RedisStateStore(settings.redis, whose, SystemClock(), timeout_ms=REDIS_MS_MAX)) as store:
         for partition in range(PARTITIONS):
-            store.clear(partition, store.head(partition))
+            while not store.clear(partition, store.head(partition)):
+                pass
 
 
 def _settle(futures: Iterable[Future[None]]) -> None:

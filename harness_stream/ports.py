@@ -260,7 +260,8 @@ class StateStore(Protocol):
         """Forget everything of the partition iff the store stands at `expect` (None: it has no head).
 
         Returns:
-            Whether it is forgotten.
+            Whether all of it is forgotten. Else it stands elsewhere, or is large: then it has no head any more, and the
+            next call goes on.
         """
 
     def close(self) -> None:

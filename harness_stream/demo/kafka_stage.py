@@ -192,7 +192,8 @@ class KafkaStage:
         with closing(self._store()) as store:
             try:
                 for partition in range(settings.partitions):
-                    store.clear(partition, store.head(partition))
+                    while not store.clear(partition, store.head(partition)):
+                        pass
             except StateUnavailable:  # a Redis that went away took its keys' use with it
                 return
 

@@ -557,8 +557,11 @@ class Deciding:
     def _finish(self) -> None:
         """After `release`: once everything is confirmed, one last checkpoint."""
         if not len(self._outbox) and not self._final_sent:
+            try:
+                self._checkpoint(final=True)
+            except BufferError:  # without its word the next claim would be one after a crash: it waits for room
+                return
             self._final_sent = True
-            self._checkpoint(final=True)
 
     def _own(self, kind: str) -> dict[str, Any]:
         header = self._folded.place.header

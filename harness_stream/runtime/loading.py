@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from harness_stream.core.reigns import Reign
     from harness_stream.core.rules.windows import Windows
-    from harness_stream.ports import Ends, LogRecord, StateStore, StoredHead
+    from harness_stream.ports import Ends, LogRecord, StoredHead
     from harness_stream.runtime.facts import RulesView
     from harness_stream.runtime.reading import Reading
     from harness_stream.runtime.realm import Ports, Realm
@@ -293,7 +293,6 @@ class Loader:
     def _from_store(
         self, head: StoredHead, ends: Ends, checkpoint: Body | None
     ) -> Generator[None, None, Folded | None]:
-        store: StateStore = self._ports.store
         if is_filling(head):
             return None
         try:
@@ -303,7 +302,7 @@ class Loader:
             if not self._reaches(place, ends, checkpoint):
                 yield from self._tell_if_lost(place)
                 return None
-            names = yield from self._answered(lambda: store.units(self._partition))
+            names = yield from self._names(head)
             windows = self._rules.windows(place.header.rules[0]) if place.header.rules else None
             # Before the first rules nothing is kept but who claimed.
             state = State(elsewhere=names if windows is not None else [n for n in names if n != PARTITION_UNIT])
@@ -316,6 +315,19 @@ class Loader:
         except (StateUnavailable, ValueError, KeyError, TypeError):
             return None
         return Folded(place, state, stored=head, epoch_seen=place.header.epoch)
+
+    def _names(self, head: StoredHead) -> Generator[None, None, frozenset[str]]:
+        """Of all units: a store that moved, or lost some meanwhile, does not stand there any more.
+
+        Raises:
+            CannotLoadError: FAULT, it does not.
+            StateUnavailable: it does not answer.
+        """
+        store = self._ports.store
+        names = yield from self._answered(lambda: store.units(self._partition))
+        if (yield from self._answered(lambda: store.head(self._partition))) != head:
+            raise CannotLoadError(Signal.FAULT, "the store was moved, or lost names, while it was read")
+        return names
 
     def _tell_if_lost(self, place: Place) -> Generator[None, None, None]:
         """The log does not reach what the store was moved by; a live owner may have gone on since it was asked."""

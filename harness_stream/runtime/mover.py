@@ -273,6 +273,8 @@ class Mover:
         part, self._open_part = self._open_part, None
         if part is not None:
             self._after_part(part, taken=taken)
+        if at is not None and at in self._tried and at.verdict_offset == self._asked and not is_filling(at):
+            self._refill, self._stored = None, at  # an earlier try of the last part is here, and the place is the same
         if taken:
             self._rebased(unit for unit, deltas in unknown.items() if deltas is None)
             return True

@@ -194,12 +194,16 @@ def test_an_evicted_unit_is_listed_and_lost_and_deltas_do_not_hide_that(store, s
 
 
 @real
-def test_evicted_names_make_their_units_unknown_even_where_the_content_stayed(store, server, whose):
-    store.move(move(None, 0, {"a": b"A"}, {"a": [b"1"]}))
-    server.delete(keys.units(whose, 0))
-    assert store.load(0, ["a"]) == {"a": None}
-    store.move(move(0, 1, deltas={"a": [b"2"]}))
-    assert store.load(0, ["a"]) == {"a": StoredUnit(None, (b"2",))}
+@pytest.mark.parametrize("lost", [["a"], ["a", "b"]])
+def test_evicted_names_make_the_partition_empty_though_its_head_and_all_content_stayed(store, server, whose, lost):
+    """Whoever began from the names that are left would have forgotten what the others hold."""
+    store.move(move(None, 0, {"a": b"A", "b": b"B"}, {"a": [b"1"]}))
+    server.srem(keys.units(whose, 0), *lost)
+    assert (store.head(0), store.units(0)) == (None, frozenset())
+    assert store.move(move(0, 1, deltas={"a": [b"2"]})) == StoredHead(-1, 0, b"")
+    assert store.clear(0, None)
+    assert store.move(move(None, 1, {"a": b"A2"})) is None
+    assert store.load(0, ["a", "b"]) == {"a": StoredUnit(b"A2"), "b": None}
 
 
 @real

@@ -195,7 +195,8 @@ def test_a_large_partition_is_written_listed_and_cleared_whole(store):
     names = {f"agent:{i}" for i in range(1_000)}
     store.move(step(None, 0, bases=dict.fromkeys(names, b"x" * 100)))
     assert store.units(0) == names
-    assert store.clear(0, head(0))
+    while not store.clear(0, store.head(0)):
+        assert store.head(0) is None
     assert store.units(0) == frozenset()
 
 

@@ -307,6 +307,11 @@ def steps_without_a_number():
     return patch.object(mover.Mover, "_header", alike)
 
 
+def names_that_are_lost_are_not_missed():
+    """A store whose list of names was evicted is begun from as it is."""
+    return patch.object(memory_state._Partition, "whole", property(lambda held: held.head))
+
+
 def store_emptied_by_anybody():
     """An older owner takes away what a newer one left."""
     return patch.object(mover.Mover, "_is_earlier", lambda *_: True)

@@ -310,6 +310,12 @@ MUTANTS = (
         "test_a_step_that_arrives_late_is_not_taken_for_the_one_that_was_sent_after_it[1-3000-False]",
     ),
     Mutant(
+        "names that are lost are not missed",
+        "V1",
+        made.names_that_are_lost_are_not_missed,
+        "tests/simulation/test_simulation.py::test_what_lost_names_once_showed_is_mended[4]",
+    ),
+    Mutant(
         "anybody empties the store",
         "V3",
         made.store_emptied_by_anybody,

@@ -221,6 +221,14 @@ def store_partial_loss(world: World) -> None:
         world.tell("store partial loss", ", ".join(lost))
 
 
+def store_names_lost(world: World) -> None:
+    """The server, short of memory, lets go of the list of names; some of them may have come again since."""
+    held = sorted({name for part in world.store.snapshot().values() for name in part.units})
+    lost = world.random.choice((held, world.random.sample(held, (len(held) + 1) // 2)))
+    world.store.drop_names(lost)
+    world.tell("store names lost", ", ".join(lost))
+
+
 def store_restore(world: World) -> None:
     """A dump is taken, or an older one comes back."""
     if not world.dumps or world.random.random() < 0.5:
@@ -281,6 +289,7 @@ FAULTS: dict[str, Callable[[World], None]] = {
 # Not among the others, whose dice every known seed has thrown; they meet all of them, and every other seed has both.
 INPUT_CUT: dict[str, Callable[[World], None]] = {"input cut": input_cut}
 INPUT_REGROWN: dict[str, Callable[[World], None]] = {"input cut and grown": input_cut_and_grown}
+STORE_NAMES: dict[str, Callable[[World], None]] = {"store names lost": store_names_lost}
 # Nor is this. It does not meet a cut, after which nothing may reach
 # the history, nor new rules: windows that retention keeps from being warmed are unknown, and for the judge exact.
 RETENTION: dict[str, Callable[[World], None]] = {"decision retention": decision_retention}

@@ -17,7 +17,7 @@ from harness_stream.core import limits
 from harness_stream.core.rate import Rate
 from harness_stream.runtime import fetching, history, loading, takeover, warming
 from harness_stream.runtime.realm import LANE_RATE_DEFAULT
-from tests.simulation.faults import FAULTS, INPUT_CUT, INPUT_REGROWN, RETENTION
+from tests.simulation.faults import FAULTS, INPUT_CUT, INPUT_REGROWN, RETENTION, STORE_NAMES
 from tests.simulation.world import AGENTS, NEW_RULES, PARTITIONS, RULES, SLOW_TURN_MS, TOPICS, TURN_MS, World
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ FLOOD_EVERY = 4
 FLOOD_DEADLINES_MS = (1, 5, 50, 50, 500)
 FLOOD_WAITS_MS = (0, 20, 100, 300)
 EVENTS = {"send": 55, "send in a chain": 8, "send on an edge": 6, "follow up": 18, "mandate": 5, "garbage": 3, "wait": 5, "operator": 3}
+STORE_LOSSES = (
+    *("store names lost", "store names lost", "store partial loss", "store loss", "store restore", "store answer lost"),
+    *("crash", "clean stop", "pause", "replay", "replay", "log cut"),
+)
+STEPS_STORE_LOSSES = 80
 
 
 class Step(NamedTuple):
@@ -103,10 +108,16 @@ def with_restores(seed: int) -> list[Step]:
     return script(seed, RESTORES, STEPS_RESTORES)
 
 
+def with_store_losses(seed: int) -> list[Step]:
+    """A store that loses whatever a server may, and owners who go and come."""
+    return script(seed, STORE_LOSSES, STEPS_STORE_LOSSES)
+
+
 MIXES: dict[str, Callable[[int], list[Step]]] = {
     "all": script,
     "input-cuts": with_input_cuts,
     "restores": with_restores,
+    "store-losses": with_store_losses,
 }
 
 
@@ -172,7 +183,7 @@ EVENT_ACTS = {
     "operator": World.resume_halted,
     "rules": _rules,
 }
-ACTS = {**EVENT_ACTS, **FAULTS, **INPUT_CUT, **INPUT_REGROWN, **RETENTION}
+ACTS = {**EVENT_ACTS, **FAULTS, **INPUT_CUT, **INPUT_REGROWN, **RETENTION, **STORE_NAMES}
 
 
 # --- Running ---

@@ -98,6 +98,23 @@ def test_a_claim_waits_for_room_and_is_still_the_one_after_a_crash():
     assert claims(world)[1:] == ["crash"]
 
 
+def test_a_clean_stop_waits_for_room_for_its_last_word():
+    """Without it the next claim would say that somebody crashed, and three of those set an innocent input aside."""
+    world = quiet()
+    act(world, 2)
+    member = world.members[0]
+    final = once(lambda topic, at, value: kind_of(topic, value) == "checkpoint" and at == HOME and orjson.loads(value)["final"])
+    writer = Refusing(member, final)
+    member.worker.stop()
+    while not member.worker.stopped:
+        world.turn()
+    assert writer.refused_ms
+    assert at_home(world, TOPICS.verdicts)[-1]["final"]
+    world.crash(0)
+    turns(world, 3_000)
+    assert claims(world)[-1] == "clean"
+
+
 def test_a_checkpoint_is_copied_to_the_heads_once_there_is_room():
     world = quiet()
     writer = Refusing(world.members[0], full_for(TOPICS.heads))

@@ -15,7 +15,7 @@ import pytest
 from harness_stream.runtime.collector import tune_collector
 from tests.simulation.faults import FAULTS, RETENTION, WITHOUT_RETENTION
 from tests.simulation.judge import check
-from tests.simulation.script import run, with_input_cuts, with_restores
+from tests.simulation.script import run, with_input_cuts, with_restores, with_store_losses
 from tests.simulation.shrink import proven, told
 from tests.simulation.tally import Tally
 from tests.simulation.world import PARTITIONS, TOPICS, World
@@ -53,9 +53,12 @@ INPUT_CUT_SEEDS, INPUT_CUT_CHUNKS = 80, 4
 # 18: the log was as long again before anybody could tell that it was short, and its owner answered nothing any more.
 FOUND_WITH_INPUT_CUTS = (18,)
 RESTORE_SEEDS, RESTORE_CHUNKS = 80, 4
+STORE_LOSS_SEEDS, STORE_LOSS_CHUNKS = 120, 4
 # The store was known by its offset alone, so that one of a lost history was taken for this log's: 9 to 485 forgot and
 # made up history, 16 to 283 had a store that never followed.
 FOUND_WITH_RESTORES = (9, 16, 99, 123, 169, 283, 302, 376, 385, 448, 485)
+# Who began from a store whose list of names was gone had forgotten everything, and approved the same bytes twice.
+FOUND_WITH_STORE_LOSSES = (4, 10)
 # The rarest kind happens once in some fifteen runs: that none of so many has it is a chance of one in a million.
 SEEDS_WITH_EVERY_FAULT = 200
 
@@ -157,6 +160,22 @@ def test_the_promises_hold_though_state_of_a_lost_history_comes_back(chunk: int)
         except Exception as error:
             raise AssertionError(told(seed, with_restores) or f"seed {seed} fails now and then") from error
     assert all(happened[kind] for kind in ("log cut", "store restore", "resume"))
+
+
+@pytest.mark.parametrize("chunk", range(STORE_LOSS_CHUNKS))
+def test_the_promises_hold_though_the_store_loses_names_and_content(chunk: int) -> None:
+    happened = Counter[str]()
+    for seed in range(FIRST_SEED + chunk, FIRST_SEED + STORE_LOSS_SEEDS, STORE_LOSS_CHUNKS):
+        try:
+            happened += proven(seed, with_store_losses(seed)).happened
+        except Exception as error:
+            raise AssertionError(told(seed, with_store_losses) or f"seed {seed} fails now and then") from error
+    assert all(happened[kind] for kind in ("store names lost", "store partial loss", "replay", "crash"))
+
+
+@pytest.mark.parametrize("seed", FOUND_WITH_STORE_LOSSES)
+def test_what_lost_names_once_showed_is_mended(seed: int) -> None:
+    proven(seed, with_store_losses(seed))
 
 
 @pytest.mark.parametrize("seed", FOUND_WITH_RESTORES)

@@ -418,7 +418,6 @@ def text_key(data: bytes) -> None:
             continue
 
 
-STORE = "harness_stream/adapters/redis/state.py"
 SIGNING = "harness_stream/adapters/signing"
 DECODERS: dict[str, Decoder] = {
     "input": Decoder(decode_input, EVENTS, (GarbageRecord,), ("harness_stream/wire/codec.py::decode_input", "harness_stream/wire/codec.py::_strict_json")),
@@ -482,7 +481,7 @@ DECODERS: dict[str, Decoder] = {
     "rows in JSON lines": Decoder(folder_of("jsonl"), [json.dumps(ROWS["identity"]).encode()], (), ("harness_stream/adapters/tables_source.py::_read_jsonl",), slow=True, own=True),
     "rows in CSV": Decoder(folder_of("csv"), [as_csv(ROWS["identity"])], (), tuple(f"harness_stream/adapters/tables_source.py::{name}" for name in ("_csv_records", "_cell", "_is_json")), slow=True, own=True),
     "place in the store": Decoder(stored_header, [orjson.dumps(PLACE.to_json())], (StateUnavailable,), tuple(f"harness_stream/runtime/{site}" for site in ("chain_view.py::stored_place", "loading.py::_from_store", "standing.py::_stored"))),
-    "answer of Redis": Decoder(redis_reply, [b"*3\r\n$1\r\n5\r\n$1\r\n1\r\n$2\r\n{}\r\n", b"*2\r\n$1\r\n0\r\n*1\r\n$2\r\na:\r\n", b":1\r\n", b"*1\r\n*1\r\n$2\r\nbx\r\n"], (), (f"{STORE}::head",), slow=True, own=True),
+    "answer of Redis": Decoder(redis_reply, [b"*3\r\n$1\r\n5\r\n$1\r\n1\r\n$2\r\n{}\r\n", b"*2\r\n$1\r\n0\r\n*1\r\n$2\r\na:\r\n", b":1\r\n", b"*1\r\n*1\r\n$2\r\nbx\r\n"], (), (), slow=True, own=True),
     "record of a process": Decoder(process_record, [b'{"pid": 1, "born": "x", "address": "a", "settings": {}}'], (), ("harness_stream/local/process.py::last",), slow=True),
 }
 

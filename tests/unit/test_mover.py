@@ -465,6 +465,23 @@ def test_a_step_that_arrives_late_is_not_taken_for_the_one_that_was_sent_after_i
     assert partition.store.calls < 12
 
 
+def test_a_last_part_that_arrives_late_ends_its_fill_though_nothing_comes_after_it(caplog):
+    partition = Partition()
+    partition.store, partition.offset = LateStore(), 100
+    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), count().__next__)
+    partition.store.arms_at = 1
+    for name in MANY:
+        partition.state.put(name, ("since", "w", 1), 1)
+    partition.mover.refill(partition.state)
+    place = Place.genesis("i", 0)._replace(offset=100)
+    for turn in range(6):
+        assert partition.mover.flush(place, partition.state, turn * RETRY_MS)
+    assert not partition.mover.behind
+    assert partition.store.calls == 2
+    assert partition.store.units(0) == frozenset(MANY)
+    assert "filling it anew" not in caplog.text
+
+
 def test_a_fill_that_has_no_offsets_left_never_names_a_place_before_all_is_there():
     """Each try takes an offset of its own, and the log may have no more records than there are parts."""
     partition = Partition()

@@ -25,9 +25,15 @@ class _Partition:
     head: StoredHead | None = None
     # None: the name is known and the content is lost.
     units: dict[str, StoredUnit | None] = field(default_factory=dict)
+    count: int | None = None  # of names that there were with this head; None: as many as there are
+
+    @property
+    def whole(self) -> StoredHead | None:
+        """The head, if all names are there."""
+        return self.head if self.count is None or self.count == len(self.units) else None
 
     def copy(self) -> _Partition:
-        return _Partition(self.head, dict(self.units))
+        return _Partition(self.head, dict(self.units), self.count)
 
 
 Dump = dict[int, _Partition]
@@ -56,7 +62,7 @@ class MemoryStateStore:
 
     def head(self, partition: int) -> StoredHead | None:
         """Where the stored state of the partition stands; None if there is none."""
-        return self._at(partition).head
+        return self._at(partition).whole
 
     def units(self, partition: int) -> frozenset[str]:
         """Names of all stored units, those whose content was lost included."""
@@ -84,14 +90,15 @@ class MemoryStateStore:
     def move(self, move: Move) -> StoredHead | None:
         """Apply `move` iff the store stands at `expect` and the step goes forward; see the port."""
         stored = self._at(move.partition)
-        if (at := refused(stored.head, move)) is not None:
+        if (at := refused(stored.whole, move)) is not None:
             return at
-        fresh = _Partition(move.head, {} if stored.head is None else stored.units)
+        fresh = _Partition(move.head, {} if stored.whole is None else stored.units)
         for name, base in move.bases.items():
             fresh.units[name] = StoredUnit(bytes(base))
         for name, deltas in move.deltas.items():
             unit = fresh.units.get(name) or StoredUnit(None)
             fresh.units[name] = StoredUnit(unit.base, unit.deltas + tuple(deltas))
+        fresh.count = len(fresh.units)
         self._partitions[move.partition] = fresh
         if self.lose_next_answer:
             self.lose_next_answer = False
@@ -100,7 +107,7 @@ class MemoryStateStore:
 
     def clear(self, partition: int, expect: StoredHead | None) -> bool:
         """Forget everything of the partition iff the store stands at `expect`; see the port."""
-        if self._at(partition).head != expect:
+        if self._at(partition).whole != expect:
             return False
         del self._partitions[partition]
         return True
@@ -124,6 +131,12 @@ class MemoryStateStore:
         """Fault: the server evicted these units' content in every partition; their names are still listed."""
         for stored in self._partitions.values():
             stored.units.update((name, None) for name in names if name in stored.units)
+
+    def drop_names(self, names: Iterable[str]) -> None:
+        """Fault: the server evicted the list of names of every partition, and these were not written again since."""
+        for stored in self._partitions.values():
+            for name in names:
+                stored.units.pop(name, None)
 
     def _at(self, partition: int) -> _Partition:
         if self.down:

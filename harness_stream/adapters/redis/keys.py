@@ -6,12 +6,13 @@ slash in its name can move the tag or meet another realm's keys. The incarnation
 offsets begin anew in topics that were recreated, and a dump of before would else be taken for state of theirs. Unit
 names end the key and stand as they are.
 
-    hs:{…}:head       HASH  offset, epoch: decimal; header: bytes. Present iff the state is whole
+    hs:{…}:head       HASH  offset, epoch, units: decimal, how many names; header: bytes. Present iff all is whole
     hs:{…}:units      SET   names of all units that were ever written under this head
     hs:{…}:u:<unit>   LIST  first `b` + base, or `-` if the base is lost; then deltas, oldest first
 
 No key expires: a partition's state lives until it is cleared. `maxmemory` with any eviction policy is survived: a unit
-that is listed and has no list is lost, a head that is gone makes the whole partition count as empty.
+that is listed and has no list is lost, a head that is gone, or that counts other names than there are, makes the whole
+partition count as empty.
 """
 
 from __future__ import annotations
@@ -22,9 +23,6 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from harness_stream.config import Settings
 
-FIELD_OFFSET: Final = b"offset"
-FIELD_EPOCH: Final = b"epoch"
-FIELD_HEADER: Final = b"header"
 MARK_BASE: Final = b"b"  # first byte of a unit's first element: the base follows
 MARK_NO_BASE: Final = b"-"  # a unit's first element where deltas arrived for a unit without a base
 

@@ -48,8 +48,10 @@ ALARM_INTERVAL_MS: Final = 60_000
 # Four for each record of a full micro-batch (lane, agent, chain, delegation). Measured: 4 to 10 µs of the server's time
 # a unit, so 10 ms at most; more could not be answered within the time limit either.
 MOVE_UNITS_MAX: Final = 4 * limits.IN_FLIGHT_RECORDS_MAX
-# Units forgotten by one slice of a clear: measured at 1 to 2 ms.
+# Units forgotten by one slice of a clear: measured at 1 to 2 ms, and beside others up to 9.
 CLEAR_SLICE_UNITS: Final = 500
+# What is not forgotten by then, the next call goes on with: nothing in the loop waits longer.
+CLEAR_MS_MAX: Final = limits.LOOP_WAIT_MS_MAX / 2
 # Names listed by one SSCAN step: about 1 ms of the server's time.
 SCAN_NAMES: Final = 2_000
 # A server whose cursor never comes to its end is left after so many steps: 20 M names if each brings what it was asked.
@@ -94,6 +96,7 @@ class RedisStateStore:
         self._access = redis_at(where)
         self._client = client_of(self._access, timeout_ms)
         self._refused_ms: int | None = None  # when a refusal was last told, by error or alarm
+        self._head = _Script("head.lua")
         self._load = _Script("load.lua")
         self._move = _Script("move.lua")
         self._clear = _Script("clear.lua")
@@ -101,8 +104,7 @@ class RedisStateStore:
 
     def head(self, partition: int) -> StoredHead | None:
         """Where the stored state of the partition stands; None if there is none."""
-        fields = (keys.FIELD_OFFSET, keys.FIELD_EPOCH, keys.FIELD_HEADER)
-        return self._ask(lambda r: _head(r.hmget(keys.head(self._whose, partition), fields)))
+        return self._ask(lambda r: _head(self._head.run(r, self._partition_keys(partition), ())))
 
     def units(self, partition: int) -> frozenset[str]:
         """Names of all stored units, those whose content was lost included. Several round trips, for many units."""
@@ -153,11 +155,11 @@ class RedisStateStore:
 
     def clear(self, partition: int, expect: StoredHead | None) -> bool:
         """Forget everything of the partition: its head at once, its units in slices; see the port."""
-        for step in range(SCAN_STEPS_MAX):
-            left = self._forget_slice(partition, expect, first=int(step == 0))
-            if left <= 0:
-                return left == 0
-        raise StateUnavailable(f"the units of partition {partition} do not come to an end", hint=_HINT)
+        until_ms = self._clock.elapsed_ms() + CLEAR_MS_MAX
+        left = self._forget_slice(partition, expect, first=1)
+        while left > 0 and self._clock.elapsed_ms() < until_ms:
+            left = self._forget_slice(partition, expect, first=0)
+        return left == 0
 
     def close(self) -> None:
         """Free connections."""
@@ -274,9 +276,9 @@ def _members(client: redis.Redis, key: bytes) -> Iterator[bytes]:
 
 
 def _head(stored: Sequence[Any]) -> StoredHead | None:
-    offset, epoch, header = stored
-    if offset is None or epoch is None or header is None:
+    if not stored:
         return None
+    offset, epoch, header = stored
     return StoredHead(int(offset), int(epoch), bytes(header))
 
 

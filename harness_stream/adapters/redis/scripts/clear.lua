@@ -14,7 +14,10 @@
 -- The head goes first: from then on the partition counts as empty for everyone. Content is freed off the main thread.
 
 if ARGV[1] == '1' then
-  local stored = redis.call('HMGET', KEYS[1], 'offset', 'epoch', 'header')
+  local stored = redis.call('HMGET', KEYS[1], 'offset', 'epoch', 'header', 'units')
+  if tonumber(stored[4] or '-1') ~= redis.call('SCARD', KEYS[2]) then
+    stored = {false, false, false}
+  end
   if (stored[1] or '') ~= ARGV[4] or (stored[2] or '') ~= ARGV[5] or (stored[3] or '') ~= ARGV[6] then
     return -1
   end

@@ -1,6 +1,6 @@
 -- One atomic, monotonic step of a partition's confirmed state (PROTOCOL §6). No business logic: bytes in, bytes kept.
 --
--- KEYS[1]    hs:{realm/incarnation/partition}:head      HASH offset, epoch, header
+-- KEYS[1]    hs:{realm/incarnation/partition}:head      HASH offset, epoch, header, units (how many names there are)
 -- KEYS[2]    hs:{realm/incarnation/partition}:units     SET of unit names
 -- KEYS[2+i]  hs:{realm/incarnation/partition}:u:<unit>  LIST `b`..base or `-`, then deltas; one key per unit of this step
 --
@@ -14,9 +14,13 @@
 --            {2}                          refused, nothing changed: no head, but units of an older one; clear first
 --
 -- The head is deleted before the first unit and written after the last: should a command fail half way (a foreign key
--- of another type), the partition has no head and counts as empty, so a torn state is never read as a whole one.
+-- of another type), the partition has no head and counts as empty, so a torn state is never read as a whole one. So does
+-- one whose names are not as many as the head was written with: a server short of memory evicts whole keys.
 
-local stored = redis.call('HMGET', KEYS[1], 'offset', 'epoch', 'header')
+local stored = redis.call('HMGET', KEYS[1], 'offset', 'epoch', 'header', 'units')
+if tonumber(stored[4] or '-1') ~= redis.call('SCARD', KEYS[2]) then
+  stored = {false, false, false}
+end
 local at_offset = tonumber(stored[1] or '-1')
 local at_epoch = tonumber(stored[2] or '0')
 local at_expected = (stored[1] or '') == ARGV[1] and (stored[2] or '') == ARGV[2] and (stored[3] or '') == ARGV[3]
@@ -52,5 +56,6 @@ for i = 3, #KEYS do
   end
   at = last + 1
 end
-redis.call('HSET', KEYS[1], 'offset', ARGV[4], 'epoch', ARGV[5], 'header', ARGV[6])
+redis.call('HSET', KEYS[1], 'offset', ARGV[4], 'epoch', ARGV[5], 'header', ARGV[6],
+  'units', redis.call('SCARD', KEYS[2]))
 return {1}
