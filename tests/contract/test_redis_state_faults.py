@@ -206,13 +206,21 @@ def test_evicted_names_make_the_partition_empty_though_its_head_and_all_content_
     assert store.load(0, ["a", "b"]) == {"a": StoredUnit(b"A2"), "b": None}
 
 
+def moved_at_last(store, move):
+    """Where many units are left of an older state, a busy server does not clear them within one call."""
+    for _ in range(100):
+        with contextlib.suppress(StateUnavailable):
+            return store.move(move)
+    raise AssertionError("units of an older state do not come to an end")
+
+
 @real
 def test_without_its_head_a_partition_is_empty_and_the_next_first_step_clears_what_is_left(store, server, whose):
     names = [f"u{i}" for i in range(2 * CLEAR_SLICE_UNITS + 1)]
     store.move(move(None, 5, dict.fromkeys(names, b"old")))
     server.delete(keys.head(whose, 0))
     assert (store.head(0), store.units(0), store.load(0, ["u1"])) == (None, frozenset(), {"u1": None})
-    assert store.move(move(None, 2, {"u1": b"new"}, {"u2": [b"1"]})) is None
+    assert moved_at_last(store, move(None, 2, {"u1": b"new"}, {"u2": [b"1"]})) is None
     assert store.units(0) == {"u1", "u2"}
     assert store.load(0, ["u1", "u2"]) == {"u1": StoredUnit(b"new"), "u2": StoredUnit(None, (b"1",))}
     assert sorted(server.keys(f"hs:{{{whose.realm}/i1/0}}:u:*")) == [keys.unit(whose, 0, "u1"), keys.unit(whose, 0, "u2")]

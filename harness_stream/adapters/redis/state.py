@@ -146,11 +146,10 @@ class RedisStateStore:
         key_names = [*self._partition_keys(move.partition)]
         key_names += [keys.unit(self._whose, move.partition, name) for name in names]
         state, stands = self._ask(lambda r: _moved(self._move.run(r, key_names, _move_args(move, names))))
-        if state == _LEFTOVERS:
-            self.clear(move.partition, None)
+        if state == _LEFTOVERS and self.clear(move.partition, None):
             state, stands = self._ask(lambda r: _moved(self._move.run(r, key_names, _move_args(move, names))))
         if state == _LEFTOVERS:
-            raise StateUnavailable("units of an older state came back while they were cleared", hint="try again")
+            raise StateUnavailable("units of an older state are still being cleared", hint="try again")
         return stands
 
     def clear(self, partition: int, expect: StoredHead | None) -> bool:
