@@ -12,10 +12,10 @@ from typing import Final
 
 from harness_stream.adapters.redis import keys
 
-SCRIPTS_READ: Final = ("load.lua",)
-SCRIPTS_WRITTEN: Final = ("load.lua", "move.lua", "clear.lua")
+SCRIPTS_READ: Final = ("head.lua", "load.lua")
+SCRIPTS_WRITTEN: Final = (*SCRIPTS_READ, "move.lua", "clear.lua")
 # What `state.py` asks for itself; scripts run by their digest, and by their text where the server does not know it.
-_DIRECT: Final = frozenset({"hmget", "sscan", "evalsha", "eval"})
+_DIRECT: Final = frozenset({"sscan", "evalsha", "eval"})
 _CALL: Final = re.compile(r"redis\.call\('([A-Z]+)'")
 
 
