@@ -625,9 +625,15 @@ class World:
             and all(headers[p].next_input <= self.broker.bounds(TOPICS.intents, p)[1] for p in owners)
             and all(self._stands(owner.place) for owner in owners.values())
             and not any(owner.state.warmed for owner in owners.values())
+            and all(member.worker.tables["identity"].revision >= self._rows_end() for member in self.members)
             and all(header.rules is not None and header.rules[1] == self.revision for header in headers.values())
             and all(self._stored(p) == owners[p].place.offset or not headers[p].next_input for p in owners)
         )
+
+    def _rows_end(self) -> int:
+        """Offset of the newest identity row: who was stopped is told by whoever has read so."""
+        rows = self.everything(TOPICS.identity, 0)
+        return rows[-1].offset if rows else -1
 
     def _stands(self, place: Place) -> bool:
         """Is it in the log, as that is now, or was before retention?"""
