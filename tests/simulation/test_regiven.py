@@ -104,14 +104,20 @@ def test_an_input_behind_all_that_was_answered_is_wrong_unless_it_was_lost() -> 
     assert (found.wrong(set()), ids(world, found.unanswered())) == ([], [3])
 
 
-@pytest.mark.parametrize("come", [0, 150])
-def test_what_waits_here_when_the_input_log_is_cut_leaves_its_offsets_to_what_comes_next(come, caplog):
+def with_inputs_waiting():
+    """A world, and the owner in whom a hundred inputs wait."""
     world = acted(1)
     for _ in range(400):
         world.send(agent_id=AGENT, by=AGENT, action="crm.read")
     owner = world.members[0].worker.owners[HOME]
     while owner.waiting < 100:
         world.turn()
+    return world, owner
+
+
+@pytest.mark.parametrize("come", [0, 150])
+def test_what_waits_here_when_the_input_log_is_cut_leaves_its_offsets_to_what_comes_next(come, caplog):
+    world, owner = with_inputs_waiting()
     left = owner._deciding._header.next_input + 20
     world.cut_inputs(HOME, left)
     world.turn()
@@ -127,12 +133,7 @@ def test_what_waits_here_when_the_input_log_is_cut_leaves_its_offsets_to_what_co
 
 def test_so_it_does_where_the_log_has_grown_beyond_it_before_anybody_looks(caplog):
     """Only the broker's leader epochs tell: the position was in the log all the time."""
-    world = acted(1)
-    for _ in range(400):
-        world.send(agent_id=AGENT, by=AGENT, action="crm.read")
-    owner = world.members[0].worker.owners[HOME]
-    while owner.waiting < 100:
-        world.turn()
+    world, owner = with_inputs_waiting()
     read_on_from = owner._deciding._header.next_input
     world.cut_inputs(HOME, read_on_from + 20)
     for _ in range(500):

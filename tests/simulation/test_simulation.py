@@ -21,7 +21,9 @@ from tests.simulation.tally import Tally
 from tests.simulation.world import PARTITIONS, TOPICS, World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from tests.simulation.script import Step
 
 
 def asked(name, kind, standard):
@@ -132,16 +134,21 @@ def test_the_promises_hold_though_retention_takes_what_snapshots_hold(chunk: int
     assert taken
 
 
+def met(steps_of: Callable[[int], list[Step]], seeds: Iterable[int]) -> Counter[str]:
+    """What happened in all of these; one that fails is told as small as it can be made."""
+    happened = Counter[str]()
+    for seed in seeds:
+        try:
+            happened += proven(seed, steps_of(seed)).happened
+        except Exception as error:
+            raise AssertionError(told(seed, steps_of) or f"seed {seed} fails now and then") from error
+    return happened
+
+
 @pytest.mark.parametrize("chunk", range(INPUT_CUT_CHUNKS))
 def test_the_promises_hold_though_input_logs_lose_what_was_answered(chunk: int) -> None:
     """Others take the offsets: behind an operator's word they are answered, without it never."""
-    happened = Counter[str]()
-    for seed in range(FIRST_SEED + chunk, FIRST_SEED + INPUT_CUT_SEEDS, INPUT_CUT_CHUNKS):
-        try:
-            world = proven(seed, with_input_cuts(seed))
-        except Exception as error:
-            raise AssertionError(told(seed, with_input_cuts) or f"seed {seed} fails now and then") from error
-        happened += world.happened
+    happened = met(with_input_cuts, range(FIRST_SEED + chunk, FIRST_SEED + INPUT_CUT_SEEDS, INPUT_CUT_CHUNKS))
     # Nobody is asked for a word where the log has grown again before it could be found too short.
     often = "input cut and grown" if (FIRST_SEED + chunk) % 2 else "offset answered anew"
     assert all(happened[kind] for kind in ("input cut", often, "never answered at its offset"))
@@ -154,23 +161,13 @@ def test_what_a_cut_input_log_once_showed_is_mended(seed: int) -> None:
 
 @pytest.mark.parametrize("chunk", range(RESTORE_CHUNKS))
 def test_the_promises_hold_though_state_of_a_lost_history_comes_back(chunk: int) -> None:
-    happened = Counter[str]()
-    for seed in range(FIRST_SEED + chunk, FIRST_SEED + RESTORE_SEEDS, RESTORE_CHUNKS):
-        try:
-            happened += proven(seed, with_restores(seed)).happened
-        except Exception as error:
-            raise AssertionError(told(seed, with_restores) or f"seed {seed} fails now and then") from error
+    happened = met(with_restores, range(FIRST_SEED + chunk, FIRST_SEED + RESTORE_SEEDS, RESTORE_CHUNKS))
     assert all(happened[kind] for kind in ("log cut", "store restore", "resume"))
 
 
 @pytest.mark.parametrize("chunk", range(STORE_LOSS_CHUNKS))
 def test_the_promises_hold_though_the_store_loses_names_and_content(chunk: int) -> None:
-    happened = Counter[str]()
-    for seed in range(FIRST_SEED + chunk, FIRST_SEED + STORE_LOSS_SEEDS, STORE_LOSS_CHUNKS):
-        try:
-            happened += proven(seed, with_store_losses(seed)).happened
-        except Exception as error:
-            raise AssertionError(told(seed, with_store_losses) or f"seed {seed} fails now and then") from error
+    happened = met(with_store_losses, range(FIRST_SEED + chunk, FIRST_SEED + STORE_LOSS_SEEDS, STORE_LOSS_CHUNKS))
     assert all(happened[kind] for kind in ("store names lost", "store partial loss", "replay", "crash"))
 
 

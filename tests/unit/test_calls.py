@@ -47,7 +47,12 @@ def small(calls):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calls, "WARM_UP", 40)
         patch.setattr(calls, "COUNTED", 40)
-        yield calls.count, {calls.VERSION: calls.count()}
+        yield calls.count, {calls.VERSION: typical(calls.count)}
+
+
+def typical(count):
+    """The middle one of three: ids are random, and 40 verdicts differ by 0.3 % by themselves."""
+    return sorted((count() for _ in range(3)), key=lambda figures: figures["per_verdict"]["instructions"])[1]
 
 
 def nothing():
@@ -89,11 +94,9 @@ def test_a_slowdown_in_every_join_is_told(calls, small, monkeypatch, slowdown):
     assert any("unit/test_calls.py +" in told for told in left)
 
 
-def test_the_same_worker_again_costs_the_same(calls, small, monkeypatch):
-    """Within twice what is allowed to a long trace: ids are random, and 40 verdicts differ by 0.3 % by themselves."""
+def test_the_same_worker_again_costs_the_same(calls, small):
     count, before = small
-    monkeypatch.setattr(calls, "TOLERANCE", {kind: 2 * share for kind, share in calls.TOLERANCE.items()})
-    assert calls.compared(count(), before) == ([], "")
+    assert calls.compared(typical(count), before) == ([], "")
 
 
 # --- what it counts ---
