@@ -229,10 +229,11 @@ def test_of_two_who_answer_at_once_the_first_wins(realm):
 
 
 def said(realm, decision, hold, by):
-    """The command, running."""
+    """The command, running; what it prints holds its errors too, since who comes later may find the hold answered."""
     words = ("holds", decision, hold["place"], "--by", by, "--reason", "x", "--yes", "--json")
     command, env = realm._command("harness_stream", words), realm.environment()
-    return subprocess.Popen(command, env=env, cwd=realm.folder, stdout=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, env=env, cwd=realm.folder, text=True, **pipes)
 
 
 def test_what_nobody_answers_is_denied_and_cannot_be_approved_any_more(real_stack, tmp_path):
