@@ -215,8 +215,8 @@ def test_of_two_who_answer_at_once_the_first_wins(realm):
         both = [said(realm, "approve", hold, "ada"), said(realm, "deny", hold, "grace")]
         printed = [process.communicate(timeout=120)[0] for process in both]
         codes = [process.returncode for process in both]
+        assert sorted(codes) == [0, 7], printed
         told = [json.loads(next(line for line in text.splitlines() if line.startswith("{"))) for text in printed]
-        assert sorted(codes) == [0, 7], told
         if codes[0] == 0:
             assert (call.result(30), ran) == ("7", ["7"])
         else:
@@ -229,7 +229,7 @@ def test_of_two_who_answer_at_once_the_first_wins(realm):
 
 
 def said(realm, decision, hold, by):
-    """The command, running; what it prints holds its errors too, since who comes later may find the hold answered."""
+    """The command, running; what it prints holds its errors too."""
     words = ("holds", decision, hold["place"], "--by", by, "--reason", "x", "--yes", "--json")
     command, env = realm._command("harness_stream", words), realm.environment()
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
