@@ -62,7 +62,7 @@ STAGES: Final[Mapping[str, str]] = {
     "runtime/outbox.py:take": "confirm",
     "runtime/deciding.py:delivered": "confirm",
     "runtime/deciding.py:_confirm": "confirm",
-    "runtime/deciding.py:_checkpoint": "checkpoint",
+    "runtime/checkpoints.py": "checkpoint",
     "runtime/outbox.py:copy_to_heads": "checkpoint",
     "runtime/mover.py": "store and snapshots",
     "runtime/snapshots.py": "store and snapshots",

@@ -8,33 +8,35 @@ whatever was not confirmed is forgotten with this object.
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
-from itertools import chain, islice
+from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.alarms import Alarm, sound
 from harness_stream.core import counting, limits
 from harness_stream.core.backlog import Backlog
-from harness_stream.core.fold import DENIALS, Place, fold_header
+from harness_stream.core.fold import Place, fold_header
 from harness_stream.core.intake import Intake, units_needed
 from harness_stream.core.model import Intent
 from harness_stream.core.partition import Signal
 from harness_stream.core.rate import LaneRates
-from harness_stream.core.reasons import SECURITY_EVENTS
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.errors import GarbageRecord
 from harness_stream.runtime.admission import admit
 from harness_stream.runtime.batch import Batch, Handling
+from harness_stream.runtime.checkpoints import Checkpoints
+from harness_stream.runtime.counted import count
 from harness_stream.runtime.fetching import Fetching
 from harness_stream.runtime.inbox import Inbox
 from harness_stream.runtime.mover import Moved
 from harness_stream.runtime.notices import Notices
+from harness_stream.runtime.outbox import body_of
 from harness_stream.runtime.takeover import Takeover
 from harness_stream.runtime.warming import Warming
 from harness_stream.wire.decisions import digest_of, encode_body
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
     from harness_stream.core.apply import Change
     from harness_stream.core.intake import Input
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from harness_stream.core.rules.windows import Windows
     from harness_stream.core.state import State
     from harness_stream.core.warming import Warmup
-    from harness_stream.ports import Delivery, Ends, LogRecord, Metrics
+    from harness_stream.ports import Delivery, Ends, LogRecord
     from harness_stream.runtime.batch import Taken
     from harness_stream.runtime.dead_letters import DeadLetters
     from harness_stream.runtime.facts import RulesView
@@ -64,8 +66,6 @@ BATCH_MS_MAX = 10
 AHEAD_FACTOR = 2
 # Looked at in one turn when memory is full by size; a busy unit moves to the end with each change.
 EVICTIONS_PER_TURN = 64
-# A partition at rest says so every hour: retention (above a day) never takes the last word that vouches for its state.
-CHECKPOINT_IDLE_MS = 3_600_000
 _ENDED: Final = object()
 
 
@@ -113,9 +113,6 @@ class Deciding:
         self._ahead = BATCH_RECORDS_MAX  # how many inputs the next batch looks at
         self._changes: list[Moved] = []
         self._released = False
-        self._final_sent = False
-        self._kept_from = 0  # where the input log begins, as far as that was told
-        self._cut_ms: int | None = None  # when we were told that the input log was cut; until it is read on
         self._warming: Warming | None = None
         self._counting: Generator[None, None, None] | None = None
         cold, clock = loader.cold(snapshots), ports.clock
@@ -135,8 +132,7 @@ class Deciding:
         self._notices = Notices(tables["identity"], folded.state, ports.metrics)
         self._takeover = Takeover(self._state, mover, snapshots)
         mover.reign(self._header.epoch, self._header.writer)
-        self._to_copy: Sent | None = None  # the newest checkpoint in the log, until it is among the heads
-        self._noted_checkpoint()
+        self._checkpoints = Checkpoints(partition, realm, clock, folded, snapshots, outbox)
 
     def begin(self) -> None:
         """Say that this claim decides, and read inputs.
@@ -144,7 +140,7 @@ class Deciding:
         Raises:
             BufferError: the local queue is full.
         """
-        self._checkpoint()
+        self._checkpoints.write(self._next_rules())
         self._inbox.start(self._header.next_input)
 
     # --- what happens to us ---
@@ -173,12 +169,12 @@ class Deciding:
     def finished(self) -> bool:
         """After `release`: the final checkpoint is in the log and among the heads, and the store holds everything."""
         behind = self._mover.behind and not self._state.deferred  # what waits, a successor reads from the log
-        return self._final_sent and not len(self._outbox) and self._to_copy is None and not behind
+        return self._checkpoints.final and not len(self._outbox) and self._checkpoints.copied and not behind
 
     @property
     def checkpoint_age_ms(self) -> int:
         """Time since the newest own checkpoint; grows while nothing changes."""
-        return self._ports.clock.elapsed_ms() - self._checkpoint_ms
+        return self._checkpoints.age_ms
 
     @property
     def confirmed_end(self) -> int:
@@ -199,26 +195,14 @@ class Deciding:
             self._inbox.offer(records)
 
     def input_lost(self, low: int) -> None:
-        """The log, which begins at `low`, does not lead to the input position: retention overtook it, or a cut did.
-
-        What waits here and may not be in the log is not answered: it would take the offsets of what comes next.
-        """
-        self._kept_from = low
-        self._cut_ms = self._ports.clock.elapsed_ms() if low <= self._header.next_input else None
-        self._inbox.clear()
+        """The log, which begins at `low`, does not lead to the input position: retention overtook it, or a cut did."""
+        self._inbox.lost(low, self._header.next_input, self._ports.clock.elapsed_ms())
 
     def input_bounds(self, ends: Ends) -> None:
-        """The input log's bounds: one that was cut may be as long again before anybody could tell that it was short.
-
-        An answer to a question of before we were told may be of before the cut.
-        """
+        """The input log's bounds: one that was cut may be as long again before anybody could tell that it was short."""
         next_input = self._header.next_input
-        if self._cut_ms is not None and ends.asked_at_ms > self._cut_ms and next_input <= ends.end:
-            self._cut_ms = None
-            self._inbox.start(next_input)
-            what = f"partition {self._partition}: the input log was cut; read on from {next_input}"
-            sound(log, Alarm.INPUT_LOST, what)
-            self._ports.metrics.count("harness_security_events_total", reason=Alarm.INPUT_LOST)
+        if self._inbox.read_on(next_input, ends):
+            self._sound_lost(f"the input log was cut; read on from {next_input}")
 
     def bounds(self, ends: Ends) -> None:
         """The decision log's bounds: an end beyond own records shows a foreign writer."""
@@ -264,16 +248,16 @@ class Deciding:
         self._evict()
 
     def _work(self) -> None:
-        self._copy_to_heads()
+        self._checkpoints.copy_to_heads()
         if self._released:
-            self._finish()
+            self._checkpoints.finish(self._next_rules)
             return
         self._switch_if_due()
         if self._header.rules is not None:
             self._pass_over_lost()
             self._decide()
         self._notices.step(self._header, self._outbox)
-        self._checkpoint_if_due()
+        self._checkpoints.write_if_due(self._next_rules)
         if not self._state.deferred:
             self._write_behind()
 
@@ -332,7 +316,7 @@ class Deciding:
         self._take_in_time(batch, candidates, started_ms, all_there=all_there)
         batch.finish()
         self._publish(batch)
-        _count(self._ports.metrics, batch, self._ports.clock.elapsed_ms() - started_ms)
+        count(self._ports.metrics, batch.records, self._ports.clock.elapsed_ms() - started_ms)
 
     def _take_in_time(self, batch: Batch, candidates: Sequence[Taken], started_ms: int, *, all_there: bool) -> None:
         """Answer the first ones; how many there was time for says how many the next batch looks at."""
@@ -346,16 +330,18 @@ class Deciding:
         self._ahead = min(AHEAD_FACTOR * self._ahead, BATCH_RECORDS_MAX)
 
     def _pass_over_lost(self) -> None:
-        low = self._kept_from
+        low = self._inbox.kept_from
         if low <= self._header.next_input or self._state.in_flight >= limits.IN_FLIGHT_BATCHES_MAX:
             return
-        what = f"partition {self._partition}: input up to offset {low - 1} was lost to retention"
-        sound(log, Alarm.INPUT_LOST, what)
-        self._ports.metrics.count("harness_security_events_total", reason=Alarm.INPUT_LOST)
+        self._sound_lost(f"input up to offset {low - 1} was lost to retention")
         batch = self._new_batch()
         batch.input_lost(low - 1)
         self._publish(batch)
         self._inbox.start(low)
+
+    def _sound_lost(self, what: str) -> None:
+        sound(log, Alarm.INPUT_LOST, f"partition {self._partition}: {what}")
+        self._ports.metrics.count("harness_security_events_total", reason=Alarm.INPUT_LOST)
 
     def _admit(self, candidates: Sequence[Taken]) -> None:
         for taken in candidates:
@@ -470,7 +456,7 @@ class Deciding:
     def _switch(self, active: tuple[str, int], new: Windows, warmup: Warmup | None) -> None:
         next_input = self._header.next_input
         body = {
-            **self._own("switch"),
+            **body_of("switch", self._folded.place.header),
             "prev": self._header.head,
             "covers": [next_input, next_input - 1],
             "rules": {"digest": active[0], "revision": active[1]},
@@ -489,7 +475,7 @@ class Deciding:
 
     def _confirm(self, sent: Sent, offset: int) -> None:
         if sent.body["kind"] == "checkpoint":
-            self._to_copy = sent
+            self._checkpoints.confirmed(sent)
         if sent.change is not None:
             self._changes.append(Moved(sent.change, offset, sent.units))
         if sent.closes_layer and sent.header is not None:
@@ -502,48 +488,6 @@ class Deciding:
             waited_ms = self._ports.clock.elapsed_ms() - sent.sent_ms
             self._ports.metrics.observe("harness_confirm_seconds", waited_ms / 1000)
 
-    def _copy_to_heads(self) -> None:
-        """Each turn until the queue has room, or a newer one is to be copied: a load would begin at an older one."""
-        if self._to_copy is None:
-            return
-        try:
-            self._outbox.copy_to_heads(self._to_copy)
-        except BufferError:
-            return
-        self._to_copy = None
-
-    def _checkpoint_if_due(self) -> None:
-        behind = self._folded.place.offset - self._checkpointed
-        elapsed_ms = self._ports.clock.elapsed_ms() - self._checkpoint_ms
-        due = elapsed_ms >= limits.CHECKPOINT_INTERVAL_MS or behind >= limits.CHECKPOINT_RECORDS
-        if due and (behind > 0 or self._next_rules() != self._told or elapsed_ms >= CHECKPOINT_IDLE_MS):
-            self._checkpoint()
-
-    def _checkpoint(self, *, final: bool = False) -> None:
-        place = self._folded.place
-        header = place.header
-        self._noted_checkpoint()
-        body = {
-            **self._own("checkpoint"),
-            "partition": self._partition,
-            "verdict_offset": place.offset,
-            "record_digest": place.digest,
-            "head": header.head,
-            "next_input": header.next_input,
-            "rules": None if header.rules is None else {"digest": header.rules[0], "revision": header.rules[1]},
-            "t": header.t,
-            "crash_claims": header.crash_claims,
-            "snapshot_cut": self._snapshots.cut,
-            "next_rules": self._told,
-            "dev": self._realm.dev,
-            "final": final,
-        }
-        self._outbox.send(body)
-
-    def _noted_checkpoint(self) -> None:
-        self._checkpointed, self._checkpoint_ms = self._folded.place.offset, self._ports.clock.elapsed_ms()
-        self._told = self._next_rules()
-
     def _next_rules(self) -> dict[str, Any] | None:
         """What stands between a pushed bundle and this partition."""
         active, rules = self._rules.active, self._folded.place.header.rules
@@ -553,19 +497,6 @@ class Deciding:
             return None
         progress = "" if self._warming is None else self._warming.progress
         return {"revision": active[1], "state": "warming", "detail": progress}
-
-    def _finish(self) -> None:
-        """After `release`: once everything is confirmed, one last checkpoint."""
-        if not len(self._outbox) and not self._final_sent:
-            try:
-                self._checkpoint(final=True)
-            except BufferError:  # without its word the next claim would be one after a crash: it waits for room
-                return
-            self._final_sent = True
-
-    def _own(self, kind: str) -> dict[str, Any]:
-        header = self._folded.place.header
-        return {"kind": kind, "incarnation": header.incarnation, "epoch": header.epoch, "writer": header.writer}
 
     # --- memory ---
 
@@ -587,63 +518,3 @@ class Deciding:
 def _needs_the_same(event: Input | None) -> bool:
     """Whatever was decided since it was looked at? Others name what an earlier one of the batch may have changed."""
     return event is None or (isinstance(event, Intent) and event.parent is None)
-
-
-def _count(metrics: Metrics, batch: Batch, took_ms: int) -> None:
-    if not batch.records:
-        return
-    verdicts, others = Counter[tuple[str, str, bool]](), []
-    for linked in batch.records:
-        if linked.body["kind"] == "verdict":
-            verdicts[_said(linked.body)] += 1
-        elif linked.body["kind"] == DENIALS:
-            verdicts.update(("deny", row["code"], False) for row in linked.body["denied"])
-        else:
-            others.append(_counts(linked.body))
-    answers = verdicts.total() + len(others)
-    metrics.observe("harness_batch_size", answers)
-    metrics.observe("harness_decide_seconds", took_ms / 1000 / answers)
-    totals = Counter[tuple[str, str, str]]()
-    for name, amount, label, value in chain(_counts_of_verdicts(verdicts), *others):
-        totals[name, label, value] += amount
-    for (name, label, value), amount in totals.items():
-        metrics.count(name, amount, **({label: value} if label else {}))
-
-
-def _said(body: Mapping[str, Any]) -> tuple[str, str, bool]:
-    """Decision, code of its first reason, and whether a window was not known."""
-    decision, reasons = body["decision"], body["reasons"]
-    unknown = any(reason.get("unknown") for reason in reasons)
-    return decision, reasons[0]["code"] if decision == "deny" else "", unknown
-
-
-def _counts_of_verdicts(said: Mapping[tuple[str, str, bool], int]) -> Iterator[tuple[str, int, str, str]]:
-    """As `_counts`, of many that say the same: nearly all do."""
-    for (decision, code, unknown), amount in said.items():
-        yield "harness_inputs_total", amount, "kind", "intent"
-        yield "harness_verdicts_total", amount, "decision", decision
-        if unknown:
-            yield "harness_unknown_total", amount, "", ""
-        if code:
-            yield "harness_denies_total", amount, "reason", code
-
-
-def _counts(body: Mapping[str, Any]) -> Iterator[tuple[str, int, str, str]]:
-    """What a record that is no verdict adds: counter, amount, and its label with a value, if it has one."""
-    kind = body["kind"]
-    if kind == "reject":
-        yield "harness_rejects_total", 1, "reason", body["reason"]
-        yield from _security(body["reason"])
-    elif kind == "skip":
-        yield "harness_inputs_total", body["count"], "kind", "garbage"
-        yield "harness_skips_total", 1, "reason", body["reason"]
-        for told in body["offsets"]:  # the first sixteen, which is enough to be woken by
-            yield from _security(told["reason"])
-    else:
-        yield "harness_inputs_total", 1, "kind", body["event_type"]
-        yield from _security(body["reason"])
-
-
-def _security(reason: str | None) -> Iterator[tuple[str, int, str, str]]:
-    if reason in SECURITY_EVENTS:
-        yield "harness_security_events_total", 1, "reason", reason

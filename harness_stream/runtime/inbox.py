@@ -1,4 +1,4 @@
-"""Input of one partition that has arrived and is not answered yet.
+"""Input of one partition that has arrived and is not answered yet, and whether the log still leads to what comes next.
 
 Rule of this file: bounded in records and bytes, whatever the log holds: a full inbox pauses its partition, and the rest
 waits in the log. Beyond the bounds comes at most what one poll had already brought.
@@ -16,7 +16,7 @@ from harness_stream.runtime.batch import Taken
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from harness_stream.ports import InputConsumer, LogRecord
+    from harness_stream.ports import Ends, InputConsumer, LogRecord
 
 # To pause throws away what librdkafka holds and asks the broker for it again, so it must be seldom (decision 102), and
 # what is left meanwhile fills several batches.
@@ -33,6 +33,9 @@ class Inbox:
     Args:
         partition: whose input.
         consumer: is paused and resumed.
+
+    Attributes:
+        kept_from: where the log begins, as far as that was told.
     """
 
     def __init__(self, partition: int, consumer: InputConsumer) -> None:
@@ -40,6 +43,8 @@ class Inbox:
         self._waiting: deque[Taken] = deque()
         self._bytes = 0
         self._paused = False
+        self.kept_from = 0
+        self._cut_ms: int | None = None  # when we were told that the log was cut; until it is read on
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -71,6 +76,26 @@ class Inbox:
         """Forget everything; nothing is asked for again."""
         self._waiting.clear()
         self._bytes = 0
+
+    def lost(self, low: int, next_input: int, now_ms: int) -> None:
+        """The log, which begins at `low`, does not lead to `next_input`.
+
+        What waits here and may not be in the log is not answered: it would take the offsets of what comes next.
+        """
+        self.kept_from = low
+        self._cut_ms = now_ms if low <= next_input else None
+        self.clear()
+
+    def read_on(self, next_input: int, ends: Ends) -> bool:
+        """Have the log read again once it leads to `next_input` after a cut; False if it was not cut or is too short.
+
+        An answer to a question of before we were told may be of before the cut.
+        """
+        if self._cut_ms is None or ends.asked_at_ms <= self._cut_ms or next_input > ends.end:
+            return False
+        self._cut_ms = None
+        self.start(next_input)
+        return True
 
     def refill(self) -> None:
         """Ask for more if there is room again."""

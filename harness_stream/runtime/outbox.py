@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from harness_stream.runtime.realm import Ports, Realm
 
 
+def body_of(kind: str, header: Header) -> dict[str, Any]:
+    """What every own record begins with."""
+    return {"kind": kind, "incarnation": header.incarnation, "epoch": header.epoch, "writer": header.writer}
+
+
 class Sent(NamedTuple):
     """One own decision-log record whose fate is open.
 

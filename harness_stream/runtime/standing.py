@@ -15,7 +15,7 @@ import orjson
 from harness_stream.core import limits
 from harness_stream.core.fold import STATEMENTS, Place, is_own
 from harness_stream.errors import LogDamaged, StateUnavailable
-from harness_stream.runtime.deciding import CHECKPOINT_IDLE_MS
+from harness_stream.runtime.checkpoints import CHECKPOINT_IDLE_MS
 from harness_stream.runtime.history import ahead_text, any_checkpoint_in, moved_text
 from harness_stream.runtime.mover import is_filling
 from harness_stream.runtime.snapshots_seen import lost_record, snapshotted, unreadable

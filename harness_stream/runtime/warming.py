@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness_stream.core.rules.windows import Windows
     from harness_stream.runtime.history import History
 
-# A place to count from is a checkpoint, and a partition at rest writes one an hour (deciding.CHECKPOINT_IDLE_MS).
+# A place to count from is a checkpoint, and a partition at rest writes one an hour (checkpoints.CHECKPOINT_IDLE_MS).
 CHECKPOINT_GAP_MS: Final = 3_660_000
 # What was published meanwhile, a step at a time: twice what a turn can publish, so that it comes to an end.
 STEP_CHANGES: Final = limits.IN_FLIGHT_RECORDS_MAX

@@ -20,7 +20,7 @@ from harness_stream.alarms import Alarm
 from harness_stream.core import limits
 from harness_stream.core.partition import Phase
 from harness_stream.core.reasons import Deny, Reject
-from harness_stream.runtime.deciding import CHECKPOINT_IDLE_MS
+from harness_stream.runtime.checkpoints import CHECKPOINT_IDLE_MS
 from harness_stream.runtime.inbox import INBOX_RECORDS_MAX
 from harness_stream.runtime.owner import QUEUE_FULL
 from harness_stream.runtime.readiness import Readiness

@@ -16,7 +16,7 @@ from harness_stream.adapters.memory.log import MemoryReader
 from harness_stream.core import limits
 from harness_stream.core.model import TABLES
 from harness_stream.errors import ConfigError
-from harness_stream.runtime.deciding import _count
+from harness_stream.runtime.counted import count
 from harness_stream.runtime.readiness import Readiness
 from harness_stream.runtime.telemetry import METRICS, NullMetrics, PrometheusMetrics, TelemetryServer
 from tests.worked import Worked
@@ -106,7 +106,7 @@ def test_what_a_batch_said_is_counted_one_by_one():
     first, second = {"code": "rule", "rule": "a", "unknown": True}, {"code": "late"}
     verdicts = [said("approve"), said("approve"), said("hold"), said("deny", first, second), said("deny", second, first)]
     metrics = PrometheusMetrics()
-    _count(metrics, SimpleNamespace(records=[*verdicts, said("deny", first), *(SimpleNamespace(body=b) for b in bodies)]), 9)
+    count(metrics, [*verdicts, said("deny", first), *(SimpleNamespace(body=b) for b in bodies)], 9)
     shown = metrics.exposition().decode()
     for series, amount in {
         'inputs_total{kind="intent"}': 6,
