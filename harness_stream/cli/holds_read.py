@@ -78,7 +78,7 @@ class Book:
         first: offset of the first record that was folded.
         low: first offset that the log keeps.
         unanswered: inputs in the log that no decision covers yet; an answer may be among them.
-        cut: the log's beginning is gone, and what was asked before `first` is not known.
+        cut: the log's beginning is gone, so that holds may have been asked before `first` that are not known.
     """
 
     partition: int
@@ -179,7 +179,8 @@ def _begun(source: HoldsSource, partition: int, since_ms: int, newest: Place) ->
         if asked == ends.low:
             break
     head = Head(place, source.verifier)
-    return Book(partition, head, place.offset + 1, ends.low, cut=place.offset >= wanted > 0), ends
+    cut = wanted > 0 and (place.offset >= wanted or wanted <= ends.low)  # nothing older is kept: was there nothing?
+    return Book(partition, head, place.offset + 1, ends.low, cut=cut), ends
 
 
 def _folded(source: HoldsSource, head: Head, ends: Ends) -> Iterator[tuple[Effective, int]]:
@@ -204,23 +205,36 @@ def find(source: HoldsSource, partitions: Sequence[int], name: str) -> Found:
         name: as given.
 
     Raises:
-        HarnessError: there is none, at least none that was asked within the last 76 minutes.
+        HarnessError: there is none, at least none that was asked within the last 76 minutes and is still in the log.
         CallerError: several begin like this, or there is no such partition.
         BrokerUnavailable, ProtocolError: as `read_book`.
     """
     named = _PLACE.fullmatch(name)
     looked_at = list(partitions) if named is None else _known(int(named[1]), partitions)
+    books: list[Book] = []
     for reach_ms in (OPEN_REACH_MS, TOLD_REACH_MS):
-        found = [f for number in looked_at for f in _matching(read_book(source, number, reach_ms), name)]
+        books = [read_book(source, number, reach_ms) for number in looked_at]
+        found = [f for book in books for f in _matching(book, name)]
         if len(found) > 1:
             raise _ambiguous(name, found)
         if found:
             return found[0]
+    if cut := [book for book in books if book.cut]:
+        raise _not_kept(name, cut)
     minutes = TOLD_REACH_MS // 60_000
     raise HarnessError(
         f"no hold `{name}` was asked in the last {minutes} minutes",
         hint="`harness holds list` shows the open ones; who asked before that was denied, "
         "`harness verdicts tail --from-beginning --no-follow` shows it",
+    )
+
+
+def _not_kept(name: str, cut: Sequence[Book]) -> HarnessError:
+    where = ", ".join(f"{book.partition}/{book.low}" for book in cut[:CANDIDATES_SHOWN])
+    return HarnessError(
+        f"no hold `{name}` stands in what is left of the log, whose beginning is gone (it begins at {where})",
+        hint="one that was asked before cannot be answered any more and is denied when its time is over; "
+        "`harness chain show AGENT` still knows it",
     )
 
 

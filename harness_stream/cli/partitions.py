@@ -33,7 +33,8 @@ _SECOND_MS: Final = 1_000
 _MINUTE_MS: Final = 60 * _SECOND_MS
 _HOUR_MS: Final = 60 * _MINUTE_MS
 
-_COLOURS: Final = {"halted": "red", "claimed and silent": "yellow", "never claimed": "yellow", "deciding": "green"}
+_YELLOW: Final = ("claimed and silent", "never claimed", "resumed, not claimed")
+_COLOURS: Final = {"halted": "red", "deciding": "green", **dict.fromkeys(_YELLOW, "yellow")}
 
 app = typer.Typer(add_completion=False, invoke_without_command=True)
 
@@ -53,11 +54,13 @@ def partitions(
     deciding: its owner wrote within 10 s. at rest: every input is answered,
     and an owner at rest writes once an hour. claimed and silent: inputs wait
     for more than 10 s, or even the hourly checkpoint is missing. released: a
-    worker stopped cleanly, nobody has claimed it since. never claimed: no
+    worker stopped cleanly, nobody has claimed it since. resumed, not claimed:
+    by an operator, and no worker has claimed it since. never claimed: no
     worker was there yet. halted: no worker can go on, because the decision
     log contradicts its newest checkpoint, inputs that were answered are gone,
     nothing reaches the history before the log's first record, a snapshot
-    cannot be read, or what is stored of a log is damaged.
+    cannot be read, what is stored of a log is damaged, or nothing in the
+    decision log is authentic by these keys.
 
     Lag is input end less next_input. Void records lost against others; they
     are counted among the newest 2,000 records, from the first checkpoint
@@ -136,8 +139,7 @@ def resume(
 
     if json and not yes:
         raise CallerError("--json asks nobody", hint="add --yes")
-    if not reason.strip():
-        raise CallerError("the reason is empty", hint="say what happened: it stays in the log for whoever audits it")
+    _require_reason(reason)
     with _source(settings) as (source, count), _operator(settings, source.incarnation) as operator:
         if partition >= count:
             raise CallerError(f"there is no partition {partition}", hint=f"this realm has 0 to {count - 1}")
@@ -151,6 +153,15 @@ def resume(
             typer.echo(f"resumed at {partition}/{place.offset}, epoch {place.header.epoch}; waiting for a worker")
         after = claimed(source, place)
     _tell(plan, place.offset, None if after is None else after.header.epoch, json=json)
+
+
+def _require_reason(reason: str) -> None:
+    """Refuse what nobody wants to read in the log for ever."""
+    if not reason.strip():
+        raise CallerError("the reason is empty", hint="say what happened: it stays in the log for whoever audits it")
+    if len(reason) > limits.REASON_CHARS_MAX or not reason.isprintable():
+        hint = f"at most {limits.REASON_CHARS_MAX} characters in one line: each audit shows it; nothing was written"
+        raise CallerError("the reason is too long, or more than one line", hint=hint)
 
 
 def _tell(plan: Resumption, offset: int, claim: int | None, *, json: bool) -> None:
@@ -268,7 +279,7 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         if row["decisions_lost"] is not None:
             yield f"partition {row['partition']}: {row['decisions_lost']}: the log lost decisions that Redis knows of"
             yield f"  → {DECISIONS_LOST_HINT}"
-        if _is_void_too_often(row):
+        if _is_void_too_often(row) and "not_authentic" not in row["troubles"]:
             number, void, records = row["partition"], row["void"], row["records"]
             most = limits.IN_FLIGHT_RECORDS_MAX
             yield f"partition {number}: {void:,} of its newest {records:,} records do not count; takeovers leave {most}"
@@ -295,6 +306,7 @@ def _hint(row: Mapping[str, Any]) -> str | None:
         "claimed and silent": "does a worker run? `harness worker`; its log says what it waits for",
         "never claimed": "(re)start a worker: `harness worker`; it needs a rule set (`harness rules push`)",
         "released": "start a worker: `harness worker`",
+        "resumed, not claimed": "start a worker: `harness worker`; one that has halted looks again every 5 s",
     }
     return hints.get(row["activity"])
 
@@ -302,6 +314,8 @@ def _hint(row: Mapping[str, Any]) -> str | None:
 def _halted_hint(row: Mapping[str, Any]) -> str:
     if "damaged" in row["troubles"]:
         return LogDamaged.restore
+    if "not_authentic" in row["troubles"]:
+        return "set `HARNESS_KEYS` or `HARNESS_DEV` as its workers have it; a new root means new topics"
     return (
         "bring the log back if you can, and workers go on by themselves; if not, "
         f"`harness partitions resume {row['partition']} --reason TEXT` shows what is lost, and asks"

@@ -17,6 +17,7 @@ import orjson
 
 from harness_stream.alarms import Alarm, sound
 from harness_stream.core import counting, limits
+from harness_stream.core.audit.void import strangers_text
 from harness_stream.core.deferred import units_in
 from harness_stream.core.fold import ANSWERS, Place
 from harness_stream.core.groups import generation
@@ -576,8 +577,8 @@ def _require_own_kind(folded: Folded) -> None:
         CannotLoadError: UNEXTENDABLE.
     """
     if folded.strangers and not folded.believed and folded.checkpoint is None:
-        why = f"none of {folded.strangers:,} records is authentic here: they are signed by another root, or one of the "
-        raise CannotLoadError(Signal.UNEXTENDABLE, f"{why}two is unsigned (`--dev`); look at the worker's settings")
+        why = f"{strangers_text(folded.strangers)}; look at the worker's settings"
+        raise CannotLoadError(Signal.UNEXTENDABLE, why)
 
 
 def _name(checkpoint: Body) -> str:

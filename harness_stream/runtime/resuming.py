@@ -26,7 +26,7 @@ from harness_stream.errors import (
 from harness_stream.runtime.readiness import CERTIFY
 from harness_stream.runtime.snapshots import PLACE_KEY, Key
 from harness_stream.runtime.snapshots_seen import snapshotted
-from harness_stream.runtime.standing import Activity, Trouble, digest_at, of_snapshots, reached, stands
+from harness_stream.runtime.standing import Trouble, digest_at, of_snapshots, reached, stands
 from harness_stream.runtime.to_end import SILENCE_MS_MAX, read_to_end
 from harness_stream.wire.cloudevents import source_of
 from harness_stream.wire.decisions import decision_headers, digest_of, encode_body, read_body, seal_of
@@ -128,7 +128,12 @@ def planned(source: Source, found: Standing, next_input: int | None = None, *, f
 
 
 def _require_readable(found: Standing) -> None:
-    """What stands behind a record that cannot be read was decided on a history that nobody knows."""
+    """What stands behind a record that cannot be read or believed was decided on a history that nobody knows."""
+    if Trouble.NOT_AUTHENTIC in (found.troubles or {}):
+        raise CallerError(
+            f"partition {found.partition} is not resumed: {(found.troubles or {})[Trouble.NOT_AUTHENTIC]}",
+            hint="set `HARNESS_KEYS` or `HARNESS_DEV` as its workers have it; a new root means new topics",
+        )
     if Trouble.DAMAGED in (found.troubles or {}):
         raise CallerError(
             f"partition {found.partition} is not resumed: {(found.troubles or {})[Trouble.DAMAGED]}",
@@ -176,7 +181,7 @@ def _untold(source: Source, found: Standing, *, forget: bool) -> Mapping[Trouble
         CallerError: the partition is decided, or its history is not to be forgotten, or the store still has it.
     """
     name = f"partition {found.partition}"
-    if found.activity(source.clock.now_ms())[0] is not Activity.SILENT:
+    if not found.unattended(source.clock.now_ms()):
         raise CallerError(
             f"{name} can be continued by any worker; it is not resumed",
             hint="`harness partitions` shows what it waits for",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from harness_stream.core import limits
+from harness_stream.core.audit.void import strangers_text
 from harness_stream.core.fold import STATEMENTS, Place, is_own
 from harness_stream.errors import LogDamaged, StateUnavailable
 from harness_stream.runtime.checkpoints import CHECKPOINT_IDLE_MS
@@ -46,6 +47,8 @@ class Trouble(StrEnum):
     SNAPSHOT_UNREADABLE = "a snapshot cannot be read"
     DAMAGED = "what a worker reads to load cannot be read"
     INPUT_DAMAGED = "the next input cannot be read"
+    NOT_AUTHENTIC = "nothing in the decision log is authentic here"
+    """No worker with these keys begins it a second time; with the right ones nothing keeps it from going on."""
     UNTOLD = "only the worker's log says why"
     """Never found here: what an operator takes it for who lets a silent partition go on without its history."""
 
@@ -57,6 +60,7 @@ class Activity(StrEnum):
     UNCLAIMED = "never claimed"
     DECIDING = "deciding"
     AT_REST = "at rest"
+    RESUMED = "resumed, not claimed"
     RELEASED = "released"
     SILENT = "claimed and silent"
 
@@ -123,6 +127,9 @@ class Heard:
         place: the fold so far, None as long as nothing says what came before the log's first record.
         void: records that did not count.
         records: all of them, checkpoints left out.
+        strangers: records that are not authentic.
+        believed: some record is.
+        resumed: the newest epoch was begun by an operator, and no worker has claimed since.
         epoch_seen: highest epoch of any record, effective or not.
         owner_ms: append time of the owner's newest record, None if none was met.
         final: the owner's last word is that it stopped.
@@ -132,7 +139,8 @@ class Heard:
 
     def __init__(self, source: Source, partition: int, place: Place | None, low: int, wanted: frozenset[int]) -> None:
         self.place = place
-        self.void = self.records = 0
+        self.void = self.records = self.strangers = 0
+        self.believed = self.resumed = False
         self.epoch_seen = 0 if place is None else place.header.epoch
         self.owner_ms: int | None = None
         self.final = False
@@ -147,7 +155,10 @@ class Heard:
         self.last = record.offset
         if record.offset in self._wanted:
             self.digests[record.offset] = digest
-        if not self._source.verifier.decision_authentic(record):
+        if self._source.verifier.decision_authentic(record):
+            self.believed = True
+        else:
+            self.strangers += 1
             body = {}  # it does not count, whatever it says
         epoch = body.get("epoch")
         if type(epoch) is int:
@@ -181,6 +192,9 @@ class Heard:
         if after is not None or is_own(place.header, body):
             self.owner_ms = record.timestamp_ms
             self.final = checkpoint and body.get("final") is True
+        here = (record.offset, digest) == (place.offset, place.digest)
+        if body.get("kind") in {"claim", "resume"} and (here or after is not None):
+            self.resumed = body["kind"] == "resume"
         if record.offset > place.offset and body.get("kind") not in STATEMENTS:
             self.records += 1
             self.void += after is None
@@ -259,7 +273,16 @@ class Standing:
             return Activity.UNCLAIMED, "there is no claim" + (recreated if self.former else "")
         if self.heard.final:
             return Activity.RELEASED, "its last record is a clean stop's checkpoint"
+        if self.heard.resumed:
+            return Activity.RESUMED, "an operator's word is the newest epoch, and no worker has claimed since"
         return self._owner_activity(None if self.owner_ms is None else now_ms - self.owner_ms)
+
+    def unattended(self, now_ms: int) -> bool:
+        """Does nobody decide it, for longer than a worker needs to claim?"""
+        activity, _ = self.activity(now_ms)
+        if activity is Activity.RESUMED:
+            return self.owner_ms is not None and now_ms - self.owner_ms > SILENT_MS
+        return activity is Activity.SILENT
 
     @property
     def owner_ms(self) -> int | None:
@@ -318,6 +341,8 @@ def _standing(source: Source, partition: int) -> Standing:
     found = replace(found, former=former, store=store, input_ends=input_ends)
     found = replace(found, sampled=_sampled(source, partition, ends))
     troubles = dict(found.troubles or {})
+    if checkpoint is None and found.heard.strangers and not found.heard.believed:
+        troubles[Trouble.NOT_AUTHENTIC] = strangers_text(found.heard.strangers)
     if known is not None and known.header.next_input > input_ends.end:
         end, last = input_ends.end, known.header.next_input - 1
         troubles[Trouble.INPUT_SHORT] = f"the input log ends at {end}, but inputs up to {last} were answered"
@@ -330,7 +355,7 @@ def _standing(source: Source, partition: int) -> Standing:
         troubles[Trouble.INPUT_DAMAGED] = damage.message
         found = replace(found, input_damaged=damage.offset)
     found = replace(found, troubles=troubles)
-    if found.activity(source.clock.now_ms())[0] is Activity.SILENT:  # is it for what only a load from snapshots meets?
+    if found.unattended(source.clock.now_ms()):  # is it for what only a load from snapshots meets?
         found = replace(found, troubles=of_snapshots(source, found))
     return found
 

@@ -17,6 +17,7 @@ from harness_stream.core.audit.void import Void
 from harness_stream.core.fold import Place
 from harness_stream.core.ids import id_time_ms
 from harness_stream.runtime.audit_read import input_of, record_of
+from tests.factories import uuid7
 from tests.simulation.script import run
 from tests.simulation.world import NEW_RULES, PARTITIONS, TOPICS, bundle, compiled
 
@@ -318,6 +319,21 @@ def test_a_verdict_on_garbage(logs: Logs) -> None:
     (found,) = lied.findings()
     assert (found.kind, found.offset) == (Kind.ANSWER, offset)
     assert "must not be judged (not_json" in found.text
+
+
+@pytest.mark.parametrize("which", [approved, accepted("outcome"), kind("reject")], ids=["verdict", "ack", "reject"])
+def test_an_offset_that_another_input_took_is_one_finding(logs: Logs, which: Callable[[Body], bool]) -> None:
+    """A cut input log goes on at the offsets that it lost: nothing of the honest answer can be held against that."""
+    offset = logs.first(which)
+    lied = logs.ending_in(offset, logs.body(offset))
+    sent, at = logs.input_of(offset), logs.body(offset)["covers"][1]
+    own_id = next(name for name in ("outcome_id", "intent_id") if name in sent)
+    append_ms = (lied.inputs[at].timestamp_ms or 0) + 700_000
+    later = sent | {own_id: uuid7(append_ms, 9_999), "agent_id": "agent-2", "by": "agent-2"}
+    lied.inputs[at] = lied.inputs[at]._replace(value=orjson.dumps(later), timestamp_ms=append_ms)
+    (found,) = [f for f in lied.findings() if f.offset == offset]
+    assert found.kind is Kind.DIGEST
+    assert f"at input {at} stands {later[own_id]}" in found.text
 
 
 def test_a_duplicate_that_gets_a_verdict(logs: Logs) -> None:
@@ -757,6 +773,31 @@ def test_a_record_whose_signature_no_longer_fits_is_the_one_that_is_named(logs: 
     assert [(f.kind, f.offset) for f in found] == [(Kind.LINK, offset)]
     assert audit.log.void == {Void.NOT_AUTHENTIC: 1}
     assert audit.place == logs.place_before(len(logs.decisions))
+
+
+def strangers(logs: Logs, believed: frozenset[int], start: Place | None = None) -> list[Finding]:
+    """What is found by who believes these records only."""
+    audit = logs.audit(start, full=False)
+    records = [record_of(record, VERIFIER) for record in logs.decisions]
+    found = [f for r in records for f in audit.take(r._replace(authentic=r.offset in believed))]
+    return [*found, *audit.end(len(records), logs.inputs[-1].offset + 1)]
+
+
+def test_a_log_of_which_nothing_is_authentic_is_no_log_without_a_mistake(logs: Logs) -> None:
+    """Keys of another root, or a log that was overwritten as a whole: a worker halts there, too."""
+    (found,) = strangers(logs, frozenset())
+    assert (found.kind, found.offset) == (Kind.NOT_AUTHENTIC, 0)
+    assert found.text.startswith(f"none of {len(logs.decisions):,} records is authentic here")
+    assert "HARNESS_KEYS" in found.text
+
+
+def test_strangers_beside_a_record_that_is_believed_are_void_and_no_finding(logs: Logs) -> None:
+    assert strangers(logs, frozenset({logs.first(kind("claim"))})) == []
+
+
+def test_who_begins_at_a_checkpoint_believes_that_one(logs: Logs) -> None:
+    last = Place.genesis("i1", PARTITION)._replace(offset=len(logs.decisions) - 2)
+    assert Kind.NOT_AUTHENTIC not in {f.kind for f in strangers(logs, frozenset(), last)}
 
 
 UNLINKED = frozenset({"checkpoint", "claim", "notice"})

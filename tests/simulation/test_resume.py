@@ -22,7 +22,7 @@ from harness_stream.runtime.standing import SILENT_MS, Activity, Source, Trouble
 from harness_stream.wire.decisions import read_body
 from tests.log_checker import fold_partition
 from tests.simulation.test_regressions import AGENT, HOME, act, events, owner, quiet, restarted, turns
-from tests.simulation.world import TOPICS, bundle, compiled
+from tests.simulation.world import TOPICS, World, bundle, compiled
 
 OPERATOR_ID = "e" * 32
 
@@ -169,6 +169,44 @@ def test_nobody_and_a_clean_stop_are_told_apart():
     world.members[0].worker.stop()
     turns(world, 600)
     assert look(world).activity(world.clock.now_ms())[0] is Activity.RELEASED
+
+
+def test_a_resumed_partition_is_nobodys_until_a_worker_claims_it():
+    world = quiet()
+    act(world, 3)
+    cut_decisions(world, 1)
+    resumed(world)
+    found = look(world)
+    assert found.activity(world.clock.now_ms())[0] is Activity.RESUMED
+    with pytest.raises(CallerError, match="can be continued by any worker"):
+        planned(source(world), found)
+    world.clock.advance(SILENT_MS + 1)
+    assert look(world).activity(world.clock.now_ms())[0] is Activity.RESUMED, "not at rest: it has no owner"
+    with pytest.raises(CallerError, match="its worker's log says what it waits for"):  # it may have halted anew
+        planned(source(world), look(world))
+    world.clock.advance(2 * 3_600_000)
+    assert look(world).activity(world.clock.now_ms())[0] is Activity.RESUMED
+    turns(world, 4_000)
+    act(world)
+    assert look(world).activity(world.clock.now_ms())[0] is Activity.DECIDING
+
+
+def test_a_log_of_which_nothing_is_authentic_here_is_halted_and_not_resumed():
+    """Keys of another root, or keys where the realm is unsigned: a worker halts with the same words."""
+    world = World(1, workers=1, signed=True)
+    turns(world, 600)
+    turns(world, 600)
+    found = look(world)
+    (why,) = found.troubles.values()
+    assert list(found.troubles) == [Trouble.NOT_AUTHENTIC]
+    assert why.startswith("none of ")
+    row = told(found, world.clock.now_ms())
+    text = as_text([row])
+    assert "`HARNESS_KEYS`" in text
+    assert "two workers write" not in text
+    with pytest.raises(CallerError, match="is not resumed: none of") as refused:
+        planned(source(world), found)
+    assert "HARNESS_KEYS" in refused.value.hint
 
 
 def test_a_topic_that_was_recreated_is_named_as_what_it_is():

@@ -184,6 +184,18 @@ class TestWhereItBegins:
         assert book.cut
         assert f"read from {book.first} on, what came before is not kept" in run("list")[1]
 
+    def test_a_hold_whose_record_was_deleted_is_said_to_be_gone_and_not_to_be_denied(self, world, run):
+        """The runbook's last way behind a damaged record: what is kept begins with the checkpoint that names the hold."""
+        hold = world.ask()
+        self.later(world, 1_000)
+        world.broker.truncate_before("t.verdicts", HOME, hold["offset"] + 1)
+        book = read_book(world.source(), HOME)
+        assert (book.cut, book.holds.all()) == (True, [])
+        assert "what came before is not kept" in run("list")[1]
+        with pytest.raises(HarnessError, match="whose beginning is gone") as error:
+            run("show", hold["place"])
+        assert "harness chain show" in error.value.hint
+
     def test_evidence_from_before_all_that_was_read_is_looked_up(self, world, run):
         read = world.ask("crm.read")
         self.later(world, 1_000)

@@ -61,6 +61,7 @@ def test_what_nobody_knows_is_a_dash():
         ("halted", "`harness partitions resume 3 --reason TEXT` shows what is lost, and asks"),
         ("claimed and silent", "harness worker"),
         ("never claimed", "harness rules push"),
+        ("resumed, not claimed", "start a worker: `harness worker`"),
         ("released", "harness worker"),
     ],
 )
@@ -137,6 +138,13 @@ def test_a_resume_needs_a_reason():
     done = CliRunner().invoke(app, ["partitions", "resume", "0"])
     assert done.exit_code == 2
     assert "--reason" in done.output
+
+
+@pytest.mark.parametrize("reason", ["x" * 257, "two\nlines", "bell\x07"])
+def test_a_reason_that_no_audit_could_show_is_refused_before_anything_is_asked(reason):
+    done = CliRunner().invoke(app, ["partitions", "resume", "3", "--reason", reason, "--dev", "--yes"])
+    assert done.exit_code != 0
+    assert "too long, or more than one line" in f"{done.output}{done.exception}"
 
 
 def test_a_resume_without_a_reason_is_refused_before_anything_is_asked():

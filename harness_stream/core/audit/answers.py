@@ -14,7 +14,7 @@ import orjson
 from harness_stream.core import counting, limits
 from harness_stream.core.apply import apply, change_of
 from harness_stream.core.audit.findings import Finding, Kind, Record, about
-from harness_stream.core.audit.inputs import answered_by, misnamed, uncovered, wrongly_skipped
+from harness_stream.core.audit.inputs import answered_by, misnamed, names_another, uncovered, wrongly_skipped
 from harness_stream.core.audit.recorded import recorded_intake
 from harness_stream.core.chain import AGENT_KEY, Agent
 from harness_stream.core.decide import Arrival
@@ -135,7 +135,9 @@ class Answers:
         wrong = list(misnamed(body, item))
         yield from wrong
         kinds = {kind for kind, _ in wrong}
-        if item.event is not None and Kind.ANSWER not in kinds:
+        if item.event is not None and Kind.ANSWER not in kinds and names_another(body, item):
+            self.unproven["another input stands where its own was"] += 1
+        elif item.event is not None and Kind.ANSWER not in kinds:
             yield from self._timed(before, body, item)
             yield from self._recompute(before, record, item, _DIGESTS if Kind.DIGEST in kinds else frozenset())
 

@@ -84,6 +84,8 @@ class Kind(StrEnum):
     """What is stored cannot be read; nothing behind it can be folded."""
     WITNESS = "witness"
     """A checkpoint that is held elsewhere names another record than stands there, or another fold (V5)."""
+    NOT_AUTHENTIC = "not_authentic"
+    """Nothing in the log is authentic here: it is another realm's, or these are not its keys."""
     RECREATED = "recreated"
     """A checkpoint that is held elsewhere is of other log topics: these were made anew (V5)."""
     WARMED = "warmed"

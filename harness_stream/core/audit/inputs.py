@@ -25,6 +25,8 @@ _ANSWERS: Final = {
     "mandate": frozenset({"ack", "reject"}),
     "outcome": frozenset({"ack", "reject"}),
 }
+# What an answer calls its input's id and digest.
+_OWN_NAMES: Final = {"verdict": ("intent_id", "intent_digest"), "ack": ("id", "digest"), "reject": ("id", "digest")}
 
 
 def answered_by(body: Body, inputs: Sequence[Input]) -> Input | None:
@@ -52,9 +54,27 @@ def misnamed(body: Body, item: Input) -> Iterator[Found]:
     if body["kind"] not in _ANSWERS[event.type]:
         yield Kind.ANSWER, f"a {body['kind']}, and input {item.offset} is of type {event.type}"
         return
+    if names_another(body, item):
+        own_id = _OWN_NAMES[body["kind"]][0]
+        told = f"{body[own_id]}, and at input {item.offset} stands {event.own_id}"
+        yield Kind.DIGEST, f"answers {told}: the log was cut and this offset given again, or one of the two was altered"
+        return
     for name, expected in _named(body, event, item.digest):
         if body.get(name) != expected:
             yield Kind.DIGEST, f"{name}: {body.get(name)}, and input {item.offset} has {expected}"
+
+
+def names_another(body: Body, item: Input) -> bool:
+    """Does an answer to such an input name both other bytes and another id? Nothing else of it can be compared then.
+
+    Args:
+        body: of a verdict, ack or reject.
+        item: the input at the offset that it answers, which may be judged.
+    """
+    if item.event is None or (isinstance(item.event, Approval) and body["kind"] == "verdict"):
+        return False
+    own_id, digest = _OWN_NAMES[body["kind"]]
+    return bool(body[own_id] != item.event.own_id and body[digest] != item.digest)
 
 
 def _named(body: Body, event: InputEvent, digest: str) -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,7 @@ from harness_stream.core.audit.findings import Finding, Kind, about
 from harness_stream.core.audit.outside import Outside
 from harness_stream.core.audit.resumed import Resumed, named_by
 from harness_stream.core.audit.settled import Settled
-from harness_stream.core.audit.void import Void, why_void
+from harness_stream.core.audit.void import Void, strangers_text, why_void
 from harness_stream.core.denials import answers_in
 from harness_stream.core.fold import DENIALS, NOTICE, RULED, STATEMENTS, Place
 from harness_stream.core.lanes import partition_of
@@ -114,6 +114,7 @@ class LogAudit:
         self.astray = 0
         self.stuck: tuple[int, int] | None = None
         self._broken = Broken()
+        self._believed = False  # any record is authentic
         self._claimed = False  # the newest record that counts is a claim
         self._doubted: list[tuple[int, Place, str]] = []  # checkpoints that differ from the fold as it is, not yet said
         self._strayed: Finding | None = None  # the first one that names what does not count behind a break, the same
@@ -127,6 +128,7 @@ class LogAudit:
         if not record.authentic:
             self._is_void(Void.NOT_AUTHENTIC, record)
             return Step(before, ())
+        self._believed = True
         if record.body.get("kind") in STATEMENTS:
             return self._stated(record)
         place = before.after(*record[:3])
@@ -144,10 +146,19 @@ class LogAudit:
         """Everything was read, up to the logs' ends as of the start: what must be there and is not."""
         found = [*self.held_back(), *self._outside.beyond(end)]
         found += [*self._outside.take(self._start.offset, self._differing), *self._outside.more()]
+        found += self._of_strangers()
         if self.place.header.next_input > input_end:
             text = f"inputs are covered up to {self.place.header.next_input - 1}, and the input log ends at {input_end}"
             found.append(self._finding(Kind.COVERAGE, self.place.offset, text))
         return (*found, *self._uncounted())
+
+    def _of_strangers(self) -> Iterator[Finding]:
+        """A worker halts there, too, instead of beginning such a log a second time."""
+        strangers = self.void[Void.NOT_AUTHENTIC]
+        if strangers and not self._believed and self._start.offset < 0:
+            first = self.void_at[Void.NOT_AUTHENTIC][0]
+            text = f"{strangers_text(strangers)}; is `HARNESS_KEYS` or `HARNESS_DEV` this realm's?"
+            yield self._finding(Kind.NOT_AUTHENTIC, first, text)
 
     def _uncounted(self) -> Iterator[Finding]:
         """Checkpoints outside of the log that name what does not count; those behind a break are counted only."""

@@ -37,6 +37,12 @@ FOREIGN: Final = frozenset({Void.FOREIGN_WRITER, Void.UNCLAIMED_EPOCH, Void.NOT_
 """No owner of this partition, present or former, writes such: what two who claim at once leave behind is stale."""
 
 
+def strangers_text(records: int) -> str:
+    """Why a log of which nothing is believed is not taken for one that holds nothing."""
+    why = "they are signed by another root, or one of the two is unsigned (`--dev`)"
+    return f"none of {records:,} records is authentic here: {why}"
+
+
 def why_void(header: Header, body: Body) -> Void:
     """Why a record that does not count does not.
 
