@@ -65,9 +65,10 @@ def verify(
     topic) says what the fold says. Records that do not count are no finding:
     they are counted, by why, with the offsets of the first 16.
 
-    An altered record breaks the chain of links. That is one finding, at that
-    record; the audit goes on behind it from what a checkpoint states, and the
-    checkpoints that differ because of it are counted.
+    An altered record breaks the chain of links. That is a finding at that
+    record, beside one of a checkpoint that names it; the audit goes on behind
+    it from what a checkpoint states, and the checkpoints that differ because
+    of it are counted. Of the newest record only its checkpoints can tell.
 
     --full also reads the inputs and decides each one again, on the history
     before it, by the rules in force and on the facts that the verdict

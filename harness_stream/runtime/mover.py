@@ -415,8 +415,9 @@ class Mover:
             return self._empty()
         todo = self._refill or []
         part, rest = todo[:REFILL_UNITS], todo[REFILL_UNITS:]
-        late = [unit for unit in self._dirty if unit not in todo]
-        if not rest and len(late) > REFILL_UNITS:  # those first, before the head may name a place
+        last = frozenset(part)
+        late = [] if rest else [unit for unit in self._dirty if unit not in last]
+        if len(part) + len(late) > MOVE_UNITS:  # those first, before the head may name a place
             rest, late = late, []
         if rest and self._next_between() >= place.offset:  # late ones took offsets of others
             self.refill(state)

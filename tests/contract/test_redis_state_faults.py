@@ -59,6 +59,16 @@ def store(real_stack, whose):
     opened.close()
 
 
+@real
+def test_names_that_a_cursor_did_not_find_are_not_taken_for_all(store, monkeypatch):
+    """A failover between two steps of a scan: to the other server the cursor means something else."""
+    assert store.move(Move(3, None, StoredHead(7, 1, b"{}"), {"a:1": b"x", "a:2": b"y"}, {})) is None
+    assert store.units(3) == {"a:1", "a:2"}
+    monkeypatch.setattr("harness_stream.adapters.redis.state._members", lambda *_: iter([b"a:1"]))
+    with pytest.raises(StateUnavailable, match="names of units changed while they were read"):
+        store.units(3)
+
+
 @contextlib.contextmanager
 def listener():
     """A port that accepts connections and never answers."""

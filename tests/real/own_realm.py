@@ -62,7 +62,7 @@ class OwnRealm:
         self.topics, self.clock = Topics(prefix), SystemClock()
         self._ids = Ids(self.clock)
         self.verifier = None  # of a signed realm: what it does not believe does not count
-        self._producer = Producer({"bootstrap.servers": bootstrap, "message.max.bytes": 10_000_000, "acks": "all"})
+        self._producer = Producer({"bootstrap.servers": bootstrap, "message.max.bytes": 10_000_000, "acks": "all", "log_level": 0})
         self._write(tables)
 
     def _write(self, tables):

@@ -417,6 +417,15 @@ def test_a_checkpoint_of_what_was_lost_is_excused_by_who_names_one_that_is_held(
         assert {f.kind for f in lied.findings(lied.audit(held=held))} == kinds
 
 
+def test_a_checkpoint_of_what_came_after_an_operators_word_is_not_excused_by_it(logs: Logs) -> None:
+    """A second cut, behind the first one's resume, takes what is of a later epoch: nobody has given that up."""
+    offset, newest = len(logs.decisions) // 2, Place.from_json(newest_checkpoint(logs))
+    lied, body = resumed_at(logs, offset)
+    later = newest._replace(header=newest.header._replace(epoch=body["epoch"]))
+    assert {f.kind for f in lied.findings(lied.audit(held=(newest,)))} == set()
+    assert {f.kind for f in lied.findings(lied.audit(held=(newest, later)))} == {Kind.TRUNCATED}
+
+
 def test_a_sealed_checkpoint_that_nobody_holds_tells_what_was_lost_and_excuses_no_other_one(logs: Logs) -> None:
     newest = Place.from_json(newest_checkpoint(logs))
     older = [place for place in logs.checkpoints() if place.offset < newest.offset][-1]

@@ -1,6 +1,7 @@
 """What went wrong once: each case as small as it could be made, on the real worker in a virtual world."""
 
 import gc
+import logging
 from dataclasses import replace
 
 import orjson
@@ -13,6 +14,7 @@ from harness_stream.core import limits
 from harness_stream.core.lanes import partition_of
 from harness_stream.core.partition import Phase
 from harness_stream.core.reasons import Deny
+from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.core.tables import TABLES
 from harness_stream.runtime.mover import MOVE_UNITS
 from harness_stream.runtime.snapshots import Key
@@ -444,6 +446,47 @@ class TestRecreatedLogs:
         world.incarnations.current = "i2"
         turns(world, 4_000)
         assert idle.readiness().waiting_for[0].startswith("log topics recreated: ")
+
+
+def test_names_that_the_store_lost_while_they_were_read_are_not_forgotten_agents(monkeypatch):
+    """Between the head and the names: whoever is not among them would be taken for one that never acted."""
+    world = quiet()
+    act(world, 2)
+    turns(world, 600)
+    value, units = next(iter(world.sent.values())), world.store.units
+
+    def lost(partition):
+        world.store.drop_names([name for name in units(partition) if name != PARTITION_UNIT])
+        return units(partition)
+
+    monkeypatch.setattr(world.store, "units", lost)
+    assert restarted(world).phase is Phase.DECIDING
+    assert events(world) == 2
+    world.publish(AGENT, value)
+    turns(world, 200)
+    bodies = [orjson.loads(record.value) for record in world.everything(TOPICS.verdicts, HOME)]
+    assert [body["reason"] for body in bodies if body["kind"] == "reject"] == ["duplicate"]
+
+
+@pytest.mark.parametrize("when", ["names", "load"])
+def test_a_store_that_another_history_moved_while_it_was_read_is_not_begun_from(monkeypatch, caplog, when):
+    """At the same offset: only the whole head tells."""
+    caplog.set_level(logging.INFO)
+    world = quiet()
+    act(world, 2)
+    turns(world, 600)
+    asked = getattr(world.store, "units" if when == "names" else "load")
+
+    def moved(partition, *names):
+        answer = asked(partition, *names)
+        stored = world.store._partitions[partition]
+        stored.head = replace(stored.head, header=stored.head.header.replace(b'"head":"', b'"head":"0', 1))
+        return answer
+
+    monkeypatch.setattr(world.store, "units" if when == "names" else "load", moved)
+    restarted(world)
+    said = {"names": "the store was moved, or lost names, while it was read", "load": "another worker moved the store"}
+    assert said[when] in caplog.text
 
 
 def test_a_worker_that_starts_while_the_newest_set_is_unusable_decides_by_the_one_in_force_and_says_so():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from harness_stream.adapters.kafka import settings
 from harness_stream.adapters.kafka.log import KafkaWriter
 from harness_stream.core import limits
 from harness_stream.errors import GarbageRecord
-from harness_stream.ports import LogRecord
+from harness_stream.ports import Delivery, LogRecord
 from harness_stream.runtime.dead_letters import OVERHEAD_BYTES, DeadLetters
 from harness_stream.wire.topics import Topics
 
@@ -26,12 +27,16 @@ def writer():
     writer.close()
 
 
+def dead_letters(writer, counted):
+    metrics = SimpleNamespace(count=lambda name: counted.update([name]))
+    tokens = itertools.count(1)
+    return DeadLetters(SimpleNamespace(topics=TOPICS), SimpleNamespace(writer=writer, metrics=metrics), tokens.__next__)
+
+
 def sent(writer, count, key, value):
     """How many copies of so many were not kept."""
     counted = Counter()
-    metrics = SimpleNamespace(count=lambda name: counted.update([name]))
-    ports, tokens = SimpleNamespace(writer=writer, metrics=metrics), iter(range(1, count + 1))
-    letters = DeadLetters(SimpleNamespace(topics=TOPICS), ports, tokens.__next__)
+    letters = dead_letters(writer, counted)
     for offset in range(count):
         letters.bury(LogRecord(TOPICS.intents, 3, offset, key, value, 0), GarbageRecord("undecodable", "no JSON"))
     assert set(counted) <= {"harness_deadletter_dropped_total"}
@@ -54,6 +59,16 @@ def test_more_garbage_than_the_queue_holds_fills_a_sixteenth_of_it(writer, key, 
     assert count - dropped == limits.DEADLETTER_BYTES_MAX // size
     for number in range(15 * settings.QUEUE_KIB_MAX // 16 // 256):
         writer.append(TOPICS.verdicts, number % 64, None, b"d" * (256 * limits.KIB - 1_024), token=number + 1)
+
+
+def test_the_fate_of_a_copy_makes_room_once_and_nothing_of_it_is_kept():
+    letters = dead_letters(SimpleNamespace(append=lambda *_, **__: None), Counter())
+    record = LogRecord(TOPICS.intents, 3, 7, b"lane", b"g", 0)
+    for token in range(1, 4):
+        letters.bury(record, GarbageRecord("undecodable", "no JSON"))
+        for _ in range(2):
+            letters.delivered(Delivery(TOPICS.deadletter, 0, token, 7, None))
+    assert (letters._open, letters._open_bytes) == ({}, 0)
 
 
 def test_a_share_of_small_copies_is_a_share_of_the_queues_records_as_well():

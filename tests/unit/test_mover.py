@@ -482,6 +482,87 @@ def test_a_last_part_that_arrives_late_ends_its_fill_though_nothing_comes_after_
     assert "filling it anew" not in caplog.text
 
 
+class Held(MemoryStateStore):
+    """The next step is on its way for as long as `hold` says so, and arrives before the one after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.hold, self._late = False, []
+
+    def move(self, move):
+        if self.hold:
+            self.hold = False
+            self._late.append(move)
+            raise StateUnavailable("late")
+        while self._late:
+            super().move(self._late.pop())
+        return super().move(move)
+
+
+def test_a_late_step_to_a_place_is_not_taken_for_a_later_one_to_the_same_place():
+    """A unit that takes over windows changes without a record, so that two steps may go to one place."""
+    partition = Partition()
+    partition.store = Held()
+    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), count().__next__)
+    partition.mover.reign(1, "w" * 32)
+    taking, other = MANY[:2]
+    partition.turn([taking, other])
+    partition.store.hold = True
+    partition.turn([other])
+    place = Place.genesis("i", 0)._replace(offset=partition.offset)
+    partition.state.put(taking, ("since", "w", 1), "taken over")
+    partition.mover.changed(frozenset([taking]), ())
+    for turn in range(1, 7):
+        assert partition.mover.flush(place, partition.state, (partition.offset + turn) * RETRY_MS, hurry=True)
+    for _ in range(4):
+        partition.offset += 7
+        partition.turn([other])
+    (stored,) = partition.store.load(0, [taking]).values()
+    assert decode_unit(stored.base)[0][("since", "w", 1)] == "taken over"
+
+
+class Name(str):
+    """A unit's name that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Name.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_a_step_of_a_refill_compares_no_more_names_than_it_writes():
+    """Each unit that had changed was looked for among all that were left: seconds a step, and all partitions wait."""
+    partition, names = Partition(), [Name(f"a:{number}") for number in range(10 * REFILL_UNITS)]
+    partition.store = MemoryStateStore()
+    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), count().__next__)
+    for name in names:
+        partition.state.put(name, ("since", "w", 1), 1)
+    partition.mover.refill(partition.state)
+    partition.turn([])
+    changed = [Name(name) for name in names[-500:]]
+    before = Name.compared
+    partition.turn(changed)
+    assert Name.compared - before < 10 * len(changed)
+
+
+@pytest.mark.parametrize("busy", [0, REFILL_UNITS // 2, REFILL_UNITS, 2 * REFILL_UNITS])
+def test_a_refill_ends_though_more_units_change_at_each_turn_than_a_part_holds(busy):
+    """Until it ends nothing may leave memory, and the store names no place to start from."""
+    partition, names = Partition(), [f"a:{number}" for number in range(5 * REFILL_UNITS)]
+    partition.store, partition.offset = MemoryStateStore(), 100
+    partition.mover = Mover(partition.store, 0, PrometheusMetrics(), count().__next__)
+    for name in names:
+        partition.state.put(name, ("since", "w", 1), 1)
+    partition.mover.refill(partition.state)
+    for turn in range(10):
+        partition.turn([names[(turn * busy + n) % len(names)] for n in range(busy)])
+    assert not is_filling(partition.store.head(0))
+    assert partition.store.units(0) == frozenset(names)
+
+
 def test_a_fill_that_has_no_offsets_left_never_names_a_place_before_all_is_there():
     """Each try takes an offset of its own, and the log may have no more records than there are parts."""
     partition = Partition()

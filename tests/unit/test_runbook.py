@@ -117,14 +117,21 @@ def causes():
             yield why.split(":")[0]
 
 
-FETCHED = {"the store lost a unit", "the store holds no unit", "the store is older than what was left in it"}
+def fetched():
+    """What a fetch from a store says that is not what was left."""
+    for name, function in (("fetching.py", "_judge"), ("loading.py", "fetch")):
+        tree = ast.parse((RUNTIME / name).read_text("utf-8"))
+        (found,) = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == function]
+        for node in ast.walk(found):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "CannotLoadError":
+                yield ast.unparse(node.args[1]).removeprefix("f").strip("\"'").split(":")[0]
 
 
 def test_all_causes_of_a_resync_are_explained():
     """Beside what deciding finds itself: a fetch from a store that is not what was left, a log too short or damaged, and
     a queue without room, which any record may meet."""
     told = set(column(chapter(PAGE, "Void records and resyncs")))
-    assert told == {*causes(), *FETCHED, "input log too short", "a log is damaged", QUEUE_FULL}
+    assert told == {*causes(), *fetched(), "input log too short", "a log is damaged", QUEUE_FULL}
 
 
 def test_why_a_partition_halts_is_quoted_as_it_is_said():

@@ -111,7 +111,10 @@ class RedisStateStore:
         if self.head(partition) is None:
             return frozenset()
         key = keys.units(self._whose, partition)
-        return self._ask(lambda r: frozenset(name.decode() for name in _members(r, key)))
+        names, count = self._ask(lambda r: (frozenset(name.decode() for name in _members(r, key)), r.scard(key)))
+        if len(names) != count:  # a cursor means nothing to another server, to which a failover may have led meanwhile
+            raise StateUnavailable("names of units changed while they were read", hint="try again")
+        return names
 
     def load(self, partition: int, names: Sequence[str]) -> dict[str, StoredUnit | None]:
         """The named units as of one head, in one round trip; None for one that is unknown or lost; see the port.

@@ -297,7 +297,10 @@ def _file(path: Path, *, private: bool) -> Any:  # noqa: ANN401  whatever is in 
         with path.open("rb") as file:
             return json.loads(file.read(_FILE_BYTES_MAX))
     except FileNotFoundError:
-        hint = "`harness keys init DIR` makes a realm's keys; `--keys DIR` (HARNESS_KEYS) says where they are"
+        hint = (
+            "`--keys DIR` (HARNESS_KEYS) says where the realm's keys are; if it has any, bring this one from where they "
+            "were made. `harness keys init DIR` makes those of a new realm"
+        )
         raise ConfigError(f"`{path}` is missing", hint=hint) from None
     except OSError as error:
         raise ConfigError(f"`{path}` cannot be read: {error.strerror}") from None
