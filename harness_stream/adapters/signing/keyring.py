@@ -298,8 +298,8 @@ def _file(path: Path, *, private: bool) -> Any:  # noqa: ANN401  whatever is in 
             return json.loads(file.read(_FILE_BYTES_MAX))
     except FileNotFoundError:
         hint = (
-            "`--keys DIR` (HARNESS_KEYS) says where the realm's keys are; if it has any, bring this one from where they "
-            "were made. `harness keys init DIR` makes those of a new realm"
+            "`--keys DIR` (HARNESS_KEYS) says where the realm's keys are; if it has any, bring this one from where "
+            "they were made. `harness keys init DIR` makes those of a new realm"
         )
         raise ConfigError(f"`{path}` is missing", hint=hint) from None
     except OSError as error:
