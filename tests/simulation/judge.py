@@ -1,4 +1,4 @@
-"""Whether a run kept the protocol's promises (PROTOCOL §10: V1, V2, V3, V5, V8, V9).
+"""Whether a run kept the protocol's promises (PROTOCOL §10: V1, V2, V3, V5, V6, V8, V9).
 
 Rule of this file: what counts is what the auditor folds from what is left of the logs. Where an unclean election took
 records away and an operator went on, the only excuses are the ones named here.
@@ -64,6 +64,10 @@ def check(world: World) -> list[Report]:
     for body in effective:
         _fresh(body)
     require(world.cut or not world.happened["told of lost decisions"], "V5", "told of lost decisions, and none were")
+    shortened = world.input_cuts or any((TOPICS.intents, p) in world.forgotten for p in range(PARTITIONS))
+    require(shortened or not world.happened["told of lost inputs"], "V5", "told of lost inputs, and none were")
+    for partition in range(PARTITIONS):
+        _forged_skipped(world, partition)
     for partition, report in enumerate(reports):
         try:
             check_store(report, world.store, partition)
@@ -73,6 +77,18 @@ def check(world: World) -> list[Report]:
         wrong = untold(world, partition, report)
         require(not wrong, "V6", "\n".join(["notices:", *wrong[:10]]), partition)
     return reports
+
+
+def _forged_skipped(world: World, partition: int) -> None:
+    """V6: each forged input is skipped as not authentic where it stands, and no forged claim ever counted."""
+    forged = {offset for at, offset in world.forged_at if at == partition}
+    bodies = [orjson.loads(r.value or b"{}") for r in world.everything(TOPICS.verdicts, partition)] if forged else []
+    skips = [body for body in bodies if body["kind"] == "skip"]
+    told = {o["offset"]: o["reason"] for body in skips for o in body["offsets"]}
+    passed = {at for body in bodies if body["kind"] == "resume" for at in range(body["next_input"])}
+    passed.update(_said_lost(bodies))  # retention was faster than any worker
+    believed = {at: told.get(at) for at in sorted(forged - passed) if told.get(at) != "not_authentic"}
+    require(not believed, "V6", f"partition {partition}: forged input → why it is skipped: {believed}", partition)
 
 
 def _audited(world: World, partition: int, regiven: Regiven | None = None) -> Report:
