@@ -1,30 +1,33 @@
-"""A seed again, whole or some of its steps: `python -m tests.simulation 4711 '3:0,5:2'`."""
+"""A seed again, whole or some of its steps, and what it did.
 
-import argparse
+    python -m tests.simulation 4711
+    python -m tests.simulation 4711 '3:0,5:2' --mix signed
+
+The second runs two steps of that seed's: number 3, after which the workers' loops take no turn, and number 5, after
+which they take two. The trace names each step by its number; a failing run prints the steps that are enough.
+"""
+
 import sys
 
-from benchmarks.command import ended
+from benchmarks.command import ended, parser
 from tests.simulation.script import MIXES
-from tests.simulation.shrink import chosen, failure
+from tests.simulation.shrink import chosen, ran
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser("python -m tests.simulation", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("seed", type=int, help="as a failing run printed it")
-    parser.add_argument("steps", nargs="?", help="only these, as a failing run printed them; else all")
-    parser.add_argument("--mix", choices=MIXES, default="all", help="which kinds of faults meet (default: %(default)s)")
-    asked = parser.parse_args()
-    steps_of = MIXES[asked.mix]
+    command = parser(__doc__, "python -m tests.simulation")
+    command.add_argument("seed", type=int, help="as a failing run printed it")
+    command.add_argument("steps", nargs="?", help="only these, as step:turns,step:turns; else all")
+    command.add_argument("--mix", choices=MIXES, default="all", help="which kinds of faults meet, and in what world")
+    asked = command.parse_args()
+    seed, mix = asked.seed, MIXES[asked.mix]
     try:
-        seed, steps = asked.seed, chosen(asked.seed, asked.steps, steps_of) if asked.steps else steps_of(asked.seed)
+        steps = mix.steps_of(seed) if asked.steps is None else chosen(seed, asked.steps, mix)
     except ValueError as error:
-        parser.error(str(error))
-    found = failure(seed, steps)
-    if found is None:
-        print(f"seed {seed}, {len(steps)} steps: nothing is wrong")
-        return 0
-    print(*found.trace, found.told, sep="\n")
-    return 1
+        command.error(str(error))
+    run = ran(seed, steps, mix)
+    print(*run.world.trace, f"seed {seed}, {len(steps)} steps: {run.told}", sep="\n")
+    return 0 if run.error is None else 1
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from harness_stream.core import limits
 from harness_stream.core.rate import Rate
 from harness_stream.runtime import fetching, history, loading, takeover, warming
 from harness_stream.runtime.realm import LANE_RATE_DEFAULT
-from tests.simulation.faults import FAULTS, INPUT_CUT, INPUT_REGROWN, RETENTION, STORE_NAMES
+from tests.simulation.faults import FAULTS, INPUT_CUT, INPUT_REGROWN, RETENTION, STORE_NAMES, WITHOUT_RETENTION
 from tests.simulation.world import AGENTS, NEW_RULES, PARTITIONS, RULES, SLOW_TURN_MS, TOPICS, TURN_MS, World
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ STORE_LOSSES = (
     *("crash", "clean stop", "pause", "replay", "replay", "log cut"),
 )
 STEPS_STORE_LOSSES = 80
+STEPS_RETENTION = 80  # long enough for some cycles of snapshots
 
 
 class Step(NamedTuple):
@@ -113,11 +114,44 @@ def with_store_losses(seed: int) -> list[Step]:
     return script(seed, STORE_LOSSES, STEPS_STORE_LOSSES)
 
 
-MIXES: dict[str, Callable[[int], list[Step]]] = {
-    "all": script,
-    "input-cuts": with_input_cuts,
-    "restores": with_restores,
-    "store-losses": with_store_losses,
+def with_retention(seed: int) -> list[Step]:
+    """Retention that takes what snapshots hold, so that a start from the log's first record would forget it.
+
+    Raises:
+        ValueError: the seed is odd.
+    """
+    if seed % 2:
+        raise ValueError(f"seed {seed} changes the rules, which retention does not meet: take an even one")
+    dice = random.Random(f"retention {seed}")
+    others = [kind for kind in FAULTS if kind not in WITHOUT_RETENTION and dice.random() < 0.5]
+    return script(seed, [*others, *RETENTION, *RETENTION, *RETENTION], STEPS_RETENTION)
+
+
+class Mix(NamedTuple):
+    """Which kinds of faults meet, and in what world.
+
+    Attributes:
+        name: as the command takes it.
+        steps_of: what a seed does; ValueError, if it is no seed of this mix.
+        signed: as the world has it.
+    """
+
+    name: str
+    steps_of: Callable[[int], list[Step]]
+    signed: bool = False
+
+
+ALL = Mix("all", script)
+MIXES = {
+    mix.name: mix
+    for mix in (
+        ALL,
+        Mix("signed", script, signed=True),
+        Mix("retention", with_retention),
+        Mix("input-cuts", with_input_cuts),
+        Mix("restores", with_restores),
+        Mix("store-losses", with_store_losses),
+    )
 }
 
 

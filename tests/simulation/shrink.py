@@ -11,75 +11,74 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tests.simulation.faults import FAULTS
 from tests.simulation.judge import check, watched
-from tests.simulation.script import MIXES, played, script, short_histories, world_of
+from tests.simulation.script import ALL, played, short_histories, world_of
 from tests.simulation.world import Violation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tests.simulation.script import Step
+    from tests.simulation.script import Mix, Step
     from tests.simulation.world import World
 
 # What somebody waits for after a failure; a step of it takes some 50 ms.
 SHRINK_S_MAX = 40.0
 
 
-class Failure(NamedTuple):
+class Run(NamedTuple):
     """How a run ended.
 
     Attributes:
-        what: the promise that was broken, or the type of an error; runs that differ in it fail differently.
-        told: in full.
-        trace: what happened, a line each.
+        error: a Violation, if a promise was broken; any other is one of the product. None: nothing is wrong.
     """
 
-    what: str
-    told: str
-    trace: Sequence[str]
+    world: World
+    error: Exception | None
+
+    @property
+    def what(self) -> str | None:
+        """The promise that was broken, or the type of the error; runs that differ in it fail differently."""
+        if self.error is None:
+            return None
+        return self.error.invariant if isinstance(self.error, Violation) else type(self.error).__name__
+
+    @property
+    def told(self) -> str:
+        """The error in full."""
+        return f"{type(self.error).__name__}: {self.error}" if self.error else "nothing is wrong"
 
 
-def proven(seed: int, steps: Sequence[Step] | None = None, *, signed: bool = False) -> World:
-    """Run a seed, or some of its steps, and hold it against the promises.
-
-    Raises:
-        Violation: one is broken; any other error is one of the product.
-    """
-    world = world_of(seed, signed=signed)
-    return _proven(world, script(seed) if steps is None else steps)
-
-
-def _proven(world: World, steps: Sequence[Step]) -> World:
+def ran(seed: int, steps: Sequence[Step] | None = None, mix: Mix = ALL) -> Run:
+    """Run a seed of a mix, or some of its steps, and hold it against the promises."""
+    steps = mix.steps_of(seed) if steps is None else steps
+    world = world_of(seed, signed=mix.signed)
     world.watch = lambda member, record: watched(world, member, record)
-    with short_histories(world.seed):
-        played(world, steps)
-        check(world)
-    return world
-
-
-def failure(seed: int, steps: Sequence[Step]) -> Failure | None:
-    """How these steps fail, None if they don't."""
-    world = world_of(seed)
     try:
-        _proven(world, steps)
+        with short_histories(seed):
+            played(world, steps)
+            check(world)
     except Exception as error:  # noqa: BLE001  whatever the product raises is how this run ended
-        what = error.invariant if isinstance(error, Violation) else type(error).__name__
-        return Failure(what, f"{type(error).__name__}: {error}", world.trace)
-    return None
+        return Run(world, error)
+    return Run(world, None)
 
 
-def shrunk(seed: int, steps: Sequence[Step], seconds_max: float = SHRINK_S_MAX) -> list[Step]:
-    """The fewest steps found that still fail as all of them do."""
-    began_s, first = time.monotonic(), failure(seed, steps)
-    if first is None:
-        raise ValueError("these steps do not fail")
+def proven(seed: int, steps: Sequence[Step] | None = None, mix: Mix = ALL) -> World:
+    """The world of a run in which nothing was wrong; else its error is raised."""
+    run = ran(seed, steps, mix)
+    if run.error is not None:
+        raise run.error
+    return run.world
+
+
+def shrunk(seed: int, mix: Mix = ALL, seconds_max: float = SHRINK_S_MAX) -> list[Step]:
+    """The fewest steps found that still fail as all of them do; all, if they don't fail."""
+    began_s, left = time.monotonic(), mix.steps_of(seed)
+    what = ran(seed, left, mix).what
+    if what is None:
+        return left
 
     def fails(some: Sequence[Step]) -> bool:
-        if time.monotonic() - began_s > seconds_max:
-            return False
-        found = failure(seed, some)
-        return found is not None and found.what == first.what
+        return time.monotonic() - began_s <= seconds_max and ran(seed, some, mix).what == what
 
-    left = list(steps)
     for kind in [kind for kind in {step.kind: None for step in left} if kind in FAULTS]:
         left = _without(left, [step for step in left if step.kind != kind], fails)
     left = _fewer(left, fails)
@@ -121,31 +120,27 @@ def named(steps: Sequence[Step]) -> str:
     return ",".join(f"{step.index}:{step.turns}" for step in steps)
 
 
-def chosen(seed: int, text: str, steps_of: Callable[[int], list[Step]] = script) -> list[Step]:
+def chosen(seed: int, text: str, mix: Mix = ALL) -> list[Step]:
     """The steps that `named` named, of those that a seed has.
 
     Raises:
-        ValueError: it is no such text.
+        ValueError: it is no such text, or no seed of this mix.
     """
     if not re.fullmatch(r"(\d+:\d+(,\d+:\d+)*)?", text):
         raise ValueError(f"`{text}` is no list of index:turns")
-    steps = {step.index: step for step in steps_of(seed)}
+    steps = {step.index: step for step in mix.steps_of(seed)}
     pairs = [part.split(":") for part in text.split(",") if part]
     if unknown := [index for index, _ in pairs if int(index) not in steps]:
         raise ValueError(f"seed {seed} has no step {unknown[0]}; it has {min(steps)} to {max(steps)}")
     return [steps[int(index)]._replace(turns=int(turns)) for index, turns in pairs]
 
 
-def told(seed: int, steps_of: Callable[[int], list[Step]] = script) -> str | None:
-    """A failing seed's smallest run, its trace and the command that replays it; None if it does not fail."""
-    steps = steps_of(seed)
-    if failure(seed, steps) is None:
-        return None
-    fewest = shrunk(seed, steps)
-    found = failure(seed, fewest)
-    if found is None:
+def told(seed: int, mix: Mix = ALL) -> str:
+    """A failing seed's smallest run, its trace and the command that replays it."""
+    steps, fewest = mix.steps_of(seed), shrunk(seed, mix)
+    run = ran(seed, fewest, mix)
+    if run.error is None:
         return f"seed {seed} fails now and then: it is no function of its seed"
-    trace = "\n".join(f"  {line}" for line in found.trace)
-    mix = next(name for name, steps in MIXES.items() if steps is steps_of)
-    command = f"python -m tests.simulation {seed} '{named(fewest)}'{'' if steps_of is script else f' --mix {mix}'}"
-    return f"seed {seed}, {len(fewest)} of {len(steps)} steps are enough:\n{trace}\n{found.told}\nagain: {command}"
+    trace = "\n".join(f"  {line}" for line in run.world.trace)
+    command = f"python -m tests.simulation {seed} '{named(fewest)}'{'' if mix is ALL else f' --mix {mix.name}'}"
+    return f"seed {seed}, {len(fewest)} of {len(steps)} steps are enough:\n{trace}\n{run.told}\nagain: {command}"

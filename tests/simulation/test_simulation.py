@@ -6,24 +6,21 @@ import gc
 import os
 import time
 from collections import Counter
-from random import Random
 from typing import TYPE_CHECKING
 
-import orjson
 import pytest
 
 from harness_stream.runtime.collector import tune_collector
-from tests.simulation.faults import FAULTS, RETENTION, WITHOUT_RETENTION
 from tests.simulation.judge import check
-from tests.simulation.script import run, with_input_cuts, with_restores, with_store_losses
+from tests.simulation.script import ALL, MIXES
 from tests.simulation.shrink import proven, told
 from tests.simulation.tally import Tally
-from tests.simulation.world import PARTITIONS, TOPICS, World
+from tests.simulation.world import PARTITIONS, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from tests.simulation.script import Step
+    from tests.simulation.script import Mix
 
 
 def asked(name, kind, standard):
@@ -50,8 +47,7 @@ CHUNKS = 23
 # 940: the shortest that needs to look whether a snapshot's record is in the log (`tests/mutants/table.py`).
 FOUND_BY_LONG_RUNS = (940, 5724, 6452, 9669, 21791, 42621, 427450)
 SIGNED_SEEDS, SIGNED_CHUNKS = 120, 4
-# Long enough for some cycles of snapshots.
-RETENTION_SEEDS, RETENTION_CHUNKS, RETENTION_STEPS = 80, 4, 80
+RETENTION_SEEDS, RETENTION_CHUNKS = 80, 4
 INPUT_CUT_SEEDS, INPUT_CUT_CHUNKS = 80, 4
 # 18: the log was as long again before anybody could tell that it was short, and its owner answered nothing any more.
 FOUND_WITH_INPUT_CUTS = (18,)
@@ -74,6 +70,24 @@ def seeds(chunk: int) -> Iterator[int]:
         seed += CHUNKS
 
 
+def held(mix: Mix, seeds: Iterable[int]) -> Iterator[World]:
+    """The worlds of all of these, each of which kept the promises; one that fails is told as small as it can be made."""
+    for seed in seeds:
+        try:
+            world = proven(seed, mix=mix)
+        except Exception as error:
+            raise AssertionError(told(seed, mix)) from error
+        yield world
+
+
+def met(mix: str, seeds: Iterable[int]) -> Counter[str]:
+    """What happened in all of these, and what was forged."""
+    happened = Counter[str]()
+    for world in held(MIXES[mix], seeds):
+        happened += world.happened + world.forged
+    return happened
+
+
 @pytest.fixture(autouse=True)
 def _collector_as_a_worker_has_it() -> Iterator[None]:
     """With Python's own thresholds it looks at the whole process again and again, a twentieth of the time."""
@@ -89,13 +103,8 @@ def _collector_as_a_worker_has_it() -> Iterator[None]:
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_the_promises_hold_whatever_happens(chunk: int, record_property: Callable[[str, object], None]) -> None:
     tally = Tally()
-    for seed in seeds(chunk):
-        try:
-            world = proven(seed)
-        except Exception as error:
-            raise AssertionError(told(seed) or f"seed {seed} fails now and then") from error
-        assert world.happened["input retention"] or not world.happened["told of lost inputs"], f"seed {seed}: a false alarm"
-        tally.take(seed, world)
+    for world in held(ALL, seeds(chunk)):
+        tally.take(world.seed, world)
     assert len(tally.seeds) < SEEDS_WITH_EVERY_FAULT or not tally.missing
     record_property(Tally.PROPERTY, tally.to_json())
 
@@ -107,48 +116,21 @@ def test_what_a_long_run_once_found_is_mended(seed: int) -> None:
 
 @pytest.mark.parametrize("chunk", range(SIGNED_CHUNKS))
 def test_the_promises_hold_where_records_are_signed_and_some_are_forged(chunk: int) -> None:
-    forged = Counter[str]()
-    for seed in range(FIRST_SEED + chunk, FIRST_SEED + SIGNED_SEEDS, SIGNED_CHUNKS):
-        try:
-            world = proven(seed, signed=True)
-        except Exception as error:
-            raise AssertionError(f"signed, seed {seed}: {type(error).__name__}: {error}") from error
-        forged += world.forged
-        check_forged(world)
-    assert set(forged) == {"unsigned", "changed", "claim"}
+    happened = met("signed", range(FIRST_SEED + chunk, FIRST_SEED + SIGNED_SEEDS, SIGNED_CHUNKS))
+    assert all(happened[kind] for kind in ("unsigned", "changed", "claim"))
 
 
 @pytest.mark.parametrize("chunk", range(RETENTION_CHUNKS))
 def test_the_promises_hold_though_retention_takes_what_snapshots_hold(chunk: int) -> None:
     """Then only snapshots and the store reach the history, and a start from the log's first record would forget it."""
-    taken = 0
-    for seed in range(2 * chunk, 2 * RETENTION_SEEDS, 2 * RETENTION_CHUNKS):  # even ones change no rules
-        dice = Random(f"retention {seed}")
-        others = [kind for kind in FAULTS if kind not in WITHOUT_RETENTION and dice.random() < 0.5]
-        try:
-            world = run(seed, [*others, *RETENTION, *RETENTION, *RETENTION], RETENTION_STEPS)
-            check(world)
-        except Exception as error:
-            raise AssertionError(f"retention, seed {seed}: {type(error).__name__}: {error}") from error
-        taken += world.happened["decision retention"]
-    assert taken
-
-
-def met(steps_of: Callable[[int], list[Step]], seeds: Iterable[int]) -> Counter[str]:
-    """What happened in all of these; one that fails is told as small as it can be made."""
-    happened = Counter[str]()
-    for seed in seeds:
-        try:
-            happened += proven(seed, steps_of(seed)).happened
-        except Exception as error:
-            raise AssertionError(told(seed, steps_of) or f"seed {seed} fails now and then") from error
-    return happened
+    happened = met("retention", range(2 * chunk, 2 * RETENTION_SEEDS, 2 * RETENTION_CHUNKS))  # even ones change no rules
+    assert happened["decision retention"]
 
 
 @pytest.mark.parametrize("chunk", range(INPUT_CUT_CHUNKS))
 def test_the_promises_hold_though_input_logs_lose_what_was_answered(chunk: int) -> None:
     """Others take the offsets: behind an operator's word they are answered, without it never."""
-    happened = met(with_input_cuts, range(FIRST_SEED + chunk, FIRST_SEED + INPUT_CUT_SEEDS, INPUT_CUT_CHUNKS))
+    happened = met("input-cuts", range(FIRST_SEED + chunk, FIRST_SEED + INPUT_CUT_SEEDS, INPUT_CUT_CHUNKS))
     # Nobody is asked for a word where the log has grown again before it could be found too short.
     often = "input cut and grown" if (FIRST_SEED + chunk) % 2 else "offset answered anew"
     assert all(happened[kind] for kind in ("input cut", often, "never answered at its offset"))
@@ -156,42 +138,29 @@ def test_the_promises_hold_though_input_logs_lose_what_was_answered(chunk: int) 
 
 @pytest.mark.parametrize("seed", FOUND_WITH_INPUT_CUTS)
 def test_what_a_cut_input_log_once_showed_is_mended(seed: int) -> None:
-    proven(seed, with_input_cuts(seed))
+    proven(seed, mix=MIXES["input-cuts"])
 
 
 @pytest.mark.parametrize("chunk", range(RESTORE_CHUNKS))
 def test_the_promises_hold_though_state_of_a_lost_history_comes_back(chunk: int) -> None:
-    happened = met(with_restores, range(FIRST_SEED + chunk, FIRST_SEED + RESTORE_SEEDS, RESTORE_CHUNKS))
+    happened = met("restores", range(FIRST_SEED + chunk, FIRST_SEED + RESTORE_SEEDS, RESTORE_CHUNKS))
     assert all(happened[kind] for kind in ("log cut", "store restore", "resume"))
 
 
 @pytest.mark.parametrize("chunk", range(STORE_LOSS_CHUNKS))
 def test_the_promises_hold_though_the_store_loses_names_and_content(chunk: int) -> None:
-    happened = met(with_store_losses, range(FIRST_SEED + chunk, FIRST_SEED + STORE_LOSS_SEEDS, STORE_LOSS_CHUNKS))
+    happened = met("store-losses", range(FIRST_SEED + chunk, FIRST_SEED + STORE_LOSS_SEEDS, STORE_LOSS_CHUNKS))
     assert all(happened[kind] for kind in ("store names lost", "store partial loss", "replay", "crash"))
 
 
 @pytest.mark.parametrize("seed", FOUND_WITH_STORE_LOSSES)
 def test_what_lost_names_once_showed_is_mended(seed: int) -> None:
-    proven(seed, with_store_losses(seed))
+    proven(seed, mix=MIXES["store-losses"])
 
 
 @pytest.mark.parametrize("seed", FOUND_WITH_RESTORES)
 def test_what_state_of_a_lost_history_once_showed_is_mended(seed: int) -> None:
-    proven(seed, with_restores(seed))
-
-
-def check_forged(world: World) -> None:
-    """Each forged input is skipped as not authentic where it stands, and no forged claim ever counted."""
-    for partition in range(PARTITIONS):
-        bodies = [orjson.loads(r.value or b"{}") for r in world.everything(TOPICS.verdicts, partition)]
-        skips = [body for body in bodies if body["kind"] == "skip"]
-        told = {o["offset"]: o["reason"] for body in skips for o in body["offsets"]}
-        passed = {at for body in bodies if body["kind"] == "resume" for at in range(body["next_input"])}
-        lost = (range(body["covers"][0], body["covers"][1] + 1) for body in skips if body["reason"] == "input_lost")
-        passed.update(*lost)  # retention was faster than any worker
-        for at, offset in world.forged_at:
-            assert at != partition or told.get(offset) == "not_authentic" or offset in passed
+    proven(seed, mix=MIXES["restores"])
 
 
 def test_without_faults_nothing_is_void_and_one_claim_a_partition_is_enough() -> None:
