@@ -148,7 +148,8 @@ class OwnRealm:
         )
         settings = {f"HARNESS_{name.upper()}": str(getattr(self.settings, name)) for name in names}
         root = str(Path(__file__).parents[2])  # `topologies` is imported from where it lies
-        return os.environ | settings | {"PYTHONPATH": root} | self._environment
+        python = {"PYTHONPATH": root, "PYTHONFAULTHANDLER": "1"}  # a crash in C says where
+        return os.environ | settings | python | self._environment
 
     def _command(self, module, words):
         return [sys.executable, "-m", module, *words]
