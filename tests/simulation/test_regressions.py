@@ -489,6 +489,23 @@ def test_a_store_that_another_history_moved_while_it_was_read_is_not_begun_from(
     assert said[when] in caplog.text
 
 
+def test_what_an_owner_of_a_lost_history_left_in_the_store_is_replaced_by_who_met_it_at_the_start(caplog):
+    """Its epoch is higher than any in the log. Who has looked at it need not doubt it again, and load every 3 s."""
+    world = quiet()
+    act(world, 2)
+    turns(world, 600)
+    head = world.store.head(HOME)
+    lost = {**orjson.loads(head.header), "epoch": head.epoch + 9, "writer": "f" * 32, "record_digest": "0" * 64}
+    world.store._partitions[HOME].head = replace(head, epoch=head.epoch + 9, header=orjson.dumps(lost))
+    assert restarted(world).phase is Phase.DECIDING
+    caplog.clear()
+    act(world)
+    turns(world, 2_000)
+    assert world.store.head(HOME).verdict_offset == owner(world).place.offset
+    assert "state_gone" not in caplog.text
+    assert events(world) == 3
+
+
 def test_a_worker_that_starts_while_the_newest_set_is_unusable_decides_by_the_one_in_force_and_says_so():
     """It called itself not ready, as if nothing had ever been pushed, and decided all the while."""
     world = quiet()
