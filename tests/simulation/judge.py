@@ -16,7 +16,7 @@ from harness_stream.core import limits
 from harness_stream.core.audit import Kind
 from harness_stream.core.coverage import miscovered, twice_settled
 from harness_stream.core.fold import Place
-from harness_stream.wire.decisions import read_body
+from harness_stream.wire.decisions import digest_of, read_body
 from tests.log_checker import ONLY_THE_PDP_KNOWS, WITHOUT_FACTS, audited, check_store
 from tests.simulation.hearing import complaints
 from tests.simulation.regiven import Regiven
@@ -139,8 +139,9 @@ def _never_approved(world: World, partition: int, report: Report) -> set[bytes]:
     values = {record.value or b"" for record in inputs if record.offset in lost}
     cut_off = [record for cut in world.input_cuts for record in cut.lost]
     only = values - {r.value for r in (*inputs, *cut_off) if r in cut_off or r.offset not in lost}  # else sent again
-    approved = {b["intent_id"] for b in report.effective if b["kind"] == "verdict" and b["decision"] == "approve"}
-    wrong = {intent_id for intent_id in approved if world.sent.get(intent_id) in only}
+    digests = {digest_of(value) for value in only}  # not its id: other bytes may have come under that one
+    approved = [b for b in report.effective if b["kind"] == "verdict" and b["decision"] == "approve"]
+    wrong = {body["intent_id"] for body in approved if body["intent_digest"] in digests}
     require(not wrong, "V2", f"lost, and approved: {wrong}")
     world.happened["inputs lost"] += len(lost)
     return values
