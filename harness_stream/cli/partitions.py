@@ -312,10 +312,12 @@ def _hint(row: Mapping[str, Any]) -> str | None:
 
 
 def _halted_hint(row: Mapping[str, Any]) -> str:
+    from harness_stream.core.audit.void import STRANGERS_HINT  # noqa: PLC0415  slow to load, `--help` is not
+
     if "damaged" in row["troubles"]:
         return LogDamaged.restore
     if "not_authentic" in row["troubles"]:
-        return "set `HARNESS_KEYS` or `HARNESS_DEV` as its workers have it; a new root means new topics"
+        return STRANGERS_HINT
     return (
         "bring the log back if you can, and workers go on by themselves; if not, "
         f"`harness partitions resume {row['partition']} --reason TEXT` shows what is lost, and asks"

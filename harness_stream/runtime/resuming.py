@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from harness_stream.core import limits
+from harness_stream.core.audit.void import STRANGERS_HINT
 from harness_stream.core.fold import Place
 from harness_stream.core.state import PARTITION_UNIT
 from harness_stream.core.units import encode_parts
@@ -132,7 +133,7 @@ def _require_readable(found: Standing) -> None:
     if Trouble.NOT_AUTHENTIC in (found.troubles or {}):
         raise CallerError(
             f"partition {found.partition} is not resumed: {(found.troubles or {})[Trouble.NOT_AUTHENTIC]}",
-            hint="set `HARNESS_KEYS` or `HARNESS_DEV` as its workers have it; a new root means new topics",
+            hint=STRANGERS_HINT,
         )
     if Trouble.DAMAGED in (found.troubles or {}):
         raise CallerError(

@@ -45,10 +45,10 @@ PATIENCE_S = 30.0  # two shared cores: a process that answers in 1 s alone takes
 
 
 def crashed_asking_for_ends(code, stderr):
-    """Did librdkafka 2.16.0 end it, as it may on a busy machine right after a start? Nothing was written by then.
+    """Did librdkafka 2.16.0 end it, as it may on a busy machine right after a start? Commands ask before they write.
 
     Of two questions in a row for offsets the second uses what leaders that arrive for the first have freed
-    (`rd_kafka_topic_partition_list_query_leaders_async`): a state of the work, and a known hole until it is mended.
+    (`rd_kafka_topic_partition_list_query_leaders_async`). A hole that is open: ARCHITECTURE.md, state of the work.
     """
     return code == -signal.SIGSEGV and "in list_offsets" in stderr
 

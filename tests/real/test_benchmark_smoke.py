@@ -50,9 +50,10 @@ def goals_of(found):
     return {goal["name"]: goal for goal in found["goals"]}
 
 
-def all_answered(decisions, count):
-    """Each once, and no rule denies any; where tests beside this one held the worker up for a second, facts were stale."""
-    return sum(decisions.values()) == count and decisions["approve"] > 0 and {*decisions} <= {"approve", "deny: stale_facts"}
+def answered_once(decisions, count):
+    """All of them, nearly all with yes; while tests beside this one held the worker up for a second, facts were stale."""
+    stale = decisions.get("deny: stale_facts", 0)
+    return decisions["approve"] + stale == sum(decisions.values()) == count and stale < count / 10
 
 
 def test_a_drain_and_latency_are_measured_beside_the_echo_and_nothing_is_lost(real_stack, tmp_path):
@@ -64,7 +65,7 @@ def test_a_drain_and_latency_are_measured_beside_the_echo_and_nothing_is_lost(re
     drained = found["drain"]["rounds"]
     for kind in ("workers 1", "workers 2"):
         (told,) = drained[kind]
-        assert all_answered(told["decisions"], QUICK_DRAIN)
+        assert answered_once(told["decisions"], QUICK_DRAIN)
         assert 0 < told["counted"] <= QUICK_DRAIN
     assert drained["echo"][0]["records"] == QUICK_DRAIN
     assert {"decode", "MAC", "join", "rules", "windows", "encode", "produce"} <= set(found["drain"]["stages"]["seconds"])
@@ -84,7 +85,7 @@ def test_a_drain_and_latency_are_measured_beside_the_echo_and_nothing_is_lost(re
 def test_what_needs_no_broker_is_measured_as_well(real_stack, tmp_path):
     _, found = whole(real_stack, tmp_path, "cost", "agents")
     assert [row["agents"] for row in found["agents"]["known"]] == [1_000, 10_000]
-    assert all(all_answered(row["decisions"], 500) for row in found["agents"]["active"])
+    assert all(row["decisions"] == {"approve": 500} for row in found["agents"]["active"])
     assert goals_of(found)["cost with 1,000 rules, to 100"]["met"] is None  # another size was measured
 
 

@@ -37,6 +37,10 @@ FOREIGN: Final = frozenset({Void.FOREIGN_WRITER, Void.UNCLAIMED_EPOCH, Void.NOT_
 """No owner of this partition, present or former, writes such: what two who claim at once leave behind is stale."""
 
 
+STRANGERS_HINT: Final = "set `HARNESS_KEYS` or `HARNESS_DEV` as its workers have it; a new root means new topics"
+"""What to do about a log of which nothing is believed, for who reads it."""
+
+
 def strangers_text(records: int) -> str:
     """Why a log of which nothing is believed is not taken for one that holds nothing."""
     why = "they are signed by another root, or one of the two is unsigned (`--dev`)"
