@@ -237,6 +237,7 @@ def said_by(body: dict[str, Any]) -> str:
 def _watch(realm: BenchRealm, pids: Sequence[int], count: int) -> list[tuple[float, float]]:
     """(wall time, CPU seconds) of the workers until the decision log has stopped growing."""
     admin, samples = AdminClient(client_settings.admin(realm.settings.kafka)), list[tuple[float, float]]()
+    admin.list_topics(realm.topics.verdicts, SILENCE_S_MAX)  # adapters/kafka/leaders.py says why
     end, grown, quiet_since = time.monotonic() + DRAIN_S_MAX, 0, time.monotonic()
     places = {TopicPartition(realm.topics.verdicts, p): _LATEST for p in range(PARTITIONS)}
     while time.monotonic() < end:

@@ -132,6 +132,7 @@ class KafkaLane(Lane):
         configs = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(INTENT_BYTES_MAX)} | configs
         [created] = self.admin.create_topics([NewTopic(self.topic, PARTITIONS, 1, config=configs)]).values()
         created.result(PATIENCE_S)
+        self.admin.list_topics(self.topic, PATIENCE_S)  # records are deleted where leaders are known: leaders.py
 
     def new_reader(self):
         return KafkaReader(self.bootstrap)

@@ -44,16 +44,6 @@ UNSIGNED = {"hs-alg": "none"}
 PATIENCE_S = 30.0  # two shared cores: a process that answers in 1 s alone takes 10 s among others
 
 
-def crashed_asking_for_ends(code, stderr):
-    """Did librdkafka 2.16.0 end it, as it may on a busy machine right after a start? Commands ask before they write.
-
-    Of two questions in a row for offsets the second uses what leaders that arrive for the first have freed
-    (`rd_kafka_topic_partition_list_query_leaders_async`). A hole that is open: ARCHITECTURE.md, state of the work.
-    """
-    return code == -signal.SIGSEGV and "in list_offsets" in stderr
-
-
-
 class OwnRealm:
     """Topics, tables (rows by table, or a folder of files), rules and processes under a prefix nobody else uses."""
 
@@ -109,14 +99,7 @@ class OwnRealm:
 
     def harness(self, *words, exit_code=0):
         """Run one command to its end; what it printed. `exit_code` None: any."""
-        done = self._ended(words)
-        if crashed_asking_for_ends(done.returncode, done.stderr):
-            done = self._ended(words)
-        assert exit_code in {None, done.returncode}, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def _ended(self, words):
-        return subprocess.run(
+        done = subprocess.run(
             self._command("harness_stream", words),
             env=self.environment(),
             cwd=self.folder,
@@ -125,6 +108,8 @@ class OwnRealm:
             timeout=60,
             check=False,
         )
+        assert exit_code in {None, done.returncode}, done.stdout + done.stderr
+        return done.stdout + done.stderr
 
     @contextmanager
     def running(self, module, *words, ready):

@@ -253,11 +253,12 @@ def redis_as_it_is(realm):
 
 
 def bring_back(realm, kept):
-    """Redis comes back with an older dump."""
-    with closing(redis.Redis.from_url(realm.settings.redis_url)) as client:
-        client.flushall()
+    """Redis comes back with an older dump, at once: a worker that serves would write between two keys."""
+    with closing(redis.Redis.from_url(realm.settings.redis_url)) as client, client.pipeline(transaction=True) as steps:
+        steps.flushall()
         for key, value in kept.items():
-            client.restore(key, 0, value)
+            steps.restore(key, 0, value)
+        steps.execute()
 
 
 def stands_on_the_log(realm, partition):

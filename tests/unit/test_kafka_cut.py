@@ -7,7 +7,6 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from harness_stream.adapters.clock import SystemClock
 from harness_stream.adapters.kafka import group, settings
-from harness_stream.adapters.kafka.ends import EndsQueries
 from harness_stream.adapters.kafka.positions import Positions
 from harness_stream.core.limits import END_QUERY_MS
 from harness_stream.ports import Ends
@@ -165,21 +164,3 @@ def refused(bootstrap, place):
     consumer.close()
     assert found in ([], [NAME])
     return errors
-
-
-def test_after_forgetting_no_answer_is_of_before(bootstrap):
-    queries = EndsQueries(bootstrap)
-    eventually(lambda: queries.ask([NAME], 0) or queries.collect())  # one that fails is not answered: who asks goes on
-    queries.forget(*NAME)
-    queries.ask([NAME, (NAME[0], 1)], 1)
-    queries.forget(*NAME)
-    queries.ask([NAME], 2)
-    answers = []
-    eventually(lambda: answers.extend(queries.collect()) or len(answers) == 2)
-    assert sorted((ends.partition, ends.asked_at_ms) for ends in answers) == [(0, 2), (1, 1)]
-    queries.ask([NAME], 3)
-    assert queries._lows[NAME][0] == 2, "a second's queries share one answer about the low end"
-    queries.forget(*NAME)
-    queries.ask([NAME], 4)
-    assert queries._lows[NAME][0] == 4
-    queries.close()

@@ -190,6 +190,7 @@ def offsets_at(settings: Settings, topic: str, partitions: Iterable[int], at_ms:
         BrokerUnavailable: nobody answered in time.
     """
     admin = KafkaAdmin(settings.kafka)
+    admin.describe([topic])  # or the process may end by SIGSEGV (leaders.py)
     spec = OffsetSpec.for_timestamp(at_ms)
     futures = admin.client.list_offsets(
         {TopicPartition(topic, number): spec for number in partitions},

@@ -1,4 +1,7 @@
-"""End-offset queries that never wait. Rule: an answer carries the time before which the query was not yet sent."""
+"""End-offset queries that never wait. Rule: an answer carries the time before which the query was not yet sent.
+
+A partition is asked once its leader is known (leaders.py says why).
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPar
 from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, OffsetSpec  # type: ignore[attr-defined]
 
 from harness_stream.adapters.kafka import settings
+from harness_stream.adapters.kafka.leaders import Leaders
 from harness_stream.core.limits import FRESH_MS_MAX
 from harness_stream.ports import Ends
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from concurrent.futures import Future
 
 # Retention works in minutes; ten end queries share one answer.
@@ -43,6 +47,9 @@ class _Query:
     def answered(self) -> bool:
         return self.low.done() and self.end.done()
 
+    def failed(self) -> bool:
+        return any(future.done() and not _given(future) for future in (self.low, self.end))
+
     def stale(self) -> bool:
         """Did it fail because this client knows an older leader than there is?"""
         failures = (future.exception() for future in (self.low, self.end))
@@ -53,21 +60,21 @@ class _Query:
         return _said(self.low) and _said(self.end)
 
     def answer(self) -> Ends | None:
-        try:
-            low, end = self.low.result().offset, self.end.result().offset
-        except KafkaException:
+        if not (_given(self.low) and _given(self.end)):
             return None
-        if low < 0 or end < low:
-            return None  # a result that nobody gave (`_said`), or two queries that crossed
-        return Ends(self.topic, self.partition, low, end, self.asked_at_ms)
+        low, end = self.low.result().offset, self.end.result().offset
+        crossed = end < low
+        return None if crossed else Ends(self.topic, self.partition, low, end, self.asked_at_ms)
+
+
+def _given(asked: Future[ListOffsetsResultInfo]) -> bool:
+    """Of several partitions asked at once those without an answer get librdkafka's invalid offset, and no error."""
+    return asked.exception() is None and asked.result().offset >= 0
 
 
 def _said(asked: Future[ListOffsetsResultInfo]) -> bool:
-    """Of several partitions asked at once those without an answer get librdkafka's invalid offset, and no error."""
     error = asked.exception()
-    if isinstance(error, KafkaException):
-        return bool(error.args[0].code() >= 0)
-    return error is None and bool(asked.result().offset >= 0)
+    return bool(error.args[0].code() >= 0) if isinstance(error, KafkaException) else _given(asked)
 
 
 class EndsQueries:
@@ -82,56 +89,85 @@ class EndsQueries:
         self._renewed_at_ms = 0
         self._silent_since_ms: dict[tuple[str, int], int] = {}  # when a partition's first unanswered query was asked
         self._lows: dict[tuple[str, int], tuple[int, Future[ListOffsetsResultInfo]]] = {}
-        self._admin: AdminClient | None = AdminClient(settings.admin(where))
+        self._leaders: Leaders | None = Leaders(AdminClient(settings.admin(where)))
+        self._due: dict[tuple[str, int], int] = {}  # when those were asked for whose leaders are not known yet
         self._open: list[_Query] = []
 
     def ask(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
         """Send a query; dropped if too many are open, the next one will do. Nothing is asked after `close`."""
-        places = [TopicPartition(topic, partition) for topic, partition in partitions]
-        if self._admin is None or not places or len(self._open) + len(places) > OPEN_MAX:
+        if self._leaders is not None:
+            self._due |= dict.fromkeys(partitions, now_ms)
+            self._unlearn(self._leaders)
+            self._send(self._leaders)
+
+    def _send(self, leaders: Leaders) -> None:
+        """Whatever is due of partitions with a known leader."""
+        ready = {name: asked_at_ms for name, asked_at_ms in self._due.items() if leaders.known(*name, asked_at_ms)}
+        for name in ready:
+            del self._due[name]
+        if not ready or len(self._open) + len(ready) > OPEN_MAX:
             return
-        lows = self._firsts(self._admin, places, now_ms)
-        ends = _send(self._admin, places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-        queries = (_Query(p.topic, p.partition, now_ms, low, ends[p]) for p, low in zip(places, lows, strict=True))
-        self._open += queries
+        lows = self._firsts(leaders.admin, ready)
+        ends = _asked(leaders.admin, ready, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        self._open += (_Query(*name, asked_at_ms, lows[name], ends[name]) for name, asked_at_ms in ready.items())
 
     def forget(self, topic: str, partition: int) -> None:
         """Whatever is answered of this partition from here on, both bounds were asked for from here on."""
         self._open = [query for query in self._open if (query.topic, query.partition) != (topic, partition)]
+        self._due.pop((topic, partition), None)
         self._lows.pop((topic, partition), None)
 
     def collect(self) -> list[Ends]:
         """Answers that have arrived; failed queries have none."""
-        done = [query for query in self._open if query.answered()]
+        if self._leaders is None:
+            return []
+        late, done = self._unled(self._leaders), [query for query in self._open if query.answered()]
+        self._unlearn(self._leaders)
         if done:
             self._open = [query for query in self._open if query not in done]
-        due = [q.asked_at_ms for q in done if q.stale() and q.asked_at_ms - self._renewed_at_ms >= RENEW_MS]
-        due += self._silent(done)
-        if due:
-            self._renew(max(due))
+        late += [q.asked_at_ms for q in done if q.stale() and q.asked_at_ms - self._renewed_at_ms >= RENEW_MS]
+        late += self._silent(done)
+        if late:
+            self._renew(max(late))
+        else:
+            self._send(self._leaders)
         return [ends for query in done if (ends := query.answer()) is not None]
+
+    def _unlearn(self, leaders: Leaders) -> None:
+        """With a query's failure librdkafka may forget the topic's leaders, as it does if one has moved."""
+        for query in self._open:
+            if query.failed():
+                leaders.forget(query.topic)
+
+    def _unled(self, leaders: Leaders) -> list[int]:
+        """When leaders were asked for of which for too long no broker has said anything; who has none is not asked."""
+        late = []
+        for told in leaders.collect():
+            for name in [n for n in self._due if n[0] == told.topic and n[1] not in told.led]:
+                del self._due[name]
+                if self._is_silent(name, told.asked_at_ms, heard=told.heard):
+                    late.append(told.asked_at_ms)
+        return late
 
     def _silent(self, done: list[_Query]) -> list[int]:
         """When queries were asked of partitions of which for too long no broker has said anything."""
-        late = []
-        for query in done:
-            name = (query.topic, query.partition)
-            if query.heard():
-                self._silent_since_ms.pop(name, None)
-            elif query.asked_at_ms - self._silent_since_ms.setdefault(name, query.asked_at_ms) >= SILENCE_MS_MAX:
-                late.append(query.asked_at_ms)
-        return late
+        return [q.asked_at_ms for q in done if self._is_silent((q.topic, q.partition), q.asked_at_ms, heard=q.heard())]
+
+    def _is_silent(self, name: tuple[str, int], asked_at_ms: int, *, heard: bool) -> bool:
+        if heard:
+            self._silent_since_ms.pop(name, None)
+            return False
+        return asked_at_ms - self._silent_since_ms.setdefault(name, asked_at_ms) >= SILENCE_MS_MAX
 
     def _firsts(
-        self, admin: AdminClient, places: list[TopicPartition], now_ms: int
-    ) -> list[Future[ListOffsetsResultInfo]]:
+        self, admin: AdminClient, asked_at_ms: Mapping[tuple[str, int], int]
+    ) -> dict[tuple[str, int], Future[ListOffsetsResultInfo]]:
         """First kept offsets: they move with retention, so an answer serves for LOW_MS (half of all queries saved)."""
-        names = [(p.topic, p.partition) for p in places]
-        due = [p for p, name in zip(places, names, strict=True) if not self._is_recent(name, now_ms)]
+        due = [name for name, now_ms in asked_at_ms.items() if not self._is_recent(name, now_ms)]
         if due:
-            asked = _send(admin, due, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-            self._lows |= {(p.topic, p.partition): (now_ms, asked[p]) for p in due}
-        return [self._lows[name][1] for name in names]
+            asked = _asked(admin, due, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+            self._lows |= {name: (asked_at_ms[name], asked[name]) for name in due}
+        return {name: self._lows[name][1] for name in asked_at_ms}
 
     def _is_recent(self, name: tuple[str, int], now_ms: int) -> bool:
         asked_ms, low = self._lows.get(name, (now_ms - LOW_MS, None))
@@ -140,19 +176,20 @@ class EndsQueries:
 
     def close(self) -> None:
         """Drop the client, at once, and with it open queries: an answer in a process's last moments crashes it."""
-        self._open, self._lows, self._admin = [], {}, None
+        self._open, self._lows, self._due, self._leaders = [], {}, {}, None
 
     def _renew(self, now_ms: int) -> None:
         """A client whose cached leader was fenced, or that forgot its brokers, may never ask again by itself."""
         self._open, self._lows, self._renewed_at_ms, self._silent_since_ms = [], {}, now_ms, {}
-        self._admin = AdminClient(settings.admin(self._where))
+        self._leaders = Leaders(AdminClient(settings.admin(self._where)))
 
 
-def _send(
-    admin: AdminClient, places: list[TopicPartition], spec: OffsetSpec
-) -> dict[TopicPartition, Future[ListOffsetsResultInfo]]:
-    return admin.list_offsets(
-        dict.fromkeys(places, spec),
+def _asked(
+    admin: AdminClient, names: Iterable[tuple[str, int]], spec: OffsetSpec
+) -> dict[tuple[str, int], Future[ListOffsetsResultInfo]]:
+    asked = admin.list_offsets(
+        {TopicPartition(*name): spec for name in names},
         isolation_level=IsolationLevel.READ_UNCOMMITTED,
         request_timeout=QUERY_S_MAX,
     )
+    return {(place.topic, place.partition): future for place, future in asked.items()}
