@@ -19,15 +19,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from confluent_kafka import KafkaError, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported silently
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from echo import SILENCE_S_MAX, Shape, consumer
 from figures import Goal, Spread, ratios, spread_text, table
 from realm import PARTITIONS, READY_S_MAX, cpu_s, realm
@@ -35,6 +35,7 @@ from stages import ORDER
 from workload import Intents, many_rules
 
 from harness_stream.adapters.kafka import settings as client_settings
+from harness_stream.adapters.kafka.ends import EndsQueries
 from harness_stream.core import limits
 from harness_stream.core.denials import answers_in
 from harness_stream.core.lanes import partition_of
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
 DRAIN_S_MAX: Final = 180.0
 FLUSH_S_MAX: Final = 60.0
 SAMPLE_S: Final = 0.1  # two requests to the broker each: below 1 % of what is measured
-_LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 QUIET_S: Final = 1.5  # no verdict for that long after enough records: it is done
 NONCE: Final = "0" * 32
 WORKERS: Final = (1, 2)
@@ -199,10 +199,11 @@ def _wait_until_shared(realm: BenchRealm, workers: int) -> None:
     admin, end = AdminClient(client_settings.admin(realm.settings.kafka)), time.monotonic() + READY_S_MAX
     while time.monotonic() < end:
         answer = admin.describe_consumer_groups([realm.settings.group])[realm.settings.group]
-        members = answer.result(SILENCE_S_MAX).members
-        shares = [len(member.assignment.topic_partitions) for member in members]
-        if len(shares) == workers and all(shares) and sum(shares) == PARTITIONS:
-            return
+        with suppress(KafkaException):  # a busy broker may lose its group for a moment
+            members = answer.result(SILENCE_S_MAX).members
+            shares = [len(member.assignment.topic_partitions) for member in members]
+            if len(shares) == workers and all(shares) and sum(shares) == PARTITIONS:
+                return
         time.sleep(SAMPLE_S)
     raise SystemExit(f"{workers} workers have not shared the partitions within {READY_S_MAX:g} s")
 
@@ -236,21 +237,22 @@ def said_by(body: dict[str, Any]) -> str:
 
 def _watch(realm: BenchRealm, pids: Sequence[int], count: int) -> list[tuple[float, float]]:
     """(wall time, CPU seconds) of the workers until the decision log has stopped growing."""
-    admin, samples = AdminClient(client_settings.admin(realm.settings.kafka)), list[tuple[float, float]]()
-    admin.list_topics(realm.topics.verdicts, SILENCE_S_MAX)  # adapters/kafka/leaders.py says why
+    samples, places = list[tuple[float, float]](), [(realm.topics.verdicts, p) for p in range(PARTITIONS)]
     end, grown, quiet_since = time.monotonic() + DRAIN_S_MAX, 0, time.monotonic()
-    places = {TopicPartition(realm.topics.verdicts, p): _LATEST for p in range(PARTITIONS)}
-    while time.monotonic() < end:
-        samples.append((time.time(), sum(map(cpu_s, pids))))
-        found = sum(answer.result(SILENCE_S_MAX).offset for answer in admin.list_offsets(places).values())
-        # Checkpoints go on while idle; anything more is verdicts.
-        if found > grown + 2 * PARTITIONS:
-            grown, quiet_since = found, time.monotonic()
-        if time.monotonic() - quiet_since > QUIET_S:
-            if _answered(realm) >= count:
-                return samples
-            quiet_since = time.monotonic()
-        time.sleep(SAMPLE_S)
+    ends = dict.fromkeys(places, 0)
+    with closing(EndsQueries(realm.settings.kafka)) as queries:
+        while time.monotonic() < end:
+            samples.append((time.time(), sum(map(cpu_s, pids))))
+            queries.ask(places, round(time.monotonic() * 1000))
+            time.sleep(SAMPLE_S)
+            ends |= {(found.topic, found.partition): found.end for found in queries.collect()}
+            # Checkpoints go on while idle; anything more is verdicts.
+            if sum(ends.values()) > grown + 2 * PARTITIONS:
+                grown, quiet_since = sum(ends.values()), time.monotonic()
+            if time.monotonic() - quiet_since > QUIET_S:
+                if _answered(realm) >= count:
+                    return samples
+                quiet_since = time.monotonic()
     raise SystemExit(f"{len(pids)} workers have not drained {count} intents within {DRAIN_S_MAX:g} s")
 
 
