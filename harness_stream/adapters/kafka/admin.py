@@ -187,13 +187,16 @@ def offsets_at(settings: Settings, topic: str, partitions: Iterable[int], at_ms:
     """For each partition the first offset appended at `at_ms` (epoch ms) or later; None if there is none.
 
     Raises:
-        BrokerUnavailable: nobody answered in time.
+        BrokerUnavailable: nobody answered in time, or a partition has no leader.
+        ProtocolError: the topic does not exist.
     """
-    admin = KafkaAdmin(settings.kafka)
-    admin.describe([topic])  # or the process may end by SIGSEGV (leaders.py)
+    admin, numbers = KafkaAdmin(settings.kafka), set(partitions)
+    led = {p.id for p in _existing(admin.describe([topic]), topic).partitions if p.leader is not None}
+    if not numbers <= led:  # asked all the same, the process might end by SIGSEGV (leaders.py)
+        raise admin.unavailable(f"`{topic}`/{min(numbers - led)} has no leader")
     spec = OffsetSpec.for_timestamp(at_ms)
     futures = admin.client.list_offsets(
-        {TopicPartition(topic, number): spec for number in partitions},
+        {TopicPartition(topic, number): spec for number in numbers},
         isolation_level=IsolationLevel.READ_UNCOMMITTED,
         request_timeout=ADMIN_S_MAX,
     )

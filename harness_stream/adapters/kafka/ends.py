@@ -47,9 +47,6 @@ class _Query:
     def answered(self) -> bool:
         return self.low.done() and self.end.done()
 
-    def failed(self) -> bool:
-        return any(future.done() and not _given(future) for future in (self.low, self.end))
-
     def stale(self) -> bool:
         """Did it fail because this client knows an older leader than there is?"""
         failures = (future.exception() for future in (self.low, self.end))
@@ -92,6 +89,7 @@ class EndsQueries:
         self._leaders: Leaders | None = Leaders(AdminClient(settings.admin(where)))
         self._due: dict[tuple[str, int], int] = {}  # when those were asked for whose leaders are not known yet
         self._open: list[_Query] = []
+        self._sent: list[tuple[str, int, Future[ListOffsetsResultInfo]]] = []  # each is looked at once (`_unlearn`)
 
     def ask(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
         """Send a query; dropped if too many are open, the next one will do. Nothing is asked after `close`."""
@@ -101,15 +99,23 @@ class EndsQueries:
             self._send(self._leaders)
 
     def _send(self, leaders: Leaders) -> None:
-        """Whatever is due of partitions with a known leader."""
-        ready = {name: asked_at_ms for name, asked_at_ms in self._due.items() if leaders.known(*name, asked_at_ms)}
-        for name in ready:
-            del self._due[name]
-        if not ready or len(self._open) + len(ready) > OPEN_MAX:
-            return
-        lows = self._firsts(leaders.admin, ready)
-        ends = _asked(leaders.admin, ready, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-        self._open += (_Query(*name, asked_at_ms, lows[name], ends[name]) for name, asked_at_ms in ready.items())
+        """What is due of partitions with a known leader, each leader by itself: a silent one holds up nobody else's."""
+        now_ms = max(self._due.values(), default=0)
+        led: dict[int, dict[tuple[str, int], int]] = {}
+        for name in list(self._due):
+            leader = leaders.of(*name, now_ms)
+            if leader is None:
+                leaders.want(name[0], now_ms)
+            else:
+                led.setdefault(leader, {})[name] = self._due.pop(name)
+        for asked_at_ms in led.values():
+            if len(self._open) + len(asked_at_ms) <= OPEN_MAX:
+                self._send_to_one(leaders.admin, asked_at_ms)
+
+    def _send_to_one(self, admin: AdminClient, asked_at_ms: Mapping[tuple[str, int], int]) -> None:
+        lows = self._firsts(admin, asked_at_ms)
+        ends = self._asked(admin, asked_at_ms, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        self._open += (_Query(*name, now_ms, lows[name], ends[name]) for name, now_ms in asked_at_ms.items())
 
     def forget(self, topic: str, partition: int) -> None:
         """Whatever is answered of this partition from here on, both bounds were asked for from here on."""
@@ -134,16 +140,19 @@ class EndsQueries:
         return [ends for query in done if (ends := query.answer()) is not None]
 
     def _unlearn(self, leaders: Leaders) -> None:
-        """With a query's failure librdkafka may forget the topic's leaders, as it does if one has moved."""
-        for query in self._open:
-            if query.failed():
-                leaders.forget(query.topic)
+        """Where a broker says that it does not lead, librdkafka drops all leaders of the topic; in silence, none."""
+        sent, self._sent = self._sent, []
+        for topic, partition, future in sent:
+            if not future.done():
+                self._sent.append((topic, partition, future))
+            elif not _given(future):
+                leaders.forget(topic, None if _said(future) else partition)
 
     def _unled(self, leaders: Leaders) -> list[int]:
         """When leaders were asked for of which for too long no broker has said anything; who has none is not asked."""
         late = []
         for told in leaders.collect():
-            for name in [n for n in self._due if n[0] == told.topic and n[1] not in told.led]:
+            for name in [n for n in self._due if n[0] == told.topic and n[1] not in told.leaders]:
                 del self._due[name]
                 if self._is_silent(name, told.asked_at_ms, heard=told.heard):
                     late.append(told.asked_at_ms)
@@ -165,9 +174,18 @@ class EndsQueries:
         """First kept offsets: they move with retention, so an answer serves for LOW_MS (half of all queries saved)."""
         due = [name for name, now_ms in asked_at_ms.items() if not self._is_recent(name, now_ms)]
         if due:
-            asked = _asked(admin, due, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+            asked = self._asked(admin, due, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
             self._lows |= {name: (asked_at_ms[name], asked[name]) for name in due}
         return {name: self._lows[name][1] for name in asked_at_ms}
+
+    def _asked(
+        self, admin: AdminClient, names: Iterable[tuple[str, int]], spec: OffsetSpec
+    ) -> dict[tuple[str, int], Future[ListOffsetsResultInfo]]:
+        places = {TopicPartition(*name): spec for name in names}
+        isolation = IsolationLevel.READ_UNCOMMITTED
+        asked = admin.list_offsets(places, isolation_level=isolation, request_timeout=QUERY_S_MAX)
+        self._sent += ((place.topic, place.partition, future) for place, future in asked.items())
+        return {(place.topic, place.partition): future for place, future in asked.items()}
 
     def _is_recent(self, name: tuple[str, int], now_ms: int) -> bool:
         asked_ms, low = self._lows.get(name, (now_ms - LOW_MS, None))
@@ -176,20 +194,10 @@ class EndsQueries:
 
     def close(self) -> None:
         """Drop the client, at once, and with it open queries: an answer in a process's last moments crashes it."""
-        self._open, self._lows, self._due, self._leaders = [], {}, {}, None
+        self._open, self._sent, self._lows, self._due, self._leaders = [], [], {}, {}, None
 
     def _renew(self, now_ms: int) -> None:
         """A client whose cached leader was fenced, or that forgot its brokers, may never ask again by itself."""
-        self._open, self._lows, self._renewed_at_ms, self._silent_since_ms = [], {}, now_ms, {}
+        self._open, self._sent, self._lows = [], [], {}
+        self._renewed_at_ms, self._silent_since_ms = now_ms, {}
         self._leaders = Leaders(AdminClient(settings.admin(self._where)))
-
-
-def _asked(
-    admin: AdminClient, names: Iterable[tuple[str, int]], spec: OffsetSpec
-) -> dict[tuple[str, int], Future[ListOffsetsResultInfo]]:
-    asked = admin.list_offsets(
-        {TopicPartition(*name): spec for name in names},
-        isolation_level=IsolationLevel.READ_UNCOMMITTED,
-        request_timeout=QUERY_S_MAX,
-    )
-    return {(place.topic, place.partition): future for place, future in asked.items()}

@@ -1,30 +1,35 @@
-"""Leaders that an admin client knows. Rule: what librdkafka sends to leaders is asked once it knows all of them.
+"""Leaders that an admin client knows. Rule: what librdkafka sends to leaders is asked for where it knows them.
 
-Where it does not, `list_offsets` and `delete_records` look them up in the caller's thread while librdkafka's own, to
+Where it does not, `list_offsets` and `delete_records` look for them in the caller's thread, while librdkafka's own, for
 which any metadata that arrives is a sign to look again, frees what the caller still uses
-(`rd_kafka_topic_partition_list_query_leaders_async`, 2.16.0): the process ends by SIGSEGV. A description of the topic
-puts its leaders into the client's cache, and the answer says that they are there. Left is the moment between a failed
-request, with which librdkafka drops them, and our hearing of it.
+(`rd_kafka_topic_partition_list_query_leaders_async`, 2.16.0): the process ends by SIGSEGV. Metadata of a topic put its
+leaders into the client's cache. What is left is the moment between librdkafka's dropping them, because one has moved
+or there is none, and our hearing of it.
+
+Metadata are asked for in a thread, since there is only a call that waits for them; unlike a description of the topic,
+which takes the broker that the last metadata named as the controller, they come from any broker that is up.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass
+from threading import Thread
 from typing import TYPE_CHECKING, Final
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaException
 
 from harness_stream.core.limits import FRESH_MS_MAX
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from collections.abc import Mapping
 
-    from confluent_kafka.admin import AdminClient, TopicDescription  # type: ignore[attr-defined]  # re-exported without saying so
+    from confluent_kafka.admin import AdminClient
 
 # A third of what librdkafka keeps an answer for (`metadata.max.age.ms`, 900 s).
 LEADERS_MS: Final = 300_000
 # An end query that waits for it is worth nothing afterwards.
-DESCRIBE_S_MAX: Final = FRESH_MS_MAX / 1000
+LEARN_S_MAX: Final = FRESH_MS_MAX / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +39,18 @@ class Told:
     Attributes:
         topic: its name.
         asked_at_ms: when it was asked for.
-        led: its partitions that have a leader.
+        leaders: partition → number of the broker that leads it; who has no leader is left out.
         heard: whether a broker said anything.
     """
 
     topic: str
     asked_at_ms: int
-    led: frozenset[int]
+    leaders: Mapping[int, int]
     heard: bool
 
 
 class Leaders:
-    """Asks one client for the leaders of partitions and collects what has arrived.
+    """Asks one client for the leaders of topics and collects what has arrived.
 
     Args:
         admin: whose cache is filled.
@@ -53,39 +58,53 @@ class Leaders:
 
     def __init__(self, admin: AdminClient) -> None:
         self.admin = admin
-        self._known: dict[tuple[str, int], int] = {}  # partition → when its leader was asked for
-        self._open: dict[str, tuple[int, Future[TopicDescription]]] = {}
+        self._known: dict[tuple[str, int], tuple[int, int]] = {}  # partition → when it was asked for, its leader
+        self._open: dict[str, tuple[int, Future[Mapping[int, int]]]] = {}
 
-    def known(self, topic: str, partition: int, now_ms: int) -> bool:
-        """May what is sent to its leader be asked for? If not, the question after that is under way."""
-        if 0 <= now_ms - self._known.get((topic, partition), now_ms - LEADERS_MS) < LEADERS_MS:
-            return True
+    def of(self, topic: str, partition: int, now_ms: int) -> int | None:
+        """The broker that leads a partition, None if that is not known (any more)."""
+        asked_at_ms, leader = self._known.get((topic, partition), (now_ms - LEADERS_MS, -1))
+        return leader if 0 <= now_ms - asked_at_ms < LEADERS_MS else None
+
+    def want(self, topic: str, now_ms: int) -> None:
+        """Ask for a topic's leaders, unless that is under way."""
         if topic not in self._open:
-            asked = self.admin.describe_topics(TopicCollection([topic]), request_timeout=DESCRIBE_S_MAX)
-            self._open[topic] = (now_ms, asked[topic])
-        return False
+            answer: Future[Mapping[int, int]] = Future()
+            # One that does not come back while the process ends holds nothing up.
+            Thread(target=_learn, args=(self.admin, topic, answer), name="leaders", daemon=True).start()
+            self._open[topic] = (now_ms, answer)
 
-    def forget(self, topic: str) -> None:
-        """What was asked of a leader failed: librdkafka drops what it knows of a topic whose leader has moved."""
-        self._known = {name: asked_at_ms for name, asked_at_ms in self._known.items() if name[0] != topic}
+    def forget(self, topic: str, partition: int | None = None) -> None:
+        """They are not known any more: of one partition, or of all if none is named."""
+        gone = [name for name in self._known if name[0] == topic and partition in {None, name[1]}]
+        for name in gone:
+            del self._known[name]
 
     def collect(self) -> list[Told]:
         """Take what has arrived: from then on partitions that have a leader are known."""
         done = [(topic, *asked) for topic, asked in self._open.items() if asked[1].done()]
-        told = [Told(topic, asked_at_ms, _led(answer), _heard(answer)) for topic, asked_at_ms, answer in done]
+        told = [_told(topic, asked_at_ms, answer) for topic, asked_at_ms, answer in done]
         for answer in told:
             del self._open[answer.topic]
-            self._known |= {(answer.topic, number): answer.asked_at_ms for number in answer.led}
+            self.forget(answer.topic)
+            known = {(answer.topic, number): (answer.asked_at_ms, leader) for number, leader in answer.leaders.items()}
+            self._known |= known
         return told
 
 
-def _led(description: Future[TopicDescription]) -> frozenset[int]:
-    if description.exception() is not None:
-        return frozenset()
-    return frozenset(partition.id for partition in description.result().partitions if partition.leader is not None)
+def _learn(admin: AdminClient, topic: str, answer: Future[Mapping[int, int]]) -> None:
+    try:
+        found = admin.list_topics(topic, LEARN_S_MAX)
+        led = found.topics[topic].partitions.values()
+        answer.set_result({partition.id: partition.leader for partition in led if partition.leader in found.brokers})
+    except Exception as error:  # noqa: BLE001  `collect` tells or raises it, where somebody hears
+        answer.set_exception(error)
 
 
-def _heard(description: Future[TopicDescription]) -> bool:
-    """Errors of librdkafka's own are negative."""
-    error = description.exception()
-    return not isinstance(error, KafkaException) or bool(error.args[0].code() >= 0)
+def _told(topic: str, asked_at_ms: int, answer: Future[Mapping[int, int]]) -> Told:
+    error = answer.exception()
+    if error is None:
+        return Told(topic, asked_at_ms, answer.result(), heard=True)
+    if isinstance(error, KafkaException):
+        return Told(topic, asked_at_ms, {}, heard=bool(error.args[0].code() >= 0))  # librdkafka's own are negative
+    raise error
