@@ -23,6 +23,8 @@ HEAP_MB: Final = 384
 """Each; three local brokers with tens of partitions use about 150 MB each, and share one machine."""
 
 _REPLICATED: Final[Mapping[str, str]] = {
+    # Others take over from a broker that is gone, or is taken to be.
+    "broker.session.timeout.ms": "2000",
     "default.replication.factor": "3",
     "min.insync.replicas": "2",
     "unclean.leader.election.enable": "false",

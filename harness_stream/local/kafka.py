@@ -70,8 +70,9 @@ _BASE: Mapping[str, str] = {
     "share.coordinator.state.topic.num.partitions": "1",
     # The default 3 s delay waits for more members; locally there are one or two.
     "group.initial.rebalance.delay.ms": "0",
-    # The controller believes a killed broker alive for this long; with the default 9 s a restart takes 13 s, so 4.8 s.
-    "broker.session.timeout.ms": "2000",
+    # The controller believes a killed broker alive for this long, and its successor waits for that. On two cores that
+    # sixteen processes want, one that lives is silent for more than two seconds, and then nothing is led.
+    "broker.session.timeout.ms": "6000",
     "broker.heartbeat.interval.ms": "300",
     # The default, 128 MB, is a quarter of the small heap; 16 MiB index 700,000 keys a pass.
     "log.cleaner.dedupe.buffer.size": "16777216",

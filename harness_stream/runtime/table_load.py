@@ -153,11 +153,13 @@ def _ask_ends(
     started_ms = clock.elapsed_ms()
     asked_ms = started_ms - ASK_MS
     ends: dict[str, Ends] = {}
+    asked: set[tuple[str, int, int]] = set()  # an answer may be to what was asked of another topic before
     while missing := sorted(set(topics.values()) - ends.keys()):
         if clock.elapsed_ms() - asked_ms >= ASK_MS:
-            asked_ms = clock.elapsed_ms()
-            reader.ask_ends([(topic, PARTITION) for topic in missing], clock.now_ms())
-        ends |= {end.topic: end for end in reader.ends()}
+            asked_ms, now_ms = clock.elapsed_ms(), clock.now_ms()
+            asked |= {(topic, PARTITION, now_ms) for topic in missing}
+            reader.ask_ends([(topic, PARTITION) for topic in missing], now_ms)
+        ends |= {e.topic: e for e in reader.ends() if (e.topic, e.partition, e.asked_at_ms) in asked}
         _patience(clock, wait, started_ms, missing, heard=not set(missing) - ends.keys())
     return ends
 

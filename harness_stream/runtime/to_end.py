@@ -54,12 +54,14 @@ def record_at(reader: LogReader, topic: str, partition: int, clock: Clock, offse
 def ends_of(reader: LogReader, topic: str, partition: int, clock: Clock) -> Ends:
     """The partition's bounds as of now (raises as `read_to_end`)."""
     started_ms, asked_ms = clock.elapsed_ms(), -ASK_MS
+    asked: set[tuple[str, int, int]] = set()  # the answer to an earlier call's question may come last, and is older
     while True:
         if clock.elapsed_ms() - asked_ms >= ASK_MS:
-            asked_ms = clock.elapsed_ms()
-            reader.ask_ends([(topic, partition)], clock.now_ms())
+            asked_ms, now_ms = clock.elapsed_ms(), clock.now_ms()
+            asked.add((topic, partition, now_ms))
+            reader.ask_ends([(topic, partition)], now_ms)
         for ends in reader.ends():
-            if (ends.topic, ends.partition) == (topic, partition):
+            if (ends.topic, ends.partition, ends.asked_at_ms) in asked:
                 return ends
         wait_or_give_up(topic, clock, started_ms)
 
