@@ -160,6 +160,64 @@ def test_who_has_lost_its_leader_by_the_newest_metadata_is_not_asked(world):
     assert set(world.admin.asked) == {ALIVE}
 
 
+def test_what_was_under_way_when_leaders_were_dropped_is_not_believed(world, monkeypatch):
+    world.run(500, DEAD)
+    world.admin.silent = {0}
+    world.queries.ask([DEAD], Admin.now_ms)
+    world.queries._leaders.want("t", Admin.now_ms)
+    world.queries._leaders._open["t"].thread.join()
+    for _, future in world.admin.open:
+        future.set_exception(failed(KafkaError.NOT_LEADER_FOR_PARTITION))
+    world.admin.open.clear()
+    free, learn, asked = threading.Event(), world.admin.list_topics, len(world.admin.asked)
+    monkeypatch.setattr(world.admin, "list_topics", lambda *words: free.wait(5) and learn(*words))
+    world.queries.ask([DEAD], Admin.now_ms)
+    world.queries.collect()
+    assert len(world.admin.asked) == asked, "the answer is older than librdkafka's dropping them"
+    free.set()
+    world.queries._leaders._open["t"].thread.join()
+    world.queries.collect()
+    assert len(world.admin.asked) > asked
+
+
+def test_silence_makes_nobody_forget_leaders(world):
+    world.run(500, ALIVE)
+    world.admin.knows_nobody = True
+    world.run(ASK_MS, ("t", 5))
+    world.run(300, ALIVE)
+    assert world.longest_gap_ms(ALIVE, Admin.now_ms - 200) <= ASK_MS
+
+
+def test_a_silent_leader_has_a_bounded_number_of_queries_and_takes_nobody_elses_place(world):
+    for partition in range(2, 80):
+        world.admin.led["t", partition] = 0
+    dead = [("t", partition) for partition in range(2, 80)]
+    world.run(500, ALIVE, *dead)
+    world.admin.silent = {0}
+    world.run(1_500, ALIVE, *dead)
+    assert len(world.queries._open) <= len(dead) * ends.OPEN_MAX
+    assert world.longest_gap_ms(ALIVE, Admin.now_ms - 1_000) <= ASK_MS
+
+
+def test_closing_waits_for_whoever_holds_the_client(world, monkeypatch):
+    free = threading.Event()
+    monkeypatch.setattr(world.admin, "list_topics", lambda *_: free.wait(5))
+    world.queries.ask([ALIVE], 1)
+    [question] = world.queries._leaders._open.values()
+    threading.Timer(0.05, free.set).start()
+    world.queries.close()
+    assert not question.thread.is_alive()
+
+
+def test_where_no_thread_can_be_made_nothing_is_known_and_nothing_ends(world, monkeypatch):
+    def refused(_self):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    world.run(500, ALIVE)
+    assert world.answers == []
+
+
 def test_leaders_are_learned_anew_before_librdkafka_forgets_them(world):
     assert 2 * leaders.LEADERS_MS < LIBRDKAFKA_FORGETS_MS
     world.run(500, ALIVE)

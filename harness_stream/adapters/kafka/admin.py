@@ -193,7 +193,9 @@ def offsets_at(settings: Settings, topic: str, partitions: Iterable[int], at_ms:
     admin, numbers = KafkaAdmin(settings.kafka), set(partitions)
     led = {p.id for p in _existing(admin.describe([topic]), topic).partitions if p.leader is not None}
     if not numbers <= led:  # asked all the same, the process might end by SIGSEGV (leaders.py)
-        raise admin.unavailable(f"`{topic}`/{min(numbers - led)} has no leader")
+        raise BrokerUnavailable(
+            f"nobody leads `{topic}`/{min(numbers - led)} just now", hint="try again once its brokers are back"
+        )
     spec = OffsetSpec.for_timestamp(at_ms)
     futures = admin.client.list_offsets(
         {TopicPartition(topic, number): spec for number in numbers},

@@ -5,6 +5,7 @@ A partition is asked once its leader is known (leaders.py says why).
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -27,13 +28,12 @@ _STALE: Final = frozenset({KafkaError.FENCED_LEADER_EPOCH, KafkaError.NOT_LEADER
 # A new client connects and learns its metadata in some 10 ms; a restarted broker needs about a second to know itself.
 RENEW_MS: Final = 1_000
 # Three rounds of queries of a partition in a row that no broker answered: this client may have lost its brokers (see
-# standstill.py), or it goes on asking a leader that died, whatever the others answer: an admin client looks up leaders
-# once. If neither, a new one every so often costs nothing.
+# standstill.py). If it has not, because one leader is dead, a new one every so often costs nothing.
 SILENCE_MS_MAX: Final = 3 * FRESH_MS_MAX
 # An older answer is worth nothing (`fresh_as_of`), so a query is given up then.
 QUERY_S_MAX: Final = FRESH_MS_MAX / 1000
-# Ten queries a second, each given up after one, of up to 64 partitions; a silent broker must not pile up more.
-OPEN_MAX: Final = 640
+# Of a partition: ten queries a second, each given up after one. A silent broker must not pile up more.
+OPEN_MAX: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class EndsQueries:
         self._sent: list[tuple[str, int, Future[ListOffsetsResultInfo]]] = []  # each is looked at once (`_unlearn`)
 
     def ask(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
-        """Send a query; dropped if too many are open, the next one will do. Nothing is asked after `close`."""
+        """Send a query; dropped if too many of its partition are open, the next one will do. Nothing after `close`."""
         if self._leaders is not None:
             self._due |= dict.fromkeys(partitions, now_ms)
             self._unlearn(self._leaders)
@@ -108,9 +108,10 @@ class EndsQueries:
                 leaders.want(name[0], now_ms)
             else:
                 led.setdefault(leader, {})[name] = self._due.pop(name)
+        waiting = Counter((query.topic, query.partition) for query in self._open)
         for asked_at_ms in led.values():
-            if len(self._open) + len(asked_at_ms) <= OPEN_MAX:
-                self._send_to_one(leaders.admin, asked_at_ms)
+            if wanted := {name: at_ms for name, at_ms in asked_at_ms.items() if waiting[name] < OPEN_MAX}:
+                self._send_to_one(leaders.admin, wanted)
 
     def _send_to_one(self, admin: AdminClient, asked_at_ms: Mapping[tuple[str, int], int]) -> None:
         lows = self._firsts(admin, asked_at_ms)
@@ -121,6 +122,7 @@ class EndsQueries:
         """Whatever is answered of this partition from here on, both bounds were asked for from here on."""
         self._open = [query for query in self._open if (query.topic, query.partition) != (topic, partition)]
         self._due.pop((topic, partition), None)
+        self._silent_since_ms.pop((topic, partition), None)
         self._lows.pop((topic, partition), None)
 
     def collect(self) -> list[Ends]:
@@ -189,11 +191,13 @@ class EndsQueries:
 
     def _is_recent(self, name: tuple[str, int], now_ms: int) -> bool:
         asked_ms, low = self._lows.get(name, (now_ms - LOW_MS, None))
-        failed = low is not None and low.done() and not _said(low)
+        failed = low is not None and low.done() and not _given(low)
         return not failed and 0 <= now_ms - asked_ms < LOW_MS
 
     def close(self) -> None:
-        """Drop the client, at once, and with it open queries: an answer in a process's last moments crashes it."""
+        """Drop the client, and with it open queries: an answer in a process's last moments crashes it."""
+        if self._leaders is not None:
+            self._leaders.close()
         self._open, self._sent, self._lows, self._due, self._leaders = [], [], {}, {}, None
 
     def _renew(self, now_ms: int) -> None:

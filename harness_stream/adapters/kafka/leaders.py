@@ -13,6 +13,7 @@ which takes the broker that the last metadata named as the controller, they come
 from __future__ import annotations
 
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Thread
 from typing import TYPE_CHECKING, Final
@@ -49,6 +50,13 @@ class Told:
     heard: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    asked_at_ms: int
+    answer: Future[Mapping[int, int]]
+    thread: Thread
+
+
 class Leaders:
     """Asks one client for the leaders of topics and collects what has arrived.
 
@@ -59,7 +67,7 @@ class Leaders:
     def __init__(self, admin: AdminClient) -> None:
         self.admin = admin
         self._known: dict[tuple[str, int], tuple[int, int]] = {}  # partition → when it was asked for, its leader
-        self._open: dict[str, tuple[int, Future[Mapping[int, int]]]] = {}
+        self._open: dict[str, _Question] = {}
 
     def of(self, topic: str, partition: int, now_ms: int) -> int | None:
         """The broker that leads a partition, None if that is not known (any more)."""
@@ -68,28 +76,41 @@ class Leaders:
 
     def want(self, topic: str, now_ms: int) -> None:
         """Ask for a topic's leaders, unless that is under way."""
-        if topic not in self._open:
-            answer: Future[Mapping[int, int]] = Future()
-            # One that does not come back while the process ends holds nothing up.
-            Thread(target=_learn, args=(self.admin, topic, answer), name="leaders", daemon=True).start()
-            self._open[topic] = (now_ms, answer)
+        if topic in self._open:
+            return
+        answer: Future[Mapping[int, int]] = Future()
+        # One that does not come back while the process ends holds nothing up.
+        thread = Thread(target=_learn, args=(self.admin, topic, answer), name="leaders", daemon=True)
+        # A process whose main thread has ended gets no thread any more (Python 3.12): nobody is told, as by silence.
+        with suppress(RuntimeError):
+            thread.start()
+            self._open[topic] = _Question(now_ms, answer, thread)
 
     def forget(self, topic: str, partition: int | None = None) -> None:
-        """They are not known any more: of one partition, or of all if none is named."""
+        """They are not known any more: of one partition, or of all if none is named, whatever is under way."""
+        if partition is None:
+            self._open.pop(topic, None)  # its answer may be older than that leaders were dropped
         gone = [name for name in self._known if name[0] == topic and partition in {None, name[1]}]
         for name in gone:
             del self._known[name]
 
     def collect(self) -> list[Told]:
         """Take what has arrived: from then on partitions that have a leader are known."""
-        done = [(topic, *asked) for topic, asked in self._open.items() if asked[1].done()]
-        told = [_told(topic, asked_at_ms, answer) for topic, asked_at_ms, answer in done]
+        done = [(topic, asked) for topic, asked in self._open.items() if asked.answer.done()]
+        told = [_told(topic, asked.asked_at_ms, asked.answer) for topic, asked in done]
         for answer in told:
             del self._open[answer.topic]
-            self.forget(answer.topic)
+            if answer.heard:
+                self.forget(answer.topic)
             known = {(answer.topic, number): (answer.asked_at_ms, leader) for number, leader in answer.leaders.items()}
             self._known |= known
         return told
+
+    def close(self) -> None:
+        """Wait until no thread holds the client any more, at most LEARN_S_MAX."""
+        for question in self._open.values():
+            question.thread.join(LEARN_S_MAX)
+        self._open.clear()
 
 
 def _learn(admin: AdminClient, topic: str, answer: Future[Mapping[int, int]]) -> None:
