@@ -121,6 +121,7 @@ def test_one_silent_leader_keeps_nobody_else_from_fresh_answers(world):
     world.admin.silent, since_ms = {0}, Admin.now_ms
     world.run(2_500, DEAD, ALIVE, OTHER)
     assert len(Admin.made) == 1
+    assert len(world.admin.looked_up) > 2, "another leader is looked for"
     for name in (ALIVE, OTHER):
         assert world.longest_gap_ms(name, since_ms) <= ASK_MS
     assert all(at_ms - asked_at_ms <= TURN_MS for _, at_ms, asked_at_ms in world.answers)
@@ -153,7 +154,7 @@ def test_a_failure_of_a_query_that_was_forgotten_counts_all_the_same(world):
 def test_who_has_lost_its_leader_by_the_newest_metadata_is_not_asked(world):
     world.run(500, DEAD, ALIVE)
     world.admin.led[DEAD] = -1
-    world.queries._leaders.forget(*ALIVE)
+    world.queries._leaders.want("t", Admin.now_ms)
     world.run(ASK_MS, ALIVE)
     world.admin.asked.clear()
     world.run(300, DEAD, ALIVE)

@@ -88,12 +88,14 @@ class EndsQueries:
         self._lows: dict[tuple[str, int], tuple[int, Future[ListOffsetsResultInfo]]] = {}
         self._leaders: Leaders | None = Leaders(AdminClient(settings.admin(where)))
         self._due: dict[tuple[str, int], int] = {}  # when those were asked for whose leaders are not known yet
+        self._asked_ms = 0  # when somebody last asked
         self._open: list[_Query] = []
         self._sent: list[tuple[str, int, Future[ListOffsetsResultInfo]]] = []  # each is looked at once (`_unlearn`)
 
     def ask(self, partitions: Iterable[tuple[str, int]], now_ms: int) -> None:
         """Send a query; dropped if too many of its partition are open, the next one will do. Nothing after `close`."""
         if self._leaders is not None:
+            self._asked_ms = now_ms
             self._due |= dict.fromkeys(partitions, now_ms)
             self._unlearn(self._leaders)
             self._send(self._leaders)
@@ -142,13 +144,20 @@ class EndsQueries:
         return [ends for query in done if (ends := query.answer()) is not None]
 
     def _unlearn(self, leaders: Leaders) -> None:
-        """Where a broker says that it does not lead, librdkafka drops all leaders of the topic; in silence, none."""
+        """Where a broker says that it does not lead, librdkafka drops all leaders of the topic; in silence, none.
+
+        A broker that is only slow is asked on, while the leader that may have followed it is looked for.
+        """
         sent, self._sent = self._sent, []
         for topic, partition, future in sent:
             if not future.done():
                 self._sent.append((topic, partition, future))
-            elif not _given(future):
-                leaders.forget(topic, None if _said(future) else partition)
+            elif _given(future):
+                continue
+            elif _said(future):
+                leaders.forget(topic)
+            else:
+                leaders.want(topic, self._asked_ms)
 
     def _unled(self, leaders: Leaders) -> list[int]:
         """When leaders were asked for of which for too long no broker has said anything; who has none is not asked."""

@@ -86,12 +86,10 @@ class Leaders:
             thread.start()
             self._open[topic] = _Question(now_ms, answer, thread)
 
-    def forget(self, topic: str, partition: int | None = None) -> None:
-        """They are not known any more: of one partition, or of all if none is named, whatever is under way."""
-        if partition is None:
-            self._open.pop(topic, None)  # its answer may be older than that leaders were dropped
-        gone = [name for name in self._known if name[0] == topic and partition in {None, name[1]}]
-        for name in gone:
+    def forget(self, topic: str) -> None:
+        """They are not known any more, whatever is under way: it may be older than that they were dropped."""
+        self._open.pop(topic, None)
+        for name in [name for name in self._known if name[0] == topic]:
             del self._known[name]
 
     def collect(self) -> list[Told]:
