@@ -129,6 +129,7 @@ def test_one_silent_leader_keeps_nobody_else_from_fresh_answers(world):
 
 
 def test_where_a_leader_has_moved_the_whole_topic_is_learned_anew_and_no_other(world):
+    """Within RENEW_MS of the last client; later, another client is made, which knows no leader at all."""
     world.run(500, DEAD, ALIVE, OTHER)
     world.admin.looked_up.clear()
     world.admin.moved = {DEAD}

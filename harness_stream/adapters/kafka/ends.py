@@ -204,7 +204,10 @@ class EndsQueries:
         return not failed and 0 <= now_ms - asked_ms < LOW_MS
 
     def close(self) -> None:
-        """Drop the client, and with it open queries: an answer in a process's last moments crashes it."""
+        """Drop the client, and with it open queries: an answer in a process's last moments crashes it.
+
+        Waits for leaders that are being learned, at most LEARN_S_MAX (leaders.py) a topic.
+        """
         if self._leaders is not None:
             self._leaders.close()
         self._open, self._sent, self._lows, self._due, self._leaders = [], [], {}, {}, None

@@ -70,7 +70,13 @@ class Leaders:
         self._open: dict[str, _Question] = {}
 
     def of(self, topic: str, partition: int, now_ms: int) -> int | None:
-        """The broker that leads a partition, None if that is not known (any more)."""
+        """Number of the broker that leads a partition, None if that is not known or LEADERS_MS old.
+
+        Args:
+            topic: the partition's.
+            partition: its number.
+            now_ms: the present, on the clock that `want` was given.
+        """
         asked_at_ms, leader = self._known.get((topic, partition), (now_ms - LEADERS_MS, -1))
         return leader if 0 <= now_ms - asked_at_ms < LEADERS_MS else None
 
@@ -93,7 +99,11 @@ class Leaders:
             del self._known[name]
 
     def collect(self) -> list[Told]:
-        """Take what has arrived: from then on partitions that have a leader are known."""
+        """Take what has arrived: from then on partitions that have a leader are known.
+
+        Raises:
+            Exception: what went wrong while they were learned, other than that no broker answered.
+        """
         done = [(topic, asked) for topic, asked in self._open.items() if asked.answer.done()]
         told = [_told(topic, asked.asked_at_ms, asked.answer) for topic, asked in done]
         for answer in told:
@@ -105,7 +115,7 @@ class Leaders:
         return told
 
     def close(self) -> None:
-        """Wait until no thread holds the client any more, at most LEARN_S_MAX."""
+        """Wait, at most LEARN_S_MAX each, for the threads that hold the client; that of a forgotten topic may stay."""
         for question in self._open.values():
             question.thread.join(LEARN_S_MAX)
         self._open.clear()
